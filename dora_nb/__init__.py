@@ -1,0 +1,68 @@
+"""dora_nb: prototype robots in a notebook.
+
+Importing this package starts nothing and is cheap: names that need Arrow, OpenCV or widgets are
+loaded when they are first used, since the program in each operator's process imports this package
+too and must not pay for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from .dataflow import Dataflow, Subscription, get_dataflow
+    from .errors import DoraNbError
+    from .images import as_boxes, as_image
+    from .widgets.camera import CameraView
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CameraView": ".widgets.camera",
+    "Dataflow": ".dataflow",
+    "DoraNbError": ".errors",
+    "Subscription": ".dataflow",
+    "as_boxes": ".images",
+    "as_image": ".images",
+    "get_dataflow": ".dataflow",
+}
+
+__all__ = [
+    "CameraView",
+    "Dataflow",
+    "DoraNbError",
+    "Subscription",
+    "__version__",
+    "as_boxes",
+    "as_image",
+    "get_dataflow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Called by ``%load_ext dora_nb``."""
+    from .magics import load_ipython_extension as load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Called by ``%unload_ext dora_nb``."""
+    from .magics import unload_ipython_extension as unload
+
+    unload(shell)

@@ -1,0 +1,30 @@
+"""The module that ``import dora`` gives in an operator's process: dora's Python API, version 1.1.0."""
+
+from __future__ import annotations
+
+import enum
+from typing import NoReturn
+
+__version__ = "1.1.0"
+__all__ = ["DoraStatus", "Node"]
+
+
+class DoraStatus(enum.Enum):
+    """What `on_event` returns; dora compares by value, so any object with such a `.value` will do."""
+
+    CONTINUE = 0
+    """Go on with the next event."""
+    STOP = 1
+    """This operator is done; the rest of the dataflow goes on."""
+    STOP_ALL = 2
+    """The whole dataflow is to stop."""
+
+
+class Node:
+    """dora's script API. An operator is not a script: its events come to `on_event`."""
+
+    def __init__(self, node_id: str | None = None, daemon_port: int | None = None) -> NoReturn:
+        raise RuntimeError(
+            "Node() is for scripts of their own, and this is an operator: "
+            "handle events in on_event, and send with send_output"
+        )

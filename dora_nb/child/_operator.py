@@ -1,0 +1,135 @@
+"""The user's code: made into a module, instantiated, called with events, its answers understood."""
+
+from __future__ import annotations
+
+import enum
+import importlib.util
+import inspect
+import linecache
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+from ..messages import Failed
+from ._traceback import traceback_lines
+
+
+class Verdict(enum.Enum):
+    """What follows from an answer of `on_event`."""
+
+    CONTINUE = 0
+    STOP = 1
+    STOP_ALL = 2
+
+
+class KernelGoneError(BaseException):
+    """The control socket is at its end. Beyond `Exception`: it passes through the operator's code."""
+
+
+class OperatorFailedError(Exception):
+    """The operator failed; `report` is what the kernel is told."""
+
+    def __init__(self, report: Failed) -> None:
+        super().__init__(report.message)
+        self.report = report
+
+
+class UserOperator:
+    """One operator made from source. All of its code runs on the thread that calls these methods.
+
+    `source` has as many empty lines in front as the cell has lines of magic, so that Python counts
+    lines as the editor does.
+    """
+
+    def __init__(self, name: str, source: str, *, file: str, path: str | None) -> None:
+        self.name = name
+        self._file = path or file
+        linecache.cache[self._file] = (len(source), None, source.splitlines(True), self._file)
+        self._module = _new_module(name, path)
+        try:
+            exec(compile(source, self._file, "exec", dont_inherit=True), self._module.__dict__)
+            operator_class = self._module.__dict__.get("Operator")
+            if operator_class is None:
+                raise OperatorFailedError(
+                    Failed(f"{name} has no class Operator once {file} has run", [])
+                )
+            self._instance = operator_class()
+        except (OperatorFailedError, KernelGoneError):
+            raise
+        except BaseException as error:
+            raise self._failure("before its first event", error) from None
+
+    def on_event(self, event: dict[str, Any], send_output: Any) -> Verdict:
+        """Hands one event to the operator. Raises `OperatorFailedError` where it fails."""
+        try:
+            answer = self._instance.on_event(event, send_output)
+        except KernelGoneError:
+            raise
+        except BaseException as error:
+            raise self._failure(f"in on_event, at {_describe(event)}", error) from None
+        return self._verdict(answer, event)
+
+    def forget(self) -> None:
+        """Drops the instance, so that its `__del__` runs while its process is whole."""
+        del self._instance
+
+    def _verdict(self, answer: Any, event: dict[str, Any]) -> Verdict:
+        if answer is None:
+            return Verdict.CONTINUE
+        value = getattr(answer, "value", None)
+        if value in (0, 1, 2) and not isinstance(value, bool):
+            return Verdict(value)
+        if inspect.iscoroutine(answer):
+            answer.close()
+            what, hint = "a coroutine", "Write def on_event, not async def."
+        else:
+            what = f"{answer!r:.60} (a {type(answer).__name__})"
+            hint = "Return DoraStatus.CONTINUE, STOP or STOP_ALL, or nothing to go on."
+        message = f"{self.name}: on_event returned {what} for {_describe(event)}."
+        raise OperatorFailedError(Failed(message, [], hint))
+
+    def _failure(self, when: str, error: BaseException) -> OperatorFailedError:
+        if isinstance(error, SystemExit):
+            said = f"it called sys.exit({error.code!r})"
+            hint: str | None = "An operator ends by returning DoraStatus.STOP."
+        else:
+            said = "".join(f"{type(error).__name__}: {error}".splitlines()[:1])
+            hint = _hint_for(error)
+        message = f"{self.name} failed {when}: {said}"
+        return OperatorFailedError(Failed(message, traceback_lines(error), hint))
+
+
+def _new_module(name: str, path: str | None) -> ModuleType:
+    module = ModuleType(name)
+    if path is not None:
+        module.__file__ = path
+    if _is_free(name, path):
+        sys.modules[name] = module
+    return module
+
+
+def _is_free(name: str, path: str | None) -> bool:
+    """Whether registering the operator hides no module that somebody may want to import.
+
+    An operator called `json` must not become everybody's `json`. The operator's own file may.
+    """
+    if name in sys.modules or name in sys.stdlib_module_names:
+        return False
+    if "." in name:
+        return True
+    found = importlib.util.find_spec(name)
+    if found is None:
+        return True
+    return path is not None and found.origin is not None and os.path.samefile(found.origin, path)
+
+
+def _describe(event: dict[str, Any]) -> str:
+    name = event.get("id")
+    return f"{event['type']} '{name}'" if name is not None else str(event["type"])
+
+
+def _hint_for(error: BaseException) -> str | None:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"Install it in the kernel's environment (%pip install), or correct '{error.name}'."
+    return None

@@ -1,0 +1,49 @@
+"""Lets worker processes that an operator spawns unpickle its functions and classes.
+
+They are pickled as ``NAME.function``, and NAME is a module without a file. The operator's process
+keeps its source in an anonymous file and names it in an environment variable, which workers inherit;
+they open it through ``/proc`` for as long as the operator lives.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+_VARIABLE = "DORA_NB_OPERATOR_MODULE"
+
+
+def announce(name: str, file: str, descriptor: int) -> None:
+    """Called in the operator's process; the descriptor stays open as long as the process lives."""
+    os.environ[_VARIABLE] = f"{name}:/proc/{os.getpid()}/fd/{descriptor}:{file}"
+
+
+def make_importable() -> None:
+    """Called in a spawned worker, before anything is unpickled there."""
+    from . import _dora
+
+    sys.modules.setdefault("dora", _dora)
+    name, source_path, file = os.environ[_VARIABLE].split(":", 2)
+    sys.meta_path.insert(0, _OperatorFinder(name, source_path, file))
+
+
+class _OperatorFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def __init__(self, name: str, source_path: str, file: str) -> None:
+        self._name = name
+        self._source_path = source_path
+        self._file = file
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._name:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self)
+
+    def exec_module(self, module: ModuleType) -> None:
+        with open(self._source_path, encoding="utf-8") as source:
+            exec(compile(source.read(), self._file, "exec"), module.__dict__)

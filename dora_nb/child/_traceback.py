@@ -1,0 +1,42 @@
+"""Tracebacks as the user should read them: their own frames, with the lines of their cells.
+
+A frame of a cell reads ``Cell In[5], line 7``, as IPython names it; frames of dora_nb are left out.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+_OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_CELL_FRAME = '  File "Cell In['
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """The lines of a traceback of `error` and of its causes."""
+    summary = traceback.TracebackException.from_exception(error, compact=True)
+    _leave_out_ours(summary, seen=set())
+    text = "".join(summary.format())
+    return [_as_cell(line) for line in text.rstrip("\n").split("\n")]
+
+
+def _leave_out_ours(summary: traceback.TracebackException, seen: set[int]) -> None:
+    if id(summary) in seen:
+        return
+    seen.add(id(summary))
+    theirs = [
+        frame
+        for frame in summary.stack
+        if not frame.filename.startswith(_OUR_FOLDER)
+        or frame.filename.startswith(_OUR_FOLDER + "tutorial" + os.sep)
+    ]
+    summary.stack = traceback.StackSummary.from_list(theirs)
+    for other in (summary.__cause__, summary.__context__, *(summary.exceptions or ())):
+        if other is not None:
+            _leave_out_ours(other, seen)
+
+
+def _as_cell(line: str) -> str:
+    if not line.startswith(_CELL_FRAME):
+        return line
+    return line.replace('File "', "", 1).replace('", line', ", line", 1)

@@ -1,0 +1,42 @@
+"""Lets ``from dora import DoraStatus`` work in the kernel too, where dora-rs is not installed.
+
+The finder stands at the end of `sys.meta_path`, so an installed dora always wins.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+_ORIGIN = "dora_nb.child._dora"
+
+
+class DoraFinder:
+    """Serves the module `dora`, and nothing else."""
+
+    @classmethod
+    def find_spec(
+        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Part of the import system's protocol."""
+        if fullname != "dora":
+            return None
+        served = importlib.util.find_spec(_ORIGIN)
+        assert served is not None
+        assert served.origin is not None
+        return importlib.util.spec_from_file_location("dora", served.origin)
+
+
+def install() -> None:
+    """Serves `dora` from now on; called twice it does nothing."""
+    if DoraFinder not in sys.meta_path:
+        sys.meta_path.append(DoraFinder)
+
+
+def uninstall() -> None:
+    """Serves it no more. A module that was imported stays what it is."""
+    if DoraFinder in sys.meta_path:
+        sys.meta_path.remove(DoraFinder)

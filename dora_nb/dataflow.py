@@ -1,0 +1,632 @@
+"""The dataflow of a notebook: what the magics, the widgets and `import dora_nb` act on.
+
+A `Dataflow` holds what is declared, and at most one session of an engine that runs it. Declaring is
+always possible; while a session runs, it is applied at once. Every method may be called from any
+thread; those that wait can be interrupted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .engines.embedded import Listener as EngineListener
+from .engines.embedded import Session
+from .errors import (
+    DataflowStateError,
+    GraphError,
+    OperatorError,
+    TopicTimeoutError,
+    did_you_mean,
+)
+from .graph import (
+    DEFAULT_QUEUE_SIZE,
+    QUEUE_POLICIES,
+    Graph,
+    InputSpec,
+    OperatorSpec,
+    QueuePolicy,
+    SourceCode,
+    TopicSource,
+    parse_source,
+)
+from .operators import check_operator_source
+from .status import EdgeStatus, LogLine, NodeStatus, State
+
+if TYPE_CHECKING:
+    from .widgets.graph import GraphPicture
+
+Event = dict[str, Any]
+"""One event as dora gives it: ``type``, ``id``, ``value`` (a `pyarrow.Array`), ``metadata``."""
+ENGINES = ("embedded",)
+STOP_GRACE_SECS = 2.0
+PROGRESS_AFTER_SECS = 2.0
+_PROGRESS_EVERY_SECS = 1.0
+_LOOK_EVERY_SECS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What declaring an operator did; its `str` is the stable sentence that the cell ends in."""
+
+    name: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.what}"
+
+
+class Listener:
+    """A callback on a topic, from `Dataflow.listen`. `close` ends it."""
+
+    def __init__(self, dataflow: Dataflow, listener: EngineListener) -> None:
+        self._dataflow = dataflow
+        self._listener = listener
+
+    def status(self) -> EdgeStatus | None:
+        """The counts of its edge; None while its publisher was never started."""
+        return self._dataflow._listener_status(self._listener)
+
+    def close(self) -> None:
+        """No further call of the callback begins; one that is running may still end."""
+        self._dataflow._forget_listener(self._listener)
+
+
+class Subscription:
+    """Messages of a topic, from `Dataflow.subscribe`: an iterator and a context manager.
+
+    It keeps the newest `queue_size` messages; older ones are dropped and counted.
+    """
+
+    def __init__(self, dataflow: Dataflow, topic: str, queue_size: int) -> None:
+        self.topic = topic
+        self._dataflow = dataflow
+        self._events: collections.deque[Event] = collections.deque()
+        self._queue_size = queue_size
+        self._arrived = threading.Condition()
+        self._dropped_here = 0
+        self._closed = False
+        self._listener = dataflow.listen(topic, self._keep, queue_size=queue_size)
+
+    @property
+    def dropped(self) -> int:
+        """How many messages this subscription missed."""
+        status = self._listener.status()
+        return self._dropped_here + (status.dropped if status is not None else 0)
+
+    def next(self, timeout_secs: float | None = None) -> Event:
+        """The next message. Blocks; raises TopicTimeoutError when the time is over."""
+        deadline_secs = None if timeout_secs is None else time.monotonic() + timeout_secs
+        with self._arrived:
+            while not self._events:
+                if self._closed:
+                    raise DataflowStateError(f"the subscription to '{self.topic}' is closed.")
+                left_secs = None if deadline_secs is None else deadline_secs - time.monotonic()
+                if left_secs is not None and left_secs <= 0:
+                    raise self._dataflow._too_few(self.topic, 0, 1, timeout_secs)
+                self._arrived.wait(left_secs)
+            return self._events.popleft()
+
+    def close(self) -> None:
+        """Ends the subscription; a `next` that waits raises."""
+        self._listener.close()
+        with self._arrived:
+            self._closed = True
+            self._events.clear()
+            self._arrived.notify_all()
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            return self.next()
+        except DataflowStateError:
+            raise StopIteration from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Subscription to {self.topic}>"
+
+    def _keep(self, event: Event) -> None:
+        with self._arrived:
+            if len(self._events) >= self._queue_size:
+                self._events.popleft()
+                self._dropped_here += 1
+            self._events.append(event)
+            self._arrived.notify()
+
+
+class Dataflow:
+    """Operators that were declared, and the engine that runs them.
+
+    As a context manager it stops on exit. `get_dataflow()` is the notebook's own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._declared = Graph()
+        self._session: Session | None = None
+        self._listeners: list[EngineListener] = []
+        self._last_status: dict[str, NodeStatus] = {}
+        self._last_logs: dict[str, list[LogLine]] = {}
+        self._watchers: list[Callable[[], None]] = []
+        self._failures_shown: set[tuple[str, int]] = set()
+        _all_dataflows.add(self)
+
+    # -- declaring -----------------------------------------------------------------------------------
+
+    @property
+    def declared(self) -> Graph:
+        """What is declared now."""
+        return self._declared
+
+    @property
+    def running(self) -> bool:
+        """Whether any operator has a process."""
+        session = self._session
+        return session is not None and session.alive
+
+    def declare(self, spec: OperatorSpec) -> Declaration:
+        """Declares an operator, or declares it anew; while the dataflow runs it is applied at once.
+
+        Then it blocks until the new generation has returned from its `__init__`. Raises GraphError,
+        and nothing has changed; or OperatorError with the operator's own traceback.
+        """
+        with self._lock:
+            before = self._declared.operators.get(spec.name)
+            declared = self._declared.with_operator(spec)
+            running = self.running
+            failed = (
+                running and self.node_status(spec.name).state is State.FAILED if before else False
+            )
+            if before is not None and before.same_as(spec) and not failed:
+                if not running:
+                    self._declared = declared
+                return Declaration(spec.name, "unchanged")
+            self._declared = declared
+            if not running:
+                self._last_status.pop(spec.name, None)
+            session = self._session
+        if session is None or not running:
+            self._changed()
+            return Declaration(spec.name, "declared")
+        generations = session.generations()
+        session.apply(declared, spec.name, grace_secs=STOP_GRACE_SECS)
+        self._wait_for(session, spec.name, generations)
+        return Declaration(spec.name, self._applied(spec.name, restarted=before is not None))
+
+    def add_operator(
+        self,
+        name: str,
+        source: str | Path,
+        *,
+        inputs: Mapping[str, str] | None = None,
+        outputs: Iterable[str] = (),
+        queues: Mapping[str, int | tuple[int, QueuePolicy]] | None = None,
+        env: Mapping[str, str] | None = None,
+        python: str | None = None,
+    ) -> Declaration:
+        """Declares an operator from Python: `source` is its code, or the path of a file.
+
+        `inputs` maps the operator's input to a source (``camera/image``, ``dora/timer/hz/30``);
+        `queues` maps it to a size, or a size and a policy. Blocks and raises as `declare`, and
+        SourceError where the code cannot be an operator.
+        """
+        code = _read_source(name, source)
+        check_operator_source(code)
+        spec = OperatorSpec(
+            name=name,
+            code=code,
+            inputs=_input_specs(inputs or {}, queues or {}),
+            outputs=tuple(outputs),
+            env=tuple((env or {}).items()),
+            python=python,
+            working_dir=str(Path.cwd()),
+        )
+        return self.declare(spec)
+
+    def remove(self, name: str) -> str:
+        """Stops an operator and forgets it; returns a sentence that names who waits for it now.
+
+        Blocks until it has ended.
+        """
+        with self._lock:
+            declared = self._declared.without(name)
+            self._declared = declared
+            self._last_status.pop(name, None)
+            self._last_logs.pop(name, None)
+            session = self._session
+        if session is not None and name in session.generations():
+            session.remove(declared, name, grace_secs=STOP_GRACE_SECS)
+        self._changed()
+        waiting = [spec.name for spec in declared if name in declared.waiting_for(spec.name)]
+        wait = "waits" if len(waiting) == 1 else "wait"
+        return f"{name}: removed" + (f"; {', '.join(waiting)} {wait} for it" if waiting else "")
+
+    # -- running -------------------------------------------------------------------------------------
+
+    def start(
+        self, engine: str = "embedded", *, progress: Callable[[str], None] | None = None
+    ) -> str:
+        """Starts every declared operator; returns when all have returned from their `__init__`.
+
+        No message moves before. `progress` is called about once a second, after two seconds, with a
+        sentence. Raises OperatorError if one fails: the others stay ready, and the dataflow goes by
+        itself once the failed one is declared again or removed. An interrupt stops what was started.
+        """
+        if engine not in ENGINES:
+            hint = did_you_mean(engine, ENGINES) or f"There is: {', '.join(ENGINES)}."
+            raise GraphError(f"there is no engine '{engine}'.", hint=hint)
+        with self._lock:
+            if not self._declared.operators:
+                raise DataflowStateError(
+                    "there is nothing to start:", hint="declare an operator with %%dora_operator."
+                )
+            session, failed = self._session, []
+            if session is not None and session.alive:
+                failed = list(session.errors()) if not session.going else []
+                if not failed:
+                    return "already running"
+                for name in failed:
+                    session.restart(name, grace_secs=STOP_GRACE_SECS)
+            else:
+                self._close_session()
+                session = Session(self._declared, self._listeners, on_change=self._changed)
+                self._session = session
+        try:
+            self._wait_started(session, progress)
+        except BaseException:
+            self.stop()
+            raise
+        self._raise_start_errors(session)
+        return f"started: {', '.join(self._declared.operators)}"
+
+    def stop(self, *, grace_secs: float = STOP_GRACE_SECS) -> str:
+        """Stops every operator: STOP and that much time, then SIGTERM and a second, then SIGKILL.
+
+        Blocks until all have ended. Declarations are kept.
+        """
+        session = self._session
+        if session is None:
+            return "already stopped"
+        was_alive = session.alive
+        session.request_stop(grace_secs=grace_secs)
+        session.wait_ended(None)
+        with self._lock:
+            self._close_session()
+        self._changed()
+        return "stopped" if was_alive else "already stopped"
+
+    def restart(self, name: str) -> str:
+        """Ends an operator's process and starts another; blocks until it has returned from `__init__`."""
+        self._declared.operator(name)
+        session = self._running_session(f"'{name}' cannot be restarted")
+        generations = session.generations()
+        session.restart(name, grace_secs=STOP_GRACE_SECS)
+        self._wait_for(session, name, generations)
+        return f"{name}: {self._applied(name, restarted=True)}"
+
+    def wait(self, timeout_secs: float | None = None) -> bool:
+        """Waits until every operator has ended by itself or was stopped; False when the time is over."""
+        session = self._session
+        return True if session is None else session.wait_ended(timeout_secs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    def status(self) -> list[NodeStatus]:
+        """A snapshot of every declared operator. Sends no message and waits for nobody."""
+        with self._lock:
+            current = dict(self._last_status)
+            if self._session is not None:
+                current.update({each.name: each for each in self._session.status()})
+            return [
+                current.get(spec.name) or self._declared_status(spec) for spec in self._declared
+            ]
+
+    def node_status(self, name: str) -> NodeStatus:
+        """The snapshot of one operator; GraphError where there is none of that name."""
+        self._declared.operator(name)
+        return next(each for each in self.status() if each.name == name)
+
+    def logs(self, name: str | None = None) -> list[LogLine]:
+        """What the operators printed, oldest first; of one operator, or of all in order of time."""
+        if name is not None:
+            self._declared.operator(name)
+        with self._lock:
+            by_name = self._session.logs() if self._session is not None else self._last_logs
+            lines = [line for key, kept in by_name.items() if name in (None, key) for line in kept]
+        return sorted(lines, key=lambda line: line.time_secs)
+
+    def graph(self) -> GraphPicture:
+        """A picture of the dataflow, with the state of each operator."""
+        from .widgets.graph import GraphPicture
+
+        return GraphPicture(self._declared, {each.name: each.state for each in self.status()})
+
+    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        """Calls `on_change` after anything may have changed; returns what ends that.
+
+        It is called on any thread and must return at once.
+        """
+        self._watchers.append(on_change)
+
+        def unwatch() -> None:
+            if on_change in self._watchers:
+                self._watchers.remove(on_change)
+
+        return unwatch
+
+    def unseen_failures(self) -> list[OperatorError]:
+        """Failures that nobody was shown yet; each is returned once."""
+        unseen = []
+        for each in self.status():
+            failure = (each.name, each.generation)
+            if each.error is not None and failure not in self._failures_shown:
+                self._failures_shown.add(failure)
+                unseen.append(each.error)
+        return unseen
+
+    def mark_failure_seen(self, name: str) -> None:
+        """A front end has shown that operator's failure."""
+        if name in self._declared:
+            self._failures_shown.add((name, self.node_status(name).generation))
+
+    # -- messages ------------------------------------------------------------------------------------
+
+    def listen(
+        self,
+        topic: str,
+        on_event: Callable[[Event], None],
+        *,
+        queue_size: int = 1,
+        replay_last: bool = False,
+    ) -> Listener:
+        """Calls `on_event` with each message of a topic, on the tap's thread; it must return quickly.
+
+        It may be called before the start, and goes on over stops, starts and edits. With
+        `replay_last`, the newest message comes at once, if there ever was one.
+        """
+        with self._lock:
+            source = self._declared.check_topic(topic)
+            listener = EngineListener(
+                source, on_event, queue_size=queue_size, replay_last=replay_last
+            )
+            self._listeners.append(listener)
+            if self._session is not None:
+                self._session.set_listeners(self._listeners)
+        return Listener(self, listener)
+
+    def subscribe(self, topic: str, queue_size: int = DEFAULT_QUEUE_SIZE) -> Subscription:
+        """The messages of a topic from now on, to be iterated over."""
+        return Subscription(self, topic, queue_size)
+
+    def take(self, topic: str, n: int, timeout_secs: float = 10.0) -> list[Event]:
+        """The next `n` messages of a topic after the call. Blocks.
+
+        There may be gaps between them, as the kernel never slows a dataflow. Raises
+        TopicTimeoutError, which names the topic, how many came, and the state of its node.
+        """
+        return self._collect(topic, n, timeout_secs, replay_last=False)
+
+    def latest(self, topic: str, timeout_secs: float = 10.0) -> Event:
+        """The newest message of a topic: at once if there ever was one, else the first to come."""
+        return self._collect(topic, 1, timeout_secs, replay_last=True)[0]
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _collect(
+        self, topic: str, n: int, timeout_secs: float, *, replay_last: bool
+    ) -> list[Event]:
+        source = self._declared.check_topic(topic)
+        self._declared.operator(source.node)
+        self._running_session(f"nothing comes on '{topic}'")
+        arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        listener = self.listen(
+            topic, arrived.put, queue_size=max(n, DEFAULT_QUEUE_SIZE), replay_last=replay_last
+        )
+        try:
+            return self._receive(arrived, topic, n, timeout_secs)
+        finally:
+            listener.close()
+
+    def _receive(
+        self, arrived: queue.SimpleQueue[Event], topic: str, n: int, timeout_secs: float
+    ) -> list[Event]:
+        events: list[Event] = []
+        deadline_secs = time.monotonic() + timeout_secs
+        while len(events) < n:
+            left_secs = deadline_secs - time.monotonic()
+            try:
+                events.append(arrived.get(timeout=max(0.0, min(left_secs, _LOOK_EVERY_SECS))))
+            except queue.Empty:
+                if left_secs <= 0 or self._is_over(topic):
+                    raise self._too_few(topic, len(events), n, timeout_secs) from None
+        return events
+
+    def _is_over(self, topic: str) -> bool:
+        """Whether no message can come on this topic any more."""
+        name = topic.partition("/")[0]
+        over = (State.FAILED, State.FINISHED, State.STOPPED, State.DECLARED)
+        return name not in self._declared or self.node_status(name).state in over
+
+    def _too_few(
+        self, topic: str, came: int, wanted: int, timeout_secs: float | None
+    ) -> TopicTimeoutError:
+        name = topic.partition("/")[0]
+        if name not in self._declared:
+            state = f"{name} is not declared"
+        else:
+            status = self.node_status(name)
+            state = f"{name} is {status.state_text()}"
+            if status.error is not None:
+                state += f" ({status.error.message})"
+        return TopicTimeoutError(
+            f"{came} of {wanted} messages came on '{topic}' within {timeout_secs:g} s; {state}."
+        )
+
+    def _wait_started(self, session: Session, progress: Callable[[str], None] | None) -> None:
+        begin_secs = time.monotonic()
+        timeout_secs = PROGRESS_AFTER_SECS
+        while not session.wait_settled(None, after={}, timeout_secs=timeout_secs):
+            timeout_secs = _PROGRESS_EVERY_SECS
+            if progress is not None:
+                waited_secs = time.monotonic() - begin_secs
+                progress(f"starting: {', '.join(session.settling())} ({waited_secs:.0f} s)")
+
+    def _raise_start_errors(self, session: Session) -> None:
+        errors = session.errors()
+        if not errors:
+            return
+        for name in errors:
+            self.mark_failure_seen(name)
+        first, *others = errors.values()
+        if others:
+            named = ", ".join(error.node for error in others)
+            first = OperatorError(
+                first.message,
+                node=first.node,
+                traceback_lines=first.traceback_lines,
+                hint=f"{first.hint or ''} Failed too: {named}.".strip(),
+            )
+        raise first
+
+    def _wait_for(self, session: Session, name: str, generations: dict[str, int]) -> None:
+        """Waits until the generation after the one before is past its `__init__`; raises its error."""
+        session.wait_settled([name], after=generations, timeout_secs=None)
+        error = session.errors().get(name)
+        if error is not None:
+            self.mark_failure_seen(name)
+            raise error
+
+    def _applied(self, name: str, *, restarted: bool) -> str:
+        status = self.node_status(name)
+        waiting = f", waiting for {', '.join(status.waiting_for)}" if status.waiting_for else ""
+        if not restarted:
+            return f"started{waiting}"
+        return f"generation {status.generation}, restarted, state not kept{waiting}"
+
+    def _running_session(self, what: str) -> Session:
+        session = self._session
+        if session is None or not session.alive:
+            raise DataflowStateError(
+                f"{what}: the dataflow is not running.", hint="Start it with %dora start."
+            )
+        return session
+
+    def _close_session(self) -> None:
+        """Keeps what is worth keeping of a session that has ended, and lets go of it."""
+        session = self._session
+        if session is None:
+            return
+        self._last_status = {each.name: each for each in session.status()}
+        self._last_logs = session.logs()
+        self._session = None
+        session.close()
+
+    def _declared_status(self, spec: OperatorSpec) -> NodeStatus:
+        return NodeStatus(
+            name=spec.name,
+            state=State.DECLARED,
+            declared_in=spec.code.file,
+            waiting_for=self._declared.waiting_for(spec.name),
+            inputs=tuple(
+                EdgeStatus(
+                    str(read.source), spec.name, read.name, read.queue_size, read.queue_policy
+                )
+                for read in spec.inputs
+                if isinstance(read.source, TopicSource)
+            ),
+        )
+
+    def _listener_status(self, listener: EngineListener) -> EdgeStatus | None:
+        session = self._session
+        return None if session is None else session.listener_status(listener)
+
+    def _forget_listener(self, listener: EngineListener) -> None:
+        with self._lock:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+                if self._session is not None:
+                    self._session.set_listeners(self._listeners)
+
+    def _changed(self) -> None:
+        for on_change in list(self._watchers):
+            on_change()
+
+    def __repr__(self) -> str:
+        names = ", ".join(self._declared.operators) or "empty"
+        return f"<Dataflow {names}: {'running' if self.running else 'not running'}>"
+
+
+def get_dataflow() -> Dataflow:
+    """The notebook's own dataflow, which the magics act on."""
+    return _own
+
+
+def _read_source(name: str, source: str | Path) -> SourceCode:
+    if isinstance(source, Path):
+        path = source.resolve()
+        return SourceCode(path.read_text(encoding="utf-8"), str(source), path=str(path))
+    return SourceCode(source, f"<operator {name}>")
+
+
+def _input_specs(
+    inputs: Mapping[str, str], queues: Mapping[str, int | tuple[int, QueuePolicy]]
+) -> tuple[InputSpec, ...]:
+    for name in queues:
+        if name not in inputs:
+            hint = did_you_mean(name, inputs)
+            raise GraphError(f"queues names '{name}', which is no input.", hint=hint)
+    specs = []
+    for name, source in inputs.items():
+        queue_spec = queues.get(name, DEFAULT_QUEUE_SIZE)
+        size, policy = queue_spec if isinstance(queue_spec, tuple) else (queue_spec, "drop_oldest")
+        if size < 1 or policy not in QUEUE_POLICIES:
+            raise GraphError(
+                f"the queue of '{name}' is {queue_spec!r};",
+                hint=f"give a size of 1 or more, and one of {', '.join(QUEUE_POLICIES)}.",
+            )
+        specs.append(InputSpec(name, parse_source(source), size, policy))
+    return tuple(specs)
+
+
+_all_dataflows: weakref.WeakSet[Dataflow] = weakref.WeakSet()
+_own = Dataflow()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """At a kernel's orderly end operators get their STOP; at any other, they see it by themselves."""
+    for dataflow in list(_all_dataflows):
+        dataflow.stop(grace_secs=1.0)

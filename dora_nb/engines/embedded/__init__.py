@@ -1,0 +1,20 @@
+"""The embedded engine: one supervised process for each operator, edges between the processes.
+
+::
+
+    Session            one run of a dataflow: starts, stops, applies edits; the only class others use
+    ├── _supervisor    a thread for each operator; carries out what `_lifecycle` decides
+    │   ├── _lifecycle pure: (life, event) → (life, actions)
+    │   ├── _process   one process: its control socket, its output, its end
+    │   └── _capture   pure: bytes → bounded lines
+    ├── _spawner       the one thread that starts processes, and the warden (`_warden`)
+    ├── _wiring        edges and arenas: who holds which ends now
+    └── _tap           the kernel as a reader
+"""
+
+from __future__ import annotations
+
+from ._session import Session
+from ._tap import Listener
+
+__all__ = ["Listener", "Session"]

@@ -1,0 +1,130 @@
+"""The kernel as a reader: subscriptions of the notebook, served by one thread.
+
+A thread and not a reader on the kernel's event loop, since that loop stands still while a cell runs.
+Nothing here slows a dataflow: a subscription's queue drops its oldest message.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ... import graph
+from ...errors import EngineError
+from ...transport import Edge, Input
+
+Event = dict[str, Any]
+_log = logging.getLogger(__name__)
+_listener_numbers = itertools.count(1)
+
+
+class Listener:
+    """One subscription of the kernel. It outlives sessions: a stop and a start go on with it.
+
+    `on_event` is called on the tap's thread and must return quickly; what it raises ends nothing, and
+    goes to the log.
+    """
+
+    def __init__(
+        self,
+        source: graph.TopicSource,
+        on_event: Callable[[Event], None],
+        *,
+        queue_size: int,
+        replay_last: bool,
+    ) -> None:
+        self.source = source
+        self.on_event = on_event
+        self.replay_last = replay_last
+        self.key = f"subscription-{next(_listener_numbers)}"
+        self._queue_size = queue_size
+
+    def as_edge(self) -> graph.Edge:
+        """The edge from the topic to this subscription."""
+        read = graph.InputSpec(self.key, self.source, self._queue_size)
+        return graph.Edge(self.source, graph.NOTEBOOK, read)
+
+
+class Tap:
+    """The thread that reads for every listener of a session."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inputs: dict[str, Input] = {}
+        self._by_descriptor: dict[int, Listener] = {}
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._thread = threading.Thread(target=self._run, name="dora-tap", daemon=True)
+        self._thread.start()
+
+    def attach(self, listener: Listener, edge: Edge) -> None:
+        """Reads that edge for the listener from now on."""
+        with self._lock:
+            reader = Input(
+                edge.edge_id, edge.rx.dup(), edge.words_descriptor, find_arena=_no_such_arena
+            )
+            self._inputs[listener.key] = reader
+            self._by_descriptor[reader.fileno()] = listener
+            self._epoll.register(reader.fileno(), select.EPOLLIN)
+
+    def detach(self, listener: Listener) -> None:
+        """Reads it no more."""
+        with self._lock:
+            reader = self._inputs.pop(listener.key)
+            del self._by_descriptor[reader.fileno()]
+            self._epoll.unregister(reader.fileno())
+            reader.close()
+
+    def add_arena(self, listener: Listener, number: int, descriptor: int, column: int) -> None:
+        """Messages of that listener's edge may lie in this arena."""
+        with self._lock:
+            self._inputs[listener.key].add_arena(number, descriptor, column)
+
+    def retire_arena(self, listener: Listener, number: int) -> None:
+        """No further message of that listener's edge lies in that arena."""
+        with self._lock:
+            self._inputs[listener.key].retire_arena(number)
+
+    def close(self) -> None:
+        """Ends the thread."""
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        self._epoll.close()
+        os.close(self._wake)
+
+    def _run(self) -> None:
+        while True:
+            for descriptor, _ in self._epoll.poll():
+                if descriptor == self._wake:
+                    return
+                self._read(descriptor)
+
+    def _read(self, descriptor: int) -> None:
+        with self._lock:
+            listener = self._by_descriptor.get(descriptor)
+            message = self._inputs[listener.key].take() if listener is not None else None
+        if listener is None or message is None:
+            return
+        try:
+            listener.on_event(
+                {
+                    "type": "INPUT",
+                    "kind": "dora",
+                    "id": str(listener.source),
+                    "value": message.value,
+                    "metadata": message.metadata,
+                }
+            )
+        except Exception:
+            _log.exception("a subscription to %s failed", listener.source)
+
+
+def _no_such_arena(_edge_id: int, number: int) -> None:
+    # Arenas are added before their publisher is told to go, and by direct calls.
+    raise EngineError(f"arena {number} was never announced to the kernel")

@@ -1,0 +1,333 @@
+"""Edges and arenas of one session: who holds which ends, and what a death gives back.
+
+The engine makes every descriptor here and keeps it, so any generation of an operator can be given the
+same ends, whether the one before is alive, was stopped or was killed. Everything is done under the
+session's lock, by telling processes what they hold; nothing here waits for anybody.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ... import graph, messages
+from ...errors import EngineError
+from ...status import EdgeStatus
+from ...transport import MAX_COLUMNS, Edge, EdgeCounts, new_arena_memory
+from ._tap import Listener, Tap
+
+Tell = Callable[[str, messages.ToProcess, list[int]], None]
+_EVERYTHING = 2**62
+_NOTHING = EdgeCounts(sent=0, received=0, dropped=0, queued=0)
+
+
+@dataclass(eq=False)
+class ArenaRecord:
+    """The memory of one output of one generation, as long as a message in it may be unread."""
+
+    number: int
+    descriptor: int
+    columns: dict[int, int] = field(default_factory=dict)
+    """Which column of the lease table belongs to which edge."""
+    free_columns: list[int] = field(default_factory=list)
+    last_pushed: dict[int, int] | None = None
+    """By edge, once the generation has ended: the last message that can lie in this arena."""
+
+    def column_of(self, edge_id: int) -> int:
+        """The edge's column; one that is free on its first call."""
+        if edge_id not in self.columns:
+            used = len(self.columns) + len(self.free_columns)
+            if not self.free_columns and used >= MAX_COLUMNS:
+                raise EngineError(f"one output has {used} readers that still hold messages of it.")
+            self.columns[edge_id] = self.free_columns.pop() if self.free_columns else used
+        return self.columns[edge_id]
+
+    def release_column(self, edge_id: int) -> None:
+        """No lease of that edge is left."""
+        if edge_id in self.columns:
+            self.free_columns.append(self.columns.pop(edge_id))
+
+
+@dataclass(eq=False)
+class Connection:
+    """An edge of the graph and the edge of the transport that carries it now."""
+
+    spec: graph.Edge
+    edge: Edge
+    listener: Listener | None = None
+    publisher_on: bool = False
+    reader_on: bool = False
+    closed: bool = False
+    """The publisher has ended for good."""
+    spent: bool = False
+    """The reader has ended for good; should it come back, it gets a new edge."""
+    earlier: EdgeCounts = _NOTHING
+    """Counts of the edges that this connection had before."""
+
+    @property
+    def topic(self) -> str:
+        return str(self.spec.source)
+
+    def counts(self) -> EdgeCounts:
+        """Over all edges that this connection had; what nobody will read counts as dropped."""
+        now = self.edge.counts()
+        unread = now.queued if self.spent else 0
+        return EdgeCounts(
+            sent=self.earlier.sent + now.sent,
+            received=self.earlier.received + now.received,
+            dropped=self.earlier.dropped + now.dropped + unread,
+            queued=now.queued - unread,
+        )
+
+    def status(self) -> EdgeStatus:
+        """The connection as a user sees it."""
+        counts = self.counts()
+        read = self.spec.input
+        return EdgeStatus(
+            topic=self.topic,
+            reader=self.spec.reader,
+            input=read.name,
+            queue_size=read.queue_size,
+            policy=read.queue_policy,
+            sent=counts.sent,
+            received=counts.received,
+            dropped=counts.dropped,
+            queued=counts.queued,
+        )
+
+
+class Wiring:
+    """All connections of a session. `tell` reaches a node's process, or nobody if there is none."""
+
+    def __init__(self, tell: Tell, tap: Tap) -> None:
+        self._tell = tell
+        self._tap = tap
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._arenas: dict[str, list[ArenaRecord]] = {}
+        self._introduced: set[str] = set()
+        self._parted: dict[str, list[tuple[str, int]]] = {}
+        """By reader: publishers and edges that were taken away while it may hold messages of them."""
+        self._edge_ids = itertools.count(1)
+        self._arena_numbers = itertools.count(1)
+
+    # -- what the graph says ------------------------------------------------------------------------
+
+    def reconcile(self, declared: graph.Graph, listeners: Iterable[Listener]) -> None:
+        """Makes the connections what the graph and the kernel's subscriptions say; touches no other."""
+        by_key: dict[tuple[str, str], tuple[graph.Edge, Listener | None]] = {
+            (edge.reader, edge.input.name): (edge, None) for edge in declared.edges()
+        }
+        for listener in listeners:
+            if listener.source.node in declared:
+                edge = listener.as_edge()
+                by_key[edge.reader, edge.input.name] = (edge, listener)
+        for key, connection in list(self._connections.items()):
+            if key not in by_key or by_key[key][0] != connection.spec:
+                self._disconnect(self._connections.pop(key))
+        for key, (edge, wanted_by) in by_key.items():
+            if key not in self._connections:
+                self._connect(key, edge, wanted_by)
+
+    def statuses(self) -> list[tuple[graph.Edge, EdgeStatus]]:
+        """Every connection's status, with its edge of the graph."""
+        return [(each.spec, each.status()) for each in self._connections.values()]
+
+    # -- what processes do --------------------------------------------------------------------------
+
+    def introduce(self, spec: graph.OperatorSpec) -> None:
+        """Gives a new process of an operator everything that it holds. Readers learn of its memory first."""
+        self._introduced.add(spec.name)
+        for output in spec.outputs:
+            self._new_arena(spec.name, output)
+        for connection in self._reading_from(spec.name):
+            if not connection.spent:
+                self._switch_publisher_on(connection)
+        for connection in self._read_by(spec.name):
+            if connection.spent:
+                self._renew(connection)
+            self._switch_reader_on(connection)
+
+    def process_gone(self, name: str, *, for_good: bool) -> None:
+        """Settles what a process held when it ended; tells its neighbours if nobody follows it."""
+        self._introduced.discard(name)
+        for publisher, edge_id in self._parted.pop(name, []):
+            self._tell(publisher, messages.VoidLeases(edge_id, _EVERYTHING), [])
+        for connection in self._read_by(name):
+            up_to = connection.edge.settle_reader()
+            connection.reader_on = False
+            self._tell_publisher(connection, messages.VoidLeases(connection.edge.edge_id, up_to))
+            if for_good:
+                self._switch_publisher_off(connection)
+                connection.spent = True
+        for connection in self._reading_from(name):
+            connection.edge.settle_publisher()
+            connection.publisher_on = False
+            if for_good:
+                self._close(connection)
+        for topic, arenas in self._arenas.items():
+            if topic.partition("/")[0] == name:
+                self._end_arenas(topic, arenas)
+
+    def edge_released(self, publisher: str, edge_id: int) -> None:
+        """The reader of an edge that was taken away holds nothing of that publisher any more."""
+        for topic, arenas in self._arenas.items():
+            if topic.partition("/")[0] == publisher:
+                for arena in arenas:
+                    arena.release_column(edge_id)
+        for parted in self._parted.values():
+            if (publisher, edge_id) in parted:
+                parted.remove((publisher, edge_id))
+
+    def close(self) -> None:
+        """Closes every descriptor; all processes are gone."""
+        for connection in self._connections.values():
+            if connection.listener is not None and connection.reader_on:
+                self._tap.detach(connection.listener)
+            connection.edge.close()
+        self._connections.clear()
+        for arenas in self._arenas.values():
+            for arena in arenas:
+                os.close(arena.descriptor)
+        self._arenas.clear()
+
+    # -- one connection -----------------------------------------------------------------------------
+
+    def _connect(self, key: tuple[str, str], edge: graph.Edge, listener: Listener | None) -> None:
+        connection = Connection(edge, Edge(next(self._edge_ids)), listener)
+        self._connections[key] = connection
+        if listener is not None or edge.reader in self._introduced:
+            self._switch_reader_on(connection)
+        if self._is_published(connection.topic):
+            self._switch_publisher_on(connection)
+
+    def _disconnect(self, connection: Connection) -> None:
+        if connection.reader_on:
+            if connection.listener is not None:
+                self._tap.detach(connection.listener)
+            else:
+                message = messages.RemoveInput(connection.edge.edge_id)
+                self._tell(connection.spec.reader, message, [])
+                parting = (connection.spec.source.node, connection.edge.edge_id)
+                self._parted.setdefault(connection.spec.reader, []).append(parting)
+        self._switch_publisher_off(connection)
+        connection.edge.close()
+
+    def _renew(self, connection: Connection) -> None:
+        """A new edge for a reader that comes back: what its old one held is no longer protected."""
+        connection.earlier = connection.counts()
+        connection.edge.close()
+        connection.edge = Edge(next(self._edge_ids))
+        connection.spent = False
+        if self._is_published(connection.topic):
+            self._switch_publisher_on(connection)
+
+    def _switch_publisher_on(self, connection: Connection) -> None:
+        read, edge = connection.spec.input, connection.edge
+        connection.publisher_on = True
+        connection.closed = False
+        arena = self._arenas[connection.topic][-1]
+        column = arena.column_of(edge.edge_id)
+        if connection.reader_on:
+            self._announce(connection, arena)
+        message = messages.AddReader(
+            edge.edge_id,
+            connection.spec.source.output,
+            read.queue_size,
+            read.queue_policy == "drop_oldest",
+            column,
+            connection.listener is not None and connection.listener.replay_last,
+        )
+        self._tell(connection.spec.source.node, message, edge.publisher_descriptors())
+
+    def _switch_publisher_off(self, connection: Connection) -> None:
+        if connection.publisher_on:
+            self._tell_publisher(connection, messages.RemoveReader(connection.edge.edge_id))
+            connection.publisher_on = False
+
+    def _switch_reader_on(self, connection: Connection) -> None:
+        connection.reader_on = True
+        if connection.listener is not None:
+            self._tap.attach(connection.listener, connection.edge)
+        else:
+            message = messages.AddInput(connection.edge.edge_id, connection.spec.input.name)
+            self._tell(connection.spec.reader, message, connection.edge.reader_descriptors())
+        for arena in self._arenas.get(connection.topic, []):
+            self._announce(connection, arena)
+        if connection.closed:
+            self._close(connection)
+
+    def _announce(self, connection: Connection, arena: ArenaRecord) -> None:
+        edge_id = connection.edge.edge_id
+        column = arena.column_of(edge_id)
+        if connection.listener is not None:
+            self._tap.add_arena(connection.listener, arena.number, arena.descriptor, column)
+        else:
+            message = messages.AddArena(edge_id, arena.number, column)
+            self._tell(connection.spec.reader, message, [arena.descriptor])
+
+    def _close(self, connection: Connection) -> None:
+        connection.closed = True
+        if connection.reader_on and connection.listener is None:
+            message = messages.CloseInput(connection.edge.edge_id)
+            self._tell(connection.spec.reader, message, [])
+
+    def _tell_publisher(self, connection: Connection, message: messages.ToProcess) -> None:
+        self._tell(connection.spec.source.node, message, [])
+
+    # -- arenas -------------------------------------------------------------------------------------
+
+    def _is_published(self, topic: str) -> bool:
+        """Whether a process is there that has this output; one that is about to be replaced may not."""
+        return any(arena.last_pushed is None for arena in self._arenas.get(topic, []))
+
+    def _new_arena(self, node: str, output: str) -> None:
+        topic = f"{node}/{output}"
+        arena = ArenaRecord(next(self._arena_numbers), new_arena_memory())
+        self._arenas.setdefault(topic, []).append(arena)
+        self._retire_drained(topic)
+        self._tell(node, messages.AddOutput(output, arena.number), [arena.descriptor])
+
+    def _end_arenas(self, topic: str, arenas: list[ArenaRecord]) -> None:
+        last_pushed = {
+            each.edge.edge_id: each.edge.last_pushed()
+            for each in self._connections.values()
+            if each.topic == topic
+        }
+        for arena in arenas:
+            if arena.last_pushed is None:
+                arena.last_pushed = last_pushed
+
+    def _retire_drained(self, topic: str) -> None:
+        """Lets go of the memory of generations whose last message was taken by every reader."""
+        readers = [each for each in self._connections.values() if each.topic == topic]
+        for arena in list(self._arenas[topic]):
+            if arena.last_pushed is None:
+                continue
+            last_pushed = arena.last_pushed
+            if any(
+                each.edge.last_taken() < last_pushed.get(each.edge.edge_id, 0)
+                for each in readers
+                if not each.spent
+            ):
+                continue
+            for each in readers:
+                self._retire(each, arena.number)
+            os.close(arena.descriptor)
+            self._arenas[topic].remove(arena)
+
+    def _retire(self, connection: Connection, arena_number: int) -> None:
+        if not connection.reader_on:
+            return
+        if connection.listener is not None:
+            self._tap.retire_arena(connection.listener, arena_number)
+        else:
+            message = messages.RetireArena(connection.edge.edge_id, arena_number)
+            self._tell(connection.spec.reader, message, [])
+
+    def _reading_from(self, node: str) -> list[Connection]:
+        return [each for each in self._connections.values() if each.spec.source.node == node]
+
+    def _read_by(self, node: str) -> list[Connection]:
+        return [each for each in self._connections.values() if each.spec.reader == node]

@@ -1,0 +1,142 @@
+"""Everything that dora_nb raises, and how it reads in a cell.
+
+::
+
+    DoraNbError
+    ├── DeclarationError (ValueError)        what was written is wrong; nothing was changed
+    │   ├── GrammarError                     the line of a magic
+    │   ├── SourceError                      the Python of an operator, before it ran
+    │   └── GraphError                       names and wiring
+    ├── OperatorError                        the operator's own code failed, in its own process
+    ├── DataflowStateError (RuntimeError)    the right thing at the wrong moment
+    ├── MessageError (ValueError)            a message is not what was asked of it (an image, boxes)
+    ├── TopicTimeoutError (TimeoutError)     too few messages came in time
+    └── EngineError (RuntimeError)           the engine or the system underneath failed
+
+Each says what happened, the likely cause and the way out. In IPython none of them shows a frame of
+dora_nb: `_render_traceback_` is IPython's documented way for an exception to draw itself
+(https://ipython.readthedocs.io/en/stable/config/integrating.html#custom-exceptions), and unlike
+`UsageError` it leaves an ``error`` output, at which Run All, nbclient and nbval stop.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in what the user wrote, numbered as the editor numbers it (the `%%` line is line 1)."""
+
+    file: str
+    """``Cell In[5]`` or the path of a file."""
+    line: int | None = None
+    column: int | None = None
+    """Counted from 0."""
+    text: str | None = None
+    """The line itself, to be shown above the caret."""
+
+    def __str__(self) -> str:
+        return self.file if self.line is None else f"{self.file}, line {self.line}"
+
+    def render(self) -> list[str]:
+        """The place, the line and a caret under the column, as far as they are known."""
+        lines = [str(self)]
+        if self.text is not None:
+            shown = self.text.lstrip()
+            lines.append(f"    {shown}")
+            if self.column is not None:
+                caret = max(0, self.column - (len(self.text) - len(shown)))
+                lines.append("    " + " " * caret + "^")
+        return lines
+
+
+class DoraNbError(Exception):
+    """Base of all errors that dora_nb raises on purpose.
+
+    `message` says what happened; `hint`, if given, is the way out; `location` is where in the user's
+    own text it happened.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, location: Location | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.location = location
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+    def render(self) -> list[str]:
+        """The lines that a cell shows."""
+        place = self.location.render() if self.location else []
+        return [*place, f"{type(self).__name__}: {self}"]
+
+    def _render_traceback_(self) -> list[str]:
+        return self.render()
+
+
+class DeclarationError(DoraNbError, ValueError):
+    """What was written cannot be declared. Nothing was changed by trying."""
+
+
+class GrammarError(DeclarationError):
+    """The line of a magic does not follow its grammar."""
+
+
+class SourceError(DeclarationError):
+    """The Python of an operator cannot be run as one; found before any of it ran."""
+
+
+class GraphError(DeclarationError):
+    """A name or a connection is impossible."""
+
+
+class OperatorError(DoraNbError):
+    """An operator failed in its own process: an exception, a forbidden return value, a signal.
+
+    `traceback_lines` is the child's traceback without frames of dora_nb, with the lines of the cell;
+    it is empty where the process died without one. `node` is the operator's name.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        node: str,
+        traceback_lines: Iterable[str] = (),
+        hint: str | None = None,
+        location: Location | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, location=location)
+        self.node = node
+        self.traceback_lines = tuple(traceback_lines)
+
+    def render(self) -> list[str]:
+        return [*self.traceback_lines, f"{type(self).__name__}: {self}"]
+
+
+class DataflowStateError(DoraNbError, RuntimeError):
+    """The call is right, but not in the state that the dataflow is in."""
+
+
+class MessageError(DoraNbError, ValueError):
+    """A message is not what a view or a conversion was told it is."""
+
+
+class TopicTimeoutError(DoraNbError, TimeoutError):
+    """Too few messages came on a topic; names it, how many came, and the state of its node."""
+
+
+class EngineError(DoraNbError, RuntimeError):
+    """The engine could not do its part: a process that cannot be started, descriptors exhausted."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """``Did you mean 'x'?`` for the nearest of the known words, or None when none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"Did you mean '{near[0]}'?" if near else None

@@ -1,0 +1,268 @@
+"""The dataflow as it was declared: operators, their inputs and outputs, and what follows from them.
+
+Pure and immutable. A `Graph` never starts anything: declaring makes a new graph or raises, so an
+error changes nothing. Engines and views read it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .errors import GraphError, did_you_mean
+from .timers import UNITS, parse_interval_secs
+
+QueuePolicy = Literal["drop_oldest", "backpressure"]
+QUEUE_POLICIES: tuple[QueuePolicy, ...] = ("drop_oldest", "backpressure")
+DEFAULT_QUEUE_SIZE = 10
+NOTEBOOK = "notebook"
+"""The pseudo-node that stands for the kernel: reader of every subscription."""
+RESERVED_NAMES = ("dora", NOTEBOOK)
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+
+def check_name(name: str, *, what: str) -> str:
+    """The name itself if it is one that dora takes too (``libraries/message/src/id.rs``); else GraphError."""
+    if not _NAME.fullmatch(name):
+        raise GraphError(
+            f"'{name}' cannot be the name of {what}:",
+            hint="use letters, digits, '_', '-' and '.', the '.' not first.",
+        )
+    if name in RESERVED_NAMES:
+        raise GraphError(
+            f"'{name}' is reserved and cannot be the name of {what};", hint="choose another."
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSource:
+    """An output of another node, ``node/output``."""
+
+    node: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.node}/{self.output}"
+
+
+@dataclass(frozen=True, slots=True)
+class TimerSource:
+    """A timer in the reader's own loop, ``dora/timer/hz/30``."""
+
+    interval_secs: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Source = TopicSource | TimerSource
+
+
+def parse_source(text: str) -> Source:
+    """What an input is connected to, from ``node/output`` or ``dora/timer/UNIT/N``.
+
+    Raises GraphError with the way out.
+    """
+    parts = text.split("/")
+    if parts[0] == "dora":
+        return _parse_dora_source(text, parts)
+    if len(parts) == 1:
+        raise GraphError(
+            f"the source '{text}' names no output;", hint=f"write it as {text or 'node'}/OUTPUT."
+        )
+    if len(parts) != 2 or not parts[1]:
+        raise GraphError(f"'{text}' is no source;", hint="a source is NODE/OUTPUT.")
+    node, output = parts
+    if node != NOTEBOOK:
+        check_name(node, what="a node")
+    return TopicSource(node, check_name(output, what="an output"))
+
+
+def _parse_dora_source(text: str, parts: list[str]) -> Source:
+    if len(parts) == 4 and parts[1] == "timer":
+        try:
+            return TimerSource(parse_interval_secs(parts[2], parts[3]), text)
+        except ValueError as error:
+            near = did_you_mean(parts[2], UNITS) if parts[2] not in UNITS else None
+            raise GraphError(f"in '{text}': {error}.", hint=near) from None
+    if len(parts) > 1 and parts[1] == "logs":
+        raise GraphError(
+            f"'{text}': logs are not a source here yet;", hint="read them with %dora logs."
+        )
+    raise GraphError(
+        f"'{text}' is no source of dora's;",
+        hint="a timer is dora/timer/UNIT/N, such as dora/timer/hz/30.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One input of an operator: what feeds it, and how much may wait in line."""
+
+    name: str
+    source: Source
+    queue_size: int = DEFAULT_QUEUE_SIZE
+    queue_policy: QueuePolicy = "drop_oldest"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCode:
+    """The Python of an operator and where its lines stand in the user's editor."""
+
+    text: str
+    file: str
+    """``Cell In[5]``, or the path of the file it was read from."""
+    first_line: int = 1
+    """The number that the editor gives to the first line of `text` (2 under a one-line magic)."""
+    path: str | None = None
+    """The absolute path, where the source is a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSpec:
+    """Everything that the user declared about one operator.
+
+    `working_dir` is the working directory of its process and the first entry of its `sys.path`.
+    """
+
+    name: str
+    code: SourceCode = field(compare=False)
+    inputs: tuple[InputSpec, ...] = ()
+    outputs: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    python: str | None = None
+    working_dir: str = "."
+
+    def same_as(self, other: OperatorSpec) -> bool:
+        """Whether running `other` instead would change nothing (the cell's number does not count)."""
+        return (
+            self == other
+            and self.code.text == other.code.text
+            and self.code.path == other.code.path
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One connection from an output to an input, both ends declared."""
+
+    source: TopicSource
+    reader: str
+    input: InputSpec
+
+    def __str__(self) -> str:
+        return f"{self.source} → {self.reader}/{self.input.name}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All operators of one dataflow, by name, in the order of their first declaration."""
+
+    operators: Mapping[str, OperatorSpec] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.operators
+
+    def __iter__(self) -> Iterator[OperatorSpec]:
+        return iter(self.operators.values())
+
+    def with_operator(self, spec: OperatorSpec) -> Graph:
+        """This graph with `spec` declared, in place of an older operator of that name.
+
+        Raises GraphError where a name is impossible or an input names an output that its declared
+        node lacks, in either direction. An input whose node is not declared is no error: it waits.
+        """
+        check_name(spec.name, what="an operator")
+        for output in spec.outputs:
+            check_name(output, what="an output")
+        for read in spec.inputs:
+            check_name(read.name, what="an input")
+        _check_unique(spec)
+        graph = Graph({**self.operators, spec.name: spec})
+        for reader in graph:
+            graph._check_inputs(reader, declared_now=spec.name)
+        return graph
+
+    def without(self, name: str) -> Graph:
+        """This graph without that operator; its readers wait from now on."""
+        self.operator(name)
+        return Graph({key: spec for key, spec in self.operators.items() if key != name})
+
+    def operator(self, name: str) -> OperatorSpec:
+        """The operator of that name; GraphError with the nearest name where there is none."""
+        if name not in self.operators:
+            hint = did_you_mean(name, self.operators)
+            if hint is None:
+                known = ", ".join(self.operators)
+                hint = f"Declared are: {known}." if known else "Nothing is declared yet."
+            raise GraphError(f"no operator '{name}' is declared.", hint=hint)
+        return self.operators[name]
+
+    def edges(self) -> list[Edge]:
+        """Every connection whose both ends are declared."""
+        return [
+            Edge(read.source, spec.name, read)
+            for spec in self
+            for read in spec.inputs
+            if isinstance(read.source, TopicSource) and read.source.node in self.operators
+        ]
+
+    def waiting_for(self, name: str) -> tuple[str, ...]:
+        """The undeclared nodes that this operator's inputs wait for."""
+        missing = [
+            read.source.node
+            for read in self.operators[name].inputs
+            if isinstance(read.source, TopicSource) and read.source.node not in self.operators
+        ]
+        return tuple(dict.fromkeys(missing))
+
+    def check_topic(self, topic: str) -> TopicSource:
+        """A topic that something in the notebook wants to read.
+
+        Raises GraphError where its declared node has no such output; an undeclared node is allowed.
+        """
+        source = parse_source(topic)
+        if not isinstance(source, TopicSource):
+            raise GraphError(f"'{topic}' is a timer, not a topic;", hint="name NODE/OUTPUT.")
+        self._check_output(source, asked_by="the notebook", file=None)
+        return source
+
+    def _check_inputs(self, reader: OperatorSpec, *, declared_now: str) -> None:
+        for read in reader.inputs:
+            if isinstance(read.source, TopicSource):
+                file = None if reader.name == declared_now else reader.code.file
+                self._check_output(read.source, asked_by=reader.name, file=file)
+
+    def _check_output(self, source: TopicSource, *, asked_by: str, file: str | None) -> None:
+        owner = self.operators.get(source.node)
+        if owner is None or source.output in owner.outputs:
+            return
+        who = asked_by if file is None else f"{asked_by} ({file})"
+        has = f"has outputs: {', '.join(owner.outputs)}." if owner.outputs else "has no outputs."
+        hint = did_you_mean(source.output, owner.outputs)
+        raise GraphError(f"{who} reads '{source}', but {source.node} {has}", hint=hint)
+
+
+def _check_unique(spec: OperatorSpec) -> None:
+    for what, names in (
+        ("input", [read.name for read in spec.inputs]),
+        ("output", list(spec.outputs)),
+    ):
+        twice = _first_repeated(names)
+        if twice is not None:
+            raise GraphError(
+                f"{spec.name} has the {what} '{twice}' twice;", hint="give each a name of its own."
+            )
+
+
+def _first_repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -1,0 +1,175 @@
+"""What the kernel and an operator's process say to each other over the control socket.
+
+One message is one datagram of msgpack on a SOCK_SEQPACKET pair; file descriptors travel beside it.
+The kernel's first message is `Begin`; the process answers with `Ready` or `Failed`. Nothing moves
+before `Go`. The wiring may change at any time. End of file on the socket means that the kernel is
+gone: the operator gets STOP, and the process ends.
+
+========  =====================================================================================
+kernel →  `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
+          `RetireArena`, `CloseInput`, `VoidLeases`, `Go`, `Stop`
+process → `Ready`, `Failed`, `Finished`, `Released`, `Warned`
+========  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import socket
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+_RECEIVE_SIZE = 1 << 17
+_MOST_DESCRIPTORS = 8
+
+
+class Begin(msgspec.Struct, tag=True, frozen=True):
+    """Become this operator. Descriptors: the source's text, the page of counters."""
+
+    protocol_version: int
+    name: str
+    generation: int
+    file: str
+    first_line: int
+    path: str | None
+    working_dir: str
+    outputs: list[str]
+    timers: dict[str, float]
+    """Seconds between ticks, by input."""
+    topics: int
+    """How many inputs read a topic; one that waits for its node keeps the operator alive."""
+
+
+class AddOutput(msgspec.Struct, tag=True, frozen=True):
+    """The memory of an output. Descriptors: the arena."""
+
+    output: str
+    arena: int
+
+
+class AddReader(msgspec.Struct, tag=True, frozen=True):
+    """Publish to one more edge. Descriptors: its sending socket, its receiving socket, its words."""
+
+    edge_id: int
+    output: str
+    queue_size: int
+    drop_oldest: bool
+    column: int
+    replay_last: bool
+
+
+class RemoveReader(msgspec.Struct, tag=True, frozen=True):
+    """That edge is no more; what its reader still holds stays untouched until it is given back."""
+
+    edge_id: int
+
+
+class AddInput(msgspec.Struct, tag=True, frozen=True):
+    """Read one more edge. Descriptors: its receiving socket, its words."""
+
+    edge_id: int
+    input: str
+
+
+class RemoveInput(msgspec.Struct, tag=True, frozen=True):
+    """That edge is no more; the input waits, and is not closed."""
+
+    edge_id: int
+
+
+class AddArena(msgspec.Struct, tag=True, frozen=True):
+    """Messages of this edge may lie in this arena from now on. Descriptors: the arena."""
+
+    edge_id: int
+    arena: int
+    column: int
+
+
+class RetireArena(msgspec.Struct, tag=True, frozen=True):
+    """No further message of this edge lies in that arena."""
+
+    edge_id: int
+    arena: int
+
+
+class CloseInput(msgspec.Struct, tag=True, frozen=True):
+    """The publisher has ended: INPUT_CLOSED follows the last message in line."""
+
+    edge_id: int
+
+
+class VoidLeases(msgspec.Struct, tag=True, frozen=True):
+    """The reader's process has ended; its leases up to this sequence number are free."""
+
+    edge_id: int
+    up_to: int
+
+
+class Go(msgspec.Struct, tag=True, frozen=True):
+    """Begin to read and to tick."""
+
+
+class Stop(msgspec.Struct, tag=True, frozen=True):
+    """Handle STOP, then end. Messages not yet read stay in line for whoever comes next."""
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """The operator's `__init__` has returned."""
+
+
+class Failed(msgspec.Struct, tag=True, frozen=True):
+    """The operator failed; the process ends."""
+
+    message: str
+    traceback_lines: list[str]
+    hint: str | None = None
+
+
+class Finished(msgspec.Struct, tag=True, frozen=True):
+    """The operator is done; the process ends."""
+
+    inputs_closed: bool = False
+    """It ended because all its inputs had closed."""
+    stop_all: bool = False
+    """It returned STOP_ALL: the whole dataflow is to stop."""
+
+
+class Released(msgspec.Struct, tag=True, frozen=True):
+    """The reader of an edge that was removed holds nothing any more; its column may be used again."""
+
+    edge_id: int
+
+
+class Warned(msgspec.Struct, tag=True, frozen=True):
+    """Something went on, but not as the operator's author may think."""
+
+    text: str
+
+
+ToProcess = (
+    Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
+    | CloseInput | VoidLeases | Go | Stop
+)  # fmt: skip
+ToKernel = Ready | Failed | Finished | Released | Warned
+
+encode = msgspec.msgpack.Encoder().encode
+_decode_to_process = msgspec.msgpack.Decoder(ToProcess).decode
+_decode_to_kernel = msgspec.msgpack.Decoder(ToKernel).decode
+
+
+def receive_in_process(control: socket.socket) -> tuple[ToProcess, list[int]] | None:
+    """The next message of the kernel and its descriptors; None when the kernel is gone. Blocks."""
+    try:
+        data, descriptors, _, _ = socket.recv_fds(control, _RECEIVE_SIZE, _MOST_DESCRIPTORS)
+    except ConnectionError:
+        return None
+    return (_decode_to_process(data), descriptors) if data else None
+
+
+def receive_in_kernel(control: socket.socket) -> ToKernel | None:
+    """The next message of a process; None when it is gone. BlockingIOError when there is none yet."""
+    try:
+        data = control.recv(_RECEIVE_SIZE)
+    except ConnectionError:
+        return None
+    return _decode_to_kernel(data) if data else None

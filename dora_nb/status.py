@@ -1,0 +1,93 @@
+"""What a dataflow looks like at one moment: frozen snapshots, read without disturbing anything.
+
+The counts come from pages that the operators' processes write (one writer a word), so taking a
+snapshot sends no message and waits for nobody.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from .errors import OperatorError
+from .graph import QueuePolicy
+
+
+class State(enum.Enum):
+    """Where an operator is in its life, in the words that a user sees."""
+
+    DECLARED = "declared"
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting"
+    FAILED = "failed"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeStatus:
+    """One edge: at any quiet moment ``sent == received + dropped + queued``, each counted where it happens."""
+
+    topic: str
+    reader: str
+    """Name of the reading node; ``notebook`` for a subscription of the kernel."""
+    input: str
+    queue_size: int
+    policy: QueuePolicy
+    sent: int = 0
+    """Messages that the publisher gave to this edge."""
+    received: int = 0
+    """Messages that the reader took."""
+    dropped: int = 0
+    """Messages that were taken back or given up, counted by who did it."""
+    queued: int = 0
+    """Messages in line right now."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One operator."""
+
+    name: str
+    state: State
+    declared_in: str
+    """``Cell In[5]`` or a file's path."""
+    generation: int = 0
+    """How often it was started; 0 before the first start."""
+    waiting_for: tuple[str, ...] = ()
+    """Undeclared nodes that inputs of it wait for."""
+    inputs: tuple[EdgeStatus, ...] = ()
+    outputs: tuple[EdgeStatus, ...] = ()
+    """One entry for each reader of each output."""
+    events: int = 0
+    """Events handled, over all generations of this run."""
+    missed_ticks: int = 0
+    undeclared_outputs: int = 0
+    """Calls of `send_output` that named an output which is not declared; ignored, as dora does."""
+    on_event_p50_secs: float | None = None
+    on_event_p95_secs: float | None = None
+    error: OperatorError | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Messages lost on the way to this operator."""
+        return sum(edge.dropped for edge in self.inputs)
+
+    def state_text(self) -> str:
+        """The state as a sentence's end: ``running``, ``waiting (for camera)``."""
+        if self.state is State.WAITING:
+            return f"waiting (for {', '.join(self.waiting_for)})"
+        return str(self.state.value)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line that an operator printed, or that the engine says about it."""
+
+    node: str
+    stream: str
+    """``stdout``, ``stderr``, or ``engine``."""
+    text: str
+    time_secs: float
+    """Wall clock when the kernel read it, seconds since the epoch."""

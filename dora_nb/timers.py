@@ -1,0 +1,49 @@
+"""Timers: what ``dora/timer/...`` means, and when the next tick is due. Pure: nobody here looks at a clock.
+
+The grammar is dora's (``libraries/message/src/config.rs``): a unit and a positive number; only hertz
+may have a fraction. The first tick comes at once; a tick that was missed is not made up for but
+counted (``binaries/daemon/src/running_dataflow.rs``, tokio's `MissedTickBehavior::Skip`).
+"""
+
+from __future__ import annotations
+
+import math
+
+_SECS_PER_UNIT = {"secs": 1.0, "millis": 1e-3, "micros": 1e-6, "nanos": 1e-9}
+UNITS = (*_SECS_PER_UNIT, "hz")
+
+
+def parse_interval_secs(unit: str, number: str) -> float:
+    """The seconds between two ticks of ``dora/timer/{unit}/{number}``.
+
+    Raises ValueError with a sentence that names what is wrong.
+    """
+    if unit not in UNITS:
+        raise ValueError(f"'{unit}' is no unit of a timer; there are {', '.join(UNITS)}")
+    try:
+        value = float(number) if unit == "hz" else float(int(number))
+    except ValueError:
+        kind = "a number" if unit == "hz" else "a whole number"
+        raise ValueError(f"a timer in {unit} takes {kind}, not '{number}'") from None
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"a timer in {unit} takes a number above zero, not '{number}'")
+    return 1.0 / value if unit == "hz" else value * _SECS_PER_UNIT[unit]
+
+
+class Ticks:
+    """The ticks of one timer, on whatever clock the caller reads (monotonic seconds)."""
+
+    def __init__(self, interval_secs: float, *, start_secs: float) -> None:
+        self.interval_secs = interval_secs
+        self.due_secs = start_secs
+        self.missed = 0
+
+    def take(self, now_secs: float) -> bool:
+        """Whether a tick is due; if so it is taken, and those that passed unseen are counted."""
+        late_secs = now_secs - self.due_secs
+        if late_secs < 0:
+            return False
+        skipped = int(late_secs / self.interval_secs)
+        self.missed += skipped
+        self.due_secs += (skipped + 1) * self.interval_secs
+        return True

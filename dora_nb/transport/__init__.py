@@ -1,0 +1,45 @@
+"""Messages between processes: Arrow arrays through shared memory, one edge at a time.
+
+::
+
+    publisher's process                  kernel (the engine)                reader's process
+    Output ── OutEdge ─── tx ──────────► Edge keeps copies of ───────► rx ─── Input
+       │        │                        every descriptor                       │
+       │        └── words: sent, pushed ◄──── a page a edge ────► words: taken ─┘
+       └── Arena: slots in one memfd ────────────────────────────► mapped by each reader
+
+What is always true:
+
+* The engine makes every descriptor and keeps a copy, so a process that dies or is replaced leaves
+  nothing behind that only it knew: its successor is given the same descriptors.
+* A slot is not written while a reader holds an array on it. A lease is one word with one writer, the
+  reader; what a dead reader held is voided by the engine.
+* Each word of a page has one writer. Nothing here takes a lock that spans processes.
+* The kernel's queue of the socket *is* the queue: whoever receives a message owns it. That is how a
+  publisher takes the oldest message back from a slow reader without any agreement with it.
+
+This package knows Arrow and sockets, and nothing of dataflows, operators or notebooks.
+"""
+
+from __future__ import annotations
+
+from ._arena import MAX_COLUMNS, Arena, new_arena_memory
+from ._edge import Edge, EdgeCounts
+from ._metadata import MetadataError
+from ._publisher import OutEdge, Output
+from ._subscriber import Input, Message
+from ._values import InvalidDataError
+
+__all__ = [
+    "MAX_COLUMNS",
+    "Arena",
+    "Edge",
+    "EdgeCounts",
+    "Input",
+    "InvalidDataError",
+    "Message",
+    "MetadataError",
+    "OutEdge",
+    "Output",
+    "new_arena_memory",
+]

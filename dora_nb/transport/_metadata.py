@@ -1,0 +1,106 @@
+"""The metadata of a message: dora's rules for what may be in it, and its bytes.
+
+The rules are those of dora's operator API (``apis/python/operator/src/lib.rs``): bool, int (64 bits),
+float, str, flat lists of int, float or str, and datetime travel as they are; anything else is turned
+into its `str`, with a warning. The bytes are msgpack: quick, and malformed bytes raise instead of
+running anything, as marshal and pickle would.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+Metadata = dict[str, Any]
+_AS_IS = frozenset({bool, int, float, str})
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Metadata).decode
+
+
+class MetadataError(RuntimeError, TypeError):
+    """The metadata given to `send_output` cannot travel."""
+
+
+def encode_metadata(metadata: Metadata | None, warn: Callable[[str], None]) -> bytes:
+    """The bytes of `metadata`; none for None or an empty dict.
+
+    `warn` is given a sentence for each value that has to be turned into a string. Raises
+    `MetadataError` where dora does: not a dict, a key that is no string, an int beyond 64 bits, a
+    list of mixed types.
+    """
+    if metadata is None or metadata == {}:
+        return b""
+    if not isinstance(metadata, dict):
+        raise MetadataError(
+            f"metadata must be a dict, not {type(metadata).__name__}; "
+            "send_output(output, data, metadata) takes it third"
+        )
+    plain = {_key(key): _plain(key, value, warn) for key, value in metadata.items()}
+    return _encode(plain)
+
+
+def decode_metadata(blob: bytes | memoryview, stamp_nanos: int) -> Metadata:
+    """A receiver's metadata: the time of sending, unless a forwarded one overrides it, then the rest."""
+    timestamp = datetime.datetime.fromtimestamp(stamp_nanos / 1e9, datetime.UTC)
+    if not len(blob):
+        return {"timestamp": timestamp}
+    return {"timestamp": timestamp, **_decode(blob)}
+
+
+def _key(key: object) -> str:
+    if type(key) is str:
+        return key
+    raise MetadataError(
+        f"failed to parse metadata: the key {key!r} is a {type(key).__name__}; keys are strings"
+    )
+
+
+def _plain(key: str, value: object, warn: Callable[[str], None]) -> object:
+    kind = type(value)
+    if kind in _AS_IS:
+        return _int64(key, value) if kind is int else value
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        return value.astimezone(datetime.UTC)
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return _int64(key, int(value))
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, list | tuple) and (items := _flat_list(key, value)) is not None:
+        return items
+    warn(
+        f"metadata '{key}' is a {kind.__name__}, which dora's metadata cannot carry, and is sent as "
+        "its str(); convert it yourself, for instance with int() or float()"
+    )
+    return str(value)
+
+
+def _flat_list(key: str, values: list[Any] | tuple[Any, ...]) -> list[Any] | None:
+    """dora decides by the first element; None where a list of such elements cannot travel."""
+    if not values:
+        return []
+    first = values[0]
+    if isinstance(first, bool):
+        return None
+    for kind in (int, float, str):
+        if isinstance(first, kind):
+            wanted = (int, float) if kind is float else kind
+            if any(isinstance(value, bool) or not isinstance(value, wanted) for value in values):
+                raise MetadataError(
+                    f"metadata '{key}' mixes types in one list; "
+                    f"its first element is a {kind.__name__}, so all must be"
+                )
+            return [kind(value) for value in values]
+    return None
+
+
+def _int64(key: str, value: object) -> object:
+    assert isinstance(value, int)
+    if _INT64_MIN <= value <= _INT64_MAX:
+        return value
+    raise MetadataError(f"metadata '{key}' is too large: an int has 64 bits in dora")

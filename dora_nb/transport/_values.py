@@ -1,0 +1,114 @@
+"""Arrow arrays as bytes, and back.
+
+A flat array of numbers without nulls travels as its bare buffer. Everything else travels as an Arrow
+IPC stream of one batch with one column, which covers every type that Arrow has. What arrives is
+always a `pyarrow.Array`, as in dora: a record batch becomes a struct array, an extension array its
+storage.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+IPC = 255
+_FLAT_TYPES: tuple[Any, ...] = (
+    pa.uint8(), pa.int8(), pa.uint16(), pa.int16(), pa.uint32(), pa.int32(), pa.uint64(), pa.int64(),
+    pa.float16(), pa.float32(), pa.float64(),
+)  # fmt: skip
+_WIDTHS = tuple(kind.bit_width // 8 for kind in _FLAT_TYPES)
+_CODES: dict[type, int] = {type(pa.nulls(0, kind)): code for code, kind in enumerate(_FLAT_TYPES)}
+_UINT8 = 0
+
+
+class InvalidDataError(RuntimeError, TypeError):
+    """The data given to `send_output` is nothing that dora sends; says how to convert it."""
+
+    def __init__(self, hint: str) -> None:
+        super().__init__(f"invalid `data` type, must be `bytes` or an arrow array: {hint}")
+
+
+def encode_value(data: object) -> tuple[int, int, Any]:
+    """The type code, the size in bytes, and an object with the buffer protocol that holds them.
+
+    A flat array is not copied here. Raises `InvalidDataError`.
+    """
+    code = _CODES.get(type(data))
+    if code is not None and data.null_count == 0:  # type: ignore[attr-defined]
+        return _encode_flat(code, data)
+    if type(data) is bytes:
+        return _UINT8, len(data), data
+    if isinstance(data, np.ndarray):
+        return encode_value(_array_from_numpy(data))
+    if isinstance(data, pa.RecordBatch):
+        data = data.to_struct_array()
+    if isinstance(data, pa.ExtensionArray):
+        data = data.storage
+    if isinstance(data, pa.Array):
+        return _encode_ipc(data)
+    raise InvalidDataError(_conversion_of(data))
+
+
+def decode_value(code: int, buffer: pa.Buffer, size: int) -> pa.Array[Any]:
+    """The array in `buffer`, which it holds on to; nothing is copied."""
+    if code != IPC:
+        return pa.Array.from_buffers(_FLAT_TYPES[code], size // _WIDTHS[code], [None, buffer])
+    return pa.ipc.open_stream(buffer).read_next_batch().column(0)
+
+
+def _encode_flat(code: int, data: Any) -> tuple[int, int, Any]:
+    size = len(data) * _WIDTHS[code]
+    buffer = data.buffers()[1]
+    if buffer is None:
+        return code, 0, b""
+    if data.offset or buffer.size != size:
+        buffer = buffer.slice(data.offset * _WIDTHS[code], size)
+    return code, size, buffer
+
+
+def _encode_ipc(data: pa.Array[Any]) -> tuple[int, int, Any]:
+    batch = pa.RecordBatch.from_arrays([data], ["value"])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    buffer = sink.getvalue()
+    return IPC, buffer.size, buffer
+
+
+def _array_from_numpy(data: np.ndarray[Any, Any]) -> pa.Array[Any]:
+    """What dora_nb takes beyond dora: a numpy array, flattened in C order."""
+    if data.dtype == object:
+        raise InvalidDataError(
+            "this numpy array has dtype object, which has no bytes to send; "
+            "give it a number type, as np.asarray(x, dtype=np.float32)"
+        )
+    try:
+        array: pa.Array[Any] = pa.array(np.ascontiguousarray(data).reshape(-1))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise InvalidDataError(f"Arrow has no array for numpy's {data.dtype}: {error}") from None
+    return array
+
+
+def _conversion_of(data: object) -> str:
+    """The call that turns `data` into something that can be sent."""
+    kind = type(data).__name__
+    if isinstance(data, pa.ChunkedArray):
+        return "a ChunkedArray is several arrays; send x.combine_chunks()"
+    if isinstance(data, pa.Table):
+        return "a Table is several arrays; send table.combine_chunks().to_batches()[0]"
+    if isinstance(data, pa.Scalar):
+        return "a Scalar is no array; send pa.array([x.as_py()])"
+    if type(data).__module__.partition(".")[0] == "torch":
+        device = str(getattr(data, "device", "cpu"))
+        moved = "" if device == "cpu" else ".cpu()"
+        where = "" if device == "cpu" else f" on {device}"
+        return f"a torch tensor{where} is sent as pa.array(x.detach(){moved}.numpy().ravel())"
+    if isinstance(data, bytearray | memoryview):
+        return f"send bytes(x) instead of a {kind}"
+    if isinstance(data, str):
+        return "send pa.array([text]) instead of a str"
+    if data is None:
+        return "None is no data; to send a message without data use pa.array([])"
+    return f"a {kind} is sent as pa.array(x), or pa.array([x]) for a single value"

@@ -1,0 +1,49 @@
+"""The form of one message on the socket of an edge.
+
+A datagram is a header and a body. The body of a small message is its payload followed by its
+metadata; the payload of a large one lies in a slot of the publisher's arena, and only the metadata
+travels in the datagram, unless it is large itself: then it lies behind the payload in the slot.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+INLINE = 0
+SLOT = 1
+SLOT_WITH_METADATA = 2
+
+INLINE_LIMIT = 4096
+"""Payload and metadata up to here travel in the datagram: below, copying twice costs less than a slot."""
+DATAGRAM_LIMIT = 8192
+"""What a reader asks of one receive; header and body always fit."""
+
+_HEADER = struct.Struct("<BBHIQQQQQ")
+HEADER_SIZE = _HEADER.size
+"""48: with the 32 bytes in front of the data of a bytes object, an inline payload is 16-aligned."""
+pack_header = _HEADER.pack
+_unpack_header = _HEADER.unpack_from
+
+
+class Header(NamedTuple):
+    """What stands in front of each message."""
+
+    kind: int
+    type_code: int
+    """Which Arrow type the payload is; see `_values`."""
+    slot: int
+    metadata_size: int
+    sequence: int
+    """Counted by the edge, from 1, without holes but for messages that the publisher took back."""
+    stamp_nanos: int
+    """Wall clock at the send, nanoseconds since the epoch."""
+    payload_size: int
+    payload_offset: int
+    """In the arena's data."""
+    arena: int
+
+
+def unpack_header(datagram: bytes) -> Header:
+    """The header of a datagram, or of its first `HEADER_SIZE` bytes."""
+    return Header._make(_unpack_header(datagram))
