@@ -1,0 +1,105 @@
+# make help says what there is. Everything is installed into .venv, at the versions of constraints.txt.
+
+PYTHON ?= python3
+# An index that serves torch, where pip's default would bring a build of gigabytes.
+TORCH_INDEX ?=
+PORT ?= 8888
+LAB_OPTIONS ?=
+# Soak tests may take this long in all.
+SOAK_SECS ?= 1200
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(QUIET)
+# What was installed before is told at length no second time.
+QUIET = $(if $(wildcard $@),--quiet)
+FIRST_NOTEBOOK := notebooks/01_first_dataflow.ipynb
+# Neither a user's own settings nor a webcam may change what notebooks print.
+NOTEBOOK_SETTINGS := IPYTHONDIR=$(CURDIR)/build/ipython MPLCONFIGDIR=$(CURDIR)/build/matplotlib \
+	CAMERA_SOURCE=scene
+heading = @printf '\n== %s\n' "$(1)"
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "PYTHON=python3.12      the Python to make .venv with (3.11 or newer)"
+	@echo "TORCH_INDEX=URL        take torch from that index"
+	@echo "PORT=8889              the port of make lab"
+
+.PHONY: demo
+demo: system-demo $(VENV)/.tutorial ## Run the first notebook without a screen; see build/demo
+	$(NOTEBOOK_SETTINGS) $(BIN)/python scripts/demo.py
+
+.PHONY: test
+test: system-test $(VENV)/.dev ## Everything that must hold before a change lands
+	$(call heading,ruff format)
+	$(BIN)/ruff format --check
+	$(call heading,ruff check)
+	$(BIN)/ruff check
+	$(call heading,mypy)
+	$(BIN)/mypy
+	$(call heading,pytest)
+	$(BIN)/python -m pytest --durations=5
+	$(call heading,notebooks)
+	$(NOTEBOOK_SETTINGS) $(BIN)/python -m pytest -o faulthandler_timeout=0 --nbval \
+		--nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+		--nbval-cell-timeout 60 notebooks
+
+# Status 5 of pytest says that nothing was selected: then nothing was shown, and the line says so.
+.PHONY: soak
+soak: system-test $(VENV)/.dev ## The long tests, 20 minutes at most
+	$(call heading,soak)
+	@$(BIN)/python -m pytest -m soak --collect-only -q >build/soak.txt 2>&1; status=$$?; \
+	if [ $$status -eq 5 ]; then echo "no test is marked soak: nothing was run"; \
+	elif [ $$status -ne 0 ]; then cat build/soak.txt; exit $$status; \
+	else timeout --kill-after=10 $(SOAK_SECS) \
+		$(BIN)/python -m pytest -m soak -o faulthandler_timeout=$(SOAK_SECS) --durations=0; fi
+
+.PHONY: lab
+lab: system-demo $(VENV)/.tutorial ## Open JupyterLab on the first notebook
+	$(BIN)/jupyter lab --port $(PORT) $(if $(filter 0,$(shell id -u)),--allow-root) \
+		$(LAB_OPTIONS) $(FIRST_NOTEBOOK)
+
+.PHONY: clean
+clean: ## Remove what the others made, but .venv
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
+	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+.PHONY: system-demo system-test check-python
+system-demo system-test: system-%: check-python
+	@mkdir -p build
+	@$(PYTHON) scripts/system_packages.py $*
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "$(PYTHON) is not Python 3.11 or newer: name one, as in make PYTHON=python3.12" >&2; \
+		exit 1; }
+
+# Each stamp is made last, so what was interrupted is done again.
+$(VENV)/.made:
+	@$(PYTHON) scripts/system_packages.py venv
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The build backend is installed first, since pip would take its newest release, not the pinned one.
+$(VENV)/.tutorial $(VENV)/.dev: $(VENV)/.%: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP_INSTALL) hatchling
+	$(PIP_INSTALL) --no-build-isolation -e '.[$*]'
+	@touch $@ $(if $(filter dev,$*),$(VENV)/.tutorial)
+
+# torch alone and first: that index need not have anything else.
+ifneq ($(TORCH_INDEX),)
+$(VENV)/.tutorial $(VENV)/.dev: $(VENV)/.torch-index
+$(VENV)/.torch-index: $(VENV)/.made FORCE
+	@grep -qxF '$(TORCH_INDEX)' $@ 2>/dev/null || { set -e; \
+		$(PIP_INSTALL) --index-url '$(TORCH_INDEX)' --no-deps --force-reinstall torch; \
+		echo '$(TORCH_INDEX)' > $@; }
+endif
+
+.PHONY: FORCE
+FORCE:

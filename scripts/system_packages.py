@@ -1,0 +1,89 @@
+"""Install with apt, or name, the system packages that a `make` target needs.
+
+Runs before anything is installed, so on the standard library alone. Where nothing is missing it
+says nothing. As root with apt it says which packages it installs and installs them; otherwise one
+line names them, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dora_nb.system import missing_libraries
+
+
+def missing_for_venv() -> list[str]:
+    """Debian keeps what `python -m venv` needs in a package of its own, one for each Python."""
+    if importlib.util.find_spec("ensurepip") is not None:
+        return []
+    return [f"python{sys.version_info.major}.{sys.version_info.minor}-venv"]
+
+
+def missing_for_opencv() -> list[str]:
+    return [library.package for library in missing_libraries()]
+
+
+def missing_for_browser_tests() -> list[str]:
+    return [] if shutil.which("chromium") else ["chromium"]
+
+
+PURPOSES: dict[str, tuple[Callable[[], list[str]], ...]] = {
+    "venv": (missing_for_venv,),
+    "demo": (missing_for_venv, missing_for_opencv),
+    "test": (missing_for_venv, missing_for_opencv, missing_for_browser_tests),
+}
+
+
+def missing_packages(purpose: str) -> list[str]:
+    return [package for missing in PURPOSES[purpose] for package in missing()]
+
+
+def install(packages: list[str]) -> bool:
+    """Install with apt; whether that worked."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    commands = (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
+    )
+    return all(
+        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+        == 0
+        for command in commands
+    )
+
+
+def can_install() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("purpose", choices=sorted(PURPOSES))
+    purpose = parser.parse_args().purpose
+    packages = missing_packages(purpose)
+    if packages and can_install():
+        print(f"system packages: installing {' '.join(packages)} with apt-get", flush=True)
+        if install(packages):
+            packages = missing_packages(purpose)
+    if packages:
+        names = " ".join(packages)
+        print(
+            f"system packages: {names} missing; install them (Debian, Ubuntu: "
+            f"sudo apt-get install {names}) and run make again.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

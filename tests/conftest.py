@@ -1,0 +1,244 @@
+"""After every test: what it started must have ended.
+
+A snapshot is taken when the fixtures of session, module and class are up and before those of the
+test itself; it is compared when the latter are torn down. So a browser or a server that lives as
+long as the session is part of the picture, and what a test's own fixture forgets is not.
+
+=============  =====================================================================================
+kind           what counts as left behind
+=============  =====================================================================================
+threads        alive: not daemons, or daemons of ours (named ``dora-...``)
+processes      children, zombies too, and orphans: whoever carries this run's mark in its environment
+descriptors    open ones, by the kind of thing that they point to
+shared memory  names in /dev/shm, where no process of somebody else's has them open
+mappings       of anonymous memory (memfd)
+=============  =====================================================================================
+
+A folder that cannot be held to all of it (a browser starts processes when it likes) overrides the
+fixture `leak_kinds` in its own conftest. A test that failed is not checked: its traceback keeps
+alive what it used.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+LEAK_KINDS = ("threads", "processes", "descriptors", "shared memory", "mappings")
+OUR_THREADS = "dora-"
+
+_MARK = "DORA_NB_TEST_RUN"
+_RUN = os.environ[_MARK] = uuid.uuid4().hex
+_FAILED = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(
+        "leak_settle_secs",
+        "how long what a test started may take to end after it (only a leak takes that long)",
+        default="5",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in a browser come last: Playwright's synchronous API keeps an event loop running in this
+    thread until the session ends, and no test after it can call `asyncio.run`."""
+    items.sort(key=lambda item: "browser" in item.path.parts)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
+@pytest.fixture
+def leak_kinds() -> tuple[str, ...]:
+    """What is looked at after a test; a folder's conftest may override it with less."""
+    return LEAK_KINDS
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(
+    request: pytest.FixtureRequest, leak_kinds: tuple[str, ...]
+) -> Iterator[None]:
+    before = Snapshot.take(leak_kinds)
+    yield
+    if request.node.stash.get(_FAILED, False):
+        return
+    left = _left_after_settling(before, float(request.config.getini("leak_settle_secs")))
+    if left:
+        pytest.fail("left behind by this test:\n" + "\n".join(left), pytrace=False)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What exists now, for each kind that is looked at; a kind that is not is empty."""
+
+    kinds: tuple[str, ...]
+    threads: frozenset[threading.Thread] = frozenset()
+    pids: frozenset[int] = frozenset()
+    descriptors: Counter[str] | None = None
+    shared_memory: frozenset[str] = frozenset()
+    mappings: Counter[str] | None = None
+
+    @classmethod
+    def take(cls, kinds: tuple[str, ...]) -> Snapshot:
+        unknown = set(kinds) - set(LEAK_KINDS)
+        assert not unknown, f"there are no such kinds of leaks: {unknown}"
+        return cls(
+            kinds,
+            threads=frozenset(threading.enumerate()) if "threads" in kinds else frozenset(),
+            pids=_all_pids() if "processes" in kinds else frozenset(),
+            descriptors=_descriptors() if "descriptors" in kinds else None,
+            shared_memory=_shared_memory() if "shared memory" in kinds else frozenset(),
+            mappings=_mappings() if "mappings" in kinds else None,
+        )
+
+    def left_since(self) -> list[str]:
+        """One or more lines for everything that exists now and did not then."""
+        finders: dict[str, Callable[[], list[str]]] = {
+            "threads": self._left_threads,
+            "processes": self._left_processes,
+            "descriptors": self._left_descriptors,
+            "shared memory": self._left_shared_memory,
+            "mappings": self._left_mappings,
+        }
+        return [line for kind in self.kinds for line in finders[kind]()]
+
+    def _left_threads(self) -> list[str]:
+        return [
+            f"  thread {thread.name}\n{_stack(thread)}"
+            for thread in threading.enumerate()
+            if thread not in self.threads
+            and (not thread.daemon or thread.name.startswith(OUR_THREADS))
+        ]
+
+    def _left_processes(self) -> list[str]:
+        new = _all_pids() - self.pids
+        ours = {pid for pid in _children() if pid in new} | {pid for pid in new if _is_marked(pid)}
+        return [f"  process {pid}: {_command(pid)}" for pid in sorted(ours)]
+
+    def _left_descriptors(self) -> list[str]:
+        assert self.descriptors is not None
+        return [
+            f"  {count} descriptor{'s' if count > 1 else ''}: {kind}"
+            for kind, count in (_descriptors() - self.descriptors).items()
+        ]
+
+    def _left_shared_memory(self) -> list[str]:
+        new = _shared_memory() - self.shared_memory
+        return [f"  /dev/shm/{name}" for name in sorted(new - _open_elsewhere(new))]
+
+    def _left_mappings(self) -> list[str]:
+        assert self.mappings is not None
+        return [
+            f"  {count} mapping{'s' if count > 1 else ''} of memfd:{name}"
+            for name, count in (_mappings() - self.mappings).items()
+        ]
+
+
+def _left_after_settling(before: Snapshot, settle_secs: float) -> list[str]:
+    """What is left, once threads and processes that are on their way out have gone."""
+    left = before.left_since()
+    deadline = time.monotonic() + settle_secs
+    while left and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+        left = before.left_since()
+    return left
+
+
+def _stack(thread: threading.Thread) -> str:
+    frame = sys._current_frames().get(thread.ident or 0)
+    return "".join(traceback.format_stack(frame)) if frame else "    (not started)\n"
+
+
+def _all_pids() -> frozenset[int]:
+    return frozenset(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _children() -> Iterator[int]:
+    """Processes that this one must reap, whichever of its threads started them."""
+    for task in os.listdir("/proc/self/task"):
+        try:
+            yield from map(int, Path(f"/proc/self/task/{task}/children").read_text().split())
+        except OSError:  # the thread has ended meanwhile
+            continue
+
+
+def _is_marked(pid: int) -> bool:
+    try:
+        return f"{_MARK}={_RUN}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # ended meanwhile, or another user's
+        return False
+
+
+def _command(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return "ended meanwhile"
+    return " ".join(word.decode(errors="replace") for word in words).strip() or "a zombie"
+
+
+def _descriptors() -> Counter[str]:
+    """How many descriptors are open on what; ``socket:[123]`` counts as ``socket``."""
+    counts: Counter[str] = Counter()
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            link = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:  # the one that the listing itself had open
+            continue
+        counts[re.sub(r":\[\d+\]$", "", link)] += 1
+    return counts
+
+
+def _shared_memory() -> frozenset[str]:
+    return frozenset(os.listdir("/dev/shm"))
+
+
+def _open_elsewhere(names: frozenset[str]) -> frozenset[str]:
+    """Those names that a living process has mapped or open which is not of this run."""
+    if not names:
+        return names
+    ours = {os.getpid(), *_children()}
+    found: set[str] = set()
+    for pid in _all_pids() - ours:
+        if _is_marked(pid):
+            continue
+        used = _files_in_use(pid)
+        found.update(name for name in names if f"/dev/shm/{name}" in used)
+    return frozenset(found)
+
+
+def _files_in_use(pid: int) -> str:
+    process = Path(f"/proc/{pid}")
+    try:
+        links = [os.readlink(link) for link in (process / "fd").iterdir()]
+        return "\n".join([*links, (process / "maps").read_text()])
+    except OSError:  # ended meanwhile, or another user's
+        return ""
+
+
+def _mappings() -> Counter[str]:
+    """How often each anonymous memory is mapped here."""
+    maps = Path("/proc/self/maps").read_bytes()
+    names = re.findall(rb"/memfd:(.*?)(?: \(deleted\))?\n", maps)
+    return Counter(name.decode(errors="replace") for name in names)

@@ -1,0 +1,212 @@
+"""The command `dora-nb`, run as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dora_nb
+from dora_nb import cli
+from dora_nb.system import Check
+
+REPOSITORY = Path(dora_nb.__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small tutorial, in place of the one that comes with the package."""
+    root = tmp_path / "origin"
+    files = {
+        "notebooks/01_first.ipynb": "first",
+        "notebooks/02_second.ipynb": "second",
+        "samples/camera.py": "camera",
+        "samples/detector/weights.bin": "weights",
+        "samples/__pycache__/camera.pyc": "left behind",
+        "notebooks/.ipynb_checkpoints/01_first-checkpoint.ipynb": "left behind",
+    }
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(cli, "tutorial_root", lambda: root)
+    monkeypatch.chdir(tmp_path)
+    return root
+
+
+def _tree(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_tutorial_is_copied_with_its_relative_paths(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["tutorial"]) == 0
+    assert _tree(tmp_path / "dora-nb-tutorial") == {
+        "notebooks/01_first.ipynb": "first",
+        "notebooks/02_second.ipynb": "second",
+        "samples/camera.py": "camera",
+        "samples/detector/weights.bin": "weights",
+    }
+    assert capsys.readouterr().out == (
+        "dora-nb-tutorial: 4 files copied\n"
+        "next: jupyter lab dora-nb-tutorial/notebooks/01_first.ipynb\n"
+    )
+
+
+def test_the_next_command_can_be_pasted_whatever_the_folder_is_called(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["tutorial", "my robots"]) == 0
+    assert "jupyter lab 'my robots/notebooks/01_first.ipynb'" in capsys.readouterr().out
+
+
+def test_without_jupyterlab_the_next_command_installs_it(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main(["tutorial", "there"]) == 0
+    assert "next: pip install 'dora-nb[tutorial]' && jupyter lab there" in capsys.readouterr().out
+
+
+def test_copying_again_changes_nothing_and_adds_what_is_missing(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "there"
+    cli.main(["tutorial", "there"])
+    (folder / "mine.txt").write_text("mine")
+    capsys.readouterr()
+    assert cli.main(["tutorial", "there"]) == 0
+    assert capsys.readouterr().out.startswith("there: all files are there\n")
+    (folder / "samples/camera.py").unlink()
+    assert cli.main(["tutorial", "there"]) == 0
+    assert capsys.readouterr().out.startswith("there: 1 files copied\n")
+    assert (folder / "mine.txt").read_text() == "mine"
+
+
+def test_changed_files_are_named_and_kept(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "there"
+    cli.main(["tutorial", "there"])
+    (folder / "samples/camera.py").write_text("my camera")
+    (folder / "notebooks/01_first.ipynb").write_text("executed")
+    (folder / "notebooks/02_second.ipynb").unlink()
+    capsys.readouterr()
+    assert cli.main(["tutorial", "there"]) == 1
+    said = capsys.readouterr().err
+    assert "notebooks/01_first.ipynb, samples/camera.py; nothing was copied." in said
+    assert "--force" in said
+    assert (folder / "samples/camera.py").read_text() == "my camera"
+    assert not (folder / "notebooks/02_second.ipynb").exists()
+
+    assert cli.main(["tutorial", "there", "--force"]) == 0
+    assert _tree(folder) == {
+        name: text for name, text in _tree(root).items() if text != "left behind"
+    }
+
+
+def test_a_file_where_the_folder_should_be_is_one_line(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").write_text("a file")
+    assert cli.main(["tutorial", "there"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("dora-nb tutorial: there")
+    assert said.count("\n") == 1
+
+
+def test_an_interrupt_shows_no_traceback(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.copyfile", interrupt)
+    assert cli.main(["tutorial", "there"]) == 130
+    assert capsys.readouterr().err == "dora-nb tutorial: interrupted\n"
+
+
+def test_an_installation_without_the_tutorial_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "dora_nb" / "cli.py"))
+    assert cli.main(["tutorial", str(tmp_path / "there")]) == 1
+    assert "the tutorial is missing from this installation" in capsys.readouterr().err
+
+
+def test_in_the_repository_the_tutorial_is_the_repositorys_own() -> None:
+    assert cli.tutorial_root() == REPOSITORY
+
+
+@pytest.mark.parametrize("command", ["run", "export"])
+def test_commands_to_come_are_known_and_say_so(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, "flow.yml", "--engine", "dora"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"dora-nb: '{command}' is not built yet; ")
+    assert said.count("\n") == 1
+
+
+def test_a_mistyped_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tutoral"]) == 2
+    expected = "dora-nb: there is no command 'tutoral'. Did you mean 'tutorial'?\n"
+    assert capsys.readouterr().err == expected
+    assert cli.main(["fly"]) == 2
+    assert "There are: doctor, tutorial." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--vers"], ["tutorial", "--forc"], ["tutorial", "a", "b"]])
+def test_a_wrong_command_line_shows_the_usage(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: dora-nb")
+
+
+@pytest.mark.parametrize(("result", "status"), [("note", 0), ("missing", 1)])
+def test_the_doctor_fails_only_where_something_needed_is_missing(
+    result: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks = [Check("ok", "Python", "3.11"), Check(result, "OpenCV", "not loaded")]
+    monkeypatch.setattr(cli, "check_system", lambda: checks)
+    assert cli.main(["doctor"]) == status
+    assert capsys.readouterr().out == f"ok      Python  3.11\n{result:8}OpenCV  not loaded\n"
+
+
+def test_the_installed_command_runs_and_finds_this_machine_fit() -> None:
+    command = Path(sys.executable).with_name("dora-nb")
+    version = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout == f"dora-nb {dora_nb.__version__}\n"
+    doctor = subprocess.run([command, "doctor"], capture_output=True, text=True, check=False)
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    lines = {" ".join(line.split()[:2]) for line in doctor.stdout.splitlines()}
+    assert {"ok Python", "ok shared", "ok processes", "ok OpenCV", "ok jupyterlab"} <= lines
+
+
+def test_the_command_starts_without_loading_what_it_does_not_use() -> None:
+    """`dora-nb --version` must not pay for Arrow, OpenCV or Jupyter."""
+    code = (
+        "import sys; from dora_nb import cli\n"
+        "try: cli.main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "print({'pyarrow', 'cv2', 'IPython', 'numpy', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
