@@ -67,6 +67,8 @@ class NodeStatus:
     """Calls of `send_output` that named an output which is not declared; ignored, as dora does."""
     on_event_p50_secs: float | None = None
     on_event_p95_secs: float | None = None
+    busy_secs: float | None = None
+    """How long the `on_event` that runs right now has taken so far; None while none does."""
     error: OperatorError | None = None
 
     @property
