@@ -1,0 +1,639 @@
+"""The camera always has pictures, always says which, and never waits for a driver.
+
+The drivers here are fakes that do what real ones do: refuse, hang, stop. What hangs is let go at the
+end of its test, and no outcome depends on how long something takes.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import scene
+from numpy.typing import NDArray
+
+from dora_nb.child._dora import DoraStatus
+
+from .conftest import SAMPLES
+
+PATIENCE_SECS = 10.0
+"""Only reached when a test fails."""
+TICK = {"type": "INPUT", "kind": "dora", "id": "tick", "value": None, "metadata": {}}
+STOP = {"type": "STOP", "kind": "dora", "id": "MANUAL"}
+
+Image = NDArray[np.uint8]
+
+
+class Outputs:
+    """Stands in for send_output, and gives back what was sent as pictures."""
+
+    def __init__(self) -> None:
+        self.images: list[Image] = []
+        self.metadata: list[dict[str, Any]] = []
+
+    def __call__(self, output: str, data: Any, metadata: dict[str, Any] | None = None) -> None:
+        assert output == "image"
+        assert metadata is not None
+        assert str(data.type) == "uint8"
+        assert metadata["encoding"] == "bgr8"
+        image = data.to_numpy().reshape(metadata["height"], metadata["width"], 3)
+        self.images.append(image)
+        self.metadata.append(metadata)
+
+
+class Driver:
+    """What is behind the fake `cv2.VideoCapture`: a test says what opening and reading do."""
+
+    def __init__(self) -> None:
+        self.opens = True
+        self.opening: Callable[[], object] = lambda: None
+        self.reading: Callable[[], Image | None] = lambda: grey(100)
+        self.released = threading.Event()
+        self.opened: list[tuple[Any, ...]] = []
+
+    def capture(self, *arguments: Any) -> FakeCapture:
+        self.opened.append(arguments)
+        self.opening()
+        return FakeCapture(self)
+
+
+class FakeCapture:
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return self._driver.opens
+
+    def set(self, *_: float) -> bool:
+        return True
+
+    def get(self, _: int) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, Image | None]:
+        image = self._driver.reading()
+        return image is not None, image
+
+    def release(self) -> None:
+        self._driver.released.set()
+
+
+def one_then_wait_for(
+    gate: threading.Event, reading: Callable[[], Image | None]
+) -> Callable[[], Image | None]:
+    """The first picture at once, all others once the gate is open: until then the camera starts."""
+    first = iter([True])
+
+    def read() -> Image | None:
+        if next(first, False) is False:
+            gate.wait()
+        return reading()
+
+    return read
+
+
+def grey(level: int, size: tuple[int, int] = (640, 480)) -> Image:
+    return np.full((size[1], size[0], 3), level, np.uint8)
+
+
+@pytest.fixture
+def driver(camera: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """A machine with one webcam, /dev/video0."""
+    (camera.DEVICES / "video0").touch()
+    driver = Driver()
+    monkeypatch.setattr(camera.cv2, "VideoCapture", driver.capture)
+    return driver
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Where a driver hangs; opened at the end, so that no thread stays."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def start(
+    camera: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[Any, Outputs]]]:
+    """Makes an operator with settings from the environment, and stops it at the end."""
+    operators = []
+
+    def start(**environment: object) -> tuple[Any, Outputs]:
+        for name, value in environment.items():
+            monkeypatch.setenv(f"CAMERA_{name.upper()}", str(value))
+        operators.append(camera.Operator())
+        return operators[-1], Outputs()
+
+    yield start
+    for operator in operators:
+        assert operator.on_event(STOP, Outputs()) is DoraStatus.CONTINUE
+
+
+def tick_until(operator: Any, outputs: Outputs, count: int) -> None:
+    """Ticks until so many pictures are there; a reading thread may need several ticks for one."""
+    deadline = datetime.now(UTC).timestamp() + PATIENCE_SECS
+    while len(outputs.images) < count:
+        assert datetime.now(UTC).timestamp() < deadline, f"only {len(outputs.images)} pictures came"
+        assert operator.on_event(TICK, outputs) is DoraStatus.CONTINUE
+
+
+def wait_for_end(operator: Any) -> None:
+    """Until the reading thread has ended by itself."""
+    operator._source._thread.join(PATIENCE_SECS)
+    assert not operator._source._thread.is_alive()
+
+
+Start = Callable[..., tuple[Any, Outputs]]
+Printed = pytest.CaptureFixture[str]
+
+
+# ---------------------------------------------------------------- the rendered scene
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"source": "scene"}, ""),
+        ({}, ", since no webcam was found"),
+        ({"source": "auto"}, ", since no webcam was found"),
+        ({"source": "webcam"}, ", since no webcam was found"),
+        ({"source": "no/such.mp4"}, ", since there is no file no/such.mp4"),
+    ],
+)
+def test_without_a_webcam_there_is_the_scene_with_its_truth(
+    settings: dict[str, str], why: str, start: Start, capsys: Printed
+) -> None:
+    operator, outputs = start(**settings)
+    assert capsys.readouterr().out == f"camera: rendered scene, 640x480{why}\n"
+    for _ in range(3):
+        operator.on_event(TICK, outputs)
+    for index, (image, metadata) in enumerate(zip(outputs.images, outputs.metadata, strict=True)):
+        seed = metadata.pop("scene_seed")
+        assert metadata == {"width": 640, "height": 480, "encoding": "bgr8", "frame": index}
+        assert np.array_equal(image, scene.MovingScene(seed).frame(index))
+    assert len(outputs.images) == 3
+    assert capsys.readouterr().out == ""
+
+
+def test_an_explicit_device_that_is_missing_is_named_with_those_that_exist(
+    start: Start, driver: Driver, camera: ModuleType, capsys: Printed
+) -> None:
+    start(source=7)
+    there, missing = camera.DEVICES / "video0", camera.DEVICES / "video7"
+    assert f"scene, 640x480, since {missing} does not exist, there is {there}\n" in (
+        capsys.readouterr().out
+    )
+    assert not driver.opened
+
+
+def test_the_size_is_set_by_the_environment(start: Start, capsys: Printed) -> None:
+    operator, outputs = start(source="scene", width=320, height=200)
+    operator.on_event(TICK, outputs)
+    assert outputs.images[0].shape == (200, 320, 3)
+    assert "scene, 320x200" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", ["0", "-640", "wide", "640.0", "1000000"])
+def test_a_width_that_is_none_is_refused_by_name(width: str, start: Start) -> None:
+    with pytest.raises(ValueError, match=r"CAMERA_WIDTH is a number of pixels .* not '"):
+        start(source="scene", width=width)
+
+
+def test_other_events_send_nothing(start: Start) -> None:
+    operator, outputs = start(source="scene")
+    for event in ({"type": "RELOAD"}, {"type": "INPUT_CLOSED", "id": "tick"}, STOP):
+        assert operator.on_event(event, outputs) is DoraStatus.CONTINUE
+    assert not outputs.images
+
+
+@pytest.mark.parametrize(
+    ("source", "devices"),
+    [
+        ("auto", ["/dev/video0", "/dev/video2"]),
+        ("webcam", ["/dev/video0", "/dev/video2"]),
+        ("/dev/v4l/by-id/usb-cam", ["/dev/v4l/by-id/usb-cam"]),
+        ("clip.mp4", None),
+        ("folder/video0", None),
+    ],
+)
+def test_a_setting_names_devices_or_a_file(
+    source: str, devices: list[str] | None, camera: ModuleType
+) -> None:
+    assert camera.devices_of(source, ["/dev/video0", "/dev/video2"]) == devices
+
+
+def test_webcams_are_ordered_by_number(camera: ModuleType) -> None:
+    for name in ("video10", "video2", "video0", "video", "videos"):
+        (camera.DEVICES / name).touch()
+    assert [Path(device).name for device in camera.webcams()] == ["video0", "video2", "video10"]
+
+
+# ---------------------------------------------------------------- a webcam
+
+
+def test_the_newest_picture_of_a_webcam_is_sent_once(
+    start: Start, driver: Driver, camera: ModuleType, capsys: Printed
+) -> None:
+    pictures: queue.Queue[Image] = queue.Queue()
+    asked = threading.Semaphore(0)  # when the next one is asked for, the one before is on offer
+
+    def read() -> Image:
+        asked.release()
+        return pictures.get(timeout=PATIENCE_SECS)
+
+    def show(level: int) -> None:
+        pictures.put(grey(level))
+        assert asked.acquire(timeout=PATIENCE_SECS)
+
+    driver.reading = read
+    before = datetime.now(UTC)
+    pictures.put(grey(10))
+    operator, outputs = start()
+    assert capsys.readouterr().out == f"camera: webcam {camera.DEVICES / 'video0'}, 640x480\n"
+    assert driver.opened == [(0, cv2.CAP_V4L2)]
+    for _ in range(2):  # the one that is on offer, and the next
+        assert asked.acquire(timeout=PATIENCE_SECS)
+    show(20)
+    for _ in range(3):
+        operator.on_event(TICK, outputs)
+    show(30)
+    show(40)
+    for _ in range(3):
+        operator.on_event(TICK, outputs)
+    assert [image[0, 0, 0] for image in outputs.images] == [20, 40]
+    moments = [metadata["timestamp"] for metadata in outputs.metadata]
+    assert before < moments[0] < moments[1] <= datetime.now(UTC)
+    assert outputs.metadata[0].keys() == {"width", "height", "encoding", "timestamp"}
+    driver.reading = lambda: grey(50)
+    pictures.put(grey(50))
+
+
+def test_a_webcam_of_another_size_is_scaled_and_cut_and_the_line_says_so(
+    start: Start, driver: Driver, capsys: Printed
+) -> None:
+    driver.reading = lambda: grey(50, (1280, 720))
+    operator, outputs = start()
+    assert "640x480 (from 1280x720)\n" in capsys.readouterr().out
+    tick_until(operator, outputs, 1)
+    assert outputs.images[0].shape == (480, 640, 3)
+
+
+def test_stop_releases_the_webcam(start: Start, driver: Driver) -> None:
+    operator, outputs = start()
+    operator.on_event(STOP, outputs)
+    assert driver.released.is_set()
+    assert not operator._source._thread.is_alive()
+
+
+@pytest.mark.parametrize("source", ["auto", "webcam", "0"])
+def test_a_webcam_that_hangs_when_it_is_opened_holds_nothing_up(
+    source: str,
+    start: Start,
+    driver: Driver,
+    camera: ModuleType,
+    gate: threading.Event,
+    capsys: Printed,
+) -> None:
+    camera.ANSWER_SECS = 0.05
+    driver.opening = gate.wait
+    operator, outputs = start(source=source)
+    device = camera.DEVICES / "video0"
+    line = f"camera: rendered scene, 640x480, since {device} does not answer\n"
+    assert capsys.readouterr().out == line
+    operator.on_event(TICK, outputs)
+    assert outputs.metadata[0]["frame"] == 0
+    gate.set()
+    assert driver.released.wait(PATIENCE_SECS)  # when it opens at last, nobody keeps it
+
+
+def test_a_webcam_that_hangs_before_its_first_picture_holds_nothing_up(
+    start: Start, driver: Driver, camera: ModuleType, gate: threading.Event, capsys: Printed
+) -> None:
+    camera.ANSWER_SECS = 0.05
+    driver.reading = lambda: grey(1) if gate.wait() else None
+    start()
+    assert "does not answer" in capsys.readouterr().out
+    gate.set()
+    assert driver.released.wait(PATIENCE_SECS)
+
+
+def test_the_next_webcam_is_tried_when_the_first_does_not_open(
+    start: Start,
+    driver: Driver,
+    camera: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Printed,
+) -> None:
+    (camera.DEVICES / "video1").touch()
+    refusing = Driver()
+    refusing.opens = False
+    monkeypatch.setattr(
+        camera.cv2,
+        "VideoCapture",
+        lambda number, api: (driver if number == 1 else refusing).capture(number, api),
+    )
+    start()
+    assert f"camera: webcam {camera.DEVICES / 'video1'}, 640x480\n" == capsys.readouterr().out
+    assert refusing.released.wait(PATIENCE_SECS)
+
+
+@pytest.fixture
+def holder(camera: ModuleType) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that has /dev/video0 open."""
+    code = "import sys; held = open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    device = camera.DEVICES / "video0"
+    device.touch()
+    with subprocess.Popen(
+        [sys.executable, "-c", code, device], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_busy_webcam_is_named_with_the_process_that_holds_it(
+    reads: bool,
+    start: Start,
+    driver: Driver,
+    holder: subprocess.Popen[bytes],
+    camera: ModuleType,
+    capsys: Printed,
+) -> None:
+    """Drivers differ in when they say that they are busy: at opening, or at the first picture."""
+    driver.opens = not reads
+    driver.reading = lambda: None
+    start(source="webcam")
+    line = capsys.readouterr().out
+    name = Path(f"/proc/{holder.pid}/comm").read_text().strip()
+    assert line.startswith("camera: rendered scene, 640x480, since ")
+    assert line.endswith(f": it is held by {name} (process {holder.pid})\n")
+    assert driver.released.wait(PATIENCE_SECS)
+
+
+def test_a_device_is_found_open_through_a_link_and_never_in_this_process(
+    holder: subprocess.Popen[bytes], camera: ModuleType
+) -> None:
+    link = camera.DEVICES / "by-id"
+    link.symlink_to(camera.DEVICES / "video0")
+    with link.open():
+        (found,) = camera.holders_of(str(link))
+    assert found.endswith(f"(process {holder.pid})")
+    assert camera.number_of(str(link)) == 0
+
+
+def test_a_device_that_may_not_be_used_is_said_to_be_that(
+    start: Start,
+    driver: Driver,
+    camera: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Printed,
+) -> None:
+    driver.opens = False
+    monkeypatch.setattr(camera.os, "access", lambda *_: False)
+    start()
+    assert "does not open: this account may not use it (the group 'video'" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_path_in_dev_that_is_no_video_device_is_said_to_be_none(
+    start: Start, capsys: Printed
+) -> None:
+    start(source="/dev/null")
+    assert "since /dev/null: this is no video device" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- a webcam that stops
+
+
+def test_a_webcam_that_is_unplugged_is_said_and_the_scene_goes_on(
+    start: Start, driver: Driver, camera: ModuleType, gate: threading.Event, capsys: Printed
+) -> None:
+    device = camera.DEVICES / "video0"
+    pictures = iter([grey(10), grey(20)])
+
+    def read() -> Image | None:
+        image = next(pictures, None)
+        if image is None:
+            device.unlink(missing_ok=True)
+        return image
+
+    driver.reading = one_then_wait_for(gate, read)
+    operator, outputs = start()
+    gate.set()
+    wait_for_end(operator)
+    capsys.readouterr()
+    for _ in range(4):
+        operator.on_event(TICK, outputs)
+    # What was read before is still sent.
+    assert outputs.images[0][0, 0, 0] == 20
+    assert [metadata.get("frame") for metadata in outputs.metadata] == [None, 0, 1, 2]
+    assert capsys.readouterr().out == (
+        f"camera: {device} is gone (was it unplugged?); the rendered scene goes on in its place\n"
+    )
+    assert driver.released.is_set()
+
+
+def test_a_webcam_that_misses_a_few_pictures_is_kept_and_one_that_gives_up_is_not(
+    start: Start, driver: Driver, camera: ModuleType, gate: threading.Event, capsys: Printed
+) -> None:
+    camera.PAUSE_AFTER_MISS_SECS = 0.0
+    few = [None] * (camera.MISSES_IN_A_ROW - 1)
+    pictures = iter([grey(10), *few, grey(20), *few, grey(30)])
+    driver.reading = one_then_wait_for(gate, lambda: next(pictures, None))
+    operator, outputs = start()
+    gate.set()
+    wait_for_end(operator)
+    capsys.readouterr()
+    tick_until(operator, outputs, 2)
+    assert outputs.images[0][0, 0, 0] == 30
+    assert outputs.metadata[1]["frame"] == 0
+    assert "video0 has stopped in the middle; the rendered scene goes on" in capsys.readouterr().out
+
+
+def test_a_webcam_that_hangs_in_the_middle_freezes_nothing(
+    start: Start, driver: Driver, camera: ModuleType, gate: threading.Event, capsys: Printed
+) -> None:
+    camera.STALL_SECS = 0.0
+    first = iter([grey(10)])
+    driver.reading = lambda: next(first, None) if not gate.is_set() else None
+    hanging = driver.reading
+
+    def read() -> Image | None:
+        image = hanging()
+        if image is None:
+            gate.wait()
+        return image
+
+    driver.reading = read
+    operator, outputs = start()
+    tick_until(operator, outputs, 3)
+    assert outputs.images[0][0, 0, 0] == 10
+    assert [metadata.get("frame") for metadata in outputs.metadata] == [None, 0, 1]
+    assert "has shown nothing for 0 s; the rendered scene goes on" in capsys.readouterr().out
+    gate.set()
+    assert driver.released.wait(PATIENCE_SECS)
+
+
+def test_an_error_inside_opencv_is_said_and_freezes_nothing(
+    start: Start, driver: Driver, capsys: Printed
+) -> None:
+    def read() -> Image:
+        raise cv2.error("the codec has lost its head")
+
+    driver.reading = read
+    start()
+    assert "video0: the codec has lost its head" in capsys.readouterr().out
+    assert driver.released.wait(PATIENCE_SECS)
+
+
+# ---------------------------------------------------------------- a video file
+
+
+LEVELS = [20, 60, 100, 140, 180, 220]
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """A video of six grey pictures, each brighter than the one before."""
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
+    assert writer.isOpened()
+    for level in LEVELS:
+        writer.write(grey(level, (64, 48)))
+    writer.release()
+    return path
+
+
+def levels_of(outputs: Outputs) -> list[int]:
+    """To the nearest level that was written: the codec changes a little."""
+    seen = [float(image.mean()) for image in outputs.images]
+    return [min(LEVELS, key=lambda level: abs(level - value)) for value in seen]
+
+
+def test_a_video_shows_every_picture_in_order_and_begins_again_at_the_end(
+    film: Path, start: Start, capsys: Printed
+) -> None:
+    operator, outputs = start(source=film, width=64, height=48)
+    tick_until(operator, outputs, 15)
+    assert levels_of(outputs) == [*LEVELS, *LEVELS, *LEVELS[:3]]
+    assert outputs.metadata[0] == {"width": 64, "height": 48, "encoding": "bgr8"}
+    assert capsys.readouterr().out == f"camera: video {film}, 64x48\n"
+    operator.on_event(STOP, outputs)
+    assert not operator._source._thread.is_alive()
+
+
+def test_a_video_in_the_home_folder_is_found(
+    film: Path, start: Start, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    monkeypatch.setenv("HOME", str(film.parent))
+    start(source="~/film.avi")
+    assert f"camera: video {film}, 640x480 (from 64x48)\n" == capsys.readouterr().out
+
+
+def test_a_video_that_ends_too_early_is_said_once_and_begins_again(
+    film: Path, start: Start, capsys: Printed, monkeypatch: pytest.MonkeyPatch, camera: ModuleType
+) -> None:
+    class Promising:
+        """Not a subclass: OpenCV's types crash the interpreter when they are inherited from."""
+
+        def __init__(self, path: str) -> None:
+            self._capture = open_video(path)
+            self.read, self.release = self._capture.read, self._capture.release
+
+        def get(self, _: int) -> float:
+            return 100.0
+
+    open_video = cv2.VideoCapture
+    monkeypatch.setattr(camera.cv2, "VideoCapture", Promising)
+    operator, outputs = start(source=film, width=64, height=48)
+    tick_until(operator, outputs, 20)
+    printed = capsys.readouterr().out
+    assert printed.count("film.avi ends after 6 of 100 pictures (damaged?); again\n") == 1
+    assert levels_of(outputs)[:12] == [*LEVELS, *LEVELS]
+
+
+def test_a_broken_video_is_said_and_the_scene_is_shown(
+    tmp_path: Path, start: Start, capsys: Printed
+) -> None:
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"this is no video at all" * 100)
+    operator, outputs = start(source=path)
+    line = "rendered scene, 640x480, since broken.mp4 is no video that OpenCV can read\n"
+    assert line in capsys.readouterr().out
+    operator.on_event(TICK, outputs)
+    assert outputs.metadata[0]["frame"] == 0
+
+
+def test_a_video_that_is_deleted_while_it_runs_is_said_and_the_scene_goes_on(
+    film: Path, start: Start, capsys: Printed
+) -> None:
+    operator, outputs = start(source=film)
+    film.unlink()
+    tick_until(operator, outputs, len(LEVELS) + 1)
+    assert levels_of(outputs)[:-1] == LEVELS
+    assert outputs.metadata[-1]["frame"] == 0
+    assert "film.avi is gone; the rendered scene goes on in its place" in capsys.readouterr().out
+
+
+def test_a_file_that_hangs_when_it_is_opened_holds_nothing_up(
+    tmp_path: Path, start: Start, driver: Driver, camera: ModuleType, gate: threading.Event
+) -> None:
+    camera.ANSWER_SECS = 0.05
+    driver.opening = gate.wait
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    operator, outputs = start(source=path)
+    operator.on_event(TICK, outputs)
+    assert outputs.metadata[0]["frame"] == 0
+
+
+# ---------------------------------------------------------------- pictures of any kind
+
+
+def test_any_picture_covers_the_size_that_was_asked_for(camera: ModuleType) -> None:
+    wide = np.zeros((100, 400, 3), np.uint8)
+    wide[:, 150:250] = 200  # the middle square
+    fitted = camera.fit(wide, (64, 64))
+    assert fitted.shape == (64, 64, 3)
+    assert (fitted == 200).all()
+    for image in (wide[:, :, 0], wide[:, :, :1], np.zeros((100, 400, 4), np.uint8)):
+        fitted = camera.fit(image, (30, 77))
+        assert fitted.shape == (77, 30, 3)
+        assert fitted.flags.c_contiguous
+    with pytest.raises(ValueError, match="float32"):
+        camera.fit(wide.astype(np.float32), (64, 64))
+
+
+def test_the_scene_beside_the_file_is_meant_whatever_else_is_called_scene(tmp_path: Path) -> None:
+    """As dora-rs loads it: the folder of the file is the last one on the path."""
+    (tmp_path / "scene.py").write_text("raise SystemExit('the wrong scene')")
+    (tmp_path / "dora.py").write_text("class DoraStatus: CONTINUE = 0")
+    code = "import sys; sys.path.append(sys.argv[1]); import camera; camera.Operator()"
+    environment = {**os.environ, "CAMERA_SOURCE": "scene"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, SAMPLES],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "camera: rendered scene, 640x480\n"), done.stderr
