@@ -1,0 +1,79 @@
+"""The magics: ``%%dora_operator`` declares, ``%dora`` acts. ``%load_ext dora_nb`` brings them.
+
+::
+
+    line ─► _header (words with their places) ─► _grammar (tables, parser) ─► Dataflow
+                                                     ├─► _help
+                                                     └─► _completion
+
+They own no logic: they read a line, call one method of the notebook's `Dataflow`, and show what it
+says. Mistakes are exceptions of `dora_nb.errors` that know their place in the cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dora_nb.graph import Graph
+
+if TYPE_CHECKING:
+    from IPython.core.completer import CompletionContext, SimpleMatcherResult
+    from IPython.core.interactiveshell import InteractiveShell
+
+_LINE_MAGICS = ("dora", "dora_operator", "dora_node")
+_CELL_MAGICS = ("dora_operator", "dora_node")
+_matchers: dict[int, Callable[[CompletionContext], SimpleMatcherResult]] = {}
+"""The matcher in each shell's completer, by the shell's identity."""
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Called by ``%load_ext dora_nb``; a second call only renews what the first one did."""
+    from dora_nb.child import dora_finder
+
+    from ._completion import make_matcher
+    from ._dora import DoraMagics
+    from ._operator import OperatorMagics
+
+    unload_ipython_extension(shell)
+    shell.register_magics(OperatorMagics, DoraMagics)
+    shell.input_transformers_cleanup.append(give_empty_cells_a_body)
+    if shell.Completer is not None:
+        _matchers[id(shell)] = make_matcher(_declared)
+        shell.Completer.custom_matchers.append(_matchers[id(shell)])
+    dora_finder.install()
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Called by ``%unload_ext dora_nb``. What runs goes on running."""
+    from dora_nb.child import dora_finder
+
+    magics = shell.magics_manager.magics
+    for kind, names in (("line", _LINE_MAGICS), ("cell", _CELL_MAGICS)):
+        for name in names:
+            magics[kind].pop(name, None)
+    transforms = shell.input_transformers_cleanup
+    transforms[:] = [each for each in transforms if each is not give_empty_cells_a_body]
+    matcher = _matchers.pop(id(shell), None)
+    if matcher is not None:
+        shell.Completer.custom_matchers.remove(matcher)
+    dora_finder.uninstall()
+
+
+def give_empty_cells_a_body(lines: list[str]) -> list[str]:
+    """An input transformer: a line ``%%dora_operator ...`` alone gets an empty line below it.
+
+    Without a body IPython refuses a cell magic itself, by a text on stderr that stops no Run All
+    (`InteractiveShell.run_cell_magic`); with one, the magic says what is wrong.
+    """
+    alone = len(lines) == 1 and lines[0].split(maxsplit=1)[:1] in (
+        ["%%dora_operator"],
+        ["%%dora_node"],
+    )
+    return [lines[0].rstrip("\n") + "\n", "\n"] if alone else lines
+
+
+def _declared() -> Graph:
+    from ._shell import notebook_dataflow
+
+    return notebook_dataflow().declared

@@ -1,0 +1,194 @@
+"""What Tab offers on the lines of the magics.
+
+`candidates` is pure; `Matcher` fits it into IPython's completer, whose matchers of the second kind
+see the whole cell, so lines that a magic goes on in are completed too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dora_nb.graph import QUEUE_POLICIES, Graph, TopicSource
+from dora_nb.timers import UNITS
+
+from ._grammar import ENGINES, OPERATOR_OPTIONS, SUB_COMMANDS, Option
+from ._header import goes_on
+
+if TYPE_CHECKING:
+    from IPython.core.completer import CompletionContext, SimpleMatcherResult
+
+_MAGIC = re.compile(r"^\s*(?:\w+\s*=\s*)?(%%?dora(?:_operator)?)(?=\s|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names that there are to complete."""
+
+    operators: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    wanted: tuple[str, ...] = ()
+    """Topics that inputs wait for, as their node is not declared."""
+
+    @classmethod
+    def of(cls, graph: Graph) -> Known:
+        wanted = {
+            str(read.source): None
+            for spec in graph
+            for read in spec.inputs
+            if isinstance(read.source, TopicSource) and read.source.node not in graph
+        }
+        return cls(
+            tuple(spec.name for spec in graph),
+            tuple(f"{spec.name}/{output}" for spec in graph for output in spec.outputs),
+            tuple(wanted),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A magic's line up to the cursor."""
+
+    magic: str
+    words: tuple[str, ...]
+    """Those that are complete."""
+    word: str
+    """The one that is being written; empty after a blank."""
+
+
+def cursor_in_magic(text: str, line: int, column: int) -> Cursor | None:
+    """Where the cursor stands in a line of a magic, its continuations included; None elsewhere."""
+    lines = text.split("\n")
+    if line >= len(lines):
+        return None
+    first = line
+    while first > 0 and goes_on(lines[first - 1]):
+        first -= 1
+    match = _MAGIC.match(lines[first])
+    if match is None or (match[1].startswith("%%") and any(map(str.strip, lines[:first]))):
+        return None
+    before = [each.rstrip().removesuffix("\\") for each in lines[first:line]] + [
+        lines[line][:column]
+    ]
+    before[0] = before[0][match.end() :]
+    written = " ".join(before)
+    if line == first and column <= match.end():
+        return None
+    words = written.split()
+    word = words.pop() if words and not written[-1].isspace() else ""
+    return Cursor(match[1], tuple(words), word)
+
+
+def candidates(cursor: Cursor, known: Known, *, folder: Path | None = None) -> list[str]:
+    """Words that may stand in place of the one being written; `folder` is where files are."""
+    if cursor.magic == "%dora":
+        offered = _dora_words(cursor, known)
+    else:
+        offered = _operator_words(cursor, known, folder or Path.cwd())
+    return [each for each in dict.fromkeys(offered) if each.startswith(cursor.word)]
+
+
+def _dora_words(cursor: Cursor, known: Known) -> list[str]:
+    if not cursor.words:
+        return [command.name for command in SUB_COMMANDS]
+    command = next((each for each in SUB_COMMANDS if each.name == cursor.words[0]), None)
+    if command is None:
+        return []
+    if cursor.words[-1] == "--engine":
+        return list(ENGINES)
+    if cursor.words[-1].startswith("--"):
+        return []
+    plain = [word for word in cursor.words[1:] if not word.startswith("-")]
+    names = list(known.operators) if command.argument and not plain else []
+    return names + _options(cursor, (*command.options, Option("--help", "", "")))
+
+
+def _options(cursor: Cursor, options: Sequence[Option]) -> list[str]:
+    return [each.flag for each in options if each.many or each.flag not in cursor.words]
+
+
+def _operator_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
+    if not cursor.words:
+        waited_for = [topic.partition("/")[0] for topic in known.wanted]
+        return [*waited_for, *known.operators, "--help"]
+    if len(cursor.words) == 1 and cursor.magic == "%dora_operator":
+        return _python_files(cursor.word, folder)
+    flag = next((word for word in reversed(cursor.words) if word.startswith("--")), None)
+    if flag is not None and cursor.words[-1] == flag and not cursor.word.startswith("-"):
+        return _values(flag, cursor, known)
+    values = _values(flag, cursor, known) if flag is not None else []
+    return values + _options(cursor, OPERATOR_OPTIONS)
+
+
+def _values(flag: str, cursor: Cursor, known: Known) -> list[str]:
+    name = cursor.words[0]
+    if flag == "--inputs":
+        return _inputs(cursor, [*known.topics, *known.wanted])
+    if flag == "--outputs":
+        wanted = [topic for topic in known.wanted if topic.startswith(f"{name}/")]
+        return [topic.partition("/")[2] for topic in wanted]
+    if flag == "--queue":
+        return _queues(cursor)
+    return []
+
+
+def _inputs(cursor: Cursor, topics: Sequence[str]) -> list[str]:
+    """``image=camera/image``: an input that is named as what it reads, or the name's own source."""
+    name, equals, source = cursor.word.partition("=")
+    if not equals:
+        pairs = [f"{topic.partition('/')[2]}={topic}" for topic in topics]
+        return [*pairs, "tick=dora/timer/"]
+    if source.startswith("dora/timer/"):
+        return [f"{name}=dora/timer/{unit}/" for unit in UNITS]
+    return [f"{name}={topic}" for topic in (*topics, "dora/timer/")]
+
+
+def _queues(cursor: Cursor) -> list[str]:
+    name, colon, _ = cursor.word.partition(":")
+    if colon:
+        return [f"{name}:{policy}" for policy in QUEUE_POLICIES]
+    reads = [word.partition("=")[0] for word in cursor.words if "/" in word and "=" in word]
+    return [f"{read}=" for read in reads]
+
+
+def _python_files(word: str, folder: Path) -> list[str]:
+    """Folders and Python files whose path begins so."""
+    start, slash, name = word.rpartition("/")
+    within = folder / Path(start + slash).expanduser()
+    try:
+        there = sorted(within.iterdir())
+    except OSError:
+        return []
+    seen = [each for each in there if name.startswith(".") or not each.name.startswith(".")]
+    return [
+        f"{start}{slash}{each.name}{'/' if each.is_dir() else ''}"
+        for each in seen
+        if each.is_dir() or each.suffix == ".py"
+    ]
+
+
+def make_matcher(
+    declared: Callable[[], Graph],
+) -> Callable[[CompletionContext], SimpleMatcherResult]:
+    """A matcher for `shell.Completer.custom_matchers`; it hides all others on the magics' lines."""
+    from IPython.core.completer import SimpleCompletion, context_matcher
+
+    @context_matcher(identifier="dora_nb", priority=100)  # type: ignore[untyped-decorator]
+    def dora_matcher(context: CompletionContext) -> SimpleMatcherResult:
+        cursor = cursor_in_magic(context.full_text, context.cursor_line, context.cursor_position)
+        if cursor is None:
+            return {"completions": []}
+        # An empty answer would let the other matchers speak, who see Python in this line. A word
+        # that nothing fits is offered as it is, which changes nothing.
+        offered = candidates(cursor, Known.of(declared())) or [cursor.word]
+        return {
+            "completions": [SimpleCompletion(each, type="dora") for each in offered if each],
+            "matched_fragment": cursor.word,
+            "ordered": True,
+            "suppress": True,
+        }
+
+    return dora_matcher  # type: ignore[no-any-return]

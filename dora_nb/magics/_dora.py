@@ -1,0 +1,140 @@
+"""``%dora``: everything that is done with what was declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
+from IPython.display import display
+
+from dora_nb.errors import GraphError
+
+from ._grammar import DoraLine, find_sub_command, parse_dora, wants_help
+from ._header import Header, Word
+from ._help import command_help, dora_help
+from ._shell import line_header, located, notebook_dataflow, say, say_what_nobody_saw
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from dora_nb.dataflow import Dataflow
+    from dora_nb.status import LogLine
+
+DEFAULT_LOG_LINES = 50
+
+_IF_INTERRUPTED = {
+    "start": "the start was interrupted, and what it had started is stopped.",
+    "stop": "what was asked to stop still does; look at it with %dora status.",
+    "restart": "the operator may still be starting; look at it with %dora status.",
+    "remove": "the operator may still be stopping.",
+}
+
+
+@magics_class
+class DoraMagics(Magics):
+    """The magic that acts."""
+
+    shell: InteractiveShell
+
+    @no_var_expand
+    @line_magic
+    def dora(self, line: str) -> None:
+        header = line_header(self.shell, "%dora", line)
+        words = header.words()
+        if not words or wants_help(words):
+            say(_help(header, words))
+            return
+        dataflow = notebook_dataflow()
+        say_what_nobody_saw(dataflow)
+        asked = parse_dora(header, words)
+        command = asked.command.name
+        if_interrupted = _IF_INTERRUPTED.get(command, f"%dora {command} was interrupted.")
+        with located(header, if_interrupted=if_interrupted):
+            try:
+                _ACTIONS[command](dataflow, asked)
+            except GraphError as error:
+                raise header.placed(error, asked.name) from None
+
+
+def _help(header: Header, words: Sequence[Word]) -> str:
+    plain = [word for word in words if not word.is_option]
+    return command_help(find_sub_command(header, plain[0])) if plain else dora_help()
+
+
+def _start(dataflow: Dataflow, asked: DoraLine) -> None:
+    from dora_nb.widgets.progress import Progress
+
+    with Progress() as progress:
+        sentence = dataflow.start(engine=asked.engine, progress=progress.show)
+    say(sentence)
+
+
+def _stop(dataflow: Dataflow, asked: DoraLine) -> None:
+    if asked.grace_secs is None:
+        say(dataflow.stop())
+    else:
+        say(dataflow.stop(grace_secs=asked.grace_secs))
+
+
+def _restart(dataflow: Dataflow, asked: DoraLine) -> None:
+    say(dataflow.restart(_name(asked)))
+
+
+def _remove(dataflow: Dataflow, asked: DoraLine) -> None:
+    say(dataflow.remove(_name(asked)))
+
+
+def _name(asked: DoraLine) -> str:
+    assert asked.name is not None  # the grammar has asked for it
+    return asked.name.text
+
+
+def _status(dataflow: Dataflow, asked: DoraLine) -> None:
+    del asked
+    from dora_nb.widgets.status_view import show_status
+
+    display(show_status(dataflow))  # type: ignore[no-untyped-call]
+
+
+def _graph(dataflow: Dataflow, asked: DoraLine) -> None:
+    del asked
+    display(dataflow.graph())  # type: ignore[no-untyped-call]
+
+
+def _logs(dataflow: Dataflow, asked: DoraLine) -> None:
+    name = None if asked.name is None else asked.name.text
+    lines = dataflow.logs(name)
+    text = log_text(lines, name=name, most=asked.lines or DEFAULT_LOG_LINES)
+    display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
+
+
+def log_text(lines: Sequence[LogLine], *, name: str | None, most: int) -> str:
+    """The last lines as a cell shows them; those of one operator without its name."""
+    if not lines:
+        return "nothing was printed yet" if name is None else f"{name} has printed nothing yet"
+    shown = [_log_line(line, named=name is None) for line in lines[-most:]]
+    cut = len(lines) - len(shown)
+    if cut:
+        asked = f"%dora logs{'' if name is None else f' {name}'} --lines {len(lines)}"
+        shown.insert(0, f"({cut} older {'line' if cut == 1 else 'lines'}: {asked})")
+    return "\n".join(shown)
+
+
+def _log_line(line: LogLine, *, named: bool) -> str:
+    text = f"[dora_nb] {line.text}" if line.stream == "engine" else line.text
+    return f"{line.node}: {text}" if named else text
+
+
+_ACTIONS: dict[str, Callable[[Dataflow, DoraLine], None]] = {
+    "start": _start,
+    "stop": _stop,
+    "status": _status,
+    "restart": _restart,
+    "remove": _remove,
+    "logs": _logs,
+    "graph": _graph,
+}
+
+
+DoraMagics.dora.__doc__ = dora_help()

@@ -1,0 +1,546 @@
+"""The grammar of the magics: what each may say, and what its mistakes are told. Pure.
+
+The tables come first; the parser, the help and the completions read them. `argparse` is not used:
+it knows no place for a caret, guesses abbreviations, and ends the process when it is displeased.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dora_nb.errors import GrammarError, GraphError, did_you_mean
+from dora_nb.graph import (
+    DEFAULT_QUEUE_SIZE,
+    QUEUE_POLICIES,
+    InputSpec,
+    QueuePolicy,
+    check_name,
+    parse_source,
+)
+
+from ._header import Header, Word
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option and what follows it; one with `many` takes words up to the next option."""
+
+    flag: str
+    value: str
+    summary: str
+    many: bool = False
+
+    @property
+    def usage(self) -> str:
+        return f"{self.flag} {self.value}{' ...' if self.many else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class SubCommand:
+    """One word after ``%dora``. `argument` is empty, ``NAME``, or ``[NAME]`` where it may be left out."""
+
+    name: str
+    argument: str
+    options: tuple[Option, ...]
+    summary: str
+    details: str
+
+    @property
+    def usage(self) -> str:
+        options = [f"[{option.usage}]" for option in self.options]
+        return " ".join(filter(None, ["%dora", self.name, self.argument, *options]))
+
+
+OPERATOR_OPTIONS = (
+    Option(
+        "--inputs",
+        "IN=SOURCE",
+        "what it reads: NODE/OUTPUT, or a timer dora/timer/{secs|millis|micros|nanos|hz}/N",
+        many=True,
+    ),
+    Option("--outputs", "OUT", "what it may send", many=True),
+    Option(
+        "--queue",
+        "IN=SIZE[:POLICY]",
+        f"how much may wait at an input (default {DEFAULT_QUEUE_SIZE}), and what happens beyond: "
+        + " or ".join(QUEUE_POLICIES),
+        many=True,
+    ),
+    Option("--env", "KEY=VALUE", "variables of its environment", many=True),
+    Option("--python", "INTERPRETER", "another Python to run it"),
+)
+
+SUB_COMMANDS = (
+    SubCommand(
+        "start",
+        "",
+        (Option("--engine", "ENGINE", "what runs it: embedded"),),
+        "start every declared operator",
+        "Returns when all have returned from `__init__`; no message moves before. An interrupt stops\n"
+        "what was started. While the dataflow runs it does nothing.",
+    ),
+    SubCommand(
+        "stop",
+        "",
+        (Option("--grace", "SECONDS", "how long an operator may take over its STOP (default 2)"),),
+        "stop every operator",
+        "Each gets the STOP event, then SIGTERM and a second, then SIGKILL. Declarations are kept.",
+    ),
+    SubCommand(
+        "status",
+        "",
+        (),
+        "show every operator's state, and live numbers",
+        "States: declared, starting, running, waiting (for X), failed, finished, stopped.",
+    ),
+    SubCommand(
+        "restart",
+        "NAME",
+        (),
+        "end one operator's process and start another",
+        "Its state is not kept.",
+    ),
+    SubCommand(
+        "remove",
+        "NAME",
+        (),
+        "stop one operator and forget it",
+        "Operators that read from it wait from now on.",
+    ),
+    SubCommand(
+        "logs",
+        "[NAME]",
+        (Option("--lines", "N", "how many of the last lines (default 50)"),),
+        "show what operators printed",
+        "Without a name, the lines of all, each with its operator's name.",
+    ),
+    SubCommand("graph", "", (), "draw the dataflow", "Dashed is what is not declared yet."),
+)
+
+ENGINES = ("embedded",)
+
+_RESTARTS = "start it again with %dora restart NAME."
+_MESSAGES = "read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
+_PLAIN_CODE = "a cell's body is plain dora code, and runs as a file in a dataflow of dora-rs."
+NOT_YET: Mapping[str, str] = {
+    "%%dora_node": "write a class `Operator` in %%dora_operator.",
+    "%dora_node": "write a class `Operator` in a file for %dora_operator.",
+    "--input-timeout": "give the operator a timer input, and look at the time when it ticks.",
+    "--exclusive": "the old process always ends before the new one starts.",
+    "--on-edit": "running the cell again restarts the operator.",
+    "--restart-policy": _RESTARTS,
+    "--max-restarts": _RESTARTS,
+    "--restart-delay": _RESTARTS,
+    "--engine dora": "use --engine embedded.",
+    "--stacks": "%dora status and %dora logs NAME show what is known.",
+    "%dora export": _PLAIN_CODE,
+    "%dora import": "declare each operator in a cell, or with %dora_operator NAME FILE.py.",
+    "%dora attach": "start the dataflow here with %dora start.",
+    "%dora doctor": "%dora status and %dora logs show what is known.",
+    "%dora debug": "print in the operator, and read it with %dora logs NAME.",
+    "%dora retry": _RESTARTS,
+    "%dora topic": _MESSAGES,
+    "%dora param": "give values with --env KEY=VALUE, and restart.",
+}
+"""What is promised and not built, with the way out until then. Known words, so no mistakes, but
+neither offered nor completed."""
+
+
+def not_yet(what: str, header: Header, at: Word | int) -> GrammarError:
+    """The one answer to everything in `NOT_YET`."""
+    return header.error(f"{what} is not available in this version yet:", hint=NOT_YET[what], at=at)
+
+
+# --- words and options -----------------------------------------------------------------------
+
+
+@dataclass
+class Arguments:
+    """The words of a line, by what they belong to."""
+
+    plain: list[Word] = field(default_factory=list)
+    values: dict[str, list[Word]] = field(default_factory=dict)
+
+
+def wants_help(words: Sequence[Word]) -> bool:
+    return any(word.is_option and word.text in ("--help", "-h") for word in words)
+
+
+def read_arguments(
+    header: Header, words: Sequence[Word], options: Sequence[Option], *, also: Iterable[str] = ()
+) -> Arguments:
+    """Sorts words to the options before them. `also` are further words for a misspelt option."""
+    known = {option.flag: option for option in options}
+    arguments = Arguments()
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.is_option or _is_number(word):
+            arguments.plain.append(word)
+            continue
+        flag, equals, _ = word.text.partition("=")
+        option = known.get(flag) or _unknown_option(header, word, flag, [*known, *also])
+        values = [word.part(len(flag) + 1)] if equals else []
+        while rest and (option.many or not values) and not _starts_option(rest[0]):
+            values.append(rest.pop(0))
+        if not values:
+            raise header.error(f"'{flag}' needs {option.value}.", at=word)
+        if not option.many and flag in arguments.values:
+            raise header.error(f"'{flag}' is given twice;", hint="give it once.", at=word)
+        arguments.values.setdefault(flag, []).extend(values)
+    return arguments
+
+
+def _starts_option(word: Word) -> bool:
+    return word.is_option and not _is_number(word)
+
+
+def _is_number(word: Word) -> bool:
+    return re.fullmatch(r"-\.?\d.*", word.text) is not None
+
+
+def _unknown_option(header: Header, word: Word, flag: str, known: Sequence[str]) -> Option:
+    if flag in NOT_YET:
+        raise not_yet(flag, header, word)
+    hint = did_you_mean(flag, known)
+    if hint is None:
+        hint = f"There are: {', '.join(known)}." if known else "There are none."
+    raise header.error(f"there is no option '{flag}'.", hint=hint, at=word)
+
+
+# --- %%dora_operator -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorLine:
+    """What the line of ``%%dora_operator`` declares. `file` is only there for a line magic."""
+
+    name: str
+    file: Word | None
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    python: str | None
+    sources: Mapping[str, Word]
+    """Where each source stands, by its text."""
+
+
+def parse_operator(header: Header, words: Sequence[Word], *, from_file: bool) -> OperatorLine:
+    """Reads the line of ``%%dora_operator``, or of ``%dora_operator`` with its FILE.
+
+    Raises GrammarError, or GraphError where a name is impossible, with the place.
+    """
+    name = _operator_name(header, words, from_file=from_file)
+    arguments = read_arguments(header, words[1:], OPERATOR_OPTIONS)
+    file = _operator_file(header, name, arguments.plain, from_file=from_file)
+    inputs, sources = _inputs(header, arguments.values)
+    return OperatorLine(
+        name=name.text,
+        file=file,
+        inputs=inputs,
+        outputs=_outputs(header, arguments.values.get("--outputs", [])),
+        env=_env(header, arguments.values.get("--env", [])),
+        python=_python(header, arguments.values.get("--python", [])),
+        sources=sources,
+    )
+
+
+def _operator_name(header: Header, words: Sequence[Word], *, from_file: bool) -> Word:
+    usage = f"{header.magic} NAME {'FILE.py ' if from_file else ''}[options]"
+    if not words:
+        raise header.error("the operator's NAME is missing:", hint=f"{usage}.", at=header.end)
+    first = words[0]
+    if first.is_option:
+        arguments = read_arguments(header, words, OPERATOR_OPTIONS)
+        no_inputs = [word for word in arguments.values.get("--inputs", []) if "=" not in word.text]
+        found = next(iter([*arguments.plain, *no_inputs]), None)
+        name = "NAME" if found is None else found.text
+        raise header.error(
+            "the operator's NAME comes first, before the options:",
+            hint=f"{header.magic} {name} {first.text} ...",
+            at=found or first,
+        )
+    _checked_name(header, first, what="an operator")
+    return first
+
+
+def _checked_name(header: Header, word: Word, *, what: str) -> str:
+    try:
+        return check_name(word.text, what=what)
+    except GraphError as error:
+        raise header.placed(error, word) from None
+
+
+def _operator_file(
+    header: Header, name: Word, plain: Sequence[Word], *, from_file: bool
+) -> Word | None:
+    if not from_file:
+        if plain:
+            hint = "Only NAME stands before the options."
+            if plain[0].text.endswith(".py"):
+                hint = f"A file goes with one '%', in a cell without a body: %{header.magic[2:]} "
+                hint += f"{name.text} {plain[0].text}"
+            raise header.error(f"'{plain[0].text}' is unexpected.", hint=hint, at=plain[0])
+        return None
+    if not plain:
+        stem = name.text.removesuffix(".py")
+        raise header.error(
+            "the FILE with the operator's code is missing:",
+            hint=f"{header.magic} {stem} {stem}.py, or %{header.magic} {stem} above the code itself.",
+            at=header.end,
+        )
+    if len(plain) > 1:
+        hint = "Only NAME and FILE stand before the options."
+        raise header.error(f"'{plain[1].text}' is unexpected.", hint=hint, at=plain[1])
+    return plain[0]
+
+
+def _pair(
+    header: Header, words: Sequence[Word], index: int, *, form: str, example: str
+) -> tuple[Word, Word]:
+    """Both sides of the ``=`` in one word."""
+    word = words[index]
+    left, equals, right = word.text.partition("=")
+    following_text = words[index + 1].text if index + 1 < len(words) else "="
+    torn_before = not equals and following_text.startswith("=") and index + 1 < len(words)
+    torn_after = bool(equals) and not right and "=" not in following_text
+    if torn_before or torn_after or (equals and not left and index > 0):
+        joined = _joined_pair(words, index)
+        raise header.error(
+            "there are blanks around the '='.", hint=f"Write {joined} without them.", at=word
+        )
+    if not equals:
+        raise header.error(
+            f"'{word.text}' has no '=':", hint=f"it is {form}, as in {example}.", at=word
+        )
+    if not left or (not right and form != "KEY=VALUE"):
+        side = "before" if not left else "after"
+        raise header.error(
+            f"nothing stands {side} the '=':", hint=f"it is {form}, as in {example}.", at=word
+        )
+    return word.part(0, len(left)), word.part(len(left) + 1)
+
+
+def _joined_pair(words: Sequence[Word], index: int) -> str:
+    """``image=camera/image`` from words that were torn apart, as far as they look like it."""
+    start = index - 1 if words[index].text.startswith("=") and index > 0 else index
+    joined = ""
+    for word in words[start:]:
+        if joined and "=" in joined and not joined.endswith("="):
+            break
+        joined += word.text
+    return joined
+
+
+def _no_commas(header: Header, words: Sequence[Word], *, what: str) -> None:
+    for word in words:
+        if "," in word.text:
+            raise header.error(
+                f"{what} are separated by blanks, not by commas.",
+                hint="Write a blank instead.",
+                at=word.at(word.text.index(",")),
+            )
+
+
+def _refuse_repeated(header: Header, word: Word, seen: Collection[str], *, what: str) -> None:
+    if word.text in seen:
+        raise header.error(
+            f"the {what} '{word.text}' is given twice;", hint="give it once.", at=word
+        )
+
+
+def _inputs(
+    header: Header, values: Mapping[str, list[Word]]
+) -> tuple[tuple[InputSpec, ...], dict[str, Word]]:
+    words = values.get("--inputs", [])
+    _no_commas(header, words, what="inputs")
+    reads: dict[str, InputSpec] = {}
+    sources: dict[str, Word] = {}
+    for index, word in enumerate(words):
+        example = _example_input(word.text)
+        name, source = _pair(header, words, index, form="IN=SOURCE", example=example)
+        _checked_name(header, name, what="an input")
+        _refuse_repeated(header, name, reads, what="input")
+        try:
+            reads[name.text] = InputSpec(name.text, parse_source(source.text))
+        except GraphError as error:
+            raise header.placed(error, source) from None
+        sources.setdefault(source.text, source)
+    for key, size, policy in _queues(header, values.get("--queue", []), reads):
+        reads[key] = InputSpec(key, reads[key].source, size, policy)
+    return tuple(reads.values()), sources
+
+
+def _example_input(text: str) -> str:
+    """The word itself with a name before it, where it looks like a source."""
+    source = text.strip("=")
+    node, _, output = source.rpartition("/")
+    return f"{output}={source}" if node and output else "image=camera/image"
+
+
+def _queues(
+    header: Header, words: Sequence[Word], reads: Mapping[str, InputSpec]
+) -> list[tuple[str, int, QueuePolicy]]:
+    _no_commas(header, words, what="queues")
+    queues: dict[str, tuple[str, int, QueuePolicy]] = {}
+    for index, _ in enumerate(words):
+        name, value = _pair(
+            header, words, index, form="IN=SIZE[:POLICY]", example="image=1:drop_oldest"
+        )
+        if name.text not in reads:
+            known = f"Its inputs are: {', '.join(reads)}." if reads else "It has no inputs."
+            hint = did_you_mean(name.text, reads) or known
+            raise header.error(f"'{name.text}' is no input of it.", hint=hint, at=name)
+        _refuse_repeated(header, name, queues, what="queue of")
+        size_text, colon, _ = value.text.partition(":")
+        size = _whole_number(header, value.part(0, len(size_text)), what="a queue's size")
+        policy = value.part(len(size_text) + 1)
+        queues[name.text] = (name.text, size, _policy(header, policy, given=bool(colon), at=value))
+    return list(queues.values())
+
+
+def _policy(header: Header, word: Word, *, given: bool, at: Word) -> QueuePolicy:
+    if not given:
+        return QUEUE_POLICIES[0]
+    for policy in QUEUE_POLICIES:
+        if word.text == policy:
+            return policy
+    hint = did_you_mean(word.text, QUEUE_POLICIES) or f"There are: {', '.join(QUEUE_POLICIES)}."
+    raise header.error(
+        f"'{word.text}' is no policy of a queue.", hint=hint, at=word if word.text else at
+    )
+
+
+def _whole_number(header: Header, word: Word, *, what: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", word.text) or int(word.text) == 0:
+        raise header.error(
+            f"{what} is a whole number from 1 to 999999999, not '{word.text}'.", at=word
+        )
+    return int(word.text)
+
+
+def _outputs(header: Header, words: Sequence[Word]) -> tuple[str, ...]:
+    _no_commas(header, words, what="outputs")
+    outputs: list[str] = []
+    for word in words:
+        _checked_name(header, word, what="an output")
+        _refuse_repeated(header, word, outputs, what="output")
+        outputs.append(word.text)
+    return tuple(outputs)
+
+
+def _env(header: Header, words: Sequence[Word]) -> tuple[tuple[str, str], ...]:
+    variables: dict[str, str] = {}
+    for index, _ in enumerate(words):
+        key, value = _pair(header, words, index, form="KEY=VALUE", example="MODEL=yolov5n")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.text):
+            raise header.error(
+                f"'{key.text}' cannot be the name of a variable:",
+                hint="use letters, digits and '_', no digit first.",
+                at=key,
+            )
+        _refuse_repeated(header, key, variables, what="variable")
+        variables[key.text] = value.text
+    return tuple(variables.items())
+
+
+def _python(header: Header, words: Sequence[Word]) -> str | None:
+    if not words:
+        return None
+    interpreter = words[0].text
+    if interpreter.startswith("~"):
+        interpreter = str(Path(interpreter).expanduser())
+    if shutil.which(interpreter) is None:
+        raise header.error(
+            f"there is no interpreter '{words[0].text}';",
+            hint="give the path of a python program, or leave --python out.",
+            at=words[0],
+        )
+    return interpreter
+
+
+# --- %dora -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DoraLine:
+    """What a line of ``%dora`` asks for."""
+
+    command: SubCommand
+    name: Word | None = None
+    engine: str = ENGINES[0]
+    grace_secs: float | None = None
+    lines: int | None = None
+
+
+def find_sub_command(header: Header, word: Word) -> SubCommand:
+    """The sub-command of that word; GrammarError with the nearest one where there is none."""
+    for command in SUB_COMMANDS:
+        if command.name == word.text:
+            return command
+    if f"%dora {word.text}" in NOT_YET:
+        raise not_yet(f"%dora {word.text}", header, word)
+    names = [command.name for command in SUB_COMMANDS]
+    hint = did_you_mean(word.text.lower(), names) or f"There are: {', '.join(names)}."
+    raise header.error(f"%dora has no sub-command '{word.text}'.", hint=hint, at=word)
+
+
+def parse_dora(header: Header, words: Sequence[Word]) -> DoraLine:
+    """Reads a line of ``%dora`` that has a first word. Raises GrammarError with the place."""
+    command = find_sub_command(header, words[0])
+    arguments = read_arguments(header, words[1:], command.options)
+    name = _command_argument(header, command, arguments.plain)
+    values = {flag: given[0] for flag, given in arguments.values.items()}
+    return DoraLine(
+        command,
+        name,
+        engine=_engine(header, values.get("--engine")),
+        grace_secs=_seconds(header, values.get("--grace")),
+        lines=_line_count(header, values.get("--lines")),
+    )
+
+
+def _command_argument(header: Header, command: SubCommand, plain: Sequence[Word]) -> Word | None:
+    allowed = 1 if command.argument else 0
+    if len(plain) > allowed:
+        word = plain[allowed]
+        hint = f"It is {command.usage}."
+        if command.name in ("start", "stop"):
+            instead = "restart" if command.name == "start" else "remove"
+            hint = (
+                f"%dora {command.name} is for all of them; for one there is %dora {instead} NAME."
+            )
+        raise header.error(f"'{word.text}' is unexpected.", hint=hint, at=word)
+    if command.argument == "NAME" and not plain:
+        raise header.error(f"the NAME of an operator is missing: {command.usage}.", at=header.end)
+    return plain[0] if plain else None
+
+
+def _engine(header: Header, word: Word | None) -> str:
+    if word is None or word.text in ENGINES:
+        return ENGINES[0] if word is None else word.text
+    if f"--engine {word.text}" in NOT_YET:
+        raise not_yet(f"--engine {word.text}", header, word)
+    hint = did_you_mean(word.text, ENGINES) or f"There is: {', '.join(ENGINES)}."
+    raise header.error(f"there is no engine '{word.text}'.", hint=hint, at=word)
+
+
+def _seconds(header: Header, word: Word | None) -> float | None:
+    if word is None:
+        return None
+    try:
+        seconds = float(word.text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise header.error(f"--grace takes seconds, 0 or more, not '{word.text}'.", at=word)
+    return seconds
+
+
+def _line_count(header: Header, word: Word | None) -> int | None:
+    return None if word is None else _whole_number(header, word, what="--lines")

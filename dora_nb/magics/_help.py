@@ -1,0 +1,65 @@
+"""What the magics say of themselves, made from the tables of the grammar. The same each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ._grammar import OPERATOR_OPTIONS, SUB_COMMANDS, Option, SubCommand
+
+
+def dora_help() -> str:
+    """For ``%dora?``, ``%dora --help``, and ``%dora`` alone."""
+    width = max(len(command.usage) for command in SUB_COMMANDS)
+    commands = "\n".join(
+        f"  {command.usage.ljust(width)}  {command.summary}" for command in SUB_COMMANDS
+    )
+    return (
+        "Run what the %%dora_operator cells declare.\n\n"
+        f"{commands}\n\n"
+        "  %dora SUB --help  more about one of them\n\n"
+        "Example:\n"
+        "  %dora start\n"
+        "  %dora logs detector --lines 20\n"
+        "  %dora stop"
+    )
+
+
+def command_help(command: SubCommand) -> str:
+    """For ``%dora SUB --help``."""
+    summary = command.summary[0].upper() + command.summary[1:]
+    parts = [command.usage, "", f"{summary}.", command.details]
+    return "\n".join([*parts, *_option_lines(command.options)])
+
+
+def operator_help() -> str:
+    """For ``%%dora_operator?`` and ``%%dora_operator --help``."""
+    return "\n".join(
+        [
+            "Declare an operator: the class `Operator` in the cell's body, run in an interpreter of its",
+            "own. Run the cell again to change it; while the dataflow runs, that restarts it.",
+            "",
+            "  %%dora_operator NAME [options]         the code is the cell's body",
+            "  %dora_operator NAME FILE.py [options]  the code is a file, read each time",
+            *_option_lines(OPERATOR_OPTIONS),
+            "",
+            "NAME comes first. Options may be repeated, values quoted as in a shell; '#' begins a comment",
+            "and a line that ends in '\\' goes on in the next. The body sees nothing of the notebook.",
+            "",
+            "Example:",
+            "  %%dora_operator detector --inputs image=camera/image --outputs bbox --queue image=1",
+            "  from dora import DoraStatus",
+            "",
+            "  class Operator:",
+            "      def on_event(self, dora_event, send_output):",
+            '          if dora_event["type"] == "INPUT":',
+            '              send_output("bbox", dora_event["value"], dora_event["metadata"])',
+            "          return DoraStatus.CONTINUE",
+        ]
+    )
+
+
+def _option_lines(options: Sequence[Option]) -> list[str]:
+    if not options:
+        return []
+    width = max(len(option.usage) for option in options)
+    return ["", *(f"  {option.usage.ljust(width)}  {option.summary}" for option in options)]

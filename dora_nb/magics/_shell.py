@@ -1,0 +1,169 @@
+"""What the magics need to know of the cell that they run in, and how they speak in it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from dora_nb.errors import DoraNbError, OperatorError
+
+from ._header import Header, split_header
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from dora_nb.dataflow import Dataflow
+
+
+class MagicInterrupted(KeyboardInterrupt):
+    """The user interrupted a magic; shown as one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self}"]
+
+
+def notebook_dataflow() -> Dataflow:
+    """The notebook's own dataflow, which the magics act on; loaded when the first of them runs."""
+    from dora_nb.dataflow import get_dataflow
+
+    return get_dataflow()
+
+
+def cell_name(shell: InteractiveShell) -> str:
+    """The running cell as IPython names it."""
+    # Its name stands in its code. The shell's `execution_count` is that of the cell, or one more:
+    # newer versions count it up before the cell runs.
+    frame = _cell_frame(shell)
+    named = None if frame is None else shell.compile.format_code_name(frame.f_code.co_filename)
+    if named is not None:
+        return " ".join(named)
+    history = shell.history_manager
+    return f"Cell In[{len(history.input_hist_raw) - 1 if history is not None else 0}]"
+
+
+def _cell_frame(shell: InteractiveShell) -> FrameType | None:
+    """The frame of the cell itself: the outermost that has the notebook's names as its globals."""
+    frame: FrameType | None = sys._getframe()
+    found = None
+    while frame is not None:
+        if frame.f_globals is shell.user_global_ns:
+            found = frame
+        frame = frame.f_back
+    return found
+
+
+def raw_cell(shell: InteractiveShell) -> str:
+    """The running cell as the user wrote it; the last one that is known if nothing better is."""
+    get_parent = getattr(shell, "get_parent", None)
+    if get_parent is not None:
+        content = get_parent().get("content") or {}
+        if isinstance(code := content.get("code"), str):
+            return code
+    history = shell.history_manager
+    return str(history.input_hist_raw[-1]) if history is not None else ""
+
+
+def cell_header(
+    shell: InteractiveShell, magic: str, line: str, cell: str
+) -> tuple[Header, str, int]:
+    """The header of a cell magic, the body below it, and the number of the body's first line."""
+    # IPython takes empty lines above a magic away; the editor counts them.
+    lines = raw_cell(shell).split("\n")
+    above = next((index for index, text in enumerate(lines) if text.strip()), 0)
+    if not lines[above].strip().startswith(magic):
+        above = 0
+    header_lines, body = split_header(f"{magic} {line}" if line else magic, cell)
+    header = Header(
+        header_lines,
+        magic=magic,
+        name_end=len(magic),
+        file=cell_name(shell),
+        first_line=above + 1,
+    )
+    return header, body, above + len(header_lines) + 1
+
+
+def line_header(shell: InteractiveShell, magic: str, line: str) -> Header:
+    """The header of a line magic, with the line of the cell that it stands in, as far as it is known.
+
+    IPython gives the words only. Where the cell's text has no line with them at the place that runs,
+    nor any single line elsewhere, the header has no line number.
+    """
+    lines = raw_cell(shell).split("\n")
+    start = re.compile(rf"(?:^|[\s=]){re.escape(magic)}(?=\s|$)")
+    found = []
+    for index, text in enumerate(lines):
+        match = start.search(text)
+        if match is None:
+            continue
+        header_lines, _ = split_header(text, "\n".join(lines[index + 1 :]))
+        header = Header(
+            header_lines,
+            magic=magic,
+            name_end=match.end(),
+            file=cell_name(shell),
+            first_line=index + 1,
+        )
+        if header.text[match.end() :].split() == line.split():
+            found.append(header)
+    here = _running_line(shell, lines)
+    for header in found:
+        if header.first_line == here or len(found) == 1:
+            return header
+    text = f"{magic} {line}" if line else magic
+    return Header([text], magic=magic, name_end=len(magic), file=cell_name(shell), first_line=None)
+
+
+def _running_line(shell: InteractiveShell, lines: list[str]) -> int:
+    """The number of the line of the cell that runs, if none above it goes on in the next."""
+    frame = _cell_frame(shell)
+    above = next((index for index, text in enumerate(lines) if text.strip()), 0)
+    return above + (0 if frame is None else frame.f_lineno)
+
+
+def notebook_names(shell: InteractiveShell) -> dict[str, Any]:
+    """What the user has defined in the notebook, without what IPython puts there itself."""
+    hidden: Mapping[str, Any] = shell.user_ns_hidden
+    return {
+        name: value
+        for name, value in shell.user_ns.items()
+        if not (name in hidden and hidden[name] is value)
+    }
+
+
+@contextmanager
+def located(header: Header, *, if_interrupted: str) -> Iterator[None]:
+    """Tells errors of ours where in the cell they happened, and interrupts what they mean."""
+    try:
+        yield
+    except OperatorError:
+        raise  # it shows the operator's own lines
+    except DoraNbError as error:
+        raise header.placed(error) from None
+    except KeyboardInterrupt:
+        raise MagicInterrupted(if_interrupted) from None
+
+
+def say(text: str) -> None:
+    """A line of the cell's output."""
+    sys.stdout.write(text + "\n")
+
+
+def say_what_nobody_saw(dataflow: Dataflow) -> None:
+    """Names, once, failures that no front end has shown since the last magic."""
+    lines = [_failure_line(error) for error in dataflow.unseen_failures()]
+    live = sys.modules.get("dora_nb.widgets._live")
+    if live is not None:
+        lines += live.REFRESHER.take_problems()
+    sys.stdout.flush()
+    for line in lines:
+        sys.stderr.write(line + "\n")
+
+
+def _failure_line(error: OperatorError) -> str:
+    said = str(error).partition("\n")[0]
+    return said if said.startswith(error.node) else f"{error.node} failed: {said}"

@@ -1,0 +1,28 @@
+"""Widgets: what a dataflow looks like while it runs, under a cell.
+
+Each is loaded when it is first used, since one of them must not cost the imports of another.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .camera import CameraView, ViewStats
+
+_HOMES = {"CameraView": ".camera", "ViewStats": ".camera"}
+
+__all__ = ["CameraView", "ViewStats"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,135 @@
+"""Where a view lives in the notebook: the cell that made it, and the outputs that show it.
+
+A view ends when the cell that made it runs again. Its outputs are kept by a display id, so that they
+can be replaced by ones that hold a still. Both must work from any thread, and after every cell: a
+front end or a headless run may save the notebook as soon as the cell is done.
+"""
+
+from __future__ import annotations
+
+import uuid
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+
+class CellOutput:
+    """The outputs that show one view; all are replaced at once."""
+
+    def __init__(self) -> None:
+        self._display_id = uuid.uuid4().hex
+        self._shown = False
+
+    @property
+    def shown(self) -> bool:
+        """Whether the view was displayed at all."""
+        return self._shown
+
+    def show(self, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Adds an output to the cell that runs now."""
+        self._shown = True
+        display(dict(data), metadata=dict(metadata), raw=True, display_id=self._display_id)  # type: ignore[no-untyped-call]
+
+    def replace(self, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Replaces what was shown, wherever that was; from any thread. Prints nothing."""
+        shell = get_ipython()
+        if shell is None or not self._shown:
+            return
+        shell.display_pub.publish(
+            dict(data),
+            metadata=dict(metadata),
+            transient={"display_id": self._display_id},
+            update=True,
+        )
+
+
+class LiveView(Protocol):
+    """What lives as long as its cell is not run again."""
+
+    def close(self) -> None: ...
+
+    def settle(self) -> None:
+        """Called after every cell, in its thread, before the front end learns that it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellRun:
+    """One execution of one cell."""
+
+    cell: str
+    run: str
+
+
+class Registry:
+    """Which living views each cell has made."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[str, list[weakref.ref[LiveView]]]] = {}
+        self._living: weakref.WeakSet[LiveView] = weakref.WeakSet()
+
+    def add(self, view: LiveView, cell_run: CellRun | None) -> None:
+        """Takes the view in, and closes those that an earlier run of its cell has made."""
+        self._living.add(view)
+        _call_after_cells(self.settle)
+        if cell_run is None:
+            return
+        self._forget_collected()
+        run, views = self._made.get(cell_run.cell, (cell_run.run, []))
+        if run != cell_run.run:
+            for reference in views:
+                earlier = reference()
+                if earlier is not None:
+                    earlier.close()
+            views = []
+        self._made[cell_run.cell] = (cell_run.run, [*views, weakref.ref(view)])
+
+    def remove(self, view: LiveView) -> None:
+        """The view is closed."""
+        self._living.discard(view)
+        if not self._living:
+            _call_after_cells(self.settle, register=False)
+
+    def living(self) -> list[LiveView]:
+        return list(self._living)
+
+    def settle(self, _result: object = None) -> None:
+        for view in self.living():
+            view.settle()
+
+    def _forget_collected(self) -> None:
+        self._made = {
+            cell: (run, views)
+            for cell, (run, views) in self._made.items()
+            if any(reference() is not None for reference in views)
+        }
+
+
+def current_cell_run() -> CellRun | None:
+    """The cell that runs now, and which of its runs it is; None outside of a notebook.
+
+    Front ends that edit notebooks send the cell's id. Those that only run them (nbclient, nbval) do
+    not: there its text stands for it.
+    """
+    get_parent = getattr(get_ipython(), "get_parent", None)
+    parent = get_parent() if get_parent is not None else None
+    if not isinstance(parent, Mapping):
+        return None
+    cell = (parent.get("metadata") or {}).get("cellId") or (parent.get("content") or {}).get("code")
+    run = (parent.get("header") or {}).get("msg_id")
+    return CellRun(str(cell), str(run)) if cell and run else None
+
+
+def _call_after_cells(callback: Any, *, register: bool = True) -> None:
+    """IPython's own event; it comes after the cell's result was shown and before its reply."""
+    shell = get_ipython()
+    if shell is None:
+        return
+    registered = callback in shell.events.callbacks["post_run_cell"]
+    if register and not registered:
+        shell.events.register("post_run_cell", callback)
+    elif registered and not register:
+        shell.events.unregister("post_run_cell", callback)

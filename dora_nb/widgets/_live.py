@@ -1,0 +1,268 @@
+"""Widgets that show what a dataflow says of itself, all kept up to date by one thread.
+
+::
+
+    any change ──► Dataflow.watch ──┐
+    page: hello, visible, seen ─────┼─► Refresher (one thread) ─► LiveWidget.refresh ─► comm ─► page
+    every 0.5 s, while it runs ─────┘
+
+A widget gets a message at most twice a second, only while a page shows it, and only if the message
+differs from the one before. What a cell saves of it never changes. The thread ends with the last
+widget. Nothing here prints.
+
+Messages, version 1. All are custom comm messages; what either side does not know it MUST ignore.
+
+kernel to page
+    ``status``: `v` and what the widget shows. With `greeting`, every page MUST answer ``visible``.
+page to kernel
+    each has `client`, a name that the page made up when it created its model.
+    ``hello``: the model exists; MUST be the first. It is answered with a ``status``, a greeting.
+    ``visible``: `count` of views on the screen.
+    ``seen``: `failure`, the number of the failure that a view on the screen has shown.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any, Protocol
+
+import anywidget
+
+from dora_nb.graph import Graph
+from dora_nb.status import NodeStatus
+
+PROTOCOL_VERSION = 1
+REFRESH_SECS = 0.5
+RATE_WINDOW_SECS = 2.5
+_JOIN_SECS = 2.0
+
+
+class Watched(Protocol):
+    """The part of a `Dataflow` that these widgets use."""
+
+    @property
+    def declared(self) -> Graph: ...
+
+    @property
+    def running(self) -> bool: ...
+
+    def status(self) -> list[NodeStatus]: ...
+
+    def node_status(self, name: str) -> NodeStatus: ...
+
+    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]: ...
+
+    def mark_failure_seen(self, name: str) -> None: ...
+
+
+def asset(name: str) -> str:
+    """The text of a front-end file that lies beside this one."""
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+class RateMeter:
+    """Events per second, from a count that only grows; over the last seconds, not since the start."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def rate(self, count: int, now_secs: float) -> float | None:
+        """Takes a sample; None until two are far enough apart to say anything."""
+        if self._samples and count < self._samples[-1][1]:  # a new run counts from 0
+            self._samples.clear()
+        self._samples.append((now_secs, count))
+        while self._samples[0][0] < now_secs - RATE_WINDOW_SECS:
+            self._samples.popleft()
+        first_secs, first = self._samples[0]
+        if now_secs - first_secs < REFRESH_SECS * 0.9:
+            return None
+        rate = (count - first) / (now_secs - first_secs)
+        return round(rate) if rate >= 100 else round(rate, 1)
+
+
+class LiveWidget(anywidget.AnyWidget):
+    """A widget whose page shows `content`, anew whenever it has changed."""
+
+    def __init__(self, dataflow: Watched, *, refresher: Refresher | None = None) -> None:
+        self.dataflow = dataflow
+        self._state_lock = threading.Lock()
+        self._pages: dict[str, int] = {}
+        self._greeting_due = False
+        self._seen: set[int] = set()
+        self._told: dict[str, Any] | None = None
+        self._refresher = refresher or REFRESHER
+        super().__init__()
+        _let_page_choose_thread(self)
+        self.on_msg(LiveWidget._heard)
+        self._unwatch = dataflow.watch(self._refresher.wake)
+        self._refresher.add(self)
+
+    def content(self, now_secs: float) -> dict[str, Any]:
+        """What a page shows now, as JSON. Called on the refresher's thread."""
+        raise NotImplementedError
+
+    def confirm_seen(self, failures: set[int]) -> None:
+        """Pages have shown these failures. Called on the refresher's thread."""
+
+    @property
+    def on_screen(self) -> bool:
+        """Whether a page shows it, as far as the pages have said."""
+        with self._state_lock:
+            return any(self._pages.values())
+
+    def refresh(self, now_secs: float) -> None:
+        """Sends what has changed, if a page wants it. The refresher's thread only."""
+        with self._state_lock:
+            greeting, self._greeting_due = self._greeting_due, False
+            seen, self._seen = self._seen, set()
+            on_screen = any(self._pages.values())
+        if seen:
+            self.confirm_seen(seen)
+        if not (on_screen or greeting):
+            return
+        content = self.content(now_secs)
+        if greeting or content != self._told:
+            self._told = content
+            message = {"type": "status", "v": PROTOCOL_VERSION, **content}
+            self.send({**message, "greeting": True} if greeting else message)
+            _let_page_choose_thread(self)
+
+    def close(self) -> None:
+        """Ends it; a page takes it off. May be called twice."""
+        self._unwatch()
+        self._refresher.discard(self)
+        super().close()
+
+    def settle(self) -> None:
+        """Called after every cell; what a cell saves of this does not change."""
+
+    def _heard(self, content: Mapping[str, Any], _buffers: object) -> None:
+        """A page has spoken: on the kernel's main thread, or a subshell's while a cell runs."""
+        client, kind = str(content.get("client")), content.get("type")
+        with self._state_lock:
+            if kind == "hello":
+                # Pages that are gone never say so: those that live answer to the greeting.
+                self._pages = {client: 1}
+                self._greeting_due = True
+            elif kind == "visible":
+                self._pages[client] = int(content.get("count", 0))
+            elif kind == "seen":
+                self._seen.add(int(content.get("failure", 0)))
+            else:
+                return
+        self._refresher.wake()
+
+
+class Refresher:
+    """The thread that refreshes all living widgets; it lives as long as there are any."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # Re-entrant, since the garbage collector may call `wake` on a thread that holds it. Never
+        # held while a dataflow is asked something: that may wait for a lock whose owner calls `wake`.
+        self._condition = threading.Condition(threading.RLock())
+        self._widgets: list[weakref.ref[LiveWidget]] = []
+        self._changed = False
+        self._last_pass_secs = float("-inf")
+        self._thread: threading.Thread | None = None
+        self._problems: list[str] = []
+
+    def add(self, widget: LiveWidget) -> None:
+        with self._condition:
+            self._widgets.append(weakref.ref(widget, self._collected))
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="dora-live-widgets", daemon=True
+                )
+                self._thread.start()
+
+    def discard(self, widget: LiveWidget) -> None:
+        """The widget is refreshed no more, or once more if that has begun."""
+        with self._condition:
+            self._widgets = [each for each in self._widgets if each() is not widget]
+            self._condition.notify_all()
+
+    def wake(self) -> None:
+        """Something may have changed. Any thread; returns at once."""
+        with self._condition:
+            self._changed = True
+            self._condition.notify_all()
+
+    def stop(self) -> None:
+        """Forgets all widgets and waits for the thread's end."""
+        with self._condition:
+            self._widgets.clear()
+            self._condition.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_JOIN_SECS)
+
+    def take_problems(self) -> list[str]:
+        """What went wrong with widgets since the last call, for the next cell to say."""
+        with self._condition:
+            problems, self._problems = self._problems, []
+        return problems
+
+    def _collected(self, reference: weakref.ref[LiveWidget]) -> None:
+        with self._condition:
+            if reference in self._widgets:
+                self._widgets.remove(reference)
+            self._condition.notify_all()
+
+    def _run(self) -> None:
+        while self._await_turn(ticking=_any_moves(self._living())):
+            for widget in self._living():
+                self._refresh(widget)
+
+    def _living(self) -> list[LiveWidget]:
+        with self._condition:
+            return [widget for each in self._widgets if (widget := each()) is not None]
+
+    def _refresh(self, widget: LiveWidget) -> None:
+        try:
+            widget.refresh(self._clock())
+        except Exception as error:  # it must be seen, and this thread may not print
+            self.discard(widget)
+            with self._condition:
+                self._problems.append(f"{widget!r} is not live any more: {error!r}")
+
+    def _await_turn(self, *, ticking: bool) -> bool:
+        """Waits for the next pass, which is never sooner than `REFRESH_SECS`; False at the end."""
+        with self._condition:
+            early_secs = self._last_pass_secs + REFRESH_SECS - self._clock()
+            if early_secs > 0:
+                self._condition.wait_for(lambda: not self._widgets, early_secs)
+            timeout_secs = 0.0 if ticking else None
+            self._condition.wait_for(lambda: self._changed or not self._widgets, timeout_secs)
+            if not self._widgets:
+                self._thread = None
+                return False
+            self._changed = False
+            self._last_pass_secs = self._clock()
+            return True
+
+
+def _any_moves(widgets: list[LiveWidget]) -> bool:
+    return any(widget.on_screen and widget.dataflow.running for widget in widgets)
+
+
+def _let_page_choose_thread(widget: LiveWidget) -> None:
+    """Lets answers come on the page's own thread, also while a cell runs.
+
+    ipykernel 7.4 sends whatever a page says back to the shell of the cell that sent last on the comm
+    (``ipykernel/comm/comm.py``, ``_reply_subshell_id``), and that shell is busy while its cell runs.
+    Elsewhere there is no such attribute, and nothing to do.
+    """
+    comm: Any = widget.comm
+    if comm is not None:
+        vars(comm).pop("_reply_subshell_id", None)
+
+
+REFRESHER = Refresher()
+atexit.register(REFRESHER.stop)

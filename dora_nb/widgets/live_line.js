@@ -1,0 +1,94 @@
+// @ts-check
+// The line under an operator's cell. live_page.js stands above this text.
+
+/** @typedef {{number: number, message: string, traceback: string[]}} Failure */
+/**
+ * @typedef {{state: string, text: string, generation: number, rate: number | null, dropped: number,
+ *   undeclared: number, missed: number, failure: Failure | null}} Status
+ */
+
+const ANSI = /\x1b\[[0-9;]*[A-Za-z]/g;
+
+/** @param {number} count @param {string} one @param {string} many */
+const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+
+/** @param {Status} status the numbers worth saying: what is zero is left out */
+export function factsOf(status) {
+  const facts = [];
+  if (status.generation > 1) facts.push(`generation ${status.generation}`);
+  if (status.rate !== null) facts.push(`${status.rate} events/s`);
+  if (status.dropped) facts.push(`${status.dropped} dropped`);
+  if (status.missed) facts.push(counted(status.missed, "missed tick", "missed ticks"));
+  if (status.undeclared) {
+    facts.push(`${counted(status.undeclared, "message", "messages")} to undeclared outputs`);
+  }
+  return facts;
+}
+
+/**
+ * @param {string} note what the cell said when it ran
+ * @param {Status} status
+ * @returns {string[]} what of it the line does not say anyway, as long as it is about this generation
+ */
+export function noteworthy(note, status) {
+  const restarted = note.match(/^generation (\d+), (.*)$/);
+  if (restarted) return Number(restarted[1]) === status.generation ? [restarted[2]] : [];
+  return ["declared", "started", status.text].includes(note) ? [] : [note];
+}
+
+class LineView extends LiveView {
+  /** @param {LivePage} page @param {HTMLElement} host */
+  constructor(page, model, host) {
+    super(page, host, "dora-line");
+    this.model = model;
+    this.drawnFailure = 0;
+    const row = element("div", "dora-line-row");
+    const dot = element("span", "dora-line-dot");
+    dot.setAttribute("aria-hidden", "true");
+    this.state = element("span", "dora-line-state");
+    this.state.setAttribute("role", "status");
+    this.facts = element("span", "dora-line-facts");
+    row.append(dot, element("span", "dora-line-name", model.get("name")), this.state, this.facts);
+    this.root.append(row);
+  }
+  /** What the cell said, without the name that stands before it anyway. */
+  note() {
+    const sentence = this.model.get("sentence");
+    const name = this.model.get("name");
+    return sentence.startsWith(`${name}: `) ? sentence.slice(name.length + 2) : sentence;
+  }
+  draw() {
+    const { status, connected } = this.page;
+    const note = this.note();
+    const text = status ? status.text : note;
+    const facts = status ? factsOf(status) : [];
+    if (status) facts.push(...noteworthy(note, status));
+    if (!connected) facts.push("the kernel is gone");
+    this.root.dataset.state = status ? status.state : "declared";
+    this.root.classList.toggle("dora-line-gone", !connected);
+    // A screen reader reads the state when it changes, so it is not written again when it does not.
+    if (this.state.textContent !== text) this.state.textContent = text;
+    this.facts.textContent = facts.join(" · ");
+    this.drawFailure(status?.failure ?? null);
+  }
+  /** @param {Failure | null} failure one that is shown already is left alone, open or closed */
+  drawFailure(failure) {
+    if ((failure?.number ?? 0) === this.drawnFailure) return;
+    this.drawnFailure = failure?.number ?? 0;
+    this.root.querySelector(".dora-line-failure")?.remove();
+    if (!failure) return;
+    const lines = failure.traceback.join("\n").replace(ANSI, "").trimEnd();
+    const box = element(lines ? "details" : "div", "dora-line-failure");
+    if (lines) {
+      box.setAttribute("open", "");
+      const traceback = element("pre", "dora-line-traceback", lines);
+      traceback.tabIndex = 0; // so that the keyboard can scroll it
+      box.append(element("summary", "dora-line-message", failure.message), traceback);
+    } else {
+      box.append(element("div", "dora-line-message", failure.message));
+    }
+    this.root.append(box);
+  }
+}
+
+export default liveWidget((page, model, host) => new LineView(page, model, host));

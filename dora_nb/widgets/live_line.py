@@ -1,0 +1,157 @@
+"""The small line under an operator's cell: what the operator does now, and why it failed.
+
+A cell saves one stable sentence (``detector: declared``). Only the page's line changes later, by the
+messages of `dora_nb.widgets._live`; here they hold `state` (a word for the dot's colour), `text`,
+`generation`, `rate` in events per second or null, `dropped`, `undeclared`, `missed`, and `failure`,
+null or its `number`, `message` and `traceback` (a list of lines).
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import traitlets
+
+from dora_nb.errors import GraphError, OperatorError
+from dora_nb.status import NodeStatus, State
+
+from ._cells import CellRun, Registry, current_cell_run
+from ._live import LiveWidget, RateMeter, Refresher, Watched, asset
+
+TRACEBACK_LINES = 200
+"""A longer traceback loses lines in its middle."""
+
+_LINES = Registry()
+_LINE_OF: weakref.WeakKeyDictionary[Watched, dict[str, LiveLine]] = weakref.WeakKeyDictionary()
+
+
+class LiveLine(LiveWidget):
+    """One operator's line. `sentence` is what the cell says and saves; it begins with the name.
+
+    Show it with `show_live_line`, which ends the line that an earlier run of the cell has made.
+    """
+
+    _esm = traitlets.Unicode(asset("live_page.js") + asset("live_line.js")).tag(sync=True)
+    _css = traitlets.Unicode(asset("live_line.css")).tag(sync=True)
+    name = traitlets.Unicode(read_only=True).tag(sync=True)
+    sentence = traitlets.Unicode(read_only=True).tag(sync=True)
+
+    def __init__(
+        self,
+        name: str,
+        sentence: str,
+        *,
+        dataflow: Watched,
+        refresher: Refresher | None = None,
+    ) -> None:
+        self.cell_run: CellRun | None = None
+        self._meter = RateMeter()
+        self._failure: OperatorError | None = None
+        self._failure_number = 0
+        self._taken_over = False
+        self.set_trait("name", name)  # before the page hears of the widget
+        self.set_trait("sentence", sentence)
+        super().__init__(dataflow, refresher=refresher)
+
+    def content(self, now_secs: float) -> dict[str, Any]:
+        if self._taken_over:
+            return _bare_content("removed", "declared by another cell now")
+        try:
+            status = self.dataflow.node_status(self.name)
+        except GraphError:
+            return _bare_content("removed", "removed")
+        rate = self._meter.rate(status.events, now_secs)
+        return {
+            "state": status.state.value,
+            "text": status.state_text(),
+            "generation": status.generation,
+            "rate": rate if status.state is State.RUNNING else None,
+            "dropped": status.dropped,
+            "undeclared": status.undeclared_outputs,
+            "missed": status.missed_ticks,
+            "failure": self._failure_content(status),
+        }
+
+    def confirm_seen(self, failures: set[int]) -> None:
+        if self._failure is not None and self._failure_number in failures:
+            self.dataflow.mark_failure_seen(self.name)
+
+    def give_up_name(self) -> None:
+        """Another cell has declared the operator: this line says so, and nothing else from now on."""
+        self._taken_over = True
+        self._refresher.wake()
+
+    def close(self) -> None:
+        lines = _LINE_OF.get(self.dataflow, {})
+        if lines.get(self.name) is self:
+            del lines[self.name]
+        _LINES.remove(self)
+        super().close()
+
+    def __repr__(self) -> str:
+        return self.sentence
+
+    def _repr_mimebundle_(self, **_options: object) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        bundle = super()._repr_mimebundle_()
+        if bundle is not None:
+            bundle[0]["text/plain"] = self.sentence  # anywidget cuts it
+        return bundle
+
+    def _failure_content(self, status: NodeStatus) -> dict[str, Any] | None:
+        error = status.error
+        if error is None:
+            self._failure = None
+            return None
+        if error is not self._failure:
+            self._failure = error
+            self._failure_number += 1
+        return {
+            "number": self._failure_number,
+            "message": str(error),
+            "traceback": _shortened(error.traceback_lines),
+        }
+
+
+def show_live_line(
+    name: str, sentence: str, *, dataflow: Watched, refresher: Refresher | None = None
+) -> LiveLine:
+    """A line for the cell that runs now; the caller displays it.
+
+    Lines that an earlier run of the cell has made are closed. A name has one line: where another
+    cell had declared the operator, its line says so from now on.
+    """
+    line = LiveLine(name, sentence, dataflow=dataflow, refresher=refresher)
+    line.cell_run = current_cell_run()
+    _LINES.add(line, line.cell_run)
+    lines = _LINE_OF.setdefault(dataflow, {})
+    earlier = lines.get(name)
+    lines[name] = line
+    if earlier is None:
+        return line
+    if line.cell_run is None or earlier.cell_run is None:
+        earlier.close()  # nobody knows whether it is the same cell: then it most likely is
+    else:
+        earlier.give_up_name()
+    return line
+
+
+def _bare_content(state: str, text: str) -> dict[str, Any]:
+    return {
+        "state": state,
+        "text": text,
+        "generation": 0,
+        "rate": None,
+        "dropped": 0,
+        "undeclared": 0,
+        "missed": 0,
+        "failure": None,
+    }
+
+
+def _shortened(lines: tuple[str, ...]) -> list[str]:
+    if len(lines) <= TRACEBACK_LINES:
+        return list(lines)
+    half = TRACEBACK_LINES // 2
+    cut = len(lines) - 2 * half
+    return [*lines[:half], f"… {cut} more lines …", *lines[-half:]]

@@ -1,0 +1,63 @@
+"""What a cell waits for, while it waits; nothing of it stays.
+
+The text is a widget's alone, without `text/plain`, and its output is emptied in place at the end.
+`clear_output` would take with it what the user's own lines have printed before, and would leave the
+progress in place where a notebook is compared (nbval knows neither way, but skips widgets).
+"""
+
+from __future__ import annotations
+
+import uuid
+from types import TracebackType
+from typing import Self
+
+import anywidget
+import traitlets
+from IPython.display import display
+
+from ._live import asset
+
+
+class _ProgressLine(anywidget.AnyWidget):
+    _esm = traitlets.Unicode(asset("progress.js")).tag(sync=True)
+    text = traitlets.Unicode().tag(sync=True)
+
+
+class Progress:
+    """A context manager; `show` may be called in it as often as there is something to say.
+
+    For the thread that runs the cell.
+    """
+
+    def __init__(self) -> None:
+        self._line: _ProgressLine | None = None
+        self._display_id = uuid.uuid4().hex
+
+    def show(self, text: str) -> None:
+        if self._line is not None:
+            self._line.text = text
+            return
+        self._line = _ProgressLine(text=text)
+        bundle = self._line._repr_mimebundle_()
+        if bundle is not None:
+            data, metadata = bundle
+            del data["text/plain"]
+            self._display(data, metadata, update=False)
+
+    def _display(
+        self, data: dict[str, object], metadata: dict[str, object], *, update: bool
+    ) -> None:
+        display(data, metadata=metadata, raw=True, display_id=self._display_id, update=update)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._line is not None:
+            self._display({}, {}, update=True)
+            self._line.close()

@@ -1,0 +1,72 @@
+// @ts-check
+// The table of `%dora status`, drawn from rows of text. What the kernel said when the cell ran is a
+// trait; what it says later comes as messages with the same rows and their numbers. live_page.js
+// stands above this text.
+
+/**
+ * @typedef {{name: string, state: string, text: string, generation: string, inputs: string[],
+ *   outputs: string[], failure: string, numbers: string[]}} Row
+ */
+
+const COLUMNS = ["operator", "state", "generation", "inputs", "outputs", "now"];
+
+/** @param {string[]} texts */
+function lines(texts) {
+  const cell = element("td", "");
+  for (const text of texts) cell.append(element("div", "", text));
+  return cell;
+}
+
+/** @param {Row} row its line of the table, and where it failed, another one with the reason */
+function rowElements(row) {
+  const made = element("tr", "");
+  const name = element("th", "", row.name);
+  name.setAttribute("scope", "row");
+  const state = element("td", "");
+  const dot = element("span", "dora-status-dot");
+  dot.dataset.state = row.state;
+  dot.setAttribute("aria-hidden", "true");
+  state.append(dot, row.text);
+  const now = lines(row.numbers);
+  now.classList.add("dora-status-numbers");
+  made.append(name, state, lines([row.generation]), lines(row.inputs), lines(row.outputs), now);
+  if (!row.failure) return [made];
+  const reason = element("td", "dora-line-message", row.failure);
+  reason.setAttribute("colspan", String(COLUMNS.length));
+  const below = element("tr", "dora-status-failure");
+  below.append(reason);
+  return [made, below];
+}
+
+/** @param {Row[]} rows */
+function tableElement(rows) {
+  if (!rows.length) return element("div", "", "no operator is declared");
+  const table = element("table", "dora-status-table");
+  const head = element("tr", "");
+  for (const column of COLUMNS) {
+    const cell = element("th", "", column);
+    cell.setAttribute("scope", "col");
+    head.append(cell);
+  }
+  const top = element("thead", "");
+  top.append(head);
+  const body = element("tbody", "");
+  body.append(...rows.flatMap(rowElements));
+  table.append(top, body);
+  return table;
+}
+
+class StatusTable extends LiveView {
+  /** @param {LivePage} page @param {HTMLElement} host */
+  constructor(page, model, host) {
+    super(page, host, "dora-status");
+    this.model = model;
+  }
+  draw() {
+    this.root.classList.toggle("dora-status-gone", !this.page.connected);
+    const rows = this.page.status?.rows ?? this.model.get("rows");
+    this.root.replaceChildren(tableElement(rows));
+  }
+}
+
+export default liveWidget((page, model, host) => new StatusTable(page, model, host));

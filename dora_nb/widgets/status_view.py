@@ -1,0 +1,174 @@
+"""`%dora status`: one stable table, and live numbers beside it while a page shows it.
+
+The table holds what is the same each time a notebook runs: states, generations, connections, bounds
+of queues, errors. The rest (rates, drops, times) comes by the messages of `dora_nb.widgets._live`, as
+`rows` of the same form with their numbers filled in.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import traitlets
+
+from dora_nb.graph import Graph, InputSpec, OperatorSpec, TimerSource
+from dora_nb.status import EdgeStatus, NodeStatus, State
+
+from ._cells import Registry, current_cell_run
+from ._live import LiveWidget, RateMeter, Refresher, Watched, asset
+
+COLUMNS = ("operator", "state", "generation", "inputs", "outputs")
+NOTHING = "no operator is declared"
+
+_VIEWS = Registry()
+
+
+class StatusView(LiveWidget):
+    """The table of all operators as they are when it is made; a page shows it live."""
+
+    _esm = traitlets.Unicode(asset("live_page.js") + asset("status_view.js")).tag(sync=True)
+    _css = traitlets.Unicode(asset("live_line.css") + asset("status_view.css")).tag(sync=True)
+    rows: traitlets.List[dict[str, Any]] = traitlets.List(read_only=True).tag(sync=True)
+
+    def __init__(self, dataflow: Watched, *, refresher: Refresher | None = None) -> None:
+        self._meters: dict[str, RateMeter] = {}
+        self._stable = table_rows(dataflow.status(), dataflow.declared)
+        self.set_trait("rows", self._stable)  # before the page hears of the widget
+        super().__init__(dataflow, refresher=refresher)
+
+    def content(self, now_secs: float) -> dict[str, Any]:
+        statuses = {status.name: status for status in self.dataflow.status()}
+        rows = table_rows(statuses.values(), self.dataflow.declared)
+        for row in rows:
+            row["numbers"] = self._numbers(statuses[row["name"]], now_secs)
+        return {"rows": rows}
+
+    def _numbers(self, status: NodeStatus, now_secs: float) -> list[str]:
+        """Short texts, as a page shows them."""
+        rate = self._meters.setdefault(status.name, RateMeter()).rate(status.events, now_secs)
+        numbers = []
+        if rate is not None and status.state is State.RUNNING:
+            numbers.append(f"{rate:g} events/s")
+        if status.on_event_p50_secs is not None and status.on_event_p95_secs is not None:
+            p50, p95 = _millis(status.on_event_p50_secs), _millis(status.on_event_p95_secs)
+            numbers.append(f"on_event p50 {p50}, p95 {p95} ms")
+        numbers += [
+            f"{edge.input}: {edge.dropped} of {edge.sent} dropped"
+            for edge in status.inputs
+            if edge.dropped
+        ]
+        if status.missed_ticks:
+            numbers.append(f"missed ticks: {status.missed_ticks}")
+        if status.undeclared_outputs:
+            numbers.append(f"sent to undeclared outputs: {status.undeclared_outputs}")
+        return numbers
+
+    def close(self) -> None:
+        _VIEWS.remove(self)
+        super().close()
+
+    def __repr__(self) -> str:
+        return table_text(self._stable)
+
+    def _repr_mimebundle_(self, **_options: object) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        bundle = super()._repr_mimebundle_()
+        if bundle is not None:
+            bundle[0]["text/plain"] = table_text(self._stable)  # anywidget cuts it
+            bundle[0]["text/html"] = table_html(self._stable)
+        return bundle
+
+
+def show_status(dataflow: Watched, *, refresher: Refresher | None = None) -> StatusView:
+    """A view for the cell that runs now, which the caller displays; earlier ones of it are closed."""
+    view = StatusView(dataflow, refresher=refresher)
+    _VIEWS.add(view, current_cell_run())
+    return view
+
+
+def table_rows(statuses: Iterable[NodeStatus], graph: Graph) -> list[dict[str, Any]]:
+    """One row for each operator: texts and lists of texts, as JSON; nothing that varies."""
+    return [_row(status, graph.operators.get(status.name)) for status in statuses]
+
+
+def _row(status: NodeStatus, spec: OperatorSpec | None) -> dict[str, Any]:
+    edges = {edge.input: edge for edge in status.inputs}
+    inputs = spec.inputs if spec is not None else ()
+    return {
+        "name": status.name,
+        "state": status.state.value,
+        "text": status.state_text(),
+        "generation": str(status.generation) if status.generation else "",
+        "inputs": [_input_text(read, edges.get(read.name)) for read in inputs],
+        "outputs": list(spec.outputs) if spec is not None else [],
+        "failure": "" if status.error is None else _failure_text(status.name, str(status.error)),
+        "numbers": [],
+    }
+
+
+def _input_text(read: InputSpec, edge: EdgeStatus | None) -> str:
+    """``image ← camera/image (10, drop_oldest)``; the bound is the one in force, where there is one."""
+    text = f"{read.name} ← {read.source}"
+    if isinstance(read.source, TimerSource):
+        return text
+    size = read.queue_size if edge is None else edge.queue_size
+    policy = read.queue_policy if edge is None else edge.policy
+    return f"{text} ({size}, {policy})"
+
+
+def _failure_text(name: str, said: str) -> str:
+    return said if said.startswith(name) else f"{name}: {said}"
+
+
+def _millis(secs: float) -> str:
+    return f"{secs * 1000:.1f}" if secs < 0.1 else f"{secs * 1000:.0f}"
+
+
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table in columns, with a line for each failure below."""
+    if not rows:
+        return NOTHING
+    lines = [COLUMNS]
+    for row in rows:
+        height = max(1, len(row["inputs"]), len(row["outputs"]))
+        blanks = [""] * (height - 1)
+        cells = (
+            [row["name"], *blanks],
+            [row["text"], *blanks],
+            [row["generation"], *blanks],
+            [*row["inputs"], *[""] * (height - len(row["inputs"]))],
+            [*row["outputs"], *[""] * (height - len(row["outputs"]))],
+        )
+        lines += list(zip(*cells, strict=True))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    texts = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join([*texts, *(row["failure"] for row in _failed(rows))])
+
+
+def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The same table for pages without a kernel; all text is escaped."""
+    if not rows:
+        return f"<p>{NOTHING}</p>"
+    head = "".join(_html_cell("th", column) for column in COLUMNS)
+    body = "".join(
+        f"<tr>{''.join(_html_cell('td', cell) for cell in _row_cells(row))}</tr>" for row in rows
+    )
+    failures = "".join(f"<p>{html.escape(row['failure'])}</p>" for row in _failed(rows))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{failures}"
+
+
+def _row_cells(row: Mapping[str, Any]) -> list[str | list[str]]:
+    return [row["name"], row["text"], row["generation"], row["inputs"], row["outputs"]]
+
+
+def _html_cell(tag: str, cell: str | list[str]) -> str:
+    text = "<br>".join(map(html.escape, [cell] if isinstance(cell, str) else cell))
+    return f'<{tag} style="text-align:left;vertical-align:top">{text}</{tag}>'
+
+
+def _failed(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["failure"]]

@@ -1,0 +1,180 @@
+"""A real IPython shell with the magics, above a dataflow that runs nothing.
+
+The fake declares into a real `Graph`, so what a graph refuses is refused here too; what engines do
+is scripted by the tests.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
+from IPython.utils.capture import capture_output
+from traitlets.config import Config
+
+from dora_nb.errors import DataflowStateError, OperatorError
+from dora_nb.graph import Graph, OperatorSpec
+from dora_nb.status import LogLine, NodeStatus, State
+from dora_nb.widgets.graph import GraphPicture
+
+
+@dataclass(frozen=True)
+class FakeDeclaration:
+    name: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.what}"
+
+
+@dataclass(eq=False)
+class FakeDataflow:
+    """The interface of `Dataflow` that magics and widgets use."""
+
+    declared: Graph = field(default_factory=Graph)
+    running: bool = False
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    failures: list[OperatorError] = field(default_factory=list)
+    lines: list[LogLine] = field(default_factory=list)
+    statuses: dict[str, NodeStatus] = field(default_factory=dict)
+    watchers: list[Callable[[], None]] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    while_starting: Callable[[Callable[[str], None]], None] = lambda progress: None
+
+    def declare(self, spec: OperatorSpec) -> FakeDeclaration:
+        before = self.declared.operators.get(spec.name)
+        self.declared = self.declared.with_operator(spec)
+        unchanged = before is not None and before.same_as(spec)
+        self.change()
+        return FakeDeclaration(spec.name, "unchanged" if unchanged else "declared")
+
+    def start(self, engine: str, *, progress: Callable[[str], None]) -> str:
+        self.calls.append(("start", engine))
+        if not self.declared.operators:
+            raise DataflowStateError("there is nothing to start:", hint="declare an operator.")
+        if self.running:
+            return "already running"
+        self.while_starting(progress)
+        self.running = True
+        return f"started: {', '.join(self.declared.operators)}"
+
+    def stop(self, *, grace_secs: float = 2.0) -> str:
+        self.calls.append(("stop", grace_secs))
+        was_running, self.running = self.running, False
+        return "stopped" if was_running else "already stopped"
+
+    def restart(self, name: str) -> str:
+        self.declared.operator(name)
+        return f"{name}: generation 2, restarted, state not kept"
+
+    def remove(self, name: str) -> str:
+        self.declared = self.declared.without(name)
+        self.change()
+        return f"{name}: removed"
+
+    def status(self) -> list[NodeStatus]:
+        return [self.node_status(spec.name) for spec in self.declared]
+
+    def node_status(self, name: str) -> NodeStatus:
+        spec = self.declared.operator(name)
+        return self.statuses.get(name) or NodeStatus(name, State.DECLARED, spec.code.file)
+
+    def set_status(self, name: str, **changes: Any) -> None:
+        self.statuses[name] = replace(self.node_status(name), **changes)
+        self.change()
+
+    def logs(self, name: str | None = None) -> list[LogLine]:
+        if name is not None:
+            self.declared.operator(name)
+        return [line for line in self.lines if name in (None, line.node)]
+
+    def graph(self) -> GraphPicture:
+        return GraphPicture(self.declared, {each.name: each.state for each in self.status()})
+
+    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        self.watchers.append(on_change)
+        return lambda: self.watchers.remove(on_change) if on_change in self.watchers else None
+
+    def change(self) -> None:
+        for on_change in list(self.watchers):
+            on_change()
+
+    def mark_failure_seen(self, name: str) -> None:
+        self.seen.append(name)
+
+    def unseen_failures(self) -> list[OperatorError]:
+        failures, self.failures = self.failures, []
+        return failures
+
+
+@dataclass
+class Ran:
+    """What a cell has left: its outputs, and the exception that ended it."""
+
+    stdout: str
+    stderr: str
+    displayed: list[dict[str, Any]]
+    error: BaseException | None
+
+    @property
+    def texts(self) -> list[str]:
+        return [data["text/plain"] for data in self.displayed if "text/plain" in data]
+
+
+class Notebook:
+    """Runs cells as a kernel does, each with its number."""
+
+    def __init__(self, shell: InteractiveShell, dataflow: FakeDataflow) -> None:
+        self.shell = shell
+        self.dataflow = dataflow
+
+    def run(self, cell: str) -> Ran:
+        with capture_output() as captured:
+            result: ExecutionResult = self.shell.run_cell(cell, store_history=True)
+        displayed = [output.data for output in captured.outputs]
+        return Ran(captured.stdout, captured.stderr, displayed, result.error_in_exec)
+
+    def refused(self, cell: str) -> str:
+        """What the cell shows where it is refused; that is all that it shows."""
+        ran = self.run(cell)
+        assert ran.error is not None, f"not refused: {ran}"
+        assert ran.displayed == []
+        assert ran.stderr == ""
+        return ran.stdout.rstrip("\n")
+
+
+@pytest.fixture
+def dataflow(monkeypatch: pytest.MonkeyPatch) -> FakeDataflow:
+    fake = FakeDataflow()
+    module = types.ModuleType("dora_nb.dataflow")
+    module.get_dataflow = lambda: fake  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "dora_nb.dataflow", module)
+    return fake
+
+
+@pytest.fixture
+def notebook(
+    dataflow: FakeDataflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Notebook]:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.chdir(tmp_path)
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.colors = "nocolor"
+    shell = InteractiveShell.instance(config=config)
+    shell.run_line_magic("load_ext", "dora_nb")
+    yield Notebook(shell, dataflow)
+    from dora_nb.widgets._live import REFRESHER
+    from dora_nb.widgets.live_line import _LINES
+    from dora_nb.widgets.status_view import _VIEWS
+
+    for widget in [*_LINES.living(), *_VIEWS.living()]:
+        widget.close()
+    REFRESHER.stop()
+    shell.run_line_magic("unload_ext", "dora_nb")
+    InteractiveShell.clear_instance()

@@ -1,0 +1,148 @@
+"""What Tab offers, through IPython's own completer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+
+from dora_nb.magics._completion import Cursor, Known, candidates, cursor_in_magic
+from dora_nb.magics._grammar import NOT_YET
+
+BODY = "\nclass Operator:\n    def on_event(self, dora_event, send_output): pass\n"
+
+
+@pytest.fixture
+def two(notebook: Any) -> Any:
+    notebook.run(
+        "%%dora_operator camera --inputs tick=dora/timer/hz/30 --outputs image depth" + BODY
+    )
+    notebook.run("%%dora_operator view --inputs image=camera/image plan=planner/path" + BODY)
+    return notebook
+
+
+def complete(notebook: Any, text: str) -> list[str]:
+    """The texts that the cell may become where ``|`` stands, as a front end makes them."""
+    offset = text.index("|")
+    text = text.replace("|", "")
+    with provisionalcompleter():
+        found = list(notebook.shell.Completer.completions(text, offset))
+    return [text[: each.start] + each.text + text[each.end :] for each in found]
+
+
+def words(notebook: Any, text: str) -> list[str]:
+    return [each.split()[-1] for each in complete(notebook, text)]
+
+
+def test_sub_commands_and_only_those(two: Any) -> None:
+    assert words(two, "%dora |") == [
+        "start",
+        "stop",
+        "status",
+        "restart",
+        "remove",
+        "logs",
+        "graph",
+    ]
+    assert words(two, "%dora st|") == ["start", "stop", "status"]
+    assert complete(two, "x = 1\n%dora rest|") == ["x = 1\n%dora restart"]
+    assert words(two, "y = %dora gr|") == ["graph"]
+
+
+def test_names_and_options_of_sub_commands(two: Any) -> None:
+    assert words(two, "%dora logs |") == ["camera", "view", "--lines", "--help"]
+    assert words(two, "%dora remove c|") == ["camera"]
+    assert words(two, "%dora logs camera --l|") == ["--lines"]
+    assert words(two, "%dora stop --|") == ["--grace", "--help"]
+    assert words(two, "%dora start --engine |") == ["embedded"]
+
+
+def test_names_and_options_of_operators(two: Any) -> None:
+    assert words(two, "%%dora_operator |") == ["planner", "camera", "view", "--help"]
+    assert words(two, "%%dora_operator camera --|") == [
+        "--inputs",
+        "--outputs",
+        "--queue",
+        "--env",
+        "--python",
+    ]
+    assert words(two, "%%dora_operator camera --python python3 --p|") == ["--p"]
+
+
+def test_inputs_are_offered_whole_and_in_parts(two: Any) -> None:
+    assert words(two, "%%dora_operator new --inputs |")[:4] == [
+        "image=camera/image",
+        "depth=camera/depth",
+        "path=planner/path",
+        "tick=dora/timer/",
+    ]
+    assert words(two, "%%dora_operator new --inputs pic=cam|") == [
+        "pic=camera/image",
+        "pic=camera/depth",
+    ]
+    assert words(two, "%%dora_operator new --inputs t=dora/timer/m|") == [
+        "t=dora/timer/millis/",
+        "t=dora/timer/micros/",
+    ]
+
+
+def test_outputs_that_others_wait_for_are_offered(two: Any) -> None:
+    assert words(two, "%%dora_operator planner --outputs |")[0] == "path"
+
+
+def test_queues_know_the_lines_inputs_and_the_policies(two: Any) -> None:
+    line = "%%dora_operator new --inputs pic=camera/image --queue "
+    assert words(two, line + "p|") == ["pic="]
+    assert words(two, line + "pic=1:|") == ["pic=1:drop_oldest", "pic=1:backpressure"]
+    assert words(two, line + "pic=1:b|") == ["pic=1:backpressure"]
+
+
+def test_lines_that_go_on_are_completed_too(two: Any) -> None:
+    cell = "%%dora_operator new \\\n  --inputs pic=camera/im|" + BODY
+    assert complete(two, cell) == [cell.replace("im|", "image")]
+
+
+def test_files_for_a_line_magic(two: Any, tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    for name in ("camera.py", "notes.txt", "samples/arm.py", ".hidden.py"):
+        (tmp_path / name).touch()
+    offered = words(two, "%dora_operator cam |")
+    assert [each for each in offered if each != "ipython/"] == ["camera.py", "samples/"]
+    assert words(two, "%dora_operator cam samples/|") == ["samples/arm.py"]
+    assert words(two, "%dora_operator cam camera.py --o|") == ["--outputs"]
+    assert words(two, "%dora_operator cam no/such/|") == ["no/such/"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import o|",
+        "%%dora_operator a\nstart = 1\nsta|",
+        "'%dora sta|'",
+        "%dora|",
+        "%%dora_operator|",
+        "%doras sta|",
+        "x = 1\n%%dora_operator cam|",
+    ],
+)
+def test_elsewhere_nothing_of_ours_is_offered(text: str) -> None:
+    offset = text.index("|")
+    before = text[:offset]
+    line, column = before.count("\n"), len(before) - (before.rfind("\n") + 1)
+    assert cursor_in_magic(text.replace("|", ""), line, column) is None
+
+
+def test_a_body_is_completed_as_python(two: Any) -> None:
+    assert "sorted" in " ".join(complete(two, "%%dora_operator a\nclass Operator:\n    x = sorte|"))
+
+
+def test_what_is_not_built_is_never_offered() -> None:
+    known = Known(("camera",), ("camera/image",), ("planner/path",))
+    magics = ("%dora", "%%dora_operator", "%dora_operator")
+    befores = ((), ("start",), ("status",), ("camera",), ("camera", "x.py"), ("start", "--engine"))
+    for magic in magics:
+        for before in befores:
+            offered = set(candidates(Cursor(magic, before, ""), known))
+            assert not offered & {each.split()[-1] for each in NOT_YET}, (magic, before)

@@ -1,0 +1,226 @@
+"""``%dora`` in a real shell."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dora_nb.errors import DataflowStateError, OperatorError
+from dora_nb.magics._grammar import SUB_COMMANDS
+from dora_nb.status import LogLine, State
+
+BODY = "\nclass Operator:\n    def on_event(self, dora_event, send_output): pass\n"
+
+
+@pytest.fixture
+def two(notebook: Any) -> Any:
+    """A notebook with a camera and a detector declared."""
+    notebook.run("%%dora_operator camera --inputs tick=dora/timer/hz/30 --outputs image" + BODY)
+    notebook.run("%%dora_operator detector --inputs image=camera/image --outputs bbox" + BODY)
+    return notebook
+
+
+def test_starting_and_stopping_say_one_stable_line_each(two: Any) -> None:
+    assert two.run("%dora start").stdout == "started: camera, detector\n"
+    assert two.run("%dora start").stdout == "already running\n"
+    assert two.run("%dora stop").stdout == "stopped\n"
+    assert two.run("%dora stop --grace 0.5").stdout == "already stopped\n"
+    assert two.dataflow.calls[-1] == ("stop", 0.5)
+    assert two.dataflow.calls[-2] == ("stop", 2.0)
+
+
+def test_nothing_to_start_is_an_error_with_its_place(notebook: Any) -> None:
+    ran = notebook.run("x = 1\n%dora start")
+    assert isinstance(ran.error, DataflowStateError)
+    assert ran.stdout == (
+        "Cell In[1], line 2\n    %dora start\n"
+        "DataflowStateError: there is nothing to start: declare an operator.\n"
+    )
+
+
+def test_a_failing_start_shows_the_operators_lines(two: Any) -> None:
+    def fail(progress: Callable[[str], None]) -> None:
+        progress("starting: detector (2 s)")
+        raise OperatorError("it broke", node="detector", traceback_lines=["Cell In[2], line 4"])
+
+    two.dataflow.while_starting = fail
+    ran = two.run("%dora start")
+    assert isinstance(ran.error, OperatorError)
+    assert ran.stdout == "Cell In[2], line 4\nOperatorError: it broke\n"
+
+
+def test_an_interrupted_start_is_one_line(two: Any) -> None:
+    def interrupt(progress: Callable[[str], None]) -> None:
+        raise KeyboardInterrupt
+
+    two.dataflow.while_starting = interrupt
+    ran = two.run("%dora start")
+    assert isinstance(ran.error, KeyboardInterrupt)
+    assert ran.stdout == (
+        "KeyboardInterrupt: the start was interrupted, and what it had started is stopped.\n"
+    )
+
+
+def test_progress_leaves_no_text(two: Any) -> None:
+    shown: list[str] = []
+
+    def wait(progress: Callable[[str], None]) -> None:
+        for seconds in (2, 3):
+            progress(f"starting: detector ({seconds} s)")
+            shown.append("again")
+
+    two.dataflow.while_starting = wait
+    ran = two.run("print('before')\n%dora start")
+    assert shown == ["again", "again"]
+    assert ran.stdout == "before\nstarted: camera, detector\n"
+    assert ran.texts == []
+
+
+@pytest.mark.parametrize("command", ["restart", "remove", "logs"])
+def test_an_unknown_name_gets_the_near_one(two: Any, command: str) -> None:
+    assert two.refused(f"%dora {command} detectr") == (
+        f"Cell In[3], line 1\n    %dora {command} detectr\n    {' ' * len(f'%dora {command} ')}^\n"
+        "GraphError: no operator 'detectr' is declared. Did you mean 'detector'?"
+    )
+
+
+def test_restart_and_remove(two: Any) -> None:
+    assert two.run("%dora restart camera").stdout == (
+        "camera: generation 2, restarted, state not kept\n"
+    )
+    assert two.run("%dora remove camera").stdout == "camera: removed\n"
+    assert list(two.dataflow.declared.operators) == ["detector"]
+
+
+def test_the_line_that_is_meant_is_found_among_equal_ones(two: Any) -> None:
+    shown = two.refused("\n\nif True:\n    %dora stop\n%dora stop  # a\ny = %dora remove xy")
+    assert shown.split("\n")[-4:-1] == [
+        "Cell In[3], line 6",
+        "    y = %dora remove xy",
+        "                     ^",
+    ]
+    shown = two.refused("%dora stop\n%dora \\\n   remove xy\n")
+    assert "Cell In[4], line 3\n    remove xy\n           ^\n" in shown
+    shown = two.refused("for i in range(2):\n    if i:\n        %dora remove xy\n%dora remove xy")
+    assert shown.startswith("Cell In[5], line 3\n    %dora remove xy\n                 ^\n")
+    shown = two.refused("if False:\n    %dora remove xy\n%dora remove xy")
+    assert shown.startswith("Cell In[6], line 3\n")
+
+
+def test_a_line_that_is_made_by_a_program_is_shown_as_it_is(two: Any) -> None:
+    shown = two.refused("get_ipython().run_line_magic('dora', 'remove xy')")
+    assert shown.startswith("Cell In[3]\n    %dora remove xy\n                 ^\nGraphError")
+
+
+# --- status -----------------------------------------------------------------------------------
+
+
+def test_status_is_one_stable_table_as_text_and_html(two: Any) -> None:
+    two.run("%%dora_operator arm --inputs plan=planner/path --queue plan=1:backpressure" + BODY)
+    two.dataflow.set_status("camera", state=State.RUNNING, generation=1, events=123)
+    error = OperatorError("it <broke>", node="detector")
+    two.dataflow.set_status("detector", state=State.FAILED, generation=2, error=error)
+    two.dataflow.set_status("arm", state=State.WAITING, waiting_for=("planner",))
+    ran = two.run("%dora status")
+    assert (
+        ran.texts
+        == [
+            (
+                "operator  state                  generation  inputs                                   outputs\n"
+                "camera    running                1           tick ← dora/timer/hz/30                  image\n"
+                "detector  failed                 2           image ← camera/image (10, drop_oldest)   bbox\n"
+                "arm       waiting (for planner)              plan ← planner/path (1, backpressure)\n"
+                "detector: it <broke>"
+            )
+        ]
+        or ran.texts[0]
+    )
+    page = ran.displayed[0]["text/html"]
+    assert "it &lt;broke&gt;" in page
+    assert "123" not in page + ran.texts[0]
+    assert "application/vnd.jupyter.widget-view+json" in ran.displayed[0]
+
+
+def test_status_of_nothing_is_said_in_words(notebook: Any) -> None:
+    assert notebook.run("%dora status").texts == ["no operator is declared"]
+
+
+# --- logs, graph ------------------------------------------------------------------------------
+
+
+def lines_of(*texts: str, node: str = "camera", stream: str = "stdout") -> list[LogLine]:
+    return [LogLine(node, stream, text, 0.0) for text in texts]
+
+
+def test_logs_of_all_name_their_operator_and_those_of_one_do_not(two: Any) -> None:
+    two.dataflow.lines = [
+        *lines_of("one", "two"),
+        *lines_of("oh", node="detector", stream="stderr"),
+        *lines_of("stopped by SIGKILL", node="detector", stream="engine"),
+    ]
+    assert two.run("%dora logs").texts == [
+        "camera: one\ncamera: two\ndetector: oh\ndetector: [dora_nb] stopped by SIGKILL"
+    ]
+    assert two.run("%dora logs camera").texts == ["one\ntwo"]
+
+
+def test_logs_are_the_last_lines_and_say_what_was_cut(two: Any) -> None:
+    two.dataflow.lines = lines_of(*map(str, range(60)))
+    text = two.run("%dora logs").texts[0].split("\n")
+    assert text[0] == "(10 older lines: %dora logs --lines 60)"
+    assert text[1:] == [f"camera: {n}" for n in range(10, 60)]
+    assert (
+        two.run("%dora logs camera --lines 59")
+        .texts[0]
+        .startswith("(1 older line: %dora logs camera --lines 60)\n1\n")
+    )
+    assert two.run("%dora logs --lines 60").texts[0].startswith("camera: 0\n")
+
+
+def test_no_logs_are_said_in_words(two: Any) -> None:
+    assert two.run("%dora logs").texts == ["nothing was printed yet"]
+    assert two.run("%dora logs camera").texts == ["camera has printed nothing yet"]
+
+
+def test_graph_shows_the_picture(two: Any) -> None:
+    ran = two.run("%dora graph")
+    assert set(ran.displayed[0]) == {"image/svg+xml", "text/plain"}
+    assert ran.texts[0].startswith("camera [declared]\n  tick ← dora/timer/hz/30\n")
+
+
+# --- help, failures ---------------------------------------------------------------------------
+
+
+def test_help_names_every_sub_command_and_does_nothing(notebook: Any) -> None:
+    shown = notebook.run("%dora --help").stdout
+    assert all(command.usage in shown for command in SUB_COMMANDS)
+    assert notebook.run("%dora").stdout == shown
+    for command in SUB_COMMANDS:
+        text = notebook.run(f"%dora {command.name} --help").stdout
+        assert text.startswith(command.usage + "\n")
+        assert text == notebook.run(f"%dora {command.name} -h").stdout
+    assert notebook.dataflow.calls == []
+    assert "has no sub-command 'strat'" in notebook.refused("%dora strat --help")
+
+
+@pytest.mark.parametrize("command", [c.name for c in SUB_COMMANDS if c.argument != "NAME"])
+def test_each_names_failures_that_nobody_saw_once(two: Any, command: str) -> None:
+    two.dataflow.failures = [OperatorError("it broke", node="camera")]
+    assert two.run(f"%dora {command}").stderr == "camera failed: it broke\n"
+    assert two.run(f"%dora {command}").stderr == ""
+
+
+def test_run_all_twice_in_one_kernel_is_clean(notebook: Any) -> None:
+    cells = [
+        "%load_ext dora_nb",
+        "%%dora_operator camera --outputs image" + BODY,
+        "%dora start",
+        "%dora status",
+        "%dora graph",
+        "%dora stop",
+    ]
+    for _, cell in itertools.product(range(2), cells):
+        assert notebook.run(cell).error is None

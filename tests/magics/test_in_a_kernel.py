@@ -1,0 +1,96 @@
+"""The magics in a real kernel without a front end, as nbclient and nbval run it."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+BODY = "\nclass Operator:\n    def on_event(self, dora_event, send_output):\n        pass\n"
+TIMEOUT_SECS = 60
+"""Only reached by what hangs."""
+
+
+@pytest.fixture
+def leak_kinds() -> tuple[str, ...]:
+    """pyzmq's context and its descriptors live as long as this process."""
+    return ("processes", "shared memory")
+
+
+def run(*cells: str, allow_errors: bool = False) -> list[list[nbformat.NotebookNode]]:
+    """Each cell's outputs."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client = NotebookClient(
+        notebook,
+        timeout=TIMEOUT_SECS,
+        allow_errors=allow_errors,
+        kernel_name="python3",
+        store_widget_state=False,
+    )
+    client.execute()
+    nbformat.validate(notebook)
+    return [cell.outputs for cell in notebook.cells]
+
+
+def test_mistakes_are_error_outputs_with_our_lines_only() -> None:
+    outputs = run(
+        "%load_ext dora_nb",
+        "%%dora_operator camera --outputs image" + BODY,
+        "x = 1\n%dora strat",
+        "%%dora_operator view --inputs image=camera/imge" + BODY,
+        "%%dora_operator empty",
+        "SIZE = 3",
+        "%%dora_operator reads" + BODY + "SIZE",
+        "%dora remove camra",
+        "%dora graph",
+        allow_errors=True,
+    )
+    assert [output.data["text/plain"] for output in outputs[1]] == ["camera: declared"]
+    shown = {
+        index: output.traceback
+        for index, cell_outputs in enumerate(outputs)
+        for output in cell_outputs
+        if output.output_type == "error"
+    }
+    assert set(shown) == {2, 3, 4, 6, 7}
+    assert shown[2] == [
+        "Cell In[3], line 2",
+        "    %dora strat",
+        "          ^",
+        "GrammarError: %dora has no sub-command 'strat'. Did you mean 'start'?",
+    ]
+    assert shown[3][-1] == (
+        "GraphError: view reads 'camera/imge', but camera has outputs: image. Did you mean 'image'?"
+    )
+    assert shown[4][-1].startswith("SourceError: the body is empty:")
+    assert shown[6][:2] == ["Cell In[7], line 5", "    SIZE"]
+    assert shown[7][-1] == "GraphError: no operator 'camra' is declared. Did you mean 'camera'?"
+    assert "image/svg+xml" in outputs[8][0].data
+    assert outputs[8][0].data["text/plain"] == "camera [declared]\n  image → (nobody)"
+
+
+def test_run_all_stops_at_a_mistake() -> None:
+    with pytest.raises(CellExecutionError) as caught:
+        run("%load_ext dora_nb", "%dora strat", "raise AssertionError('went on')")
+    assert "Did you mean 'start'?" in str(caught.value)
+    assert "went on" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+SLOW_START = """\
+import dora_nb
+flow = dora_nb.get_dataflow()
+def start(engine, *, progress):
+    progress("starting: camera (2 s)")
+    progress("starting: camera (3 s)")
+    return "started: camera"
+flow.start = start
+"""
+
+
+def test_progress_leaves_no_text_and_takes_nothing_away() -> None:
+    *_, outputs = run("%load_ext dora_nb", SLOW_START, "print('before')\n%dora start")
+    texts = [output.text for output in outputs if output.output_type == "stream"]
+    assert "".join(texts) == "before\nstarted: camera\n"
+    assert [output.data for output in outputs if output.output_type != "stream"] == [{}]

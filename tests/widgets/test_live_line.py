@@ -1,0 +1,584 @@
+"""The live line and the status view on the kernel's side: what they send, when, and to whom."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from dora_nb.errors import OperatorError
+from dora_nb.graph import Graph, InputSpec, OperatorSpec, SourceCode, parse_source
+from dora_nb.status import EdgeStatus, NodeStatus, State
+from dora_nb.widgets import _live, live_line, status_view
+from dora_nb.widgets._cells import CellRun
+from dora_nb.widgets._live import REFRESH_SECS, LiveWidget, RateMeter, Refresher
+from dora_nb.widgets.live_line import TRACEBACK_LINES, LiveLine, show_live_line
+from dora_nb.widgets.status_view import StatusView, show_status
+
+TIMEOUT_SECS = 20.0
+"""Only reached by what hangs."""
+
+
+@dataclass(eq=False)
+class Scripted:
+    """A dataflow whose status a test writes."""
+
+    declared: Graph = field(default_factory=Graph)
+    running: bool = False
+    statuses: dict[str, NodeStatus] = field(default_factory=dict)
+    watchers: list[Callable[[], None]] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    asked: int = 0
+
+    def add(self, name: str, inputs: dict[str, str] | None = None, outputs: str = "") -> None:
+        reads = tuple(InputSpec(key, parse_source(text)) for key, text in (inputs or {}).items())
+        spec = OperatorSpec(name, SourceCode("", "Cell In[1]"), reads, tuple(outputs.split()))
+        self.declared = self.declared.with_operator(spec)
+        self.statuses[name] = NodeStatus(name, State.DECLARED, "Cell In[1]")
+
+    def change(self, name: str, **changes: Any) -> None:
+        self.statuses[name] = replace(self.statuses[name], **changes)
+        for on_change in list(self.watchers):
+            on_change()
+
+    def remove(self, name: str) -> None:
+        self.declared = self.declared.without(name)
+
+    def status(self) -> list[NodeStatus]:
+        return [self.node_status(spec.name) for spec in self.declared]
+
+    def node_status(self, name: str) -> NodeStatus:
+        self.asked += 1
+        self.declared.operator(name)
+        return self.statuses[name]
+
+    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        self.watchers.append(on_change)
+        return lambda: self.watchers.remove(on_change) if on_change in self.watchers else None
+
+    def mark_failure_seen(self, name: str) -> None:
+        self.seen.append(name)
+
+
+class ByHand(Refresher):
+    """A refresher without a thread: a test says when time passes."""
+
+    def __init__(self) -> None:
+        self.now_secs = 100.0
+        self.woken = 0
+        super().__init__(clock=lambda: self.now_secs)
+        self._thread = threading.current_thread()  # so that none is started
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def refresh_all(self, after_secs: float = REFRESH_SECS) -> None:
+        self.now_secs += after_secs
+        for widget in self._living():
+            self._refresh(widget)
+
+
+@dataclass
+class Page:
+    """A front end: what it was sent, and words to say."""
+
+    widget: LiveWidget
+    client: str = "page"
+    received: list[dict[str, Any]] = field(default_factory=list)
+
+    def say(self, **content: Any) -> None:
+        self.widget._handle_custom_msg({"client": self.client, **content}, [])
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.received[-1]
+
+
+@pytest.fixture
+def dataflow() -> Scripted:
+    made = Scripted()
+    made.add("detector", {"image": "camera/image"}, "bbox")
+    return made
+
+
+@pytest.fixture
+def refresher() -> ByHand:
+    return ByHand()
+
+
+@pytest.fixture(autouse=True)
+def _close_all() -> Iterator[None]:
+    yield
+    for widget in [*live_line._LINES.living(), *status_view._VIEWS.living()]:
+        widget.close()
+
+
+def page_of(widget: LiveWidget, monkeypatch: pytest.MonkeyPatch) -> Page:
+    page = Page(widget)
+    monkeypatch.setattr(widget, "send", page.received.append)
+    return page
+
+
+@pytest.fixture
+def line(dataflow: Scripted, refresher: ByHand) -> Iterator[LiveLine]:
+    made = LiveLine("detector", "detector: declared", dataflow=dataflow, refresher=refresher)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(line: LiveLine, monkeypatch: pytest.MonkeyPatch) -> Page:
+    return page_of(line, monkeypatch)
+
+
+# --- when ------------------------------------------------------------------------------------
+
+
+def test_nothing_is_sent_or_asked_until_a_page_has_said_hello(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    dataflow.change("detector", state=State.RUNNING)
+    refresher.refresh_all()
+    assert page.received == []
+    assert dataflow.asked == 0
+
+
+def test_a_hello_is_answered_with_everything(page: Page, refresher: ByHand) -> None:
+    page.say(type="hello")
+    assert refresher.woken == 1
+    refresher.refresh_all()
+    assert page.received == [
+        {
+            "type": "status",
+            "v": 1,
+            "state": "declared",
+            "text": "declared",
+            "generation": 0,
+            "rate": None,
+            "dropped": 0,
+            "undeclared": 0,
+            "missed": 0,
+            "failure": None,
+            "greeting": True,
+        }
+    ]
+
+
+def test_only_changes_are_sent(page: Page, dataflow: Scripted, refresher: ByHand) -> None:
+    page.say(type="hello")
+    refresher.refresh_all()
+    refresher.refresh_all()
+    assert len(page.received) == 1
+    dataflow.change("detector", state=State.WAITING, waiting_for=("camera",))
+    refresher.refresh_all()
+    assert len(page.received) == 2
+    assert page.last["text"] == "waiting (for camera)"
+    assert "greeting" not in page.last
+
+
+def test_nothing_is_sent_while_no_view_is_on_the_screen(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    page.say(type="hello")
+    page.say(type="visible", count=0)
+    refresher.refresh_all()  # the greeting itself
+    asked = dataflow.asked
+    dataflow.change("detector", state=State.RUNNING)
+    refresher.refresh_all()
+    assert (len(page.received), dataflow.asked) == (1, asked)
+    page.say(type="visible", count=1)
+    refresher.refresh_all()
+    assert page.last["state"] == "running"
+
+
+def test_a_reloaded_page_gets_everything_again_and_the_old_one_counts_no_more(
+    page: Page, line: LiveLine, refresher: ByHand
+) -> None:
+    page.say(type="hello")
+    refresher.refresh_all()
+    page.client = "after the reload"
+    page.say(type="hello")
+    refresher.refresh_all()
+    assert len(page.received) == 2
+    assert page.last["greeting"]
+    page.say(type="visible", count=0)
+    assert not line.on_screen
+
+
+def test_words_that_nobody_knows_are_ignored(page: Page, refresher: ByHand) -> None:
+    page.say(type="dance")
+    assert refresher.woken == 0
+
+
+# --- what ------------------------------------------------------------------------------------
+
+
+def test_rates_and_counts(page: Page, dataflow: Scripted, refresher: ByHand) -> None:
+    edge = EdgeStatus("camera/image", "detector", "image", 10, "drop_oldest", dropped=7)
+    dataflow.change("detector", state=State.RUNNING, generation=2, events=100, inputs=(edge,))
+    page.say(type="hello")
+    refresher.refresh_all()
+    assert page.last["rate"] is None  # one look says nothing
+    dataflow.change("detector", events=115, undeclared_outputs=3, missed_ticks=4)
+    refresher.refresh_all()
+    seen = {
+        key: page.last[key] for key in ("generation", "rate", "dropped", "undeclared", "missed")
+    }
+    assert seen == {"generation": 2, "rate": 30.0, "dropped": 7, "undeclared": 3, "missed": 4}
+    dataflow.change("detector", state=State.STOPPED)
+    refresher.refresh_all()
+    assert page.last["rate"] is None
+
+
+def test_a_rate_is_of_the_last_seconds_and_begins_anew_with_a_run() -> None:
+    meter = RateMeter()
+    assert meter.rate(1000, 0.0) is None
+    assert meter.rate(1010, 0.5) == 20.0
+    for step in range(1, 20):
+        rate = meter.rate(1010 + step * 5, 0.5 + step * 0.5)
+    assert rate == 10.0
+    assert meter.rate(3, 10.5) is None
+    assert meter.rate(203, 11.0) == 400
+
+
+def failure(*lines: str) -> OperatorError:
+    return OperatorError("it broke", node="detector", traceback_lines=lines, hint="Mend it.")
+
+
+def test_a_failure_is_shown_with_its_lines_until_it_is_gone(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    dataflow.change(
+        "detector", state=State.FAILED, error=failure("Cell In[1], line 2", "    1 / 0")
+    )
+    page.say(type="hello")
+    refresher.refresh_all()
+    assert page.last["failure"] == {
+        "number": 1,
+        "message": "it broke Mend it.",
+        "traceback": ["Cell In[1], line 2", "    1 / 0"],
+    }
+    dataflow.change("detector", state=State.RUNNING, error=None)
+    refresher.refresh_all()
+    assert page.last["failure"] is None
+    dataflow.change("detector", state=State.FAILED, error=failure())
+    refresher.refresh_all()
+    assert page.last["failure"]["number"] == 2
+
+
+def test_a_long_traceback_loses_its_middle(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    dataflow.change("detector", error=failure(*(f"line {n}" for n in range(1000))))
+    page.say(type="hello")
+    refresher.refresh_all()
+    lines = page.last["failure"]["traceback"]
+    assert len(lines) == TRACEBACK_LINES + 1
+    assert (lines[0], lines[-1]) == ("line 0", "line 999")
+    assert lines[TRACEBACK_LINES // 2] == f"… {1000 - TRACEBACK_LINES} more lines …"
+
+
+def test_a_failure_is_seen_once_a_page_says_so_and_not_before(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    dataflow.change("detector", state=State.FAILED, error=failure())
+    page.say(type="hello")
+    refresher.refresh_all()
+    assert dataflow.seen == []
+    page.say(type="seen", failure=1)
+    refresher.refresh_all()
+    assert dataflow.seen == ["detector"]
+
+
+def test_an_older_failure_that_a_page_has_seen_is_not_the_new_one(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    dataflow.change("detector", error=failure())
+    page.say(type="hello")
+    refresher.refresh_all()
+    dataflow.change("detector", error=failure())
+    page.say(type="seen", failure=1)
+    refresher.refresh_all()  # sends the second one
+    page.say(type="seen", failure=1)
+    refresher.refresh_all()
+    assert dataflow.seen == ["detector"]  # for the first: it was said before the second was known
+    page.say(type="seen", failure=2)
+    refresher.refresh_all()
+    assert dataflow.seen == ["detector", "detector"]
+
+
+def test_a_removed_operators_line_says_so(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    page.say(type="hello")
+    dataflow.remove("detector")
+    refresher.refresh_all()
+    assert (page.last["state"], page.last["text"]) == ("removed", "removed")
+
+
+def test_what_a_cell_saves_is_the_sentence_whatever_happens(
+    line: LiveLine, dataflow: Scripted
+) -> None:
+    dataflow.change("detector", state=State.FAILED, error=failure())
+    bundle = line._repr_mimebundle_()
+    assert bundle is not None
+    assert bundle[0]["text/plain"] == "detector: declared"
+    assert repr(line) == "detector: declared"
+
+
+def test_a_long_sentence_is_saved_whole(dataflow: Scripted, refresher: ByHand) -> None:
+    sentence = "detector: generation 2, " + "x" * 300
+    line = LiveLine("detector", sentence, dataflow=dataflow, refresher=refresher)
+    bundle = line._repr_mimebundle_()
+    assert bundle is not None
+    assert bundle[0]["text/plain"] == sentence
+    line.close()
+
+
+# --- whose line it is ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_cell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None, str], None]:
+    """``in_cell("a", "1")``: from now on cell a runs for the first time."""
+
+    def set_cell(cell: str | None, run: str = "1") -> None:
+        cell_run = None if cell is None else CellRun(cell, run)
+        for module in (live_line, status_view):
+            monkeypatch.setattr(module, "current_cell_run", lambda: cell_run)
+
+    return set_cell
+
+
+def closed(widget: LiveWidget) -> bool:
+    return widget.comm is None
+
+
+def test_a_cell_that_runs_again_closes_its_line(
+    dataflow: Scripted, refresher: ByHand, in_cell: Callable[..., None]
+) -> None:
+    in_cell("a", "1")
+    first = show_live_line("detector", "detector: declared", dataflow=dataflow, refresher=refresher)
+    in_cell("a", "2")
+    second = show_live_line("other", "other: declared", dataflow=dataflow, refresher=refresher)
+    assert closed(first)
+    assert not closed(second)
+    assert len(dataflow.watchers) == 1
+
+
+def test_two_lines_of_one_run_both_live(
+    dataflow: Scripted, refresher: ByHand, in_cell: Callable[..., None]
+) -> None:
+    in_cell("a", "1")
+    dataflow.add("other")
+    first = show_live_line("detector", "detector: declared", dataflow=dataflow, refresher=refresher)
+    second = show_live_line("other", "other: declared", dataflow=dataflow, refresher=refresher)
+    assert not closed(first)
+    assert not closed(second)
+
+
+def test_a_name_that_another_cell_takes_leaves_a_line_that_says_so(
+    dataflow: Scripted,
+    refresher: ByHand,
+    in_cell: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_cell("a")
+    first = show_live_line("detector", "detector: declared", dataflow=dataflow, refresher=refresher)
+    page = page_of(first, monkeypatch)
+    page.say(type="hello")
+    in_cell("b")
+    show_live_line("detector", "detector: unchanged", dataflow=dataflow, refresher=refresher)
+    refresher.refresh_all()
+    assert not closed(first)
+    assert page.last["text"] == "declared by another cell now"
+
+
+def test_where_no_cell_is_known_a_name_has_one_line(
+    dataflow: Scripted, refresher: ByHand, in_cell: Callable[..., None]
+) -> None:
+    in_cell(None)
+    first = show_live_line("detector", "detector: declared", dataflow=dataflow, refresher=refresher)
+    show_live_line("detector", "detector: unchanged", dataflow=dataflow, refresher=refresher)
+    assert closed(first)
+
+
+def test_closing_twice_is_no_error_and_forgets_the_line(line: LiveLine, dataflow: Scripted) -> None:
+    line.close()
+    line.close()
+    assert dataflow.watchers == []
+
+
+# --- the table -------------------------------------------------------------------------------
+
+
+def test_a_status_view_adds_numbers_by_message_only(
+    dataflow: Scripted, refresher: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge = EdgeStatus("camera/image", "detector", "image", 3, "drop_oldest", sent=50, dropped=7)
+    dataflow.change("detector", state=State.RUNNING, generation=1, inputs=(edge,), events=10)
+    view = StatusView(dataflow, refresher=refresher)
+    page = page_of(view, monkeypatch)
+    page.say(type="hello")
+    refresher.refresh_all()
+    dataflow.change(
+        "detector",
+        events=30,
+        on_event_p50_secs=0.0123,
+        on_event_p95_secs=0.25,
+        missed_ticks=1,
+        undeclared_outputs=2,
+    )
+    refresher.refresh_all()
+    (row,) = page.last["rows"]
+    assert row["inputs"] == ["image ← camera/image (3, drop_oldest)"]  # the bound in force
+    assert row["numbers"] == [
+        "40 events/s",
+        "on_event p50 12.3, p95 250 ms",
+        "image: 7 of 50 dropped",
+        "missed ticks: 1",
+        "sent to undeclared outputs: 2",
+    ]
+    assert view.rows[0]["numbers"] == []
+    view.close()
+
+
+def test_a_status_cell_that_runs_again_closes_its_view(
+    dataflow: Scripted, refresher: ByHand, in_cell: Callable[..., None]
+) -> None:
+    in_cell("a", "1")
+    first = show_status(dataflow, refresher=refresher)
+    in_cell("a", "2")
+    show_status(dataflow, refresher=refresher)
+    assert closed(first)
+
+
+def test_the_saved_table_shows_markup_as_text(dataflow: Scripted) -> None:
+    rows = status_view.table_rows(dataflow.status(), dataflow.declared)
+    rows[0]["outputs"] = ["<script>"]
+    rows[0]["failure"] = "<b>no</b>"
+    page = status_view.table_html(rows)
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert "&lt;script&gt;" in page
+
+
+# --- the thread ------------------------------------------------------------------------------
+
+
+class Waiting(LiveWidget):
+    """Says when it is refreshed."""
+
+    def __init__(self, dataflow: Scripted, refresher: Refresher) -> None:
+        self.passes: list[float] = []
+        self.passed = threading.Semaphore(0)
+        self.fails = False
+        super().__init__(dataflow, refresher=refresher)
+
+    def refresh(self, now_secs: float) -> None:
+        if self.fails:
+            raise RuntimeError("broken")
+        self.passes.append(now_secs)
+        self.passed.release()
+
+    def wait_for_pass(self) -> None:
+        assert self.passed.acquire(timeout=TIMEOUT_SECS)
+
+
+def test_one_thread_serves_all_and_ends_with_the_last(dataflow: Scripted) -> None:
+    refresher = Refresher()
+    widgets = [Waiting(dataflow, refresher) for _ in range(3)]
+    thread = refresher._thread
+    assert thread is not None
+    dataflow.change("detector", generation=1)
+    for widget in widgets:
+        widget.wait_for_pass()
+    for widget in widgets:
+        widget.close()
+    thread.join(TIMEOUT_SECS)
+    assert not thread.is_alive()
+    late = Waiting(dataflow, refresher)  # and another begins when there is need
+    dataflow.change("detector", generation=2)
+    late.wait_for_pass()
+    late.close()
+
+
+def test_passes_come_at_most_twice_a_second(dataflow: Scripted) -> None:
+    refresher = Refresher()
+    widget = Waiting(dataflow, refresher)
+    for generation in range(3):
+        dataflow.change("detector", generation=generation)
+        widget.wait_for_pass()
+    first, second, third = widget.passes
+    assert second - first >= REFRESH_SECS * 0.99
+    assert third - second >= REFRESH_SECS * 0.99
+    widget.close()
+
+
+def test_time_alone_makes_passes_only_while_it_runs_and_a_page_looks(
+    dataflow: Scripted,
+) -> None:
+    refresher = Refresher()
+    widget = Waiting(dataflow, refresher)
+    widget._handle_custom_msg({"type": "hello", "client": "page"}, [])
+    widget.wait_for_pass()
+    assert not _live._any_moves([widget])
+    dataflow.running = True
+    assert _live._any_moves([widget])
+    dataflow.change("detector", state=State.RUNNING)
+    for _ in range(3):  # one for the change, the others for the time
+        widget.wait_for_pass()
+    widget._handle_custom_msg({"type": "visible", "client": "page", "count": 0}, [])
+    assert not _live._any_moves([widget])
+    widget.close()
+
+
+def test_a_widget_that_fails_is_left_out_and_named_later(dataflow: Scripted) -> None:
+    refresher = Refresher()
+    broken, sound = Waiting(dataflow, refresher), Waiting(dataflow, refresher)
+    broken.fails = True
+    dataflow.change("detector", generation=1)
+    sound.wait_for_pass()
+    (problem,) = refresher.take_problems()
+    assert problem.endswith("is not live any more: RuntimeError('broken')")
+    assert refresher.take_problems() == []
+    broken.fails = False
+    dataflow.change("detector", generation=2)
+    sound.wait_for_pass()
+    assert broken.passes == []
+    broken.close()
+    sound.close()
+
+
+def test_a_change_is_taken_while_the_dataflow_itself_is_locked(dataflow: Scripted) -> None:
+    """`wake` must return although the refresher's thread waits for the lock that its caller holds."""
+    refresher = Refresher()
+    lock, asked = threading.RLock(), threading.Event()
+
+    class Locked(Waiting):
+        def refresh(self, now_secs: float) -> None:
+            asked.set()
+            with lock:
+                super().refresh(now_secs)
+
+    widget = Locked(dataflow, refresher)
+    with lock:
+        dataflow.change("detector", generation=1)
+        assert asked.wait(TIMEOUT_SECS)
+        dataflow.change("detector", generation=2)  # would hang here
+    widget.wait_for_pass()
+    widget.wait_for_pass()
+    widget.close()
+
+
+def test_stopping_ends_the_thread(dataflow: Scripted) -> None:
+    refresher = Refresher()
+    widget = Waiting(dataflow, refresher)
+    thread = refresher._thread
+    refresher.stop()
+    assert thread is not None
+    assert not thread.is_alive()
+    widget.close()
