@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 """One event as dora gives it: ``type``, ``id``, ``value`` (a `pyarrow.Array`), ``metadata``."""
+Progress = Callable[[str], None]
+"""What is called with a sentence, now and then, by what takes long."""
 ENGINES = ("embedded",)
 STOP_GRACE_SECS = 2.0
 PROGRESS_AFTER_SECS = 2.0
@@ -186,33 +188,31 @@ class Dataflow:
         session = self._session
         return session is not None and session.alive
 
-    def declare(self, spec: OperatorSpec) -> Declaration:
+    def declare(self, spec: OperatorSpec, *, progress: Progress | None = None) -> Declaration:
         """Declares an operator, or declares it anew; while the dataflow runs it is applied at once.
 
-        Then it blocks until the new generation has returned from its `__init__`. Raises GraphError,
-        and nothing has changed; or OperatorError with the operator's own traceback.
+        Then it blocks until the new generation has returned from its `__init__`; for `progress` see
+        `start`. Raises GraphError, and nothing has changed; or OperatorError with the operator's own
+        traceback.
         """
         with self._lock:
             before = self._declared.operators.get(spec.name)
             declared = self._declared.with_operator(spec)
-            running = self.running
-            failed = (
-                running and self.node_status(spec.name).state is State.FAILED if before else False
-            )
-            if before is not None and before.same_as(spec) and not failed:
-                if not running:
-                    self._declared = declared
+            session = self._open_session()
+            unchanged = before is not None and before.same_as(spec)
+            # Running a failed operator's cell again, unchanged, means: try once more.
+            if unchanged and not (session is not None and spec.name in session.errors()):
+                if session is None:
+                    self._declared = declared  # the cell has another number now
                 return Declaration(spec.name, "unchanged")
             self._declared = declared
-            if not running:
+            if session is None:
                 self._last_status.pop(spec.name, None)
-            session = self._session
-        if session is None or not running:
+        generations = {} if session is None else session.generations()
+        if session is None or not session.apply(declared, spec.name, grace_secs=STOP_GRACE_SECS):
             self._changed()
             return Declaration(spec.name, "declared")
-        generations = session.generations()
-        session.apply(declared, spec.name, grace_secs=STOP_GRACE_SECS)
-        self._wait_for(session, spec.name, generations)
+        self._wait_for(session, spec.name, generations, progress)
         return Declaration(spec.name, self._applied(spec.name, restarted=before is not None))
 
     def add_operator(
@@ -265,9 +265,7 @@ class Dataflow:
 
     # -- running -------------------------------------------------------------------------------------
 
-    def start(
-        self, engine: str = "embedded", *, progress: Callable[[str], None] | None = None
-    ) -> str:
+    def start(self, engine: str = "embedded", *, progress: Progress | None = None) -> str:
         """Starts every declared operator; returns when all have returned from their `__init__`.
 
         No message moves before. `progress` is called about once a second, after two seconds, with a
@@ -294,7 +292,7 @@ class Dataflow:
                 session = Session(self._declared, self._listeners, on_change=self._changed)
                 self._session = session
         try:
-            self._wait_started(session, progress)
+            self._wait_settled(session, None, {}, progress)
         except BaseException:
             self.stop()
             raise
@@ -317,13 +315,16 @@ class Dataflow:
         self._changed()
         return "stopped" if was_alive else "already stopped"
 
-    def restart(self, name: str) -> str:
-        """Ends an operator's process and starts another; blocks until it has returned from `__init__`."""
+    def restart(self, name: str, *, progress: Progress | None = None) -> str:
+        """Ends an operator's process and starts another; blocks until it has returned from `__init__`.
+
+        For `progress` see `start`.
+        """
         self._declared.operator(name)
         session = self._running_session(f"'{name}' cannot be restarted")
         generations = session.generations()
         session.restart(name, grace_secs=STOP_GRACE_SECS)
-        self._wait_for(session, name, generations)
+        self._wait_for(session, name, generations, progress)
         return f"{name}: {self._applied(name, restarted=True)}"
 
     def wait(self, timeout_secs: float | None = None) -> bool:
@@ -369,10 +370,12 @@ class Dataflow:
         return sorted(lines, key=lambda line: line.time_secs)
 
     def graph(self) -> GraphPicture:
-        """A picture of the dataflow, with the state of each operator."""
+        """A picture of the dataflow, with the state of each operator, and what the notebook reads."""
         from .widgets.graph import GraphPicture
 
-        return GraphPicture(self._declared, {each.name: each.state for each in self.status()})
+        states = {each.name: each.state for each in self.status()}
+        topics = sorted({str(each.source) for each in self._listeners})
+        return GraphPicture(self._declared, states, subscriptions=topics)
 
     def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
         """Calls `on_change` after anything may have changed; returns what ends that.
@@ -495,14 +498,22 @@ class Dataflow:
             f"{came} of {wanted} messages came on '{topic}' within {timeout_secs:g} s; {state}."
         )
 
-    def _wait_started(self, session: Session, progress: Callable[[str], None] | None) -> None:
+    def _wait_settled(
+        self,
+        session: Session,
+        names: list[str] | None,
+        generations: dict[str, int],
+        progress: Progress | None,
+    ) -> None:
+        """Waits for those operators (all, if None), and says so where it takes long."""
         begin_secs = time.monotonic()
         timeout_secs = PROGRESS_AFTER_SECS
-        while not session.wait_settled(None, after={}, timeout_secs=timeout_secs):
+        while not session.wait_settled(names, after=generations, timeout_secs=timeout_secs):
             timeout_secs = _PROGRESS_EVERY_SECS
             if progress is not None:
                 waited_secs = time.monotonic() - begin_secs
-                progress(f"starting: {', '.join(session.settling())} ({waited_secs:.0f} s)")
+                waited_for = ", ".join(names or session.settling())
+                progress(f"starting: {waited_for} ({waited_secs:.0f} s)")
 
     def _raise_start_errors(self, session: Session) -> None:
         errors = session.errors()
@@ -521,9 +532,15 @@ class Dataflow:
             )
         raise first
 
-    def _wait_for(self, session: Session, name: str, generations: dict[str, int]) -> None:
+    def _wait_for(
+        self,
+        session: Session,
+        name: str,
+        generations: dict[str, int],
+        progress: Progress | None,
+    ) -> None:
         """Waits until the generation after the one before is past its `__init__`; raises its error."""
-        session.wait_settled([name], after=generations, timeout_secs=None)
+        self._wait_settled(session, [name], generations, progress)
         error = session.errors().get(name)
         if error is not None:
             self.mark_failure_seen(name)
@@ -543,6 +560,12 @@ class Dataflow:
                 f"{what}: the dataflow is not running.", hint="Start it with %dora start."
             )
         return session
+
+    def _open_session(self) -> Session | None:
+        """The session that an edit is applied to: started, and not asked to stop. All of its
+        operators may have ended by themselves, or failed."""
+        session = self._session
+        return None if session is None or session.stopping else session
 
     def _close_session(self) -> None:
         """Keeps what is worth keeping of a session that has ended, and lets go of it."""
@@ -612,13 +635,17 @@ def _input_specs(
     for name, source in inputs.items():
         queue_spec = queues.get(name, DEFAULT_QUEUE_SIZE)
         size, policy = queue_spec if isinstance(queue_spec, tuple) else (queue_spec, "drop_oldest")
-        if size < 1 or policy not in QUEUE_POLICIES:
+        if not _is_positive(size) or policy not in QUEUE_POLICIES:
             raise GraphError(
                 f"the queue of '{name}' is {queue_spec!r};",
                 hint=f"give a size of 1 or more, and one of {', '.join(QUEUE_POLICIES)}.",
             )
         specs.append(InputSpec(name, parse_source(source), size, policy))
     return tuple(specs)
+
+
+def _is_positive(size: object) -> bool:
+    return isinstance(size, int) and size > 0
 
 
 _all_dataflows: weakref.WeakSet[Dataflow] = weakref.WeakSet()

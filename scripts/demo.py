@@ -149,7 +149,7 @@ def checked_page(page: str) -> str:
 def truth_of(measured: Measurement) -> Boxes:
     """Where the objects of that frame are, by the scene itself."""
     height, width = _decoded(measured.picture_png).shape[:2]
-    boxes: Boxes = _scene().MovingScene(0, (width, height)).boxes(measured.frame)
+    boxes: Boxes = _scene().MovingScene(size=(width, height)).boxes(measured.frame)
     return boxes
 
 

@@ -78,7 +78,11 @@ def _stop(dataflow: Dataflow, asked: DoraLine) -> None:
 
 
 def _restart(dataflow: Dataflow, asked: DoraLine) -> None:
-    say(dataflow.restart(_name(asked)))
+    from dora_nb.widgets.progress import Progress
+
+    with Progress() as progress:
+        sentence = dataflow.restart(_name(asked), progress=progress.show)
+    say(sentence)
 
 
 def _remove(dataflow: Dataflow, asked: DoraLine) -> None:

@@ -77,6 +77,7 @@ class OperatorMagics(Magics):
         self, dataflow: Dataflow, header: Header, declared: OperatorLine, code: SourceCode
     ) -> None:
         from dora_nb.widgets.live_line import show_live_line
+        from dora_nb.widgets.progress import Progress
 
         spec = OperatorSpec(
             name=declared.name,
@@ -90,7 +91,8 @@ class OperatorMagics(Magics):
         interrupted = f"{declared.name} may still be starting; look at it with %dora status."
         with located(header, if_interrupted=interrupted):
             try:
-                declaration = dataflow.declare(spec)
+                with Progress() as progress:
+                    declaration = dataflow.declare(spec, progress=progress.show)
             except GraphError as error:
                 raise header.placed(error, _word_in_question(declared, error)) from None
         line = show_live_line(declaration.name, str(declaration), dataflow=dataflow)

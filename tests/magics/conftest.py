@@ -46,7 +46,7 @@ class FakeDataflow:
     seen: list[str] = field(default_factory=list)
     while_starting: Callable[[Callable[[str], None]], None] = lambda progress: None
 
-    def declare(self, spec: OperatorSpec) -> FakeDeclaration:
+    def declare(self, spec: OperatorSpec, *, progress: Callable[[str], None]) -> FakeDeclaration:
         before = self.declared.operators.get(spec.name)
         self.declared = self.declared.with_operator(spec)
         unchanged = before is not None and before.same_as(spec)
@@ -68,7 +68,7 @@ class FakeDataflow:
         was_running, self.running = self.running, False
         return "stopped" if was_running else "already stopped"
 
-    def restart(self, name: str) -> str:
+    def restart(self, name: str, *, progress: Callable[[str], None]) -> str:
         self.declared.operator(name)
         return f"{name}: generation 2, restarted, state not kept"
 

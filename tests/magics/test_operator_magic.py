@@ -126,7 +126,7 @@ def test_an_output_that_others_read_cannot_go_away(notebook: Any) -> None:
 
 
 def test_a_failing_operator_shows_its_own_traceback(notebook: Any) -> None:
-    def fail(spec: object) -> None:
+    def fail(spec: object, *, progress: object) -> None:
         lines = ["Cell In[1], line 3, in __init__", "    1 / 0"]
         raise OperatorError("detector failed: 1 / 0", node="detector", traceback_lines=lines)
 
@@ -137,7 +137,7 @@ def test_a_failing_operator_shows_its_own_traceback(notebook: Any) -> None:
 
 
 def test_an_interrupt_is_one_line(notebook: Any) -> None:
-    def interrupt(spec: object) -> None:
+    def interrupt(spec: object, *, progress: object) -> None:
         raise KeyboardInterrupt
 
     notebook.dataflow.declare = interrupt
@@ -149,7 +149,7 @@ def test_an_interrupt_is_one_line(notebook: Any) -> None:
 
 
 def test_a_bug_of_ours_shows_its_traceback(notebook: Any) -> None:
-    def fail(spec: object) -> None:
+    def fail(spec: object, *, progress: object) -> None:
         raise ZeroDivisionError
 
     notebook.dataflow.declare = fail

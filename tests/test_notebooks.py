@@ -1,0 +1,96 @@
+"""The tutorials: executed as a person would who runs everything twice, and fit to be committed.
+
+That each cell prints what it printed when it was committed is nbval's part; see `make test`.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+MOST_SANITISING_RULES = 5
+MOST_IGNORED_CELLS = 2
+MOST_STILL_BYTES = 100_000
+_IGNORING_TAGS = {"nbval-ignore-output", "nbval-skip"}
+
+
+@pytest.fixture
+def leak_kinds() -> tuple[str, ...]:
+    """All but descriptors: nbclient keeps the event loop that it made for the next notebook."""
+    return ("threads", "processes", "shared memory", "mappings")
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request: pytest.FixtureRequest) -> nbformat.NotebookNode:
+    return nbformat.read(request.param, as_version=4)
+
+
+def _errors(notebook: nbformat.NotebookNode) -> list[str]:
+    return [
+        f"{cell.source.splitlines()[0]}: {output.ename}: {output.evalue}"
+        for cell in notebook.cells
+        if "raises-exception" not in cell.metadata.get("tags", [])
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]
+
+
+def test_run_all_twice_in_one_kernel_is_clean(
+    notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CAMERA_SOURCE", "scene")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    client = NotebookClient(
+        notebook,
+        timeout=60,
+        allow_errors=True,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(REPOSITORY / "notebooks")}},
+    )
+    with client.setup_kernel():
+        for _ in range(2):
+            client.reset_execution_trackers()  # it would update displays of the first run
+            for number, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, number)
+            assert _errors(notebook) == []
+
+
+def test_the_picture_stays_in_the_file(notebook: nbformat.NotebookNode) -> None:
+    stills = [
+        base64.b64decode(output.data["image/jpeg"])
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/jpeg" in output.get("data", {})
+    ]
+    assert stills
+    assert all(len(still) <= MOST_STILL_BYTES for still in stills)
+
+
+def test_it_is_committed_executed_and_without_what_changes(
+    notebook: nbformat.NotebookNode,
+) -> None:
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert notebook.metadata.language_info.keys() == {"name"}
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+
+
+def test_few_cells_are_exempt_from_comparison(notebook: nbformat.NotebookNode) -> None:
+    ignored = [
+        cell
+        for cell in notebook.cells
+        if _IGNORING_TAGS & set(cell.metadata.get("tags", [])) or "NBVAL_" in cell.source
+    ]
+    assert len(ignored) <= MOST_IGNORED_CELLS
+
+
+def test_few_rules_make_outputs_comparable() -> None:
+    rules = (REPOSITORY / "tests" / "nbval_sanitize.cfg").read_text(encoding="utf-8")
+    assert rules.count("\nregex:") <= MOST_SANITISING_RULES
