@@ -7,13 +7,15 @@ gone: the operator gets STOP, and the process ends.
 
 ========  =====================================================================================
 kernel →  `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
-          `RetireArena`, `CloseInput`, `VoidLeases`, `Go`, `Stop`
+          `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `Go`, `Stop`
 process → `Ready`, `Failed`, `Finished`, `Released`, `Warned`
 ========  =====================================================================================
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 
 import msgspec
@@ -98,6 +100,12 @@ class CloseInput(msgspec.Struct, tag=True, frozen=True):
     edge_id: int
 
 
+class OpenInput(msgspec.Struct, tag=True, frozen=True):
+    """The publisher that had ended is back: what `CloseInput` said holds no more."""
+
+    edge_id: int
+
+
 class VoidLeases(msgspec.Struct, tag=True, frozen=True):
     """The reader's process has ended; its leases up to this sequence number are free."""
 
@@ -148,7 +156,7 @@ class Warned(msgspec.Struct, tag=True, frozen=True):
 
 ToProcess = (
     Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
-    | CloseInput | VoidLeases | Go | Stop
+    | CloseInput | OpenInput | VoidLeases | Go | Stop
 )  # fmt: skip
 ToKernel = Ready | Failed | Finished | Released | Warned
 
@@ -158,11 +166,18 @@ _decode_to_kernel = msgspec.msgpack.Decoder(ToKernel).decode
 
 
 def receive_in_process(control: socket.socket) -> tuple[ToProcess, list[int]] | None:
-    """The next message of the kernel and its descriptors; None when the kernel is gone. Blocks."""
+    """The next message of the kernel and its descriptors; None when the kernel is gone. Blocks.
+
+    Raises OSError (EMFILE) where this process may not open as many files as were sent.
+    """
     try:
-        data, descriptors, _, _ = socket.recv_fds(control, _RECEIVE_SIZE, _MOST_DESCRIPTORS)
+        data, descriptors, flags, _ = socket.recv_fds(control, _RECEIVE_SIZE, _MOST_DESCRIPTORS)
     except ConnectionError:
         return None
+    if flags & socket.MSG_CTRUNC:  # recvmsg(2): the descriptors that did not fit are lost
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     return (_decode_to_process(data), descriptors) if data else None
 
 

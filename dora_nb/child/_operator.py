@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 import importlib.util
 import inspect
+import io
 import linecache
 import os
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -42,11 +44,19 @@ class UserOperator:
     lines as the editor does.
     """
 
-    def __init__(self, name: str, source: str, *, file: str, path: str | None) -> None:
+    def __init__(
+        self, name: str, source: str, *, file: str, path: str | None, registered: bool
+    ) -> None:
         self.name = name
         self._file = path or file
-        linecache.cache[self._file] = (len(source), None, source.splitlines(True), self._file)
-        self._module = _new_module(name, path)
+        # Not `splitlines`: it also splits where Python's tokenizer does not, at a form feed for one.
+        lines = io.StringIO(source).readlines()
+        linecache.cache[self._file] = (len(source), None, lines, self._file)
+        self._module = ModuleType(name)
+        if path is not None:
+            self._module.__file__ = path
+        if registered:
+            sys.modules[name] = self._module
         try:
             exec(compile(source, self._file, "exec", dont_inherit=True), self._module.__dict__)
             operator_class = self._module.__dict__.get("Operator")
@@ -78,13 +88,13 @@ class UserOperator:
         if answer is None:
             return Verdict.CONTINUE
         value = getattr(answer, "value", None)
-        if value in (0, 1, 2) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 2:
             return Verdict(value)
         if inspect.iscoroutine(answer):
             answer.close()
             what, hint = "a coroutine", "Write def on_event, not async def."
         else:
-            what = f"{answer!r:.60} (a {type(answer).__name__})"
+            what = f"{_safe(repr, answer):.60} (a {type(answer).__name__})"
             hint = "Return DoraStatus.CONTINUE, STOP or STOP_ALL, or nothing to go on."
         message = f"{self.name}: on_event returned {what} for {_describe(event)}."
         raise OperatorFailedError(Failed(message, [], hint))
@@ -94,22 +104,13 @@ class UserOperator:
             said = f"it called sys.exit({error.code!r})"
             hint: str | None = "An operator ends by returning DoraStatus.STOP."
         else:
-            said = "".join(f"{type(error).__name__}: {error}".splitlines()[:1])
+            said = "".join(f"{type(error).__name__}: {_safe(str, error)}".splitlines()[:1])
             hint = _hint_for(error)
         message = f"{self.name} failed {when}: {said}"
         return OperatorFailedError(Failed(message, traceback_lines(error), hint))
 
 
-def _new_module(name: str, path: str | None) -> ModuleType:
-    module = ModuleType(name)
-    if path is not None:
-        module.__file__ = path
-    if _is_free(name, path):
-        sys.modules[name] = module
-    return module
-
-
-def _is_free(name: str, path: str | None) -> bool:
+def is_free(name: str, path: str | None) -> bool:
     """Whether registering the operator hides no module that somebody may want to import.
 
     An operator called `json` must not become everybody's `json`. The operator's own file may.
@@ -122,6 +123,14 @@ def _is_free(name: str, path: str | None) -> bool:
     if found is None:
         return True
     return path is not None and found.origin is not None and os.path.samefile(found.origin, path)
+
+
+def _safe(show: Callable[[object], str], value: object) -> str:
+    """What `repr` or `str` says of the user's object, whatever that does."""
+    try:
+        return show(value)
+    except Exception as error:
+        return f"<an object whose {show.__name__}() raises {type(error).__name__}>"
 
 
 def _describe(event: dict[str, Any]) -> str:

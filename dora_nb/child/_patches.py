@@ -29,6 +29,8 @@ ONLINE_CHECK_SECS = 3.0
 class LibraryUseError(RuntimeError):
     """A call of a library that cannot work in an operator; says what to do instead."""
 
+    __module__ = "dora_nb"
+
 
 def install(first_output: str) -> None:
     """Arms the changes. `first_output` is the topic that the words about CameraView name."""

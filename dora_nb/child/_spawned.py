@@ -27,8 +27,9 @@ def make_importable() -> None:
     from . import _dora
 
     sys.modules.setdefault("dora", _dora)
-    name, source_path, file = os.environ[_VARIABLE].split(":", 2)
-    sys.meta_path.insert(0, _OperatorFinder(name, source_path, file))
+    if _VARIABLE in os.environ:
+        name, source_path, file = os.environ[_VARIABLE].split(":", 2)
+        sys.meta_path.insert(0, _OperatorFinder(name, source_path, file))
 
 
 class _OperatorFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -6,10 +6,12 @@ A frame of a cell reads ``Cell In[5], line 7``, as IPython names it; frames of d
 from __future__ import annotations
 
 import os
+import re
 import traceback
 
 _OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_CELL_FRAME = '  File "Cell In['
+_CELL_FRAME = re.compile(r'^([ |]*)File "(Cell In\[[^"]*\])", line')
+"""Bars stand in front of the frames of an exception group's members."""
 
 
 def traceback_lines(error: BaseException) -> list[str]:
@@ -37,6 +39,4 @@ def _leave_out_ours(summary: traceback.TracebackException, seen: set[int]) -> No
 
 
 def _as_cell(line: str) -> str:
-    if not line.startswith(_CELL_FRAME):
-        return line
-    return line.replace('File "', "", 1).replace('", line', ", line", 1)
+    return _CELL_FRAME.sub(r"\1\2, line", line)

@@ -1,8 +1,9 @@
-"""Entry of an operator's process: ``python -P program.py CONTROL_DESCRIPTOR``.
+"""Entry of an operator's process: ``python program.py CONTROL_DESCRIPTOR``.
 
 Run by path, not by name: the interpreter may be another one (`--python`) that does not have dora_nb
 installed. The package is then loaded from where this file lies, and nothing else of the kernel's
-environment gets onto `sys.path`.
+environment gets onto `sys.path`. Up to the check of the version, an old Python must understand this
+file too.
 
 `multiprocessing` imports this file again, as ``__mp_main__``, in the workers that an operator spawns
 (https://docs.python.org/3/library/multiprocessing.html#the-spawn-and-forkserver-start-methods);
@@ -12,6 +13,11 @@ there it makes the operator's module importable, so that its functions can be un
 import importlib.util
 import os
 import sys
+from typing import NoReturn
+
+OLDEST_PYTHON = (3, 11)
+CANNOT_BEGIN_STATUS = 78
+"""EX_CONFIG of sysexits(3). The engine knows it, and takes the last line of stderr as the reason."""
 
 
 def load_package() -> None:
@@ -31,6 +37,14 @@ def load_package() -> None:
 
 def main() -> None:
     """Follows the engine at the other end of the control socket until the operator has ended."""
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        refuse(
+            f"{sys.executable} is Python {sys.version_info[0]}.{sys.version_info[1]}, and an "
+            f"operator needs {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer; correct --python"
+        )
+    # Python put the folder of this file first (`-P` against that is unknown to older ones).
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [entry for entry in sys.path if entry != here]
     load_package()
     from dora_nb.child import _parent
 
@@ -39,13 +53,22 @@ def main() -> None:
         name for name in ("msgspec", "numpy", "pyarrow") if not importlib.util.find_spec(name)
     ]
     if missing:
-        sys.exit(
+        refuse(
             f"{sys.executable} lacks what an operator needs; install it there: "
             f"pip install {' '.join(missing)}"
         )
-    from dora_nb.child._loop import Loop
+    try:
+        from dora_nb.child._loop import Loop
+    except ImportError as error:
+        refuse(f"{sys.executable} cannot load what an operator needs: {error}")
 
     Loop(int(sys.argv[1])).run()
+
+
+def refuse(reason: str) -> NoReturn:
+    """Ends the process before it could begin; the engine shows the reason."""
+    sys.stderr.write(reason + "\n")
+    sys.exit(CANNOT_BEGIN_STATUS)
 
 
 if __name__ == "__main__":

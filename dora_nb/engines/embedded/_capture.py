@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import codecs
 import collections
-import re
 import threading
 
 from ...status import LogLine
 
 MOST_LINE_CHARS = 2000
 MOST_LINES = 5000
-_ENDS = re.compile(r"\r\n|\n|\r")
 
 
 class LineSplitter:
@@ -27,40 +25,57 @@ class LineSplitter:
         self._cut = 0
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that these bytes complete."""
-        *whole, self._rest = _ENDS.split(self._rest + self._decoder.decode(data))
-        lines = [self._shorten(line) for line in whole]
-        if len(self._rest) > MOST_LINE_CHARS:
-            self._cut += len(self._rest) - MOST_LINE_CHARS
-            self._rest = self._rest[:MOST_LINE_CHARS]
-        return [line for line in lines if line]
+        """The lines that these bytes complete; empty ones are left out."""
+        text = self._rest + self._decoder.decode(data)
+        if "\r" in text:
+            text = text.replace("\r", "\n")
+        *whole, rest = text.split("\n")
+        lines: list[str] = []
+        if whole:
+            # A flood is mostly ordinary lines: no call for each of those.
+            lines = [
+                line if len(line) <= MOST_LINE_CHARS else _shortened(line)
+                for line in whole[1:]
+                if line
+            ]
+            first = _shortened(whole[0], already_cut=self._cut)
+            lines[:0] = [first] if first else []
+            self._cut = 0
+        self._cut += max(0, len(rest) - MOST_LINE_CHARS)
+        self._rest = rest[:MOST_LINE_CHARS]
+        return lines
 
     def finish(self) -> list[str]:
         """The last line, if the stream ended without an end of line."""
-        return self.feed(b"\n")
+        rest = self._rest + self._decoder.decode(b"", final=True)
+        self._rest = ""
+        return [_shortened(rest, already_cut=self._cut)] if rest else []
 
-    def _shorten(self, line: str) -> str:
-        cut = self._cut + max(0, len(line) - MOST_LINE_CHARS)
-        self._cut = 0
-        return f"{line[:MOST_LINE_CHARS]}… ({cut} more characters)" if cut else line
+
+def _shortened(line: str, already_cut: int = 0) -> str:
+    cut = already_cut + max(0, len(line) - MOST_LINE_CHARS)
+    return f"{line[:MOST_LINE_CHARS]}… ({cut} more characters)" if cut else line
 
 
 class Log:
     """The newest lines of one operator; older ones are counted as they go. Any thread may use it."""
 
-    def __init__(self) -> None:
-        self._lines: collections.deque[LogLine] = collections.deque(maxlen=MOST_LINES)
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._entries: collections.deque[tuple[str, str, float]] = collections.deque(
+            maxlen=MOST_LINES
+        )
         self._lock = threading.Lock()
         self.forgotten = 0
 
-    def append(self, line: LogLine) -> None:
-        """Adds a line, in place of the oldest where there are too many."""
+    def add(self, stream: str, texts: list[str], *, time_secs: float) -> None:
+        """Adds lines, in place of the oldest where there are too many."""
         with self._lock:
-            if len(self._lines) == MOST_LINES:
-                self.forgotten += 1
-            self._lines.append(line)
+            self.forgotten += max(0, len(self._entries) + len(texts) - MOST_LINES)
+            self._entries.extend((stream, text, time_secs) for text in texts)
 
     def lines(self) -> list[LogLine]:
         """All lines that are kept, oldest first."""
         with self._lock:
-            return list(self._lines)
+            kept = list(self._entries)
+        return [LogLine(self._node, *entry) for entry in kept]

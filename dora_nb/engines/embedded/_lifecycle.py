@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 TERM_GRACE_SECS = 1.0
 EXIT_GRACE_SECS = 2.0
-"""How long a process that reported a failure may take to exit."""
+"""How long a process may take to exit once it said that it ends, or closed its control socket."""
 
 
 class Phase(enum.Enum):
@@ -104,6 +104,11 @@ class ChildFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlLost:
+    """The process closed its control socket: it is about to exit, or can be told nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeadlinePassed:
     """The deadline that was armed last is over."""
 
@@ -114,8 +119,8 @@ class ProcessEnded:
 
 
 Event = (
-    Start | Restart | Open | Stop | ChildReady | ChildFailed | ChildFinished | DeadlinePassed
-    | ProcessEnded
+    Start | Restart | Open | Stop | ChildReady | ChildFailed | ChildFinished | ControlLost
+    | DeadlinePassed | ProcessEnded
 )  # fmt: skip
 
 
@@ -163,9 +168,12 @@ class ReportDeath:
 
 @dataclass(frozen=True, slots=True)
 class SettleEnd:
-    """The process is gone: what it held is given back. `for_good` where no generation follows."""
+    """The process is gone: what it held is given back."""
 
     for_good: bool
+    """No generation follows now."""
+    outputs_closed: bool = False
+    """It ended by itself, so its readers get INPUT_CLOSED; one that was stopped is only away."""
 
 
 Action = (
@@ -191,10 +199,11 @@ def step(life: Life, event: Event) -> tuple[Life, list[Action]]:
         case Open() if life.phase is Phase.READY:
             return replace(life, phase=Phase.RUNNING), [LetGo()]
         case ChildFailed() if life.phase not in NO_PROCESS:
-            failing = replace(life, phase=Phase.ENDING, outcome=life.outcome or Phase.FAILED)
-            return failing, [ArmDeadline(EXIT_GRACE_SECS)] if life.rung is Rung.NONE else []
+            return _await_exit(life, Phase.FAILED)
         case ChildFinished() if life.phase not in NO_PROCESS:
-            return replace(life, phase=Phase.ENDING, outcome=life.outcome or Phase.FINISHED), []
+            return _await_exit(life, Phase.FINISHED)
+        case ControlLost() if life.phase not in NO_PROCESS | {Phase.ENDING}:
+            return _await_exit(life, None)
         case DeadlinePassed() if life.phase is Phase.ENDING:
             return _climb(life)
         case ProcessEnded() if life.phase not in NO_PROCESS:
@@ -217,6 +226,12 @@ def _ask_to_stop(life: Life, grace_secs: float) -> tuple[Life, list[Action]]:
     return asked, [AskToStop(), ArmDeadline(grace_secs)]
 
 
+def _await_exit(life: Life, outcome: Phase | None) -> tuple[Life, list[Action]]:
+    """The process is to exit by itself now. A ladder that it is on already goes on."""
+    exiting = replace(life, phase=Phase.ENDING, outcome=life.outcome or outcome)
+    return exiting, [ArmDeadline(EXIT_GRACE_SECS)] if life.rung is Rung.NONE else []
+
+
 def _climb(life: Life) -> tuple[Life, list[Action]]:
     if life.rung is Rung.ASKED:
         return replace(life, rung=Rung.TERMINATED), [Terminate(), ArmDeadline(TERM_GRACE_SECS)]
@@ -229,5 +244,7 @@ def _process_ended(life: Life) -> tuple[Life, list[Action]]:
         return born, [SettleEnd(for_good=False), Spawn(born.generation)]
     if life.outcome is None:
         dead = replace(life, phase=Phase.FAILED, rung=Rung.NONE)
-        return dead, [ReportDeath(), SettleEnd(for_good=True)]
-    return replace(life, phase=life.outcome, rung=Rung.NONE), [SettleEnd(for_good=True)]
+        return dead, [ReportDeath(), SettleEnd(for_good=True, outputs_closed=True)]
+    closed = life.outcome is not Phase.STOPPED
+    ended = replace(life, phase=life.outcome, rung=Rung.NONE, outcome=None)
+    return ended, [SettleEnd(for_good=True, outputs_closed=closed)]

@@ -1,19 +1,24 @@
 """One process of an operator, seen from the kernel.
 
-`tell` may be called from any thread and never blocks: what the control socket cannot take now waits
-in an outbox, which the supervisor empties when the socket is writable. Everything else belongs to the
-supervisor's thread.
+`tell` may be called from any thread and never blocks or raises: what the control socket cannot take
+now waits in an outbox, which the supervisor empties when the socket is writable. Everything else
+belongs to the supervisor's thread.
+
+A process forked from the kernel (`os.fork`, multiprocessing) inherits the kernel's ends. It closes
+them at once: with them open, no operator would see that its kernel is gone.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import os
 import signal
 import socket
 import subprocess
 import threading
+import weakref
 from dataclasses import dataclass, field
 
 from ... import messages, metrics
@@ -21,6 +26,8 @@ from ._capture import LineSplitter
 from ._warden import kill_session
 
 _READ_SIZE = 1 << 16
+_MOST_LAST_READS = 64
+"""What a pipe may hold at the end (1 MiB at most, pipe(7)), and not what an escaped process adds."""
 _CONTROL_BUFFER = 1 << 20
 
 
@@ -44,6 +51,16 @@ class Stream:
             return None
         return self.splitter.feed(data)
 
+    def read_last(self) -> list[str]:
+        """All lines that are left when the process has ended."""
+        lines: list[str] = []
+        for _ in range(_MOST_LAST_READS):
+            more = self.read()
+            if more is None:
+                break
+            lines += more
+        return lines + self.splitter.finish()
+
 
 class ControlSocket:
     """The kernel's end of a control socket, with an outbox."""
@@ -52,24 +69,41 @@ class ControlSocket:
         self.socket, self.other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _CONTROL_BUFFER)
         self.socket.setblocking(False)
-        self._outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self.at_end = False
         """The process closed its end; nothing more comes from it."""
+        self.congested = False
+        """The system refused because too many descriptors are on their way: only time helps."""
+        self.failure: OSError | None = None
+        """A message could not be kept. What follows it would make no sense to the process."""
+        self._outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self._lock = threading.Lock()
         self._closed = False
+        _kernel_ends.add(self)
 
     def tell(self, message: messages.ToProcess, descriptors: list[int]) -> bool:
-        """Sends, or keeps it for later; whether anything is waiting now. The descriptors stay the caller's."""
-        with self._lock:
-            if self._closed:
-                return False
-            self._outbox.append((messages.encode(message), [os.dup(fd) for fd in descriptors]))
-            return self._empty_outbox()
+        """Sends, or keeps it for later; whether the supervisor has to look after it now.
 
-    def flush(self) -> bool:
-        """Sends what was kept; whether anything is still waiting."""
+        The descriptors stay the caller's.
+        """
+        data = messages.encode(message)
         with self._lock:
-            return not self._closed and self._empty_outbox()
+            if self._closed or self.failure is not None:
+                return self.failure is not None
+            if not self._outbox and self._send(data, descriptors):
+                return False
+            try:
+                kept = _duplicates(descriptors)
+            except OSError as error:
+                self.failure = error
+            else:
+                self._outbox.append((data, kept))
+            return True
+
+    def flush(self) -> None:
+        """Sends what was kept, as far as the socket has room."""
+        with self._lock:
+            while self._outbox and not self._closed and self._send(*self._outbox[0]):
+                self._forget_first()
 
     @property
     def pending(self) -> bool:
@@ -80,22 +114,31 @@ class ControlSocket:
         """Closes this end, which is how a living process learns that it is alone."""
         with self._lock:
             self._closed = True
+            _kernel_ends.discard(self)
             while self._outbox:
                 self._forget_first()
             self.socket.close()
             self.other_end.close()
 
-    def _empty_outbox(self) -> bool:
-        while self._outbox:
-            data, descriptors = self._outbox[0]
-            try:
-                socket.send_fds(self.socket, [data], descriptors)
-            except BlockingIOError:
-                return True
-            except OSError:
-                pass  # The process is gone; its descriptor in the poll says so.
-            self._forget_first()
-        return False
+    def close_in_fork(self) -> None:
+        """Lets go of the copies that a forked process got. Takes no lock: its holder is not there."""
+        self._closed = True
+        self.socket.close()
+        self.other_end.close()
+
+    def _send(self, data: bytes, descriptors: list[int]) -> bool:
+        """Whether that is settled: sent, or in vain."""
+        self.congested = False
+        try:
+            socket.send_fds(self.socket, [data], descriptors)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno == errno.ETOOMANYREFS:  # unix(7): a limit for all sockets of a user
+                self.congested = True
+                return False
+            # The process is gone; its descriptor in the supervisor's poll says so.
+        return True
 
     def _forget_first(self) -> None:
         for descriptor in self._outbox.popleft()[1]:
@@ -111,9 +154,9 @@ class OperatorProcess:
         assert popen.stdout is not None
         assert popen.stderr is not None
         self.process_id = popen.pid
-        self.exit_descriptor = os.pidfd_open(popen.pid)
         self.control = control
         self.counters = metrics.OperatorCounters(counters_descriptor)
+        self.exit_descriptor = os.pidfd_open(popen.pid)
         self.streams = [
             Stream("stdout", popen.stdout.fileno()),
             Stream("stderr", popen.stderr.fileno()),
@@ -121,6 +164,7 @@ class OperatorProcess:
         for stream in self.streams:
             os.set_blocking(stream.descriptor, False)
         self._popen = popen
+        _kernel_ends.add(self)
 
     def terminate(self) -> None:
         """SIGTERM to the operator."""
@@ -138,9 +182,42 @@ class OperatorProcess:
 
     def close(self) -> None:
         """Closes every descriptor."""
+        _kernel_ends.discard(self)
         self.control.close()
-        os.close(self.exit_descriptor)
         self.counters.close()
+        self._close_descriptors()
+
+    def close_in_fork(self) -> None:
+        """Lets go of the copies that a forked process got: a pipe that nobody reads would fill."""
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        os.close(self.exit_descriptor)
         for pipe in (self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def _duplicates(descriptors: list[int]) -> list[int]:
+    """A copy of each, or OSError and none."""
+    copies: list[int] = []
+    try:
+        for descriptor in descriptors:
+            copies.append(os.dup(descriptor))  # noqa: PERF401 - those made are closed on an error
+    except OSError:
+        for copy in copies:
+            os.close(copy)
+        raise
+    return copies
+
+
+_kernel_ends: weakref.WeakSet[ControlSocket | OperatorProcess] = weakref.WeakSet()
+
+
+def _close_kernel_ends() -> None:
+    for end in list(_kernel_ends):
+        with contextlib.suppress(OSError):
+            end.close_in_fork()
+
+
+os.register_at_fork(after_in_child=_close_kernel_ends)

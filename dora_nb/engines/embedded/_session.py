@@ -3,29 +3,35 @@
 The session decides what concerns more than one operator: nothing moves before all are ready, edits
 reach the neighbours, a stop takes everybody along. All methods may be called from any thread; those
 that wait say so. One lock guards the wiring and the table of supervisors; it is never held while
-waiting.
+waiting. What changes either is done by a thread of the session (`_worker`), so that an interrupt of
+the caller leaves nothing half done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
+import traceback
 import weakref
 from collections.abc import Callable, Iterable
 
 from ... import graph, messages
-from ...errors import OperatorError
+from ...errors import EngineError, OperatorError
 from ...metrics import quantile_secs
 from ...status import EdgeStatus, LogLine, NodeStatus, State
 from . import _lifecycle as lifecycle
 from ._lifecycle import Phase
 from ._process import OperatorProcess
+from ._shortage import engine_error
 from ._spawner import Spawner
 from ._supervisor import Supervisor
 from ._tap import Listener, Tap
 from ._wiring import Wiring
+from ._worker import Worker
 
+_CANNOT_START = "the dataflow cannot be started"
 _STATES = {
     Phase.IDLE: State.DECLARED,
     Phase.STARTING: State.STARTING,
@@ -42,7 +48,8 @@ class Session:
     """The embedded engine at work on one dataflow.
 
     `on_change` is called, on any thread and without the lock, after any operator's state may have
-    changed; it must return at once.
+    changed; it must return at once. Making a session starts every operator; EngineError where the
+    system does not allow that.
     """
 
     def __init__(
@@ -52,20 +59,42 @@ class Session:
         *,
         on_change: Callable[[], None],
     ) -> None:
-        self.changed = threading.Condition(threading.RLock())
+        # `with` takes the bare lock: an interrupt inside `Condition.__enter__` would keep it for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._on_change = on_change
         self._declared = declared
         self._listeners = list(listeners)
         self._going = False
         self._stopping = False
+        self._forked = False
+        self._supervisors: dict[str, Supervisor] = {}
+        self._leaving: set[str] = set()
+        """Operators that were removed and have not ended yet."""
+        self._to_close = contextlib.ExitStack()
+        try:
+            self._worker = Worker("dora-session")
+        except RuntimeError as error:
+            raise engine_error(_CANNOT_START, error) from None
+        self._to_close.callback(self._worker.close)
+        try:
+            self._do(self._open, or_else=_CANNOT_START)
+        except BaseException:
+            self._worker.post(self._close)
+            raise
+
+    def _open(self) -> None:
         self._spawner = Spawner()
-        self._tap = Tap()
+        self._to_close.callback(self._spawner.close)
+        self._tap = Tap(self._note)
+        self._to_close.callback(self._tap.close)
         self._wiring = Wiring(self._tell, self._tap)
-        self._supervisors = {spec.name: Supervisor(spec, self) for spec in declared}
+        self._to_close.callback(self._close_wiring)
         _live_sessions.add(self)
-        with self.changed:
-            for supervisor in self._supervisors.values():
-                supervisor.post(lifecycle.Start())
+        for spec in self._declared:
+            self._supervisors[spec.name] = Supervisor(spec, self)
+        for supervisor in self._supervisors.values():
+            supervisor.post(lifecycle.Start())
 
     # -- asked by the dataflow -----------------------------------------------------------------------
 
@@ -81,47 +110,75 @@ class Session:
 
     def listener_status(self, listener: Listener) -> EdgeStatus | None:
         """The counts of a subscription's edge; None where there is no edge yet."""
-        with self.changed:
+        with self._lock:
             for edge, status in self._wiring.statuses():
                 if edge.reader == graph.NOTEBOOK and edge.input.name == listener.key:
                     return status
         return None
 
-    def apply(self, declared: graph.Graph, name: str, *, grace_secs: float) -> None:
-        """Takes a new or changed operator in; returns at once. See `wait_settled`."""
-        with self.changed:
-            self._declared = declared
-            self._stopping = False
-            spec = declared.operator(name)
-            supervisor = self._supervisors.get(name)
-            if supervisor is None:
-                self._supervisors[name] = supervisor = Supervisor(spec, self)
-            supervisor.spec = spec
-            supervisor.post(lifecycle.Restart(grace_secs))
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for; nothing starts in this session any more."""
+        return self._stopping
+
+    def apply(self, declared: graph.Graph, name: str, *, grace_secs: float) -> bool:
+        """Takes a new or changed operator in; does not wait for it, see `wait_settled`.
+
+        False where the session is stopping or has stopped: it is declared, and nothing starts.
+        """
+
+        def apply() -> None:
+            with self._lock:
+                spec = declared.operator(name)
+                supervisor = self._supervisors.get(name)
+                if supervisor is None:
+                    supervisor = Supervisor(spec, self)
+                    self._supervisors[name] = supervisor
+                self._declared = declared
+                self._leaving.discard(name)
+                supervisor.spec = spec
+                if not self._stopping:
+                    supervisor.post(lifecycle.Restart(grace_secs))
+
+        return self._do(apply, or_else=f"{name} cannot be started") and not self._stopping
 
     def restart(self, name: str, *, grace_secs: float) -> None:
-        """Lets another generation follow; returns at once. See `wait_settled`."""
-        with self.changed:
-            self._stopping = False
-            self._supervisors[name].post(lifecycle.Restart(grace_secs))
+        """Lets another generation follow; does not wait for it, see `wait_settled`."""
+
+        def restart() -> None:
+            with self._lock:
+                if name in self._supervisors and not self._stopping:
+                    self._supervisors[name].post(lifecycle.Restart(grace_secs))
+
+        self._do(restart)
 
     def remove(self, declared: graph.Graph, name: str, *, grace_secs: float) -> None:
-        """Stops an operator and forgets it. Waits until it has ended."""
-        supervisor = self._supervisors[name]
-        supervisor.post(lifecycle.Stop(grace_secs))
-        with self.changed:
-            self.changed.wait_for(lambda: not supervisor.alive)
-            self._declared = declared
-            self._wiring.reconcile(declared, self._listeners)
-            del self._supervisors[name]
-        supervisor.close()
-        self._check_barrier()
+        """Stops an operator and forgets it. Waits until it has ended; it ends without the wait too."""
+
+        def remove() -> None:
+            with self._lock:
+                if name in self._supervisors:
+                    self._leaving.add(name)
+                    self._supervisors[name].post(lifecycle.Stop(grace_secs))
+
+        self._do(remove)
+        with self._lock:
+            self._changed.wait_for(lambda: name not in self._leaving)
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
-        """The kernel's subscriptions are these now."""
-        with self.changed:
-            self._listeners = list(listeners)
-            self._wiring.reconcile(self._declared, self._listeners)
+        """The kernel's subscriptions are these now. EngineError, and they are what they were."""
+        wanted = list(listeners)
+
+        def set_them() -> None:
+            with self._lock:
+                try:
+                    self._wiring.reconcile(self._declared, wanted)
+                except BaseException:
+                    self._wiring.reconcile(self._declared, self._listeners)
+                    raise
+                self._listeners = wanted
+
+        self._do(set_them, or_else="the kernel cannot read that topic")
 
     def wait_settled(
         self, names: Iterable[str] | None, *, after: dict[str, int], timeout_secs: float | None
@@ -131,21 +188,21 @@ class Session:
         `after` holds the generations before the request, so that a restart is not mistaken for done
         before it began. False when the time is over.
         """
-        with self.changed:
+        with self._lock:
             wanted = list(self._supervisors if names is None else names)
-            return self.changed.wait_for(
+            return self._changed.wait_for(
                 lambda: all(self._is_settled(name, after.get(name, 0)) for name in wanted),
                 timeout_secs,
             )
 
     def generations(self) -> dict[str, int]:
         """The generation of each operator now."""
-        with self.changed:
+        with self._lock:
             return {name: each.life.generation for name, each in self._supervisors.items()}
 
     def errors(self) -> dict[str, OperatorError]:
         """The operators that have failed, and why."""
-        with self.changed:
+        with self._lock:
             return {
                 name: each.error
                 for name, each in self._supervisors.items()
@@ -154,12 +211,12 @@ class Session:
 
     def settling(self) -> list[str]:
         """The operators that are still on their way through `__init__`."""
-        with self.changed:
+        with self._lock:
             return [name for name in self._supervisors if not self._is_settled(name, 0)]
 
     def status(self) -> list[NodeStatus]:
         """A snapshot of every operator, in the order of declaration."""
-        with self.changed:
+        with self._lock:
             edges = self._wiring.statuses()
             return [
                 dataclasses.replace(
@@ -173,84 +230,125 @@ class Session:
 
     def logs(self) -> dict[str, list[LogLine]]:
         """The lines that each operator printed, as many as are kept."""
-        with self.changed:
+        with self._lock:
             return {name: each.log.lines() for name, each in self._supervisors.items()}
 
     def request_stop(self, *, grace_secs: float) -> None:
         """Asks every operator to stop; returns at once."""
-        with self.changed:
+        with self._lock:
             self._stopping = True
             for supervisor in self._supervisors.values():
                 supervisor.post(lifecycle.Stop(grace_secs))
 
     def wait_ended(self, timeout_secs: float | None) -> bool:
         """Waits until no operator has a process. False when the time is over."""
-        with self.changed:
-            return self.changed.wait_for(lambda: not self.alive, timeout_secs)
+        with self._lock:
+            return self._changed.wait_for(lambda: not self.alive, timeout_secs)
 
     def close(self) -> None:
-        """Lets go of everything; every operator must have ended."""
+        """Lets go of everything; stops what is still there."""
+        self._do(self._close)
+
+    def _close(self) -> None:
+        self.request_stop(grace_secs=0.0)
+        self.wait_ended(None)
+        _live_sessions.discard(self)
         for supervisor in self._supervisors.values():
             supervisor.close()
-        with self.changed:
+        self._to_close.close()
+
+    def _close_wiring(self) -> None:
+        with self._lock:
             self._wiring.close()
-        self._tap.close()
-        self._spawner.close()
-        _live_sessions.discard(self)
+
+    def _do(self, change: Callable[[], None], *, or_else: str = "dora_nb failed") -> bool:
+        """Has a change made to its end, whatever interrupts the caller meanwhile.
+
+        False where the session is closed. What the system refuses becomes an EngineError: `or_else`
+        says what cannot be done then.
+        """
+        try:
+            return not self._forked and self._worker.call(change)
+        except EngineError:
+            raise
+        except (OSError, RuntimeError) as error:
+            raise engine_error(or_else, error) from None
 
     # -- asked by the supervisors (the protocol `Host`) ------------------------------------------------
 
-    def start_process(self, supervisor: Supervisor) -> OperatorProcess:
+    def start_process(self, supervisor: Supervisor) -> None:
         """Starts a process and gives it all that it holds; the wiring is brought up to date first."""
+        while True:
+            spec = supervisor.spec
+            process, counters = self._spawner.spawn(spec)
+            try:
+                with self._lock:
+                    if supervisor.spec is spec:
+                        supervisor.adopt(process)
+                        self._take_in(supervisor, counters)
+                        return
+            finally:
+                os.close(counters)
+            # It was declared anew meanwhile; this process has the old one's environment.
+            self._spawner.discard(process)
+
+    def _take_in(self, supervisor: Supervisor, counters: int) -> None:
         spec = supervisor.spec
-        process, counters = self._spawner.spawn(spec)
+        self._wiring.reconcile(self._declared, self._listeners)
+        begin = messages.Begin(
+            protocol_version=messages.PROTOCOL_VERSION,
+            name=spec.name,
+            generation=supervisor.life.generation,
+            file=spec.code.file,
+            first_line=spec.code.first_line,
+            path=spec.code.path,
+            working_dir=spec.working_dir,
+            outputs=list(spec.outputs),
+            timers={
+                read.name: read.source.interval_secs
+                for read in spec.inputs
+                if isinstance(read.source, graph.TimerSource)
+            },
+            topics=sum(isinstance(read.source, graph.TopicSource) for read in spec.inputs),
+        )
         source = _source_memory(spec.code)
-        with self.changed:
-            supervisor.adopt(process)
-            self._wiring.reconcile(self._declared, self._listeners)
-            begin = messages.Begin(
-                protocol_version=messages.PROTOCOL_VERSION,
-                name=spec.name,
-                generation=supervisor.life.generation,
-                file=spec.code.file,
-                first_line=spec.code.first_line,
-                path=spec.code.path,
-                working_dir=spec.working_dir,
-                outputs=list(spec.outputs),
-                timers={
-                    read.name: read.source.interval_secs
-                    for read in spec.inputs
-                    if isinstance(read.source, graph.TimerSource)
-                },
-                topics=sum(isinstance(read.source, graph.TopicSource) for read in spec.inputs),
-            )
+        try:
             supervisor.tell(begin, [source, counters])
-            self._wiring.introduce(spec)
-            self._wake_readers_that_finished(spec.name)
-        os.close(source)
-        os.close(counters)
-        return process
+        finally:
+            os.close(source)
+        self._wiring.introduce(spec)
+        self._wake_readers_that_finished(spec.name)
 
     def process_reaped(self, process: OperatorProcess) -> None:
         """The warden need not look after it any more."""
         self._spawner.forget(process)
 
-    def process_gone(self, supervisor: Supervisor, *, for_good: bool) -> None:
+    def process_gone(self, supervisor: Supervisor, *, for_good: bool, outputs_closed: bool) -> None:
         """Gives back what a process held."""
-        with self.changed:
-            self._wiring.process_gone(supervisor.name, for_good=for_good)
+        with self._lock:
+            self._wiring.process_gone(
+                supervisor.name, for_good=for_good, outputs_closed=outputs_closed
+            )
 
     def edge_released(self, supervisor: Supervisor, edge_id: int) -> None:
         """Part of the lease table is free again."""
-        with self.changed:
+        with self._lock:
             self._wiring.edge_released(supervisor.name, edge_id)
 
     def life_changed(self, supervisor: Supervisor) -> None:
-        """Tells everybody who waits."""
-        with self.changed:
+        """Tells everybody who waits, or watches; completes a removal."""
+        with self._lock:
+            self._wake_if_fed(supervisor)
+            self._forget_if_removed(supervisor)
             self._check_barrier()
-            self.changed.notify_all()
-        self._on_change()
+            self._changed.notify_all()
+        self._tell_watchers()
+
+    def caught_up(self, supervisor: Supervisor) -> None:
+        """Tells everybody who waits; completes a removal."""
+        with self._lock:
+            self._forget_if_removed(supervisor)
+            self._changed.notify_all()
 
     def stop_everything(self) -> None:
         """An operator returned STOP_ALL."""
@@ -259,19 +357,59 @@ class Session:
     # -- inside ----------------------------------------------------------------------------------------
 
     def close_in_fork(self) -> None:
-        """In a process forked from the kernel: it must not keep operators alive."""
+        """In a process forked from the kernel: it must not keep operators alive, and has none."""
+        self._forked = True
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         for supervisor in self._supervisors.values():
-            supervisor.close_in_fork()
+            supervisor.forget_in_fork()
         self._spawner.close_in_fork()
+        self._wiring.close_in_fork()
 
     def _tell(self, name: str, message: messages.ToProcess, descriptors: list[int]) -> None:
         supervisor = self._supervisors.get(name)
         if supervisor is not None:
             supervisor.tell(message, descriptors)
 
+    def _note(self, name: str, text: str) -> None:
+        """A line of the engine's own in an operator's log. From any thread."""
+        supervisor = self._supervisors.get(name)
+        if supervisor is not None:
+            supervisor.note(text)
+
+    def _tell_watchers(self) -> None:
+        try:
+            self._on_change()
+        except Exception as error:
+            # It is no operator's fault, but this is where somebody will find it.
+            said = "".join(traceback.format_exception(error)).rstrip()
+            for name in list(self._supervisors):
+                self._note(name, f"a watcher of the dataflow failed:\n{said}")
+
+    def _forget_if_removed(self, supervisor: Supervisor) -> None:
+        name = supervisor.name
+        if name not in self._leaving or supervisor.alive:
+            return
+        if self._supervisors[name] is not supervisor:  # It has a successor of the same name.
+            return
+        self._leaving.discard(name)
+        if name in self._declared:
+            self._declared = self._declared.without(name)
+        del self._supervisors[name]
+        self._wiring.forget(name)
+        self._wiring.reconcile(self._declared, self._listeners)
+        supervisor.close()
+        self._check_barrier()
+
+    def _wake_if_fed(self, supervisor: Supervisor) -> None:
+        """A publisher came back while this reader of it was ending for want of inputs."""
+        finished = supervisor.life.phase is Phase.FINISHED and supervisor.inputs_closed
+        if finished and not self._stopping and self._wiring.is_fed(supervisor.name):
+            supervisor.post(lifecycle.Start())
+
     def _check_barrier(self) -> None:
         """Nothing moves before every operator is ready; later ones go when they are."""
-        with self.changed:
+        with self._lock:
             supervisors = list(self._supervisors.values())
             phases = {each.life.phase for each in supervisors}
             if not self._going:
@@ -295,13 +433,15 @@ class Session:
         if supervisor is None:
             return True
         life = supervisor.life
-        if self._stopping and life.phase in lifecycle.NO_PROCESS:
+        if supervisor.busy:
+            return False
+        if life.phase in lifecycle.NO_PROCESS:
             return True
         if life.generation <= after:
             return False
         if life.phase is Phase.READY:
             return not self._going
-        return life.phase in (Phase.RUNNING, *lifecycle.NO_PROCESS)
+        return life.phase is Phase.RUNNING
 
     def _node_status(self, supervisor: Supervisor, spec: graph.OperatorSpec) -> NodeStatus:
         events, missed_ticks, undeclared = supervisor.counts()
@@ -321,16 +461,17 @@ class Session:
             undeclared_outputs=undeclared,
             on_event_p50_secs=quantile_secs(durations, 0.5),
             on_event_p95_secs=quantile_secs(durations, 0.95),
+            busy_secs=supervisor.busy_secs(),
             error=supervisor.error,
         )
 
 
 def _source_memory(code: graph.SourceCode) -> int:
     """The source in an anonymous file, with empty lines in front so that lines count as in the editor."""
+    text = ("\n" * (code.first_line - 1) + code.text).encode()
     descriptor = os.memfd_create("dora-source", os.MFD_CLOEXEC)
-    text = "\n" * (code.first_line - 1) + code.text
     with open(descriptor, "wb", closefd=False) as file:
-        file.write(text.encode())
+        file.write(text)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
 

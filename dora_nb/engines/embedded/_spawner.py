@@ -1,11 +1,14 @@
 """Starts every process of a session, from one thread that lives as long as the session.
 
 The parent-death signal of a process follows the *thread* that started it (prctl(2)): a supervisor
-that ended would take its operators along. So all are started here. The warden is started first.
+that ended would take its operators along. So all are started here, and nothing that goes wrong with
+one may end this thread. The warden is started first.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import queue
 import subprocess
@@ -17,6 +20,8 @@ from ... import metrics
 from ...errors import EngineError
 from ...graph import OperatorSpec
 from ._process import ControlSocket, OperatorProcess
+from ._shortage import engine_error
+from ._warden import kill_session
 
 _PROGRAM = os.path.normpath(os.path.join(os.path.dirname(__file__), "../../child/program.py"))
 _WARDEN = os.path.join(os.path.dirname(__file__), "_warden.py")
@@ -29,15 +34,13 @@ class Spawner:
         self._requests: queue.SimpleQueue[
             tuple[OperatorSpec, Future[tuple[OperatorProcess, int]]] | None
         ] = queue.SimpleQueue()
-        self._warden = subprocess.Popen(
-            [sys.executable, "-I", "-S", _WARDEN],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._warden = Warden()
         self._thread = threading.Thread(target=self._run, name="dora-spawner", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._warden.close()
+            raise
 
     def spawn(self, spec: OperatorSpec) -> tuple[OperatorProcess, int]:
         """A new process that waits to be told what it is, and the descriptor of its counters.
@@ -51,35 +54,45 @@ class Spawner:
 
     def forget(self, process: OperatorProcess) -> None:
         """That process was reaped; the warden need not know it any more."""
-        self._tell_warden(f"-{process.process_id}\n")
+        self._warden.forget(process.process_id)
+
+    def discard(self, process: OperatorProcess) -> None:
+        """Ends a process that nobody has told anything yet."""
+        process.kill()
+        process.reap()
+        self.forget(process)
+        process.close()
 
     def close_in_fork(self) -> None:
         """In a process forked from the kernel: lets go of the warden, or it would never see the end."""
-        assert self._warden.stdin is not None
-        os.close(self._warden.stdin.fileno())
+        self._warden.close_in_fork()
 
     def close(self) -> None:
         """Ends the thread and the warden."""
         self._requests.put(None)
         self._thread.join()
-        assert self._warden.stdin is not None
-        self._warden.stdin.close()
-        self._warden.wait()
+        self._warden.close()
 
     def _run(self) -> None:
         while (request := self._requests.get()) is not None:
             spec, result = request
             try:
                 result.set_result(self._start(spec))
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 result.set_exception(_explain(spec, error))
+            except BaseException as error:
+                result.set_exception(error)
+            # A process is its supervisor's, and goes with it.
+            del request, spec, result
 
     def _start(self, spec: OperatorSpec) -> tuple[OperatorProcess, int]:
-        control = ControlSocket()
-        counters = metrics.new_counters_page()
-        try:
+        with contextlib.ExitStack() as undo:
+            counters = metrics.new_counters_page()
+            undo.callback(os.close, counters)
+            control = ControlSocket()
+            undo.callback(control.close)
             popen = subprocess.Popen(
-                [spec.python or sys.executable, "-P", _PROGRAM, str(control.other_end.fileno())],
+                [spec.python or sys.executable, _PROGRAM, str(control.other_end.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -88,18 +101,83 @@ class Spawner:
                 cwd=spec.working_dir,
                 env=_environment(spec),
             )
-        except OSError:
-            control.close()
-            os.close(counters)
-            raise
-        control.other_end.close()
-        self._tell_warden(f"+{popen.pid}\n")
-        return OperatorProcess(popen, control, counters), counters
+            undo.callback(_end, popen)
+            control.other_end.close()
+            self._warden.look_after(popen.pid)
+            process = OperatorProcess(popen, control, counters)
+            undo.pop_all()
+        return process, counters
 
-    def _tell_warden(self, line: str) -> None:
-        assert self._warden.stdin is not None
-        # Unbuffered by going to the descriptor: two threads use it, and a line is one write.
-        os.write(self._warden.stdin.fileno(), line.encode())
+
+class Warden:
+    """The kernel's end of the warden: the sessions that it is to end after the kernel. Thread-safe.
+
+    Should somebody have killed it, the next operator that starts or ends brings another.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: set[int] = set()
+        self._lock = threading.Lock()
+        self._popen = _start_warden()
+
+    def look_after(self, session_id: int) -> None:
+        """That session ends with the kernel from now on."""
+        with self._lock:
+            self._sessions.add(session_id)
+            self._tell(f"+{session_id}\n")
+
+    def forget(self, session_id: int) -> None:
+        """That session is no more."""
+        # A warden that cannot be replaced now is replaced when the next operator starts.
+        with self._lock, contextlib.suppress(OSError):
+            self._sessions.discard(session_id)
+            self._tell(f"-{session_id}\n")
+
+    def close(self) -> None:
+        """Ends it, and what is left of the sessions it knows."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.close()
+        self._popen.wait()
+
+    def close_in_fork(self) -> None:
+        """Lets go of the copy that a forked process got."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.close()
+
+    def _tell(self, line: str) -> None:
+        assert self._popen.stdin is not None
+        try:
+            os.write(self._popen.stdin.fileno(), line.encode())
+        except (BrokenPipeError, ValueError):  # ValueError: closed, and could not be replaced
+            self._replace()
+
+    def _replace(self) -> None:
+        assert self._popen.stdin is not None
+        self._popen.stdin.close()
+        self._popen.wait()
+        self._popen = _start_warden()
+        assert self._popen.stdin is not None
+        lines = "".join(f"+{session_id}\n" for session_id in self._sessions)
+        os.write(self._popen.stdin.fileno(), lines.encode())
+
+
+def _start_warden() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", _WARDEN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        bufsize=0,
+    )
+
+
+def _end(popen: subprocess.Popen[bytes]) -> None:
+    kill_session(popen.pid)
+    popen.wait()
+    for pipe in (popen.stdout, popen.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _environment(spec: OperatorSpec) -> dict[str, str]:
@@ -111,15 +189,21 @@ def _environment(spec: OperatorSpec) -> dict[str, str]:
     return environment
 
 
-def _explain(spec: OperatorSpec, error: OSError) -> EngineError:
+def _explain(spec: OperatorSpec, error: OSError | ValueError) -> EngineError:
+    """Why no process could be started: mostly what `--python`, `--env` or the folder say."""
     python = spec.python or sys.executable
-    if isinstance(error, FileNotFoundError):
-        missing = spec.working_dir if not os.path.isdir(spec.working_dir) else python
+    cannot = f"{spec.name} cannot be started"
+    if isinstance(error, ValueError):
+        return EngineError(f"{cannot}: {error}.", hint="Correct --env or --python.")
+    if error.filename == spec.working_dir:
         return EngineError(
-            f"{spec.name} cannot be started: there is no '{missing}'.",
-            hint="Correct --python, or declare the operator again from a folder that exists.",
+            f"{cannot}: its folder '{spec.working_dir}' is gone, or cannot be entered.",
+            hint="Declare it again from a folder that exists.",
         )
-    return EngineError(
-        f"{spec.name} cannot be started with {python}: {error.strerror or error}.",
-        hint="The system may be out of processes or file descriptors.",
-    )
+    if isinstance(error, FileNotFoundError):
+        return EngineError(f"{cannot}: there is no '{python}'.", hint="Correct --python.")
+    if isinstance(error, PermissionError) or error.errno == errno.ENOEXEC:
+        return EngineError(
+            f"{cannot}: '{python}' is no program that can be run.", hint="Correct --python."
+        )
+    return engine_error(cannot, error)

@@ -6,11 +6,12 @@ Nothing here slows a dataflow: a subscription's queue drops its oldest message.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import logging
 import os
 import select
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,6 @@ from ...errors import EngineError
 from ...transport import Edge, Input
 
 Event = dict[str, Any]
-_log = logging.getLogger(__name__)
 _listener_numbers = itertools.count(1)
 
 
@@ -27,7 +27,7 @@ class Listener:
     """One subscription of the kernel. It outlives sessions: a stop and a start go on with it.
 
     `on_event` is called on the tap's thread and must return quickly; what it raises ends nothing, and
-    goes to the log.
+    its first failure goes to the log of the topic's node.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Listener:
         self.on_event = on_event
         self.replay_last = replay_last
         self.key = f"subscription-{next(_listener_numbers)}"
+        self.failed = False
         self._queue_size = queue_size
 
     def as_edge(self) -> graph.Edge:
@@ -51,9 +52,13 @@ class Listener:
 
 
 class Tap:
-    """The thread that reads for every listener of a session."""
+    """The thread that reads for every listener of a session.
 
-    def __init__(self) -> None:
+    `report(node, text)` is called on it when a subscription to that node's output fails.
+    """
+
+    def __init__(self, report: Callable[[str, str], None]) -> None:
+        self._report = report
         self._lock = threading.Lock()
         self._inputs: dict[str, Input] = {}
         self._by_descriptor: dict[int, Listener] = {}
@@ -61,55 +66,72 @@ class Tap:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
         self._thread = threading.Thread(target=self._run, name="dora-tap", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._close_descriptors()
+            raise
 
     def attach(self, listener: Listener, edge: Edge) -> None:
-        """Reads that edge for the listener from now on."""
-        with self._lock:
-            reader = Input(
-                edge.edge_id, edge.rx.dup(), edge.words_descriptor, find_arena=_no_such_arena
-            )
+        """Reads that edge for the listener from now on. OSError, and nothing is attached."""
+        with self._lock, contextlib.ExitStack() as undo:
+            rx = edge.rx.dup()
+            undo.callback(rx.close)
+            reader = Input(edge.edge_id, rx, edge.words_descriptor, find_arena=_no_such_arena)
+            undo.callback(reader.close)
+            self._epoll.register(reader.fileno(), select.EPOLLIN)
             self._inputs[listener.key] = reader
             self._by_descriptor[reader.fileno()] = listener
-            self._epoll.register(reader.fileno(), select.EPOLLIN)
+            undo.pop_all()
 
     def detach(self, listener: Listener) -> None:
         """Reads it no more."""
         with self._lock:
-            reader = self._inputs.pop(listener.key)
-            del self._by_descriptor[reader.fileno()]
-            self._epoll.unregister(reader.fileno())
-            reader.close()
+            reader = self._inputs.pop(listener.key, None)
+            if reader is not None:
+                del self._by_descriptor[reader.fileno()]
+                self._epoll.unregister(reader.fileno())
+                reader.close()
 
     def add_arena(self, listener: Listener, number: int, descriptor: int, column: int) -> None:
         """Messages of that listener's edge may lie in this arena."""
         with self._lock:
-            self._inputs[listener.key].add_arena(number, descriptor, column)
+            if listener.key in self._inputs:
+                self._inputs[listener.key].add_arena(number, descriptor, column)
 
     def retire_arena(self, listener: Listener, number: int) -> None:
         """No further message of that listener's edge lies in that arena."""
         with self._lock:
-            self._inputs[listener.key].retire_arena(number)
+            if listener.key in self._inputs:
+                self._inputs[listener.key].retire_arena(number)
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the thread, which may be in a callback: it is not waited for. All are detached."""
         os.eventfd_write(self._wake, 1)
-        self._thread.join()
-        self._epoll.close()
-        os.close(self._wake)
 
     def _run(self) -> None:
-        while True:
-            for descriptor, _ in self._epoll.poll():
-                if descriptor == self._wake:
-                    return
-                self._read(descriptor)
+        try:
+            while True:
+                for descriptor, _ in self._epoll.poll():
+                    if descriptor == self._wake:
+                        return
+                    self._read(descriptor)
+        finally:
+            self._close_descriptors()
 
     def _read(self, descriptor: int) -> None:
         with self._lock:
             listener = self._by_descriptor.get(descriptor)
-            message = self._inputs[listener.key].take() if listener is not None else None
-        if listener is None or message is None:
+            if listener is None:
+                return
+            try:
+                message = self._inputs[listener.key].take()
+            except Exception as error:
+                # Not to be tried again: the next message of this edge would be no better.
+                self._epoll.unregister(descriptor)
+                self._fail(listener, error)
+                return
+        if message is None:
             return
         try:
             listener.on_event(
@@ -121,8 +143,21 @@ class Tap:
                     "metadata": message.metadata,
                 }
             )
-        except Exception:
-            _log.exception("a subscription to %s failed", listener.source)
+        except Exception as error:
+            self._fail(listener, error)
+
+    def _fail(self, listener: Listener, error: Exception) -> None:
+        if not listener.failed:
+            listener.failed = True
+            said = "".join(traceback.format_exception(error)).rstrip()
+            self._report(
+                listener.source.node,
+                f"the notebook's subscription to {listener.source} failed (said once):\n{said}",
+            )
+
+    def _close_descriptors(self) -> None:
+        self._epoll.close()
+        os.close(self._wake)
 
 
 def _no_such_arena(_edge_id: int, number: int) -> None:

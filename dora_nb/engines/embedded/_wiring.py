@@ -63,6 +63,8 @@ class Connection:
     """The publisher has ended for good."""
     spent: bool = False
     """The reader has ended for good; should it come back, it gets a new edge."""
+    announced: set[int] = field(default_factory=set)
+    """The arenas that the reader was told of."""
     earlier: EdgeCounts = _NOTHING
     """Counts of the edges that this connection had before."""
 
@@ -120,7 +122,8 @@ class Wiring:
             (edge.reader, edge.input.name): (edge, None) for edge in declared.edges()
         }
         for listener in listeners:
-            if listener.source.node in declared:
+            owner = declared.operators.get(listener.source.node)
+            if owner is not None and listener.source.output in owner.outputs:
                 edge = listener.as_edge()
                 by_key[edge.reader, edge.input.name] = (edge, listener)
         for key, connection in list(self._connections.items()):
@@ -139,6 +142,7 @@ class Wiring:
     def introduce(self, spec: graph.OperatorSpec) -> None:
         """Gives a new process of an operator everything that it holds. Readers learn of its memory first."""
         self._introduced.add(spec.name)
+        self._forget_arenas(spec.name, but=spec.outputs)
         for output in spec.outputs:
             self._new_arena(spec.name, output)
         for connection in self._reading_from(spec.name):
@@ -149,7 +153,7 @@ class Wiring:
                 self._renew(connection)
             self._switch_reader_on(connection)
 
-    def process_gone(self, name: str, *, for_good: bool) -> None:
+    def process_gone(self, name: str, *, for_good: bool, outputs_closed: bool) -> None:
         """Settles what a process held when it ended; tells its neighbours if nobody follows it."""
         self._introduced.discard(name)
         for publisher, edge_id in self._parted.pop(name, []):
@@ -164,7 +168,7 @@ class Wiring:
         for connection in self._reading_from(name):
             connection.edge.settle_publisher()
             connection.publisher_on = False
-            if for_good:
+            if outputs_closed:
                 self._close(connection)
         for topic, arenas in self._arenas.items():
             if topic.partition("/")[0] == name:
@@ -179,6 +183,28 @@ class Wiring:
         for parted in self._parted.values():
             if (publisher, edge_id) in parted:
                 parted.remove((publisher, edge_id))
+
+    def is_fed(self, name: str) -> bool:
+        """Whether a process is there that may still send something to this operator."""
+        return any(
+            not each.closed and each.spec.source.node in self._introduced
+            for each in self._read_by(name)
+        )
+
+    def forget(self, name: str) -> None:
+        """An operator that has ended is no longer declared: nothing of it is kept."""
+        self._forget_arenas(name, but=())
+        for parted in self._parted.values():
+            parted[:] = [(publisher, edge) for publisher, edge in parted if publisher != name]
+
+    def close_in_fork(self) -> None:
+        """In a process forked from the kernel: gives back what it inherited of memory and sockets."""
+        for connection in self._connections.values():
+            connection.edge.tx.close()
+            connection.edge.rx.close()
+        for arenas in self._arenas.values():
+            for arena in arenas:
+                os.close(arena.descriptor)
 
     def close(self) -> None:
         """Closes every descriptor; all processes are gone."""
@@ -195,12 +221,17 @@ class Wiring:
     # -- one connection -----------------------------------------------------------------------------
 
     def _connect(self, key: tuple[str, str], edge: graph.Edge, listener: Listener | None) -> None:
+        """Makes the connection, or raises (OSError, EngineError) and there is none."""
         connection = Connection(edge, Edge(next(self._edge_ids)), listener)
+        try:
+            if listener is not None or edge.reader in self._introduced:
+                self._switch_reader_on(connection)
+            if self._is_published(connection.topic):
+                self._switch_publisher_on(connection)
+        except BaseException:
+            self._disconnect(connection)
+            raise
         self._connections[key] = connection
-        if listener is not None or edge.reader in self._introduced:
-            self._switch_reader_on(connection)
-        if self._is_published(connection.topic):
-            self._switch_publisher_on(connection)
 
     def _disconnect(self, connection: Connection) -> None:
         if connection.reader_on:
@@ -216,21 +247,22 @@ class Wiring:
 
     def _renew(self, connection: Connection) -> None:
         """A new edge for a reader that comes back: what its old one held is no longer protected."""
+        fresh = Edge(next(self._edge_ids))
         connection.earlier = connection.counts()
         connection.edge.close()
-        connection.edge = Edge(next(self._edge_ids))
+        connection.edge = fresh
+        connection.announced.clear()
         connection.spent = False
         if self._is_published(connection.topic):
             self._switch_publisher_on(connection)
 
     def _switch_publisher_on(self, connection: Connection) -> None:
         read, edge = connection.spec.input, connection.edge
-        connection.publisher_on = True
-        connection.closed = False
         arena = self._arenas[connection.topic][-1]
         column = arena.column_of(edge.edge_id)
         if connection.reader_on:
             self._announce(connection, arena)
+        self._reopen(connection)
         message = messages.AddReader(
             edge.edge_id,
             connection.spec.source.output,
@@ -240,6 +272,7 @@ class Wiring:
             connection.listener is not None and connection.listener.replay_last,
         )
         self._tell(connection.spec.source.node, message, edge.publisher_descriptors())
+        connection.publisher_on = True
 
     def _switch_publisher_off(self, connection: Connection) -> None:
         if connection.publisher_on:
@@ -247,18 +280,23 @@ class Wiring:
             connection.publisher_on = False
 
     def _switch_reader_on(self, connection: Connection) -> None:
-        connection.reader_on = True
+        connection.announced.clear()
         if connection.listener is not None:
             self._tap.attach(connection.listener, connection.edge)
         else:
             message = messages.AddInput(connection.edge.edge_id, connection.spec.input.name)
             self._tell(connection.spec.reader, message, connection.edge.reader_descriptors())
+        connection.reader_on = True
         for arena in self._arenas.get(connection.topic, []):
-            self._announce(connection, arena)
+            # One whose publisher has ended holds messages of the edges of its time only.
+            if arena.last_pushed is None or connection.edge.edge_id in arena.columns:
+                self._announce(connection, arena)
         if connection.closed:
             self._close(connection)
 
     def _announce(self, connection: Connection, arena: ArenaRecord) -> None:
+        if arena.number in connection.announced:
+            return
         edge_id = connection.edge.edge_id
         column = arena.column_of(edge_id)
         if connection.listener is not None:
@@ -266,12 +304,19 @@ class Wiring:
         else:
             message = messages.AddArena(edge_id, arena.number, column)
             self._tell(connection.spec.reader, message, [arena.descriptor])
+        connection.announced.add(arena.number)
 
     def _close(self, connection: Connection) -> None:
         connection.closed = True
         if connection.reader_on and connection.listener is None:
             message = messages.CloseInput(connection.edge.edge_id)
             self._tell(connection.spec.reader, message, [])
+
+    def _reopen(self, connection: Connection) -> None:
+        if connection.closed and connection.reader_on and connection.listener is None:
+            message = messages.OpenInput(connection.edge.edge_id)
+            self._tell(connection.spec.reader, message, [])
+        connection.closed = False
 
     def _tell_publisher(self, connection: Connection, message: messages.ToProcess) -> None:
         self._tell(connection.spec.source.node, message, [])
@@ -316,6 +361,14 @@ class Wiring:
                 self._retire(each, arena.number)
             os.close(arena.descriptor)
             self._arenas[topic].remove(arena)
+
+    def _forget_arenas(self, node: str, *, but: Iterable[str]) -> None:
+        """Lets go of the memory of outputs that the node has no more. Readers have their own hold."""
+        kept = {f"{node}/{output}" for output in but}
+        for topic in [each for each in self._arenas if each.partition("/")[0] == node]:
+            if topic not in kept:
+                for arena in self._arenas.pop(topic):
+                    os.close(arena.descriptor)
 
     def _retire(self, connection: Connection, arena_number: int) -> None:
         if not connection.reader_on:

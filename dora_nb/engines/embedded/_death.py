@@ -1,0 +1,71 @@
+"""What is known of a process that ended without giving a reason: its exit status and its last words.
+
+Pure. An interpreter that ends by a signal writes where it was (`faulthandler`); frames of dora_nb,
+addresses and the list of extension modules are left out of that, and cells are named as IPython names
+them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterable
+
+from ...errors import OperatorError
+from ...status import LogLine
+
+CANNOT_BEGIN_STATUS = 78
+"""`dora_nb.child.program` found that its interpreter cannot run an operator; stderr says why."""
+_MOST_LINES = 12
+_OUR_FOLDER = os.path.normpath(os.path.join(os.path.dirname(__file__), "../..")) + os.sep
+_CELL = re.compile(r'File "(Cell In\[[^"]*\])", line')
+_ADDRESS = re.compile(r"^(Current thread|Thread) 0x[0-9a-f]+")
+_LAST_WORDS = "The last lines of its stderr:"
+_SIGNAL_HINTS: dict[int, str] = {
+    signal.SIGSEGV: "A fault in a library written in C is the usual cause.",
+    signal.SIGABRT: "A library written in C gave up; its last words are usually on stderr.",
+    signal.SIGKILL: "The system may have run out of memory (see dmesg), or somebody killed it.",
+    signal.SIGILL: "A library was built for another processor.",
+    signal.SIGBUS: "Memory that a library had mapped went away.",
+    signal.SIGTERM: "Somebody, or a process manager, asked it to end.",
+}
+
+
+def describe_death(name: str, exit_status: int, log: Iterable[LogLine]) -> OperatorError:
+    """The error for an operator whose process ended with that status (as `Popen.returncode`)."""
+    printed = [line.text for line in log if line.stream == "stderr"]
+    if exit_status == CANNOT_BEGIN_STATUS:
+        return OperatorError(f"{name} cannot be started: {' '.join(printed[-1:])}", node=name)
+    last_words = _readable(printed)
+    said = [_LAST_WORDS, *(f"    {line}" for line in last_words)] if last_words else []
+    if exit_status >= 0:
+        return OperatorError(
+            f"{name}'s process exited with status {exit_status} and gave no reason.",
+            node=name,
+            traceback_lines=said,
+            hint="Something called os._exit, or a library did.",
+        )
+    return OperatorError(
+        f"{name}'s process was ended by {_signal_name(-exit_status)}.",
+        node=name,
+        traceback_lines=said,
+        hint=_SIGNAL_HINTS.get(-exit_status),
+    )
+
+
+def _readable(printed: list[str]) -> list[str]:
+    """The end of what was printed, without what only we understand."""
+    lines = [
+        _ADDRESS.sub(r"\1", _CELL.sub(r"\1, line", line))
+        for line in printed
+        if f'File "{_OUR_FOLDER}' not in line and not line.startswith("Extension modules: ")
+    ]
+    return lines[-_MOST_LINES:]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"{signal.Signals(number).name} ({signal.strsignal(number)})"
+    except ValueError:
+        return f"signal {number}"

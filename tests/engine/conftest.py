@@ -1,0 +1,159 @@
+"""Dataflows of real processes, and how a test waits for them: on changes, messages and pipes.
+
+`TIMEOUT_SECS` is reached only where something hangs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dora_nb.dataflow import Dataflow, Declaration
+from dora_nb.errors import OperatorError
+from dora_nb.graph import InputSpec, OperatorSpec, QueuePolicy, SourceCode, parse_source
+from dora_nb.status import NodeStatus, State
+
+TIMEOUT_SECS = 30.0
+
+
+class CellDataflow(Dataflow):
+    """A dataflow whose operators are declared as the cells of a notebook declare them."""
+
+    def cell(
+        self,
+        name: str,
+        body: str,
+        *,
+        inputs: dict[str, str] | None = None,
+        outputs: tuple[str, ...] = (),
+        queues: dict[str, tuple[int, QueuePolicy]] | None = None,
+        env: dict[str, str] | None = None,
+        python: str | None = None,
+        number: int = 5,
+        path: Path | None = None,
+        working_dir: Path | None = None,
+    ) -> Declaration:
+        """What ``%%dora_operator NAME`` in ``In[number]`` does; the body begins at line 2.
+
+        Nothing is checked before it runs: these tests are about what happens then.
+        """
+        file = f"Cell In[{number}]" if path is None else path.name
+        code = SourceCode(
+            textwrap.dedent(body).lstrip("\n"),
+            file,
+            first_line=2 if path is None else 1,
+            path=None if path is None else str(path),
+        )
+        reads = tuple(
+            InputSpec(read, parse_source(source), *(queues or {}).get(read, (10, "drop_oldest")))
+            for read, source in (inputs or {}).items()
+        )
+        spec = OperatorSpec(
+            name=name,
+            code=code,
+            inputs=reads,
+            outputs=outputs,
+            env=tuple((env or {}).items()),
+            python=python,
+            working_dir=str(working_dir or Path.cwd()),
+        )
+        return self.declare(spec)
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Waits until a change of the dataflow makes `condition` true."""
+        changed = threading.Condition()
+
+        def wake() -> None:
+            with changed:
+                changed.notify_all()
+
+        unwatch = self.watch(wake)
+        try:
+            with changed:
+                reached = changed.wait_for(condition, TIMEOUT_SECS)
+        finally:
+            unwatch()
+        assert reached, f"{what} was waited for in vain: {self.status()}"
+
+    def until_state(self, name: str, state: State) -> NodeStatus:
+        """Waits until that operator is in that state."""
+        self.until(lambda: self.node_status(name).state is state, f"{name} {state.value}")
+        return self.node_status(name)
+
+    def failure_of(self, name: str) -> OperatorError:
+        """Waits until that operator has failed; its error."""
+        error = self.until_state(name, State.FAILED).error
+        assert error is not None
+        return error
+
+    def said_by(self, name: str, stream: str = "stdout") -> list[str]:
+        """The lines that are kept of one of its streams."""
+        return [line.text for line in self.logs(name) if line.stream == stream]
+
+
+@pytest.fixture
+def dataflow() -> Iterator[CellDataflow]:
+    """A dataflow that is stopped after the test."""
+    with CellDataflow() as made:
+        yield made
+
+
+class Fifo:
+    """The reading end of a named pipe. Whoever opens its `path` writes; when all are gone it ends."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.text = ""
+
+    def wait_for(self, word: str) -> None:
+        """Waits until that was written."""
+        deadline_secs = time.monotonic() + TIMEOUT_SECS
+        while word not in self.text:
+            assert self._read_more(deadline_secs), f"it ended with {self.text!r}, without {word!r}"
+
+    def wait_for_end(self) -> str:
+        """Waits until nobody has it open any more; all that was written."""
+        deadline_secs = time.monotonic() + TIMEOUT_SECS
+        while self._read_more(deadline_secs):
+            pass
+        return self.text
+
+    def _read_more(self, deadline_secs: float) -> bool:
+        poller = select.poll()
+        poller.register(self.descriptor, select.POLLIN)
+        left_secs = deadline_secs - time.monotonic()
+        assert left_secs > 0, f"nothing came; so far {self.text!r}"
+        assert poller.poll(left_secs * 1e3), f"nothing came; so far {self.text!r}"
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(self.descriptor, 65536)
+            self.text += data.decode()
+            return bool(data)
+        return True
+
+    def close(self) -> None:
+        """Closes this end."""
+        os.close(self.descriptor)
+
+
+@pytest.fixture
+def make_fifo(tmp_path: Path) -> Iterator[Callable[[str], Fifo]]:
+    """Makes named pipes in the test's folder."""
+    made: list[Fifo] = []
+
+    def make(name: str) -> Fifo:
+        made.append(Fifo(tmp_path / name))
+        return made[-1]
+
+    yield make
+    for fifo in made:
+        fifo.close()

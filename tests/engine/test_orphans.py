@@ -1,0 +1,305 @@
+"""An operator never outlives its kernel, however the kernel ends and whatever the operator is doing.
+
+Each operator holds the writing end of a named pipe, and so does what it started. The pipe is at its
+end when all of them are gone, and what stands in it shows who saw STOP.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
+
+MakeFifo = Callable[[str], Fifo]
+TICK = {"tick": "dora/timer/hz/100"}
+OPERATOR = """
+import os, re, signal, subprocess, sys, time
+class Operator:
+    def __init__(self):
+        self.pipe = os.open(os.environ["PIPE"], os.O_WRONLY)
+        self.entered = False
+        {init}
+    def say(self, word):
+        os.write(self.pipe, (word + "\\n").encode())
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "STOP":
+            print("parking")
+            self.say("STOP")
+            return
+        if not self.entered:
+            self.entered = True
+            self.say("entered")
+        {event}
+"""
+LIVING = {
+    "idle": ("pass", "pass"),
+    "busy": ("pass", "[x for x in range(300_000)]"),
+    "printing": ("pass", "print('x' * 1000)"),
+    "with_grandchild": ("subprocess.Popen(['sleep', '1000'], pass_fds=[self.pipe])", "pass"),
+    "blocked_by_backpressure": ("pass", "send_output('out', b'')"),
+    "swallowing_everything": (
+        "pass",
+        "\n        try: send_output('out', b'')\n        except BaseException: pass",
+    ),
+}
+STUCK = {
+    "asleep": ("pass", "time.sleep(1000)"),
+    "holding_the_gil": ("pass", "re.match('(a+)+$', 'a' * 90 + 'b')"),
+    "deaf_to_signals": (
+        "[signal.signal(n, signal.SIG_IGN) for n in (signal.SIGHUP, signal.SIGALRM, signal.SIGTERM)]",
+        "time.sleep(1000)",
+    ),
+    "with_stuck_grandchild": (
+        "subprocess.Popen(['sh', '-c', 'trap : TERM; sleep 999; sleep 999'], pass_fds=[self.pipe])",
+        "time.sleep(1000)",
+    ),
+}
+KERNEL = """
+import json, os, sys, time
+from dora_nb import Dataflow
+operators, program = json.loads(sys.argv[1])
+dataflow = Dataflow()
+for name, declaration in operators.items():
+    if "queues" in declaration:
+        declaration["queues"] = {read: tuple(queue) for read, queue in declaration["queues"].items()}
+    dataflow.add_operator(name, **declaration)
+dataflow.start()
+print("started", flush=True)
+exec(program)
+"""
+
+
+class Kernel:
+    """A process that runs a dataflow, as a notebook's kernel does, and then `program`."""
+
+    def __init__(self, operators: dict[str, dict[str, object]], program: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", KERNEL, json.dumps([operators, textwrap.dedent(program)])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+
+    def line(self) -> str:
+        """The next line that it prints."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def go_on(self) -> None:
+        """Lets its `input()` return."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+@pytest.fixture
+def start_kernel() -> Iterator[Callable[..., Kernel]]:
+    started: list[Kernel] = []
+
+    def start(operators: dict[str, dict[str, object]], program: str = "input()") -> Kernel:
+        started.append(Kernel(operators, program))
+        assert started[-1].line() == "started"
+        return started[-1]
+
+    yield start
+    for kernel in started:
+        kernel.close()
+
+
+def declared(
+    kinds: dict[str, tuple[str, str]], fifos: dict[str, Fifo]
+) -> dict[str, dict[str, object]]:
+    """The declarations of those operators, and of one that reads nothing of what it gets."""
+    operators: dict[str, dict[str, object]] = {
+        name: {
+            "source": OPERATOR.format(init=init, event=event),
+            "inputs": TICK,
+            "outputs": ["out"],
+            "env": {"PIPE": str(fifos[name].path)},
+        }
+        for name, (init, event) in kinds.items()
+    }
+    for name, (_, event) in kinds.items():
+        if "send_output" in event:
+            operators[f"{name}_reader"] = {
+                "source": "import time\nclass Operator:\n"
+                "    def on_event(self, dora_event, send_output): time.sleep(1000)\n",
+                "inputs": {"in": f"{name}/out"},
+                "queues": {"in": [1, "backpressure"]},
+            }
+    return operators
+
+
+def test_a_killed_kernel_takes_everybody_along(
+    start_kernel: Callable[..., Kernel], make_fifo: MakeFifo
+) -> None:
+    kinds = LIVING | STUCK
+    fifos = {name: make_fifo(name) for name in kinds}
+    kernel = start_kernel(declared(kinds, fifos))
+    for fifo in fifos.values():
+        fifo.wait_for("entered")
+    kernel.process.kill()
+    seen = {name: fifo.wait_for_end().split() for name, fifo in fifos.items()}
+    assert {name for name, words in seen.items() if words == ["entered", "STOP"]} == set(LIVING)
+    assert {name for name, words in seen.items() if words == ["entered"]} == set(STUCK)
+
+
+FORKS = {
+    "os.fork": "pid = os.fork()\nif pid == 0: time.sleep(1000)\n",
+    "multiprocessing": (
+        "import multiprocessing\n"
+        "forked = multiprocessing.get_context('fork').Process(target=time.sleep, args=(1000,))\n"
+        "forked.start()\npid = forked.pid\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", FORKS)
+def test_a_process_forked_from_the_kernel_keeps_nobody_alive(
+    start_kernel: Callable[..., Kernel], make_fifo: MakeFifo, way: str
+) -> None:
+    """It has copies of all that the kernel had open; that it has them must not matter."""
+    kinds = {name: (LIVING | STUCK)[name] for name in ("printing", "holding_the_gil")}
+    fifos = {name: make_fifo(name) for name in kinds}
+    kernel = start_kernel(declared(kinds, fifos), FORKS[way] + "print(pid, flush=True)\ninput()")
+    forked = os.pidfd_open(int(kernel.line()))
+    try:
+        for fifo in fifos.values():
+            fifo.wait_for("entered")
+        kernel.process.kill()
+        assert fifos["printing"].wait_for_end().split() == ["entered", "STOP"]
+        assert fifos["holding_the_gil"].wait_for_end().split() == ["entered"]
+        signal.pidfd_send_signal(forked, 0)  # All the while it lived.
+    finally:
+        signal.pidfd_send_signal(forked, signal.SIGKILL)
+        os.close(forked)
+
+
+def test_a_forked_process_may_end_and_disturbs_nothing(
+    start_kernel: Callable[..., Kernel], make_fifo: MakeFifo
+) -> None:
+    """Its exit runs the same handlers as the kernel's, and finds the same dataflow."""
+    fifos = {"sending": make_fifo("sending")}
+    kernel = start_kernel(
+        declared({"sending": ("pass", "send_output('out', b'')")}, fifos)
+        | {"sending_reader": {"source": "class Operator:\n    def on_event(self, e, s): pass\n"}},
+        """
+        pid = os.fork()
+        if pid == 0:
+            print(dataflow.running, dataflow.stop(), flush=True)
+            sys.exit(0)
+        _, status = os.waitpid(pid, 0)
+        print(status, len(dataflow.take("sending/out", 3)), dataflow.status()[0].state.value)
+        """,
+    )
+    assert kernel.line() == "False already stopped"
+    assert kernel.line() == "0 3 running"
+    assert kernel.process.wait(TIMEOUT_SECS) == 0
+    assert fifos["sending"].wait_for_end().split() == ["entered", "STOP"]
+
+
+@pytest.mark.parametrize(
+    ("program", "status"), [("pass", 0), ("sys.exit(3)", 3), ("raise RuntimeError", 1)]
+)
+def test_a_kernel_that_ends_in_order_stops_its_operators(
+    start_kernel: Callable[..., Kernel], make_fifo: MakeFifo, program: str, status: int
+) -> None:
+    kinds = {"with_grandchild": LIVING["with_grandchild"]}
+    fifo = make_fifo("with_grandchild")
+    kernel = start_kernel(
+        declared(kinds, {"with_grandchild": fifo}),
+        f"sys.stderr = open(os.devnull, 'w')\ninput()\n{program}",
+    )
+    fifo.wait_for("entered")
+    kernel.go_on()
+    assert kernel.process.wait(TIMEOUT_SECS) == status
+    assert fifo.wait_for_end().split() == ["entered", "STOP"]
+
+
+def test_an_interrupt_of_the_kernels_group_reaches_no_operator(
+    start_kernel: Callable[..., Kernel], make_fifo: MakeFifo
+) -> None:
+    fifo = make_fifo("idle")
+    kernel = start_kernel(
+        declared({"idle": LIVING["idle"]}, {"idle": fifo}),
+        """
+        try:
+            print("waiting", flush=True)
+            time.sleep(1000)
+        except KeyboardInterrupt:
+            status, = dataflow.status()
+            print(status.state.value, status.generation, status.error, dataflow.stop(), flush=True)
+        """,
+    )
+    assert kernel.line() == "waiting"
+    fifo.wait_for("entered")
+    os.killpg(kernel.process.pid, signal.SIGINT)
+    assert kernel.line() == "running 1 None stopped"
+    assert fifo.wait_for_end().split() == ["entered", "STOP"]
+
+
+def test_a_thread_that_started_the_dataflow_may_end(dataflow: CellDataflow) -> None:
+    """The signal at the death of the parent follows the thread that made the process."""
+    body = "class Operator:\n    def on_event(self, e, send_output): send_output('out', b'')\n"
+    dataflow.cell("op", body, inputs=TICK, outputs=("out",))
+    for change in (dataflow.start, lambda: dataflow.restart("op")):
+        thread = threading.Thread(target=change)
+        thread.start()
+        thread.join()
+        assert len(dataflow.take("op/out", 5)) == 5
+    assert dataflow.node_status("op").error is None
+
+
+def test_what_an_operator_left_behind_ends_with_it(
+    dataflow: CellDataflow, make_fifo: MakeFifo
+) -> None:
+    fifo = make_fifo("left")
+    body = OPERATOR.format(init=STUCK["with_stuck_grandchild"][0], event="os._exit(0)")
+    dataflow.cell("op", body, inputs=TICK, env={"PIPE": str(fifo.path)})
+    dataflow.start()
+    dataflow.failure_of("op")
+    assert fifo.wait_for_end().split() == ["entered"]
+
+
+def test_a_killed_warden_is_replaced(dataflow: CellDataflow) -> None:
+    """Somebody tidies up processes: the next operator that starts brings another one."""
+    body = "class Operator:\n    def on_event(self, e, send_output): pass\n"
+    dataflow.cell("op", body, inputs=TICK)
+    dataflow.start()
+    (warden,) = wardens()
+    with os.fdopen(os.pidfd_open(warden)) as ended:
+        os.kill(warden, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, ended.fileno(), os.WEXITED | os.WNOWAIT)
+    assert dataflow.restart("op").startswith("op: generation 2")
+    (replaced,) = wardens()
+    assert replaced != warden
+    assert dataflow.stop() == "stopped"
+    assert wardens() == []
+
+
+def wardens() -> list[int]:
+    """The processes of this one that run the warden's program."""
+    children = [
+        int(pid)
+        for task in Path("/proc/self/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    ]
+    return [pid for pid in children if b"_warden.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
