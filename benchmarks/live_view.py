@@ -119,6 +119,9 @@ def open_notebook(lab: Lab, page: Page, name: str, *, detector: bool) -> Noteboo
     for index in range(len(cells) - 1):
         notebook.run_cell(index)
         notebook.wait_for_cells()
+    # A view that is not on the screen is not drawn.
+    page.wait_for_selector(".dora-view", state="attached")
+    page.evaluate("() => document.querySelector('.dora-view').scrollIntoView({ block: 'end' })")
     page.wait_for_selector(".dora-view[data-seq]")
     sample(page, SETTLE_SECS)
     return notebook

@@ -241,6 +241,9 @@ class Operator:
 """
 
 
+WHAT_WAS_SHOWN = "from dora_nb import get_dataflow\nprint(get_dataflow()._failures_shown)"
+
+
 def test_lines_live_while_a_cell_runs_and_show_a_failure_once(
     open_notebook: Callable[..., Any], page: Page
 ) -> None:
@@ -271,6 +274,9 @@ def test_lines_live_while_a_cell_runs_and_show_a_failure_once(
     expect(page.locator(".dora-line-traceback")).to_contain_text("assert self.ticks < 60")
     assert notebook.prompts()[6] == "[*]:"
     notebook.interrupt()
+    # The page says what it has shown, and a thread of the kernel's hears it: later than this line.
+    while "detector" not in notebook.run_code(WHAT_WAS_SHOWN):
+        page.wait_for_timeout(50)
     notebook.run_cell(7)
     notebook.wait_for_cells()
     expect(page.locator(".dora-line-state").first).to_have_text("stopped")

@@ -52,7 +52,13 @@ class FakePage:
             self._came.notify_all()
 
     def say(self, **content: Any) -> None:
-        """Sends a message as the front end does."""
+        """Sends a message as JupyterLab does: it is handled on the thread of a subshell."""
+        subshell = threading.Thread(target=self.say_late, kwargs=content)
+        subshell.start()
+        subshell.join()
+
+    def say_late(self, **content: Any) -> None:
+        """The same for front ends without subshells: on the thread that runs cells."""
         self._view._handle_custom_msg({"client": self._name, **content}, [])
 
     def of_type(self, kind: str) -> list[dict[str, Any]]:

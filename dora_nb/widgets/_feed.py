@@ -1,0 +1,500 @@
+"""What the threads around one view share, and the order in which its sender works.
+
+::
+
+    tap thread            take_frame, take_boxes ──┐
+    any thread            note_change ─────────────┤   one lock,
+    front end's messages  hear, set_paused ────────┼─► nothing waits ─► sender thread: next_task
+    the user's cell       wait_for_picture, close ─┘   while holding it
+
+It knows neither the widget nor the browser: a view that is forgotten can be collected, and its sender
+ends. Frames wait in one place (`Pairing`), so memory and age do not grow whatever the browser does.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from dora_nb.errors import MessageError
+from dora_nb.images import Event, Labels, read_boxes
+
+from ._matching import Frame, NewestPairing, Pair, Pairing, SamePairing, StampedBoxes, stamp_micros
+from ._pacing import WINDOW, Pacer
+from ._pictures import DrawnBox, Picture
+from ._viewed import Seen
+
+STATUS_INTERVAL_SECS = 0.5
+BOXES_ALONE_SECS = 0.1
+"""Boxes travel with the next frame; alone only where no frame has come for this long."""
+_INTERVAL_SMOOTHING = 0.1
+
+
+class Errand(enum.Enum):
+    """What the sender is to do next."""
+
+    PICTURE = enum.auto()
+    BOXES = enum.auto()
+    GREETING = enum.auto()
+    """Of a page: the last picture and the status."""
+    STATUS = enum.auto()
+    """With a look at whether the dataflow stopped, and a still if one is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An errand with what it is about."""
+
+    errand: Errand
+    pair: Pair | None = None
+    boxes: StampedBoxes | None = None
+    blind: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture that was sent, as it was sent. It holds nothing of the camera's memory."""
+
+    seq: int
+    picture: Picture
+    stamp_micros: int | None
+    """Of its frame."""
+    received_secs: float
+    """When that came, monotonic."""
+    boxes: StampedBoxes | None
+    drawn: list[DrawnBox] | None
+    """The boxes as they are drawn."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Every frame that came is in exactly one of these, or still waits (`Pairing`)."""
+
+    frames_received: int = 0
+    frames_sent: int = 0
+    frames_dropped: int = 0
+    """A newer one came before it could be sent."""
+    frames_skipped: int = 0
+    """A newer one came while nobody looked: paused, or not on the screen."""
+    frames_broken: int = 0
+    """They were no pictures."""
+    frames_blind: int = 0
+    """Of those sent: without an answer to the ones before."""
+    boxes_received: int = 0
+    boxes_broken: int = 0
+
+
+class Feed:
+    """One view's shared state. Methods take the lock themselves and return at once, but two."""
+
+    def __init__(
+        self,
+        *,
+        with_boxes: bool,
+        sync: bool,
+        max_fps: float,
+        labels: Labels | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._changed = threading.Condition()
+        self._clock = clock
+        self._labels = labels
+        self._with_boxes = with_boxes
+        self._sync = sync
+        self._pairing: Pairing = SamePairing() if sync else NewestPairing()
+        self._pacer = Pacer(max_fps)
+        self._counts = Counts()
+        self._paused = False
+        self._closed = False
+        self._was_running: bool | None = None
+        self._waiters = 0
+        self._last: Shown | None = None
+        self._recent: deque[Shown] = deque(maxlen=WINDOW)
+        """Pictures that may still be under way; a page that is paused says at which it stands."""
+        self._newest_boxes: StampedBoxes | None = None
+        self._picture_sent_secs = 0.0
+        self._frame_secs: float | None = None
+        self._interval_secs = 0.0
+        self._frame_problem: MessageError | None = None
+        self._boxes_problem: MessageError | None = None
+        self._own_problem: str | None = None
+        self._greeting_due = False
+        self._still_due = False
+        self._looked_secs = self._told_secs = -STATUS_INTERVAL_SECS
+        self._status_changed = True
+
+    # ----- the tap
+
+    def take_frame(self, event: Event) -> None:
+        """Keeps a message of the picture's topic until it is sent or a newer one comes."""
+        frame = self._frame(event)
+        with self._changed:
+            if self._closed:
+                return
+            self._counts.frames_received += 1
+            if self._frame_secs is not None:
+                interval_secs = frame.received_secs - self._frame_secs
+                self._interval_secs += _INTERVAL_SMOOTHING * (interval_secs - self._interval_secs)
+            self._frame_secs = frame.received_secs
+            self._took_in(replaced=self._pairing.add_frame(frame))
+
+    def take_boxes(self, event: Event) -> None:
+        """Reads a message of the boxes' topic."""
+        received_secs = self._clock()
+        try:
+            boxes = read_boxes(event, self._labels)
+        except MessageError as error:
+            with self._changed:
+                self._counts.boxes_received += 1
+                self._counts.boxes_broken += 1
+                self._boxes_problem = error
+                self._tell_status()
+            return
+        stamped = StampedBoxes(boxes, stamp_micros(event.get("metadata")), received_secs)
+        with self._changed:
+            if self._closed:
+                return
+            self._counts.boxes_received += 1
+            self._boxes_problem = None
+            self._newest_boxes = stamped
+            replaced = self._pairing.add_boxes(stamped)
+            if self._sync or self._boxes_may_go_alone(received_secs):
+                self._took_in(replaced=replaced)
+
+    def _frame(self, event: Event) -> Frame:
+        received_secs = self._clock()
+        stamp = stamp_micros(event.get("metadata"))
+        if not self._sync:
+            return Frame(event, stamp, received_secs)
+        # Many frames wait here for their boxes: each as a copy, or they would hold the sender's memory.
+        return Frame(_copied(event), stamp, received_secs, getattr(event.get("value"), "nbytes", 0))
+
+    def _took_in(self, *, replaced: bool) -> None:
+        """Counts a frame that gave way; wakes the sender for the first that waits, and only for that.
+
+        Where another was waiting already, the sender is at work or knows when to be. Each waking
+        costs a turn at the interpreter's lock, 5 ms while a cell computes.
+        """
+        if not replaced:
+            self._changed.notify_all()
+        elif self._pacer.visible and not self._paused:
+            self._counts.frames_dropped += 1
+        else:
+            self._counts.frames_skipped += 1
+
+    def _boxes_may_go_alone(self, now_secs: float) -> bool:
+        """Whether the next frame is too far away for these boxes to wait for it."""
+        since_picture_secs = now_secs - self._picture_sent_secs
+        return max(since_picture_secs, self._interval_secs) > BOXES_ALONE_SECS
+
+    # ----- what changes around the view
+
+    def note_change(self) -> None:
+        """Something about the dataflow changed; the sender will look."""
+        with self._changed:
+            self._tell_status()
+
+    def note_running(self, running: bool) -> bool:
+        """Notes whether the dataflow runs now; whether it has just stopped.
+
+        What boxes came in the run before would be drawn on the first frames of the next: a start
+        forgets them.
+        """
+        with self._changed:
+            was_running, self._was_running = self._was_running, running
+            if was_running is False and running:
+                self._pairing.forget_boxes()
+                self._newest_boxes = None
+            stopped = was_running is True and not running
+            if stopped:  # the memory of what waits went with its sender
+                self._pairing.keep_copies(_copied)
+            return stopped
+
+    def set_paused(self, paused: bool) -> None:
+        with self._changed:
+            self._still_due |= paused and not self._paused
+            self._paused = paused
+            self._tell_status()
+
+    def hear(self, content: object) -> None:
+        """A message from a page. Whatever is no message of the protocol is ignored."""
+        if not isinstance(content, Mapping) or not isinstance(content.get("client"), str):
+            return
+        client: str = content["client"]
+        now_secs = self._clock()
+        with self._changed:
+            if content.get("type") == "hello":
+                self._pacer.hear_hello(client, now_secs)
+                self._greeting_due = True
+            elif content.get("type") == "visible":
+                # On a subshell's thread a page is heard at any time, on this one between two cells.
+                late = threading.current_thread() is threading.main_thread()
+                count = _count(content, "count")
+                self._pacer.hear_visible(client, count, now_secs, speaks_late=late)
+                self._tell_status()
+            elif content.get("type") == "pause":
+                self._stand_at(_count(content, "seq"))
+            elif content.get("type") == "ack":
+                self._pacer.hear_ack(
+                    client,
+                    seq=_count(content, "seq"),
+                    drawn=_count(content, "drawn"),
+                    dropped=_count(content, "dropped"),
+                    broken=_count(content, "broken"),
+                    now_secs=now_secs,
+                )
+            self._changed.notify_all()
+
+    def _stand_at(self, seq: int) -> None:
+        """A page was paused at that picture, while newer ones were under way: those were not seen."""
+        seen = next((shown for shown in self._recent if shown.seq == seq), None)
+        if seen is not None:
+            self._last = seen
+
+    def close(self) -> None:
+        """Ends the sender and whoever waits. May be called twice, and by anybody."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def forget_frames(self) -> None:
+        """Lets go of what waits, once the view is closed and its last still made."""
+        with self._changed:
+            self._pairing.forget_frames()
+
+    # ----- the sender
+
+    def next_task(self) -> Task | None:
+        """Blocks until there is something to do; None when the view is closed."""
+        with self._changed:
+            while not self._closed:
+                task, wait_secs = self._choose(self._clock())
+                if task is not None:
+                    return task
+                self._changed.wait(wait_secs)
+        return None
+
+    def sent(
+        self, pair: Pair, picture: Picture, drawn: list[DrawnBox] | None, *, blind: bool
+    ) -> Shown:
+        """Notes that a pair's picture goes now, and numbers it."""
+        with self._changed:
+            now_secs = self._clock()
+            self._counts.frames_sent += 1
+            self._counts.frames_blind += blind
+            self._frame_problem = self._own_problem = None
+            self._picture_sent_secs = now_secs
+            seq = self._pacer.sent(now_secs)
+            frame = pair.frame
+            self._last = Shown(
+                seq, picture, frame.stamp_micros, frame.received_secs, pair.boxes, drawn
+            )
+            self._recent.append(self._last)
+            self._changed.notify_all()
+            return self._last
+
+    def sent_boxes(self, boxes: StampedBoxes, drawn: list[DrawnBox]) -> Shown | None:
+        """Notes that boxes go to the picture that was sent last."""
+        with self._changed:
+            if self._last is not None:
+                self._last = replace(self._last, boxes=boxes, drawn=drawn)
+                self._recent[-1] = self._last
+            self._changed.notify_all()
+            return self._last
+
+    def refused(self, error: MessageError) -> None:
+        """Notes that the frame that was taken is no picture."""
+        with self._changed:
+            self._counts.frames_broken += 1
+            self._frame_problem = error
+            self._tell_status()
+
+    def told(self) -> None:
+        """Notes that a status was sent."""
+        with self._changed:
+            self._told_secs = self._clock()
+
+    def failed(self, task: Task, problem: str) -> None:
+        """Notes that the view itself could not do its work."""
+        with self._changed:
+            self._counts.frames_broken += task.errand is Errand.PICTURE
+            self._own_problem = problem
+            self._tell_status()
+
+    def take_still_due(self) -> bool:
+        """Whether a still is asked for; it no longer is afterwards."""
+        with self._changed:
+            due, self._still_due = self._still_due, False
+            return due
+
+    def _choose(self, now_secs: float) -> tuple[Task | None, float | None]:
+        """The task that is due, or how long there is none (None: until something changes)."""
+        if self._greeting_due:
+            self._greeting_due = False
+            return Task(Errand.GREETING), None
+        picture_secs: float | None = None
+        if self._wanted():
+            task, picture_secs = self._choose_picture(now_secs)
+            if task is not None:
+                return task, None
+        status_secs = self._status_delay_secs(now_secs)
+        if status_secs is not None and status_secs <= 0:
+            self._looked_secs = now_secs
+            self._status_changed = False
+            return Task(Errand.STATUS), None
+        delays_secs = [each for each in (picture_secs, status_secs) if each is not None]
+        return None, min(delays_secs, default=None)
+
+    def _status_delay_secs(self, now_secs: float) -> float | None:
+        """Until somebody has to look whether there is anything to tell; None: until something changes.
+
+        A change is told at once, but for the limit of two a second. While the view is on a screen a
+        look is due even without a change that was noted: silence and drops show only so.
+        """
+        if self._still_due:
+            return 0.0
+        if self._status_changed:
+            return self._told_secs + STATUS_INTERVAL_SECS - now_secs
+        if self._pacer.visible:
+            return self._looked_secs + STATUS_INTERVAL_SECS - now_secs
+        return None
+
+    def _choose_picture(self, now_secs: float) -> tuple[Task | None, float | None]:
+        """The picture or the boxes that may go now, or how long what there is has to wait."""
+        delay_secs = self._pacer.delay_secs(now_secs)
+        blind = self._pacer.is_blind()
+        if self._pairing.waiting is not None:
+            if delay_secs > 0:
+                return None, delay_secs
+            return Task(Errand.PICTURE, self._pairing.take(), blind=blind), None
+        boxes = self._boxes_not_shown()
+        if boxes is None:
+            return None, None
+        delay_secs = max(delay_secs, self._picture_sent_secs + BOXES_ALONE_SECS - now_secs)
+        if delay_secs > 0:
+            return None, delay_secs
+        return Task(Errand.BOXES, boxes=boxes, blind=blind), None
+
+    def _boxes_not_shown(self) -> StampedBoxes | None:
+        if self._sync or self._last is None or self._newest_boxes is self._last.boxes:
+            return None
+        return self._newest_boxes
+
+    def _wanted(self) -> bool:
+        """Whether somebody looks, or might, or waits for a picture."""
+        return not self._paused and (self._pacer.wanted or self._waiters > 0)
+
+    def _tell_status(self) -> None:
+        self._status_changed = True
+        self._changed.notify_all()
+
+    # ----- reading
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def last(self) -> Shown | None:
+        return self._last
+
+    @property
+    def greeted(self) -> bool:
+        """Whether any page has ever shown the view."""
+        return self._pacer.greeted
+
+    @property
+    def silent_secs(self) -> float:
+        """How long pages have left pictures without an answer."""
+        return self._pacer.silence_secs(self._clock())
+
+    def newest(self) -> Pair | None:
+        """A picture that came since the last one that was sent, and is not held back by a pause."""
+        with self._changed:
+            return None if self._paused else self._pairing.waiting
+
+    def wait_for_picture(self, timeout_secs: float) -> bool:
+        """Blocks until a picture was sent, with boxes if the view has any, or the view is closed.
+
+        Whether it came in time. A picture is taken for who waits here even if nobody looks.
+        """
+        with self._changed:
+            self._waiters += 1
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: self._closed or self._complete(), timeout_secs)
+                return self._complete()
+            finally:
+                self._waiters -= 1
+
+    def _complete(self) -> bool:
+        if self._last is None:
+            return False
+        return self._last.drawn is not None or not self._with_boxes
+
+    def seen(self) -> Seen:
+        """What there is to say about the two topics."""
+        with self._changed:
+            now_secs = self._clock()
+            never_matched = self._pairing.boxes_unmatched if self._last is None else 0
+            return Seen(
+                paused=self._paused,
+                frame_came=self._last is not None,
+                silent_secs=float("inf")
+                if self._frame_secs is None
+                else now_secs - self._frame_secs,
+                usual_interval_secs=self._interval_secs,
+                boxes_came=self._newest_boxes is not None,
+                frame_problem=self._frame_problem,
+                boxes_problem=self._boxes_problem,
+                own_problem=self._own_problem,
+                boxes_never_matched=never_matched,
+            )
+
+    def tally(self) -> Tally:
+        """All counts of one moment."""
+        with self._changed:
+            return Tally(
+                replace(self._counts),
+                drawn=self._pacer.drawn,
+                dropped_by_browser=self._pacer.dropped,
+                broken_in_browser=self._pacer.broken,
+                frames_unmatched=self._pairing.frames_unmatched,
+                boxes_unmatched=self._pairing.boxes_unmatched,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts of the feed, the pages and the pairing."""
+
+    counts: Counts
+    drawn: int
+    dropped_by_browser: int
+    broken_in_browser: int
+    frames_unmatched: int
+    boxes_unmatched: int
+
+
+def _copied(event: Event) -> Event:
+    value = event.get("value")
+    if not isinstance(value, pa.Array) or value.null_count:
+        return event  # no picture: whoever looks will say so
+    if not (pa.types.is_integer(value.type) or pa.types.is_floating(value.type)):
+        return event
+    return {**event, "value": pa.array(value.to_numpy(zero_copy_only=True).copy())}
+
+
+def _count(content: Mapping[str, Any], key: str) -> int:
+    """A count from a page: JavaScript has only one kind of number, and pages may be anybody's."""
+    number = content.get(key)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 2**53:
+        return 0
+    return int(number)

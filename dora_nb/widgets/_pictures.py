@@ -1,0 +1,230 @@
+"""What the browser is sent, and what a saved notebook keeps: pictures as JPEG or PNG, and a still.
+
+Colours are decided here alone, so that a box looks the same live and in the still.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dora_nb import picture_files
+from dora_nb.errors import MessageError
+from dora_nb.images import COMPRESSED, Boxes, Event, as_image, image_form
+from dora_nb.system import import_cv2
+
+LIVE_MAX_WIDTH = 1280
+LIVE_QUALITY = 80
+STILL_MAX_WIDTH = 640
+STILL_MAX_BYTES = 75_000
+"""100 KB once it is base64 in a notebook."""
+MAX_DRAWN_BOXES = 1000
+"""Those with the highest scores; nobody reads more, and a message of 10,000 would be half a megabyte."""
+
+PALETTE = (
+    *("#ff6b6b", "#4dabf7", "#51cf66", "#fcc419", "#cc5de8", "#22d3c5"),
+    *("#ff922b", "#f783ac", "#a9e34b", "#91a7ff", "#e8b07a", "#63e6be"),
+)
+"""Bright enough for dark text on each."""
+TAG_TEXT = "#10151c"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as it goes to the browser."""
+
+    data: bytes
+    mime: str
+    width: int
+    """Of the frame that boxes refer to; 0 where only decoding tells (a JPEG may say "turn me")."""
+    height: int
+
+
+def picture_of(
+    event: Event, size: tuple[int, int] | None = None, encoding: str | None = None
+) -> Picture:
+    """The message's picture for a browser: compressed ones as they are, others as JPEG.
+
+    Raises MessageError where the message is no picture, EngineError where OpenCV is missing.
+    """
+    form = image_form(event, size, encoding)
+    if form.encoding in COMPRESSED:
+        data: bytes = event["value"].to_numpy(zero_copy_only=True).tobytes()
+        if not picture_files.is_deep_grey(data):
+            return Picture(data, f"image/{form.encoding}", 0, 0)
+    image = shown_pixels(as_image(event, size, encoding), rgb=form.encoding == "rgb8")
+    height, width = image.shape[:2]
+    return Picture(encode_jpeg(_at_most(image, LIVE_MAX_WIDTH)), "image/jpeg", width, height)
+
+
+def shown_pixels(image: npt.NDArray[Any], *, rgb: bool = False) -> npt.NDArray[np.uint8]:
+    """Eight bits a channel, blue first. Depth goes from its nearest (dark) to its farthest value.
+
+    Zero and what is not finite is no depth: black. A few extreme values do not count, as a single
+    wrong one would turn the rest grey.
+    """
+    if image.dtype == np.uint8:
+        if not rgb:
+            return image
+        cv2 = import_cv2()
+        turned: npt.NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        return turned
+    depth = image.astype(np.float32)
+    valid = np.isfinite(depth) & (depth != 0)
+    if not valid.any():
+        return np.zeros(image.shape, np.uint8)
+    nearest, farthest = np.percentile(
+        depth[valid][::7] if valid.sum() > 1000 else depth[valid], (1, 99)
+    )
+    scaled = (depth - nearest) * (225 / max(float(farthest - nearest), 1e-6)) + 30
+    return np.where(valid, np.clip(np.nan_to_num(scaled), 30, 255), 0).astype(np.uint8)
+
+
+def encode_jpeg(image: npt.NDArray[np.uint8], quality: int = LIVE_QUALITY) -> bytes:
+    """The image, blue first or grey, as a JPEG file."""
+    cv2 = import_cv2()
+    done, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise MessageError(f"a picture of shape {image.shape} cannot be shown as JPEG.")
+    data: bytes = encoded.tobytes()
+    return data
+
+
+def _at_most(image: npt.NDArray[np.uint8], max_width: int) -> npt.NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    if width <= max_width:
+        return image
+    cv2 = import_cv2()
+    size = (max_width, max(1, round(height * max_width / width)))
+    smaller: npt.NDArray[np.uint8] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return smaller
+
+
+class Colours:
+    """A colour for each label, for as long as the view lives.
+
+    Chosen by the label itself, so that two views agree, unless another label has that colour already.
+    """
+
+    def __init__(self) -> None:
+        self._of_label: dict[str, str] = {}
+
+    def of(self, label: str) -> str:
+        if label not in self._of_label:
+            if len(self._of_label) >= MAX_DRAWN_BOXES:  # labels that never come back, such as ids
+                self._of_label.clear()
+            self._of_label[label] = self._choose(zlib.crc32(label.encode(errors="replace")))
+        return self._of_label[label]
+
+    def _choose(self, preference: int) -> str:
+        used = set(self._of_label.values())
+        candidates = [PALETTE[(preference + step) % len(PALETTE)] for step in range(len(PALETTE))]
+        return next((colour for colour in candidates if colour not in used), candidates[0])
+
+
+DrawnBox = tuple[float, float, float, float, float, str, str]
+"""x1, y1, x2, y2 in pixels of the frame, score, label, colour."""
+
+
+def drawn_boxes(boxes: Boxes, colours: Colours) -> list[DrawnBox]:
+    """The boxes as both the browser and the still draw them, the highest scores last (on top)."""
+    order = np.argsort(boxes.values[:, 4], kind="stable")[-MAX_DRAWN_BOXES:]
+    values = boxes.values.astype(float)
+    return [
+        (
+            *(round(side, 1) for side in values[place, :4].tolist()),
+            round(float(values[place, 4]), 3),
+            boxes.labels[place],
+            colours.of(boxes.labels[place]),
+        )
+        for place in order
+    ]
+
+
+def still_jpeg(picture: Picture, boxes: list[DrawnBox]) -> bytes:
+    """The picture with its boxes, small enough to be saved with a notebook.
+
+    At most `STILL_MAX_WIDTH` wide and `STILL_MAX_BYTES` long. Raises DamagedPictureError where the
+    picture cannot be decoded.
+    """
+    image = picture_files.decode(picture.data)
+    image = shown_pixels(image)
+    scale = min(1.0, STILL_MAX_WIDTH / (picture.width or image.shape[1]))
+    image = _in_colour(_at_most(image, STILL_MAX_WIDTH))
+    for box in boxes:
+        _draw_box(image, box, scale)
+    for quality in (85, 75, 60, 45, 30, 15):
+        data = encode_jpeg(image, quality)
+        if len(data) <= STILL_MAX_BYTES:
+            return data
+    while len(data) > STILL_MAX_BYTES and image.shape[1] > 32:
+        image = _at_most(image, image.shape[1] * 3 // 4)
+        data = encode_jpeg(image, 30)
+    return data
+
+
+def _in_colour(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if image.ndim == 3:
+        return np.ascontiguousarray(image)
+    return np.ascontiguousarray(np.repeat(image[:, :, None], 3, axis=2))
+
+
+def _draw_box(image: npt.NDArray[np.uint8], box: DrawnBox, scale: float) -> None:
+    x1, y1, x2, y2, score, label, colour = box
+    cv2 = import_cv2()
+    height, width = image.shape[:2]
+    left, top = (round(min(max(side * scale, -1e4), 1e4)) for side in (x1, y1))
+    right, bottom = (round(min(max(side * scale, -1e4), 1e4)) for side in (x2, y2))
+    cv2.rectangle(image, (left, top), (right, bottom), _bgr(colour), 2, cv2.LINE_AA)
+    text = tag_text(label, score)
+    text_width = _text_width(text)
+    tag_top = top - 17 if top >= 17 else max(0, top)
+    tag_left = max(0, min(left - 1, width - text_width - 8))
+    if tag_top > height or left > width:
+        return
+    corner = (tag_left + text_width + 8, tag_top + 17)
+    cv2.rectangle(image, (tag_left, tag_top), corner, _bgr(colour), cv2.FILLED)
+    _put_text(image, text, (tag_left + 4, tag_top + 13))
+
+
+def tag_text(label: str, score: float) -> str:
+    """``robot 0.87``; long labels are cut."""
+    shown = label if len(label) <= 40 else f"{label[:39]}…"
+    return f"{shown} {score:.2f}" if shown else f"{score:.2f}"
+
+
+def _bgr(colour: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour[1:])
+    return blue, green, red
+
+
+_TEXT_PIXELS = 13
+_TEXT_WEIGHT = 500
+
+
+def _text_width(text: str) -> int:
+    cv2 = import_cv2()
+    if not hasattr(cv2, "FontFace"):
+        return int(cv2.getTextSize(_ascii(text), cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0])
+    font = cv2.FontFace("sans")
+    box = cv2.getTextSize((4096, 64), text, (0, 0), font, _TEXT_PIXELS, _TEXT_WEIGHT)
+    return int(box[2])
+
+
+def _put_text(image: npt.NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
+    """OpenCV 5 has a font for all scripts; before, there were strokes for ASCII alone."""
+    cv2 = import_cv2()
+    if not hasattr(cv2, "FontFace"):
+        style = (cv2.FONT_HERSHEY_SIMPLEX, 0.42, _bgr(TAG_TEXT), 1, cv2.LINE_AA)
+        cv2.putText(image, _ascii(text), at, *style)
+        return
+    font = cv2.FontFace("sans")
+    cv2.putText(image, text, at, _bgr(TAG_TEXT), font, _TEXT_PIXELS, _TEXT_WEIGHT)
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()

@@ -1,0 +1,550 @@
+// @ts-check
+// The page's side of CameraView; its protocol stands at the top of camera.py.
+//
+// A Stream belongs to a model: it decodes and acknowledges. A View belongs to an output: it draws. What
+// comes from the dataflow is only ever drawn on a canvas or set as textContent, so it cannot be markup.
+
+const ACK_MS = 250;
+const REFRESH_MS = 500;
+const SILENCE_MS = 6000; // the kernel speaks at least every 2 s
+const MAX_AGE_MS = 3600e3;
+const FADE_FROM_MS = 300;
+const FADE_TO_MS = 1500;
+const FADED_ALPHA = 0.4;
+const SCORE_STEP = 0.05;
+const PLACEHOLDER = [640, 480];
+const TAG_TEXT = "#10151c";
+
+/** @typedef {[number, number, number, number, number, string, string]} Box x1 y1 x2 y2 score label colour */
+/** @typedef {{seq: number, t: number | null, mime: string, w: number, h: number, boxes: Box[] | null,
+ *             lag: number | null, age: number | null}} Frame */
+
+// ----- pure
+
+/** A front end hands over a DataView, an ArrayBuffer, or a view into a larger one. */
+function bytesOf(buffer) {
+  if (buffer instanceof ArrayBuffer) return new Uint8Array(buffer);
+  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+}
+
+/** How long something took or how old it is; a clock that disagrees shows as "?". */
+function duration(ms) {
+  if (ms === null || !(ms >= 0) || ms > MAX_AGE_MS) return "?";
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  return ms < 60e3 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 60e3)} min`;
+}
+
+function tagText(label, score) {
+  const text = label.replace(/[\u0000-\u001f\u007f]/g, " ");
+  const shown = text.length > 40 ? `${text.slice(0, 39)}…` : text;
+  return shown ? `${shown} ${score.toFixed(2)}` : score.toFixed(2);
+}
+
+function fadedAlpha(ageMs) {
+  if (ageMs === null || ageMs <= FADE_FROM_MS) return 1;
+  const faded = Math.min(1, (ageMs - FADE_FROM_MS) / (FADE_TO_MS - FADE_FROM_MS));
+  return 1 - faded * (1 - FADED_ALPHA);
+}
+
+function dropsText(places) {
+  const lost = places.filter(([, count]) => count > 0).sort((a, b) => b[1] - a[1]);
+  if (!lost.length) return "no drops";
+  const total = lost.reduce((sum, [, count]) => sum + count, 0);
+  if (lost.length === 1) return `dropped ${total} (${lost[0][0]})`;
+  return `dropped ${total}: ${lost.map(([place, count]) => `${place} ${count}`).join(", ")}`;
+}
+
+/** Boxes first and tags above them all, or a box would cross the text of its neighbour. */
+function drawBoxes(context, boxes, scale, width) {
+  context.lineWidth = 2;
+  for (const [x1, y1, x2, y2, , , colour] of boxes) {
+    context.strokeStyle = colour;
+    context.strokeRect(x1 * scale, y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale);
+  }
+  context.font = "600 12px system-ui, sans-serif";
+  context.textBaseline = "middle";
+  for (const [x1, y1, , , score, label, colour] of boxes) {
+    const text = tagText(label, score);
+    const tagWidth = context.measureText(text).width + 8;
+    const top = y1 * scale - 18 >= 0 ? y1 * scale - 18 : Math.max(0, y1 * scale);
+    const left = Math.max(0, Math.min(x1 * scale - 1, width - tagWidth));
+    context.fillStyle = colour;
+    context.fillRect(left, top, tagWidth, 17);
+    context.fillStyle = TAG_TEXT;
+    context.fillText(text, left + 4, top + 9);
+  }
+}
+
+// ----- one model
+
+class Stream {
+  constructor(model) {
+    this.model = model;
+    this.client = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
+    this.views = new Set();
+    this.status = { state: "waiting", reason: "", drops: [], unmatched: 0 };
+    /** @type {{bitmap: ImageBitmap, frame: Frame} | null} */
+    this.last = null;
+    this.pending = null;
+    this.takenSeq = 0; // of the newest frame taken in, drawn or not
+    this.ackSeq = 0;
+    this.drawn = this.dropped = this.broken = 0;
+    this.drawTimes = [];
+    this.ageMs = null;
+    this.heardMs = performance.now();
+    this.pumping = this.closed = false;
+    this.frozen = false; // by a person on this page: not even what is under way may be drawn
+    this.disconnected = false;
+    this.focus = null; // where the keyboard was, if an output is made anew
+    this.onMessage = (message, buffers) => this.receive(message, buffers);
+    this.onPaused = () => this.pausedChanged();
+    this.onLife = () => this.noteDisconnected();
+    this.onVisibility = () => this.tellVisible();
+    this.onLeave = () => this.send({ type: "visible", count: 0 });
+    model.on("msg:custom", this.onMessage);
+    model.on("change:paused", this.onPaused);
+    model.on("comm_live_update", this.onLife);
+    document.addEventListener("visibilitychange", this.onVisibility);
+    window.addEventListener("pagehide", this.onLeave);
+    this.send({ type: "hello" });
+    this.greetTimer = setTimeout(() => this.tellVisible(), 2000); // for a model that nobody displays
+    this.refreshTimer = setInterval(() => this.refresh(), REFRESH_MS);
+  }
+
+  get paused() {
+    return this.model.get("paused");
+  }
+
+  receive(message, buffers) {
+    this.heardMs = performance.now();
+    this.disconnected = false;
+    if (message?.type === "frame") this.receiveFrame(message, buffers?.[0]);
+    else if (message?.type === "boxes") this.receiveBoxes(message);
+    else if (message?.type === "status") {
+      this.status = message;
+      this.refresh();
+    }
+  }
+
+  receiveFrame(frame, buffer) {
+    if (!buffer || !(frame.seq > this.takenSeq)) return; // older than one we have, or sent again
+    this.takenSeq = frame.seq;
+    if (this.frozen) return this.ack(frame.seq);
+    if (this.pending) this.dropped++; // the newest wins
+    this.pending = { frame, buffer };
+    this.pump();
+  }
+
+  receiveBoxes({ seq, boxes, lag, age }) {
+    if (this.last?.frame.seq !== seq || this.frozen) return;
+    Object.assign(this.last.frame, { boxes, lag, age });
+    for (const view of this.views) view.drawBoxes();
+  }
+
+  /** One frame at a time: decoded, then drawn with the screen. Waits while nobody looks. */
+  async pump() {
+    if (this.pumping) return;
+    this.pumping = true;
+    while (this.pending && !this.closed && this.visibleCount() > 0) {
+      const { frame, buffer } = this.pending;
+      this.pending = null;
+      try {
+        const blob = new Blob([bytesOf(buffer)], { type: frame.mime });
+        const bitmap = await createImageBitmap(blob);
+        await new Promise(requestAnimationFrame);
+        this.show(bitmap, frame);
+      } catch {
+        this.broken++; // reported with the next answer; the next frame may be whole
+      }
+      this.ack(frame.seq);
+    }
+    this.pumping = false;
+  }
+
+  show(bitmap, frame) {
+    if (this.closed || this.frozen) return bitmap.close();
+    this.last?.bitmap.close(); // or decoded pictures pile up until a garbage collection
+    this.last = { bitmap, frame };
+    for (const view of this.views) view.draw();
+    this.drawn++;
+    const now = performance.now();
+    this.drawTimes.push(now);
+    while (now - this.drawTimes[0] > 2000) this.drawTimes.shift();
+    const ageMs = frame.t === null ? null : Date.now() - frame.t;
+    const usual = this.ageMs !== null && ageMs !== null && Math.abs(ageMs - this.ageMs) < 1000;
+    this.ageMs = usual ? this.ageMs + 0.2 * (ageMs - this.ageMs) : ageMs;
+  }
+
+  framesPerSecond() {
+    const times = this.drawTimes;
+    if (times.length < 2 || performance.now() - times[times.length - 1] > 2000) return 0;
+    return ((times.length - 1) * 1000) / (times[times.length - 1] - times[0]);
+  }
+
+  /** Cumulative and rare: each message to the kernel costs the front end a round of busy and idle. */
+  ack(seq) {
+    this.ackSeq = Math.max(this.ackSeq, seq);
+    if (this.ackTimer !== undefined) return;
+    const wait = Math.max(0, ACK_MS - (performance.now() - (this.ackedMs ?? -ACK_MS)));
+    this.ackTimer = setTimeout(() => {
+      this.ackTimer = undefined;
+      this.ackedMs = performance.now();
+      const { ackSeq: seq, drawn, dropped, broken } = this;
+      this.send({ type: "ack", seq, drawn, dropped, broken });
+    }, wait);
+  }
+
+  send(message) {
+    if (this.closed) return;
+    try {
+      this.model.send({ ...message, client: this.client });
+    } catch {
+      // the kernel is gone; the view says so
+    }
+  }
+
+  visibleCount() {
+    if (document.hidden) return 0;
+    return [...this.views].filter((view) => view.visible).length;
+  }
+
+  tellVisible() {
+    const count = this.visibleCount();
+    if (count === this.toldVisible) return;
+    if (count && !this.toldVisible) this.heardMs = performance.now(); // the kernel was told to be silent
+    this.toldVisible = count;
+    this.send({ type: "visible", count });
+    if (count) this.pump();
+  }
+
+  /** By a person: the picture on the screen is the one to stay, whatever is under way. */
+  togglePause() {
+    const paused = !this.paused;
+    if (paused && this.last) {
+      this.frozen = true;
+      this.pending = null;
+      this.send({ type: "pause", seq: this.last.frame.seq });
+    }
+    this.model.set("paused", paused);
+    this.model.save_changes();
+  }
+
+  pausedChanged() {
+    this.frozen &&= this.paused;
+    this.drawTimes = [];
+    this.refresh();
+  }
+
+  /** ipywidgets tells that something about the comm changed, and not what; a message tells the rest. */
+  noteDisconnected() {
+    this.disconnected = true;
+    this.refresh();
+  }
+
+  refresh() {
+    for (const view of this.views) view.refresh();
+  }
+
+  close() {
+    this.send({ type: "visible", count: 0 });
+    this.closed = true;
+    for (const view of [...this.views]) view.close();
+    clearTimeout(this.ackTimer);
+    clearTimeout(this.greetTimer);
+    clearInterval(this.refreshTimer);
+    this.model.off("msg:custom", this.onMessage);
+    this.model.off("change:paused", this.onPaused);
+    this.model.off("comm_live_update", this.onLife);
+    document.removeEventListener("visibilitychange", this.onVisibility);
+    window.removeEventListener("pagehide", this.onLeave);
+    this.last?.bitmap.close();
+    this.last = this.pending = null;
+  }
+}
+
+// ----- one output
+
+const ICONS = {
+  pause: "M4 2.5h3v11H4zM9 2.5h3v11H9z",
+  resume: "M4.5 2.2 13 8l-8.5 5.8z",
+  boxes: "M2 4.5V2h2.5v1.2H3.2v1.3zM11.5 2H14v2.5h-1.2V3.2h-1.3zM2 11.5h1.2v1.3h1.3V14H2zM12.8 11.5H14V14h-2.5v-1.2h1.3zM5.5 5.5h5v5h-5z",
+};
+
+function element(tag, className, ...children) {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.append(...children);
+  return made;
+}
+
+function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", ICONS[name]);
+  path.setAttribute("fill-rule", "evenodd");
+  svg.append(path);
+  return svg;
+}
+
+class View {
+  constructor(stream, model, el) {
+    this.stream = stream;
+    this.model = model;
+    this.visible = false;
+    this.build(model.get("topic"), model.get("boxes"));
+    el.append(this.root);
+    this.listen();
+    stream.views.add(this);
+    this.draw();
+    this.refresh();
+    this.takeFocusBack();
+  }
+
+  build(topic, boxes) {
+    this.picture = element("canvas", "dora-picture");
+    [this.picture.width, this.picture.height] = PLACEHOLDER;
+    this.picture.setAttribute("role", "img");
+    this.picture.setAttribute("aria-label", `Live picture of ${topic}`);
+    this.overlay = element("canvas", "dora-overlay");
+    this.overlay.setAttribute("aria-hidden", "true");
+    this.message = element("div", "dora-message");
+    this.stage = element("div", "dora-stage", this.picture, this.overlay, this.message);
+
+    this.pauseButton = element("button", "dora-button dora-pause");
+    this.boxesButton = element("button", "dora-button dora-toggle", icon("boxes"), "Boxes");
+    this.boxesButton.title = "Show or hide boxes (b)";
+    this.slider = element("input", "dora-slider");
+    Object.assign(this.slider, { type: "range", min: 0, max: 1, step: SCORE_STEP });
+    this.slider.setAttribute("aria-label", "Lowest score shown");
+    this.slider.title = "Lowest score shown ([ and ])";
+    this.score = element("span", "dora-score-value");
+    const score = element("label", "dora-score", "Score ≥ ", this.score, this.slider);
+    this.state = element("span", "dora-state");
+    this.state.setAttribute("role", "status");
+    const bar = element("div", "dora-bar", this.pauseButton);
+    if (boxes) bar.append(this.boxesButton, score);
+    bar.append(this.state);
+
+    this.figures = element("div", "dora-figures");
+    this.reason = element("div", "dora-reason");
+    this.reason.setAttribute("role", "status");
+    this.root = element("div", "dora-view", this.stage, bar, this.figures, this.reason);
+    this.root.tabIndex = 0;
+    this.root.setAttribute("role", "group");
+    const what = boxes ? `${topic} with boxes of ${boxes}` : topic;
+    this.root.setAttribute("aria-label", `Live view of ${what}`);
+    this.root.setAttribute("aria-keyshortcuts", boxes ? "Space B [ ]" : "Space");
+  }
+
+  listen() {
+    this.pauseButton.onclick = () => this.stream.togglePause();
+    this.boxesButton.onclick = () => this.set("show_boxes", !this.model.get("show_boxes"));
+    this.slider.oninput = () => this.model.set("min_score", Number(this.slider.value));
+    this.slider.onchange = () => this.model.save_changes();
+    this.onSettings = () => {
+      this.drawBoxes();
+      this.refresh();
+    };
+    for (const name of ["show_boxes", "min_score"]) this.model.on(`change:${name}`, this.onSettings);
+    // At the window, before a notebook's own shortcuts: in JupyterLab "b" would insert a cell.
+    this.onKey = (event) => this.handleKey(event);
+    window.addEventListener("keydown", this.onKey, true);
+    this.root.addEventListener("focusin", ({ target }) => {
+      this.stream.focus = { part: target.classList[target.classList.length - 1], leftMs: Infinity };
+    });
+    this.root.addEventListener("focusout", () => {
+      if (this.stream.focus) this.stream.focus.leftMs = performance.now();
+    });
+    this.watcher = new IntersectionObserver((entries) => {
+      this.visible = entries[entries.length - 1].isIntersecting;
+      if (this.visible) this.draw();
+      else if (!this.root.isConnected) this.letGo();
+      this.stream.tellVisible();
+    });
+    this.watcher.observe(this.picture);
+    this.sizer = new ResizeObserver(() => this.drawBoxes());
+    this.sizer.observe(this.picture);
+  }
+
+  /** An output that the front end took off the page, perhaps for good: its pixels are 2 MB. */
+  letGo() {
+    this.picture.width = this.overlay.width = 0;
+  }
+
+  /** JupyterLab makes an output anew when a still is put into it; the keyboard stays where it was. */
+  takeFocusBack() {
+    const focus = this.stream.focus;
+    if (!focus || document.activeElement !== document.body) return;
+    if (focus.leftMs !== Infinity && performance.now() - focus.leftMs > 1000) return;
+    const part = this.root.querySelector(`.${focus.part}`) ?? this.root;
+    requestAnimationFrame(() => part.focus({ preventScroll: true }));
+  }
+
+  set(name, value) {
+    this.model.set(name, value);
+    this.model.save_changes();
+  }
+
+  handleKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const path = event.composedPath();
+    if (!path.includes(this.root)) return;
+    const keysOfItsOwn =
+      path[0] === this.slider
+        ? ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"]
+        : path[0] instanceof HTMLButtonElement
+          ? [" ", "Enter"]
+          : [];
+    if (keysOfItsOwn.includes(event.key)) return event.stopImmediatePropagation();
+    const action = this.actionOf(event.key);
+    if (!action) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    action();
+  }
+
+  actionOf(key) {
+    const withBoxes = Boolean(this.model.get("boxes"));
+    if (key === " ") return () => this.pauseButton.onclick();
+    if (withBoxes && (key === "b" || key === "B")) return () => this.boxesButton.onclick();
+    if (withBoxes && (key === "[" || key === "-")) return () => this.moveScore(-SCORE_STEP);
+    if (withBoxes && (key === "]" || key === "+" || key === "=")) return () => this.moveScore(SCORE_STEP);
+    return null;
+  }
+
+  moveScore(step) {
+    const steps = Math.round((this.model.get("min_score") + step) / SCORE_STEP);
+    this.set("min_score", Math.min(1, Math.max(0, Number((steps * SCORE_STEP).toFixed(2)))));
+  }
+
+  draw() {
+    const last = this.stream.last;
+    if (!last || !this.root.isConnected) return;
+    const { bitmap, frame } = last;
+    const canvas = this.picture;
+    if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+      canvas.width = bitmap.width;
+      canvas.height = bitmap.height;
+    }
+    canvas.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
+    this.drawBoxes();
+    this.message.textContent = "";
+    this.root.dataset.seq = String(frame.seq);
+  }
+
+  /** At the resolution of the screen, whatever the picture's is: text and lines stay crisp. */
+  drawBoxes() {
+    const last = this.stream.last;
+    if (!last || !this.root.isConnected) return;
+    const { bitmap, frame } = last;
+    const minScore = this.model.get("min_score");
+    const shown = this.model.get("show_boxes")
+      ? (frame.boxes ?? []).filter((box) => box[4] >= minScore)
+      : [];
+    if (!shown.length && this.overlayEmpty) return;
+    const width = this.picture.clientWidth;
+    const density = window.devicePixelRatio || 1;
+    const context = this.clearedOverlay(width, this.picture.clientHeight, density);
+    this.overlayEmpty = !shown.length;
+    context.setTransform(density, 0, 0, density, 0, 0);
+    context.globalAlpha = fadedAlpha(frame.age);
+    drawBoxes(context, shown, width / (frame.w || bitmap.width), width);
+  }
+
+  clearedOverlay(width, height, density) {
+    const { overlay } = this;
+    const size = [Math.round(width * density), Math.round(height * density)];
+    const context = overlay.getContext("2d");
+    if (overlay.width === size[0] && overlay.height === size[1]) {
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.clearRect(0, 0, ...size);
+    } else {
+      [overlay.width, overlay.height] = size; // also clears it
+      overlay.style.width = `${width}px`;
+      overlay.style.height = `${height}px`;
+    }
+    return context;
+  }
+
+  refresh() {
+    const { state, reason } = this.condition();
+    const paused = this.stream.paused;
+    this.root.dataset.state = state;
+    setText(this.state, state);
+    setText(this.reason, this.stream.last ? reason : "");
+    if (!this.stream.last) setText(this.message, reason ? `${state}: ${reason}` : state);
+    if (this.pauseButton.dataset.paused !== String(paused)) {
+      this.pauseButton.dataset.paused = String(paused);
+      this.pauseButton.replaceChildren(icon(paused ? "resume" : "pause"), paused ? "Resume" : "Pause");
+      this.pauseButton.title = paused ? "Resume (space)" : "Pause (space)";
+    }
+    this.boxesButton.setAttribute("aria-pressed", String(this.model.get("show_boxes")));
+    this.slider.value = String(this.model.get("min_score"));
+    setText(this.score, this.model.get("min_score").toFixed(2));
+    setText(this.figures, this.figuresText(state));
+  }
+
+  /** What the kernel says, unless the kernel says nothing any more, or this page knows better. */
+  condition() {
+    const { status, paused, heardMs, last, disconnected } = this.stream;
+    if (disconnected) {
+      return { state: "lost", reason: "the kernel was restarted or is gone; run the cell again" };
+    }
+    const silentMs = performance.now() - heardMs;
+    if (this.visible && silentMs > SILENCE_MS) {
+      const secs = Math.round(silentMs / 1000);
+      return { state: "lost", reason: `no word from the kernel for ${secs} s` };
+    }
+    if (paused && last && ["running", "stale"].includes(status.state)) return { state: "paused", reason: "" };
+    if (!paused && status.state === "paused") return { state: "running", reason: "" };
+    return status;
+  }
+
+  figuresText(state) {
+    const { stream } = this;
+    const frame = stream.last?.frame;
+    if (!frame) return "";
+    const figures = [];
+    if (state === "running" || state === "error") {
+      figures.push(`${stream.framesPerSecond().toFixed(0)} fps`, `age ${duration(stream.ageMs)}`);
+    }
+    if (frame.boxes && frame.lag !== 0) figures.push(`boxes ${duration(frame.lag)} behind`);
+    const places = [...(stream.status.drops ?? []), ["this page", stream.dropped]];
+    figures.push(dropsText(places));
+    if (stream.status.unmatched) figures.push(`${stream.status.unmatched} boxes without their frame`);
+    if (stream.broken) figures.push(`${stream.broken} damaged`);
+    return figures.join(" · ");
+  }
+
+  close() {
+    this.watcher.disconnect();
+    this.sizer.disconnect();
+    window.removeEventListener("keydown", this.onKey, true);
+    for (const name of ["show_boxes", "min_score"]) this.model.off(`change:${name}`, this.onSettings);
+    this.stream.views.delete(this);
+    this.stream.tellVisible();
+    this.letGo();
+    this.root.remove();
+  }
+}
+
+/** Text that did not change is left alone: a screen reader would say it again. */
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+export default () => {
+  let stream;
+  return {
+    initialize({ model }) {
+      stream = new Stream(model);
+      return () => stream.close();
+    },
+    render({ model, el }) {
+      const view = new View(stream, model, el);
+      return () => view.close();
+    },
+  };
+};

@@ -1,0 +1,127 @@
+"""Fixtures for tests in a real browser: Chromium, a JupyterLab on loopback, and notebooks in it.
+
+`lab` is a JupyterLab server with folders of its own and a token; it and its kernels are gone after the
+session. `notebook` writes cells to a file, opens it in a page and is a `Notebook`, which runs cells
+and waits. `page` (pytest-playwright) is a tab of Chromium; an error in a page's script fails the test.
+What a test needs and is not installed is an error that names its package, never a skip.
+"""
+
+from __future__ import annotations
+
+import http.server
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from jupyterlab_server import CHROMIUM_SWITCHES, Lab, Notebook, chromium_path, running_lab
+from playwright.sync_api import ConsoleMessage, Page, expect
+
+TIMEOUT_MS = 30_000
+"""Only reached by what hangs; this machine may be busy."""
+expect.set_options(timeout=TIMEOUT_MS)
+FAKE_DATAFLOW = Path(__file__).parents[1] / "widgets" / "fake_dataflow.py"
+
+
+@pytest.fixture
+def leak_kinds() -> tuple[str, ...]:
+    """Nothing of ours runs in this process, and a browser and its driver start what they like.
+
+    What matters is that JupyterLab and its kernels end: `lab` sees to that itself.
+    """
+    return ()
+
+
+# ----- Chromium
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args() -> dict[str, Any]:
+    """The system's Chromium: Playwright's own build would have to be downloaded."""
+    return {"executable_path": chromium_path(), "headless": True, "args": CHROMIUM_SWITCHES}
+
+
+@pytest.fixture(scope="session")
+def browser_context_args() -> dict[str, Any]:
+    return {"viewport": {"width": 1000, "height": 900}, "service_workers": "block"}
+
+
+@pytest.fixture
+def page(page: Page) -> Iterator[Page]:
+    """pytest-playwright's, with patience, and with the errors of its scripts as failures."""
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.extend(_anywidget_errors(message)))
+    page.set_default_timeout(TIMEOUT_MS)
+    yield page
+    assert not errors
+
+
+def _anywidget_errors(message: ConsoleMessage) -> list[str]:
+    """anywidget catches what a widget throws, and only writes it to the console."""
+    return [message.text] if message.type == "error" and "anywidget" in message.text else []
+
+
+# ----- JupyterLab
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One JupyterLab for all tests, on a free port of loopback."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    shutil.copy(FAKE_DATAFLOW, folder / "fake_dataflow.py")
+    with running_lab(tmp_path_factory.mktemp("lab-home"), folder) as lab:
+        yield lab
+        lab.end_kernels()
+
+
+@pytest.fixture
+def open_notebook(lab: Lab, page: Page) -> Iterator[Callable[..., Notebook]]:
+    """``open_notebook("name.ipynb", [cells])`` writes a notebook and opens it; its kernel ends after."""
+
+    def open_it(name: str, cells: list[str], theme: str | None = None) -> Notebook:
+        document = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+        )
+        nbformat.write(document, lab.folder / name)
+        notebook = Notebook(lab, page, name)
+        notebook.open(theme)
+        return notebook
+
+    yield open_it
+    lab.end_kernels()
+
+
+# ----- a page without Jupyter
+
+WIDGETS = Path(__file__).parents[2] / "dora_nb" / "widgets"
+STATIC_PAGE = Path(__file__).parent / "static"
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """A test's output is no place for requests."""
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serves tests/browser/static together with the widgets' files; its address."""
+    folder = tmp_path_factory.mktemp("site")
+    for source in (*WIDGETS.glob("*.js"), *WIDGETS.glob("*.css"), *STATIC_PAGE.iterdir()):
+        shutil.copy(source, folder / source.name)
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(_Quiet, directory=str(folder))
+    )
+    thread = threading.Thread(target=server.serve_forever, name="site")
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

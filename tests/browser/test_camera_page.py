@@ -1,0 +1,599 @@
+"""camera.js on a page of its own, with a model that the test plays (static/camera.html)."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+RED_BOX = [100, 60, 200, 160, 0.87, "person", "#ff0000"]
+GREEN_BOX = [220, 20, 300, 90, 0.3, "cup", "#00ff00"]
+
+
+class CameraPage:
+    """The page, and the kernel's side of its messages."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.seq = 0
+
+    def send_frame(self, blue: int = 200, data: bytes | None = None, **message: Any) -> int:
+        """Sends a frame of one colour, or other bytes in its place; its number."""
+        self.seq = message.get("seq", self.seq + 1)
+        image = np.full((240, 320, 3), (blue, 0, 0), np.uint8)
+        picture = cv2.imencode(".jpg", image)[1].tobytes() if data is None else data
+        frame: dict[str, Any] = {"type": "frame", "v": 1, "seq": self.seq, "t": None}
+        frame |= {"mime": "image/jpeg", "w": 320, "h": 240, "boxes": None, "lag": None, "age": None}
+        frame |= message
+        arguments = [frame, base64.b64encode(picture).decode()]
+        self.page.evaluate("([message, data]) => frame(message, data)", arguments)
+        return self.seq
+
+    def tell(self, **message: Any) -> None:
+        self.page.evaluate("message => tell(message)", message)
+
+    def tell_status(self, state: str, reason: str = "", **more: Any) -> None:
+        self.tell(
+            type="status", state=state, reason=reason, **{"drops": [], "unmatched": 0, **more}
+        )
+
+    def wait_drawn(self, seq: int) -> None:
+        expect(self.page.locator(".dora-view")).to_have_attribute("data-seq", str(seq))
+
+    def show_frame(self, **message: Any) -> None:
+        self.wait_drawn(self.send_frame(**message))
+
+    def sent(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.page.evaluate(
+            "kind => model.sent.filter(message => message.type === kind)", kind
+        )
+        return found
+
+    def wait_acked(self, seq: int) -> dict[str, Any]:
+        self.page.wait_for_function(
+            "seq => model.sent.some(each => each.type === 'ack' && each.seq === seq)", arg=seq
+        )
+        return self.sent("ack")[-1]
+
+    def picture(self, x: int, y: int) -> list[int]:
+        found: list[int] = self.page.evaluate("([x, y]) => pixel('.dora-picture', x, y)", [x, y])
+        return found
+
+    def overlay(self, x: int, y: int) -> list[int]:
+        found: list[int] = self.page.evaluate("([x, y]) => pixel('.dora-overlay', x, y)", [x, y])
+        return found
+
+    def has_boxes(self) -> bool:
+        found: bool = self.page.evaluate(
+            """() => { const canvas = document.querySelector('.dora-overlay');
+                const { width, height } = canvas;
+                return canvas.getContext('2d').getImageData(0, 0, width, height).data.some(Boolean); }"""
+        )
+        return found
+
+    def get(self, name: str) -> Any:
+        return self.page.evaluate("name => model.get(name)", name)
+
+    def wait_for_text(self, part: str, text: str) -> None:
+        expect(self.page.locator(f".dora-{part}")).to_have_text(text)
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Iterator[Page]:
+    """One tab for all these tests, since a new one takes longer than most of them."""
+    tab = browser.new_page(viewport={"width": 1000, "height": 900})
+    yield tab
+    tab.close()
+
+
+@pytest.fixture
+def empty_page(tab: Page, site: str) -> Iterator[Page]:
+    """The page loaded anew, before the widget starts; errors of its scripts are failures."""
+    errors: list[str] = []
+
+    def note(error: object) -> None:
+        errors.append(str(error))
+
+    tab.on("pageerror", note)
+    tab.goto(f"{site}/camera.html")
+    tab.wait_for_function("() => window.ready")
+    yield tab
+    tab.remove_listener("pageerror", note)
+    assert not errors
+
+
+@pytest.fixture
+def camera(empty_page: Page) -> CameraPage:
+    empty_page.evaluate("() => start()")
+    return CameraPage(empty_page)
+
+
+# ----- pictures
+
+
+def test_a_frame_is_drawn(camera: CameraPage):
+    camera.show_frame(blue=200)
+
+    red, _, blue, _ = camera.picture(20, 200)
+    assert abs(blue - 200) < 8
+    assert red < 8
+    assert camera.page.evaluate("() => document.querySelector('.dora-picture').width") == 320
+
+
+def test_only_frames_that_are_newer_are_drawn(camera: CameraPage):
+    camera.show_frame(blue=200, seq=7)
+    camera.send_frame(blue=50, seq=6)
+    camera.send_frame(blue=50, seq=7)
+    camera.show_frame(blue=100, seq=8)
+
+    acks = camera.wait_acked(8)
+
+    assert acks["drawn"] == 2
+
+
+def test_of_many_frames_at_once_the_last_is_drawn_and_the_others_are_counted(camera: CameraPage):
+    camera.page.evaluate("() => { window.requestAnimationFrame = go => setTimeout(go, 50); }")
+    for blue in range(40, 240, 20):
+        last = camera.send_frame(blue=blue)
+
+    camera.wait_drawn(last)
+    ack = camera.wait_acked(last)
+
+    assert abs(camera.picture(5, 5)[2] - 220) < 8
+    assert ack["drawn"] + ack["dropped"] == last
+    assert ack["dropped"] > 0
+
+
+def test_answers_are_cumulative_and_at_most_four_a_second(camera: CameraPage):
+    camera.page.evaluate(
+        """() => { const send = model.send.bind(model); window.times = [];
+            model.send = message => { if (message.type === 'ack') times.push(performance.now());
+                send(message); }; }"""
+    )
+    for _ in range(30):
+        camera.show_frame()
+
+    ack = camera.wait_acked(30)
+
+    assert ack["drawn"] == 30
+    times = camera.page.evaluate("() => times")
+    assert min(np.diff(times), default=250) >= 245  # timers may be a little early
+    assert len(times) < 30
+
+
+def test_a_broken_picture_is_reported_and_the_next_one_drawn(camera: CameraPage):
+    broken = camera.send_frame(data=b"\xff\xd8\xff no picture")
+    assert camera.wait_acked(broken)["broken"] == 1
+
+    camera.show_frame(blue=90)
+
+    assert abs(camera.picture(5, 5)[2] - 90) < 8
+    expect(camera.page.locator(".dora-figures")).to_contain_text("1 damaged")
+
+
+def test_a_frame_without_its_picture_is_ignored(camera: CameraPage):
+    camera.tell(type="frame", seq=1)
+    camera.tell(type="something new")
+    camera.page.evaluate("() => model.emit('msg:custom', null)")
+
+    camera.show_frame()
+
+
+def test_a_png_is_drawn_too(camera: CameraPage):
+    data = cv2.imencode(".png", np.full((240, 320, 3), (10, 20, 30), np.uint8))[1].tobytes()
+
+    camera.show_frame(data=data, mime="image/png", w=0, h=0)
+
+    assert camera.picture(5, 5)[:3] == [30, 20, 10]
+
+
+def test_the_canvas_follows_the_size_of_the_picture(camera: CameraPage):
+    camera.show_frame()
+    data = cv2.imencode(".jpg", np.zeros((100, 500, 3), np.uint8))[1].tobytes()
+    camera.show_frame(data=data, w=1000, h=200, boxes=[[500, 100, 900, 190, 0.9, "", "#ff0000"]])
+
+    size = (
+        "() => { const c = document.querySelector('.dora-picture'); return [c.width, c.height]; }"
+    )
+    assert camera.page.evaluate(size) == [500, 100]
+    assert camera.overlay(250, 70)[0] == 255  # half of what the boxes are measured in
+
+
+# ----- boxes
+
+
+def test_a_box_has_its_edge_its_colour_and_a_tag(camera: CameraPage):
+    camera.show_frame(boxes=[RED_BOX])
+
+    for x, y in [(100, 110), (200, 110), (150, 60), (150, 160)]:
+        assert camera.overlay(x, y)[0] == 255, (x, y)
+    assert camera.overlay(150, 110)[3] == 0  # not filled
+    tag = [camera.overlay(x, 50) for x in range(100, 180)]
+    assert tag[1][:3] == [255, 0, 0]
+    assert any(max(pixel[:3]) < 60 for pixel in tag)  # dark text on it
+
+
+def test_a_label_is_text_and_never_markup(camera: CameraPage):
+    label = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script>"
+    camera.show_frame(boxes=[[10, 50, 200, 100, 0.9, label, "#ff0000"]])
+    camera.tell_status("error", f"camera failed: {label}")
+
+    expect(camera.page.locator(".dora-reason")).to_have_text(f"camera failed: {label}")
+    assert camera.page.locator(".dora-view img, .dora-view script").count() == 0
+    assert camera.page.evaluate("() => window.hacked") is None
+
+
+@pytest.mark.parametrize("label", ["", "a\nb\tc", "日本語", "long " * 200])
+def test_any_label_is_drawn(camera: CameraPage, label: str):
+    camera.show_frame(boxes=[[10, 50, 200, 100, 0.9, label, "#ff0000"]])
+
+    assert camera.overlay(10, 75)[0] == 255
+
+
+def test_boxes_may_come_later_than_their_frame(camera: CameraPage):
+    camera.show_frame()
+    assert not camera.has_boxes()
+    camera.tell(type="boxes", seq=9, boxes=[GREEN_BOX], lag=0, age=0)
+    assert not camera.has_boxes()  # of a frame that this page does not show
+
+    camera.tell(type="boxes", seq=camera.seq, boxes=[RED_BOX], lag=0, age=0)
+
+    assert camera.overlay(100, 110)[0] == 255
+
+
+def test_a_frame_without_boxes_clears_those_before(camera: CameraPage):
+    camera.show_frame(boxes=[RED_BOX])
+    camera.show_frame(boxes=[])
+
+    assert not camera.has_boxes()
+
+
+def test_old_boxes_fade(camera: CameraPage):
+    camera.show_frame(boxes=[RED_BOX], age=100)
+    assert camera.overlay(100, 110)[3] == 255
+
+    camera.show_frame(boxes=[RED_BOX], age=900)
+    half = camera.overlay(100, 110)[3]
+    camera.show_frame(boxes=[RED_BOX], age=60_000)
+
+    assert 50 < camera.overlay(100, 110)[3] < half < 250
+
+
+def test_boxes_below_the_score_are_not_drawn(camera: CameraPage):
+    camera.show_frame(boxes=[RED_BOX, GREEN_BOX])
+    assert camera.overlay(220, 50)[1] == 255
+
+    camera.page.locator(".dora-slider").fill("0.5")
+
+    assert camera.get("min_score") == 0.5
+    assert camera.overlay(220, 50)[3] == 0
+    assert camera.overlay(100, 110)[0] == 255
+    camera.wait_for_text("score-value", "0.50")
+
+
+# ----- steering
+
+
+def test_a_paused_view_keeps_its_picture_and_goes_on_later(camera: CameraPage):
+    camera.show_frame(blue=200)
+    camera.page.get_by_role("button", name="Pause").click()
+    assert camera.get("paused") is True
+    camera.wait_for_text("state", "waiting")  # the kernel has not said that it runs
+
+    camera.wait_acked(camera.send_frame(blue=50))
+    assert abs(camera.picture(5, 5)[2] - 200) < 8
+
+    camera.page.get_by_role("button", name="Resume").click()
+    camera.show_frame(blue=50)
+    assert camera.get("paused") is False
+
+
+def test_a_person_who_pauses_keeps_the_very_picture_and_the_kernel_hears_which(camera: CameraPage):
+    camera.show_frame(blue=200)
+    camera.page.evaluate(
+        """() => { window.requestAnimationFrame = go => setTimeout(go, 100);
+            model.save_changes = () => model.sent.push({ type: 'saved' }); }"""
+    )
+    camera.send_frame(blue=50)  # under way
+    camera.page.locator(".dora-pause").click()
+
+    camera.wait_acked(camera.send_frame(blue=60))
+
+    assert abs(camera.picture(5, 5)[2] - 200) < 8
+    kinds = [each["type"] for each in camera.page.evaluate("() => model.sent")]
+    assert kinds.index("pause") < kinds.index("saved")
+    assert camera.sent("pause")[0]["seq"] == 1
+
+
+def test_what_the_kernel_sent_before_it_paused_the_page_is_drawn(camera: CameraPage):
+    camera.show_frame(blue=200)
+    last = camera.send_frame(blue=50)
+    camera.page.evaluate("() => model.set('paused', true)")
+
+    camera.wait_drawn(last)
+
+
+def test_a_page_that_comes_while_paused_draws_the_picture(camera: CameraPage):
+    camera.page.evaluate("() => model.set('paused', true)")
+
+    camera.show_frame(blue=200)
+
+
+def test_keys_steer_the_view(camera: CameraPage):
+    camera.show_frame(boxes=[RED_BOX])
+    view = camera.page.locator(".dora-view")
+    view.focus()
+
+    for key, name, value in [
+        ("Space", "paused", True),
+        ("Space", "paused", False),
+        ("b", "show_boxes", False),
+        ("B", "show_boxes", True),
+        ("]", "min_score", 0.05),
+        ("+", "min_score", 0.1),
+        ("[", "min_score", 0.05),
+        ("-", "min_score", 0),
+        ("-", "min_score", 0),
+    ]:
+        camera.page.keyboard.press(key)
+        assert camera.get(name) == value, key
+
+    assert camera.page.evaluate("() => model.saves") == 9  # each goes to the kernel
+
+
+def test_keys_of_the_view_do_not_reach_the_notebook_and_others_do(camera: CameraPage):
+    camera.page.evaluate(
+        """() => { window.keys = [];
+            document.addEventListener('keydown', event => keys.push(event.key), true); }"""
+    )
+    camera.page.locator(".dora-view").focus()
+    for key in ("b", "Space", "]", "Control+s", "x", "Escape"):
+        camera.page.keyboard.press(key)
+    camera.page.locator("#before").focus()
+    camera.page.keyboard.press("b")
+
+    assert camera.page.evaluate("() => keys") == ["Control", "s", "x", "Escape", "b"]
+    assert camera.get("show_boxes") is False
+
+
+def test_everything_is_reached_by_keyboard_in_order(camera: CameraPage):
+    camera.page.locator("#before").focus()
+    reached = []
+    for _ in range(4):
+        camera.page.keyboard.press("Tab")
+        reached.append(
+            camera.page.evaluate("() => document.activeElement.className.split(' ').pop()")
+        )
+
+    assert reached == ["dora-view", "dora-pause", "dora-toggle", "dora-slider"]
+    camera.page.keyboard.press("ArrowRight")
+    assert camera.get("min_score") == 0.05
+    camera.page.keyboard.press("Shift+Tab")
+    camera.page.keyboard.press("Space")
+    assert camera.get("show_boxes") is False
+    assert camera.get("paused") is False
+
+
+def test_focus_is_seen(camera: CameraPage):
+    def shadow() -> str:
+        found: str = camera.page.evaluate(
+            "() => getComputedStyle(document.querySelector('.dora-view')).boxShadow"
+        )
+        return found
+
+    before = shadow()
+    camera.page.locator("#before").focus()
+    camera.page.keyboard.press("Tab")
+
+    assert shadow() != before
+
+
+def test_a_reader_hears_what_there_is(camera: CameraPage):
+    group = camera.page.get_by_role(
+        "group", name="Live view of camera/image with boxes of detector/bbox"
+    )
+    expect(group.get_by_role("button", name="Pause")).to_be_visible()
+    expect(group.get_by_role("button", name="Boxes", pressed=True)).to_be_visible()
+    expect(group.get_by_role("slider", name="Lowest score shown")).to_be_visible()
+    expect(group.get_by_role("img", name="Live picture of camera/image")).to_be_visible()
+    camera.tell_status("running")
+    expect(group.get_by_role("status").filter(has_text="running")).to_be_visible()
+
+
+def test_a_view_without_boxes_has_no_switch_for_them(empty_page: Page):
+    page = empty_page
+    page.evaluate("() => { model.set('boxes', null); start(); }")
+
+    expect(page.get_by_role("button")).to_have_text(["before", "Pause"])
+    page.locator(".dora-view").focus()
+    page.keyboard.press("b")
+    assert page.evaluate("() => model.get('show_boxes')") is True
+
+
+# ----- the status
+
+
+def test_what_the_kernel_says_is_shown(camera: CameraPage):
+    camera.wait_for_text("message", "waiting")
+    camera.tell_status("waiting", "camera is not declared")
+    camera.wait_for_text("message", "waiting: camera is not declared")
+
+    camera.show_frame(lag=85, boxes=[RED_BOX])
+    drops = [["camera/image → detector", 120], ["this view", 3], ["other", 0]]
+    camera.tell_status("running", "a note", drops=drops, unmatched=2)
+
+    camera.wait_for_text("state", "running")
+    camera.wait_for_text("reason", "a note")
+    camera.wait_for_text("message", "")
+    figures = camera.page.locator(".dora-figures")
+    expect(figures).to_contain_text("boxes 85 ms behind")
+    expect(figures).to_contain_text("dropped 123: camera/image → detector 120, this view 3")
+    expect(figures).to_contain_text("2 boxes without their frame")
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "shown"),
+    [(40, r"age \d+ ms"), (5_000, r"age 5\.\d s"), (-5_000, r"age \?"), (2 * 3600e3, r"age \?")],
+)
+def test_the_age_is_told_unless_clocks_disagree(camera: CameraPage, age_ms: float, shown: str):
+    now = camera.page.evaluate("() => Date.now()")
+    camera.show_frame(t=now - age_ms)
+    camera.tell_status("running")
+
+    expect(camera.page.locator(".dora-figures")).to_contain_text(re.compile(shown))
+
+
+def test_frames_without_a_stamp_have_an_unknown_age(camera: CameraPage):
+    camera.show_frame(t=None)
+    camera.tell_status("running")
+
+    expect(camera.page.locator(".dora-figures")).to_contain_text("age ?")
+
+
+def test_a_silent_kernel_is_noticed(camera: CameraPage):
+    camera.tell_status("running")
+    camera.show_frame()
+    camera.wait_for_text("state", "running")
+
+    camera.page.evaluate(
+        "() => { const now = performance.now(); performance.now = () => now + 9000; }"
+    )
+
+    camera.wait_for_text("state", "lost")
+    reason = re.compile(r"no word from the kernel for \d+ s")
+    expect(camera.page.locator(".dora-reason")).to_have_text(reason)
+    camera.tell_status("running")
+    camera.wait_for_text("state", "running")
+
+
+def test_a_kernel_that_is_gone_is_noticed(camera: CameraPage):
+    camera.show_frame(blue=200)
+    camera.tell_status("running")
+    camera.page.evaluate("() => model.emit('comm_live_update')")
+
+    camera.wait_for_text("state", "lost")
+    expect(camera.page.locator(".dora-reason")).to_contain_text("run the cell again")
+    assert abs(camera.picture(5, 5)[2] - 200) < 8  # the picture stays
+    camera.tell_status("running")  # it was the network, and is back
+    camera.wait_for_text("state", "running")
+
+
+# ----- coming and going
+
+
+def test_a_model_says_hello_first_and_how_many_see_it(camera: CameraPage):
+    camera.page.wait_for_function("() => model.sent.length >= 2")
+
+    hello, visible = camera.page.evaluate("() => model.sent.slice(0, 2)")
+    assert hello["type"] == "hello"
+    assert (visible["type"], visible["count"]) == ("visible", 1)
+    assert hello["client"] == visible["client"]
+
+
+def test_a_view_that_scrolls_away_says_so_and_draws_the_newest_when_it_is_back(camera: CameraPage):
+    camera.show_frame(blue=200)
+    camera.page.evaluate("() => { document.getElementById('output').style.marginTop = '9000px'; }")
+    camera.page.wait_for_function("() => model.sent.at(-1).count === 0")
+    for blue in (50, 60, 70):
+        camera.send_frame(blue=blue)
+    assert abs(camera.picture(5, 5)[2] - 200) < 8
+
+    camera.page.evaluate("() => { document.getElementById('output').style.marginTop = '0'; }")
+
+    camera.wait_drawn(camera.seq)
+    assert abs(camera.picture(5, 5)[2] - 70) < 8
+    assert [each["count"] for each in camera.sent("visible")] == [1, 0, 1]
+
+
+def test_a_hidden_tab_says_so(camera: CameraPage):
+    camera.show_frame()
+    camera.page.evaluate(
+        """() => { Object.defineProperty(document, 'hidden', { value: true });
+            document.dispatchEvent(new Event('visibilitychange')); }"""
+    )
+
+    assert [each["count"] for each in camera.sent("visible")] == [1, 0]
+
+
+def test_a_page_that_is_left_says_so(camera: CameraPage):
+    camera.show_frame()
+    camera.page.evaluate("() => window.dispatchEvent(new Event('pagehide'))")
+
+    assert [each["count"] for each in camera.sent("visible")] == [1, 0]
+
+
+def test_two_outputs_of_one_view_show_the_same(camera: CameraPage):
+    camera.show_frame(boxes=[RED_BOX])
+    camera.page.evaluate("() => render()")
+
+    camera.page.wait_for_function("() => model.sent.some(each => each.count === 2)")
+    expect(camera.page.locator(".dora-view[data-seq='1']")).to_have_count(2)
+
+
+def test_an_output_that_is_made_anew_keeps_the_keyboard(camera: CameraPage):
+    """JupyterLab empties an output's element and renders again, without an end for the old view."""
+    camera.show_frame()
+    camera.page.locator(".dora-toggle").focus()
+    camera.page.evaluate("() => { document.getElementById('output').textContent = ''; render(); }")
+
+    expect(camera.page.locator(".dora-toggle")).to_be_focused()
+    camera.wait_drawn(1)
+
+
+def test_an_output_that_was_taken_off_the_page_holds_no_pixels(camera: CameraPage):
+    camera.show_frame()
+    camera.page.evaluate(
+        """() => { window.old = document.querySelector('.dora-picture');
+            document.getElementById('output').textContent = ''; render(); }"""
+    )
+
+    camera.page.wait_for_function("() => old.width === 0")
+
+
+def test_an_output_that_comes_back_to_the_page_shows_the_picture(camera: CameraPage):
+    """JupyterLab takes cells that are far off the screen out of the page."""
+    camera.show_frame(blue=200)
+    camera.page.evaluate(
+        "() => { window.old = document.querySelector('.dora-view'); old.remove(); }"
+    )
+    camera.page.wait_for_function("() => old.querySelector('canvas').width === 0")
+
+    camera.page.evaluate("() => document.getElementById('output').append(old)")
+
+    camera.page.wait_for_function("() => old.querySelector('canvas').width === 320")
+    assert abs(camera.picture(5, 5)[2] - 200) < 8
+
+
+def test_the_end_of_view_and_model_leaves_nothing_behind(page: Page, site: str):
+    page.add_init_script(
+        """window.live = 0;
+        for (const target of [window, document]) {
+            const [add, remove] = [target.addEventListener, target.removeEventListener];
+            target.addEventListener = (...all) => { live++; add.apply(target, all); };
+            target.removeEventListener = (...all) => { live--; remove.apply(target, all); };
+        }
+        window.timers = new Set();
+        const [set, clear] = [setInterval, clearInterval];
+        window.setInterval = (...all) => { const id = set(...all); timers.add(id); return id; };
+        window.clearInterval = id => { timers.delete(id); clear(id); };"""
+    )
+    page.goto(f"{site}/camera.html")
+    page.wait_for_function("() => window.ready")
+    before = page.evaluate("() => live")
+    page.evaluate("() => start()")
+    camera = CameraPage(page)
+    camera.show_frame(boxes=[RED_BOX])
+    assert page.evaluate("() => live") > before
+
+    page.evaluate("() => { endView(); endModel(); }")
+    camera.send_frame()
+
+    assert page.locator(".dora-view").count() == 0
+    assert page.evaluate("() => [live, model.listeners(), timers.size]") == [before, 0, 0]
+    assert camera.sent("visible")[-1]["count"] == 0

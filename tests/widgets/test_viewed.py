@@ -1,0 +1,161 @@
+"""The word and the sentence that a view shows for each situation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dora_nb.errors import MessageError
+from dora_nb.graph import TopicSource
+from dora_nb.status import EdgeStatus, State
+from dora_nb.widgets._viewed import Seen, ViewCondition, condition, drops
+
+IMAGE = TopicSource("camera", "image")
+BBOX = TopicSource("detector", "bbox")
+ALL_WELL = Seen(
+    paused=False,
+    frame_came=True,
+    silent_secs=0.03,
+    usual_interval_secs=0.033,
+    boxes_came=True,
+    frame_problem=None,
+    boxes_problem=None,
+    own_problem=None,
+)
+NOTHING_YET = replace(ALL_WELL, frame_came=False, silent_secs=float("inf"), boxes_came=False)
+
+
+def look(dataflow: Any, seen: Seen = ALL_WELL, boxes: TopicSource | None = BBOX) -> tuple[str, str]:
+    found = condition(dataflow, IMAGE, boxes, seen)
+    return found.state, found.reason
+
+
+def test_all_is_well(dataflow: Any):
+    assert condition(dataflow, IMAGE, BBOX, ALL_WELL) == ViewCondition("running", "")
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (replace(ALL_WELL, paused=True), ("paused", "")),
+        (replace(ALL_WELL, silent_secs=3.2), ("stale", "no frame of camera/image for 3 s")),
+        (replace(ALL_WELL, silent_secs=3.2, usual_interval_secs=1.0), ("running", "")),
+        (NOTHING_YET, ("waiting", "for the first frame of camera/image")),
+        (
+            replace(NOTHING_YET, silent_secs=0.1),
+            ("waiting", "for the first boxes of detector/bbox"),
+        ),
+        (
+            replace(ALL_WELL, boxes_came=False),
+            ("running", "waiting for the first boxes of detector/bbox"),
+        ),
+        (
+            replace(ALL_WELL, frame_problem=MessageError("'x' is no image.")),
+            ("error", "camera/image: 'x' is no image."),
+        ),
+        (
+            replace(ALL_WELL, boxes_problem=MessageError("'x' has no boxes.")),
+            ("error", "detector/bbox: 'x' has no boxes."),
+        ),
+        (replace(ALL_WELL, own_problem="OpenCV is missing."), ("error", "OpenCV is missing.")),
+    ],
+)
+def test_what_was_seen_of_the_topics(dataflow: Any, seen: Seen, expected: tuple[str, str]):
+    assert look(dataflow, seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (State.DECLARED, ("waiting", "camera is declared")),
+        (State.STARTING, ("waiting", "camera is starting")),
+        (State.FINISHED, ("stopped", "camera has finished")),
+        (State.STOPPED, ("stopped", "camera has stopped")),
+        (State.FAILED, ("error", "camera failed: it ended without saying why")),
+    ],
+)
+def test_the_state_of_the_camera(dataflow: Any, state: State, expected: tuple[str, str]):
+    dataflow.set_state("camera", state)
+
+    assert look(dataflow) == expected
+
+
+def test_a_camera_that_waits_says_for_whom(dataflow: Any):
+    dataflow.set_state("camera", State.WAITING, waiting_for=("scene",))
+
+    assert look(dataflow) == ("waiting", "camera is waiting (for scene)")
+
+
+def test_a_node_that_nobody_declared(dataflow: Any):
+    dataflow.remove("detector")
+    assert look(dataflow) == ("running", "no boxes: detector is not declared")
+
+    dataflow.remove("camera")
+    assert look(dataflow) == ("waiting", "camera is not declared")
+
+
+def test_a_detector_that_does_not_run_does_not_stop_the_picture(dataflow: Any):
+    dataflow.set_state("detector", State.STARTING)
+
+    assert look(dataflow) == ("running", "no new boxes: detector is starting")
+
+
+def test_an_edit_that_takes_the_output_away_is_an_error(dataflow: Any):
+    dataflow.declare("camera", outputs=("picture",))
+
+    assert look(dataflow) == (
+        "error",
+        "the notebook reads 'camera/image', but camera has outputs: picture.",
+    )
+
+
+def test_a_dataflow_that_is_not_started_or_was_stopped(dataflow: Any):
+    dataflow.stop()
+
+    assert look(dataflow) == ("stopped", "the dataflow is stopped")
+    assert look(dataflow, NOTHING_YET) == ("waiting", "the dataflow is not started: %dora start")
+
+
+def test_a_failure_counts_more_than_a_pause_or_a_stop(dataflow: Any):
+    dataflow.fail("detector", "no such model")
+    dataflow.stop()
+
+    assert look(dataflow, replace(ALL_WELL, paused=True)) == (
+        "error",
+        "detector failed: no such model",
+    )
+
+
+def test_what_the_notebook_sends_itself_has_no_node(dataflow: Any):
+    found = condition(dataflow, TopicSource("notebook", "image"), None, ALL_WELL)
+
+    assert found == ViewCondition("running", "")
+
+
+def test_boxes_that_match_no_frame_are_explained(dataflow: Any):
+    seen = replace(NOTHING_YET, silent_secs=0.1, boxes_never_matched=7)
+
+    assert look(dataflow, seen) == (
+        "waiting",
+        (
+            "none of 7 messages of detector/bbox has the timestamp of a frame; "
+            "the detector has to forward event['metadata']"
+        ),
+    )
+
+
+def test_drops_are_told_for_each_edge_on_the_way(dataflow: Any):
+    def edge(topic: str, reader: str, dropped: int) -> EdgeStatus:
+        return EdgeStatus(topic, reader, "in", 1, "drop_oldest", dropped=dropped)
+
+    inputs = (edge("camera/image", "detector", 120), edge("other/topic", "detector", 9))
+    dataflow.set_state("detector", State.RUNNING, inputs=inputs)
+    edges = [edge("camera/image", "notebook", 1), None]
+
+    assert drops(dataflow, IMAGE, BBOX, edges, 4) == [
+        ("camera/image → notebook", 1),
+        ("camera/image → detector", 120),
+        ("this view", 4),
+    ]
