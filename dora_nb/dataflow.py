@@ -425,9 +425,9 @@ class Dataflow:
             listener = EngineListener(
                 source, on_event, queue_size=queue_size, replay_last=replay_last
             )
-            self._listeners.append(listener)
             if self._session is not None:
-                self._session.set_listeners(self._listeners)
+                self._session.set_listeners([*self._listeners, listener])
+            self._listeners.append(listener)
         return Listener(self, listener)
 
     def subscribe(self, topic: str, queue_size: int = DEFAULT_QUEUE_SIZE) -> Subscription:
@@ -574,8 +574,8 @@ class Dataflow:
             return
         self._last_status = {each.name: each for each in session.status()}
         self._last_logs = session.logs()
+        session.close()  # Once it is asked for it happens, whatever interrupts this; and twice is no harm.
         self._session = None
-        session.close()
 
     def _declared_status(self, spec: OperatorSpec) -> NodeStatus:
         return NodeStatus(

@@ -6,6 +6,7 @@ it stands in for a process that is gone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from dataclasses import dataclass
@@ -32,10 +33,15 @@ class Edge:
 
     def __init__(self, edge_id: int) -> None:
         self.edge_id = edge_id
-        self.tx, self.rx = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.tx.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        self.words_descriptor = _words.new_page()
-        self._words = _words.Words(self.words_descriptor)
+        with contextlib.ExitStack() as undo:  # Where descriptors run out, none of these is kept.
+            self.tx, self.rx = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(self.tx.close)
+            undo.callback(self.rx.close)
+            self.tx.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            self.words_descriptor = _words.new_page()
+            undo.callback(os.close, self.words_descriptor)
+            self._words = _words.Words(self.words_descriptor)
+            undo.pop_all()
 
     def reader_descriptors(self) -> list[int]:
         """What a reader needs, in the order that `Input` takes them."""

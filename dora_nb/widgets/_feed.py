@@ -230,6 +230,9 @@ class Feed:
         client: str = content["client"]
         now_secs = self._clock()
         with self._changed:
+            is_news = self._pacer.is_news(client, _count(content, "n"), now_secs)
+            if not is_news and content.get("type") != "hello":
+                return
             if content.get("type") == "hello":
                 self._pacer.hear_hello(client, now_secs)
                 self._greeting_due = True

@@ -39,6 +39,7 @@ class _Client:
     """One page that shows the view. Its counts are cumulative, as it reported them."""
 
     heard_secs: float
+    newest_message: int = 0
     acked_secs: float | None = None
     visible: int = 1
     speaks_late: bool = False
@@ -114,14 +115,21 @@ class Pacer:
             self._unanswered_since_secs = now_secs
         return self.seq
 
+    def is_news(self, client_name: str, number: int, now_secs: float) -> bool:
+        """Whether a page's message is not older than one that was heard from it already."""
+        client = self._client(client_name, now_secs)
+        late = number < client.newest_message
+        client.newest_message = max(client.newest_message, number)
+        return not late
+
     def hear_hello(self, client_name: str, now_secs: float) -> None:
         """A page has made its model: whatever was under way will not be answered by it."""
+        self._client(client_name, now_secs)
         self._clients = {
             name: client
             for name, client in self._clients.items()
             if now_secs - client.heard_secs < FORGET_CLIENT_SECS
         }
-        self._clients[client_name] = _Client(now_secs)
         self._acked_seq = self.seq
         self._unanswered_since_secs = None
 

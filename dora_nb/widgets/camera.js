@@ -81,6 +81,7 @@ class Stream {
   constructor(model) {
     this.model = model;
     this.client = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
+    this.numSent = 0;
     this.views = new Set();
     this.status = { state: "waiting", reason: "", drops: [], unmatched: 0 };
     /** @type {{bitmap: ImageBitmap, frame: Frame} | null} */
@@ -197,7 +198,7 @@ class Stream {
   send(message) {
     if (this.closed) return;
     try {
-      this.model.send({ ...message, client: this.client });
+      this.model.send({ ...message, client: this.client, n: ++this.numSent });
     } catch {
       // the kernel is gone; the view says so
     }

@@ -23,7 +23,8 @@ kernel to page
         MUST send one at least every 2 s while the view is visible, so that silence means something,
         and at most two a second.
 page to kernel
-    each has `client`, a name that the page made up when it created its model.
+    each has `client`, a name that the page made up when it created its model, and `n`, which counts
+    its messages: they may overtake each other on different threads, and late ones MUST NOT count.
     ``hello``: the model exists; MUST be the first. The kernel MUST answer with the last frame, if
         there is one, under its old `seq`, and a status.
     ``visible``: `count` of views on the screen. At 0 everywhere the kernel MUST NOT send frames, but
@@ -454,11 +455,6 @@ class CameraView(anywidget.AnyWidget):
             "unmatched": tally.boxes_unmatched,
         }
 
-    def _send(self, msg: Any, buffers: Any = None) -> None:
-        """ipywidgets' own way to the page, which traits take too."""
-        super()._send(msg, buffers=buffers)
-        _let_page_choose_thread(self.comm)
-
     # ----- small things
 
     def _open_feed(self) -> Feed:
@@ -491,15 +487,30 @@ def _send_until_closed(view_ref: weakref.ref[CameraView], feed: Feed) -> None:
         del view, task
 
 
-def _let_page_choose_thread(comm: Any) -> None:
-    """Lets the page's answers be handled while a cell runs.
+class _NoNote:
+    """An attribute that cannot be set and is not there."""
 
-    ipykernel 7.4 notes on the comm which thread sent last and routes whatever the page then sends to
-    that one's shell (ipykernel/comm/comm.py, publish_msg). Our sender would be taken for the main
-    shell, which a running cell keeps busy. Without the note the front end's own choice counts, a
-    subshell in JupyterLab. The note is private: where there is none, this does nothing.
+    def __get__(self, instance: object, owner: type | None = None) -> object:
+        raise AttributeError
+
+    def __set__(self, instance: object, value: object) -> None:
+        return
+
+
+def _let_page_choose_thread(comm: Any) -> None:
+    """Lets what the page says be handled while a cell runs.
+
+    ipykernel 7.4 notes on the comm which shell sent last, and routes whatever the page then says to
+    that one (ipykernel/comm/comm.py, `publish_msg`). Our sender is taken for the main shell, which a
+    running cell keeps busy. Without the note the front end's own choice counts: a subshell, in
+    JupyterLab. Taking it away after each message leaves a gap into which some words fall, so it is
+    not let onto this one comm at all. It is private: where there is none, this does nothing.
     """
-    vars(comm).pop("_reply_subshell_id", None) if hasattr(comm, "__dict__") else None
+    if "_reply_subshell_id" not in getattr(comm, "__dict__", {}):
+        return
+    del comm._reply_subshell_id
+    kind = type(comm)
+    comm.__class__ = type(kind.__name__, (kind,), {"_reply_subshell_id": _NoNote()})
 
 
 def _boxes_message(shown: Shown) -> dict[str, Any]:

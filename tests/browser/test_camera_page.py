@@ -494,6 +494,7 @@ def test_a_model_says_hello_first_and_how_many_see_it(camera: CameraPage):
     assert hello["type"] == "hello"
     assert (visible["type"], visible["count"]) == ("visible", 1)
     assert hello["client"] == visible["client"]
+    assert (hello["n"], visible["n"]) == (1, 2)
 
 
 def test_a_view_that_scrolls_away_says_so_and_draws_the_newest_when_it_is_back(camera: CameraPage):

@@ -196,14 +196,14 @@ def test_reading_can_be_interrupted_anywhere(dataflow: CellDataflow) -> None:
 
 @pytest.mark.parametrize("at", ["start", "restart", "stop"])
 def test_changes_can_be_interrupted_anywhere(dataflow: CellDataflow, at: str) -> None:
-    """A few places of each; `test_changes_can_be_interrupted_everywhere` takes them all."""
-    interrupt_changes(dataflow, at, parts=6)
+    """A few places of each; `test_changes_can_be_interrupted_everywhere` takes more."""
+    interrupt_changes(dataflow, at, parts=5)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("at", ["start", "restart", "stop"])
 def test_changes_can_be_interrupted_everywhere(dataflow: CellDataflow, at: str) -> None:
-    interrupt_changes(dataflow, at, parts=10**6)
+    interrupt_changes(dataflow, at, parts=40)
 
 
 def interrupt_changes(dataflow: CellDataflow, at: str, *, parts: int) -> None:

@@ -23,7 +23,7 @@ from dora_nb.errors import (
 from dora_nb.status import EdgeStatus, State
 from dora_nb.widgets._feed import Feed, Task
 from dora_nb.widgets._pacing import WINDOW
-from dora_nb.widgets.camera import CameraView, _send_until_closed
+from dora_nb.widgets.camera import CameraView, _let_page_choose_thread, _send_until_closed
 
 GREY = np.full((48, 64, 3), 90, np.uint8)
 BOX = [10.0, 10, 30, 30, 0.9, 2]
@@ -334,6 +334,22 @@ def test_a_view_that_nobody_sees_sends_no_frames(dataflow: Any, make_view: Make)
     assert view.stats.frames_skipped == 4
 
 
+def test_what_a_page_said_before_does_not_count_when_it_comes_late(dataflow: Any, make_view: Make):
+    """Its first words may wait behind a cell, while later ones go by a subshell."""
+    view, page = make_view()
+    page.say(type="ack", n=3, seq=0, drawn=5, dropped=0, broken=0)
+    page.say(type="visible", n=4, count=0)
+    page.say(type="hello", n=1)
+    page.say(type="visible", n=2, count=1)
+    page.say(type="ack", n=5, seq=0, drawn=5, dropped=0, broken=0)
+
+    dataflow.publish_image(GREY)
+    dataflow.publish_image(GREY)
+
+    assert view.stats.frames_skipped == 1  # still out of sight
+    assert view.stats.frames_drawn == 5  # and counted once
+
+
 def test_a_view_that_may_be_seen_without_a_word_gets_a_few_frames(dataflow: Any, make_view: Make):
     """Without subshells the page's "I am back" waits for the end of the running cell."""
     _, page = make_view()
@@ -514,6 +530,30 @@ def test_a_failure_of_the_view_itself_is_seen_and_does_not_end_it(
 
 
 # ----- for who writes Python
+
+
+def test_ipykernel_does_not_choose_the_thread_for_what_the_page_says():
+    """Its note on the comm would send a click to the shell that a running cell keeps busy."""
+
+    class Comm:
+        def publish_msg(self) -> None:
+            self._reply_subshell_id = None
+
+        def chosen_for_reply(self, default: str) -> str | None:
+            return getattr(self, "_reply_subshell_id", default)
+
+    comm, other = Comm(), Comm()
+    for each in (comm, other):
+        each.publish_msg()
+
+    _let_page_choose_thread(comm)
+    comm.publish_msg()
+
+    assert comm.chosen_for_reply("subshell") == "subshell"
+    assert other.chosen_for_reply("subshell") is None
+    _let_page_choose_thread(comm)
+    _let_page_choose_thread(object())  # a kernel that makes no notes
+    _let_page_choose_thread(None)
 
 
 def test_its_text_is_stable(make_view: Make):

@@ -89,8 +89,7 @@ class Tap:
         with self._lock:
             reader = self._inputs.pop(listener.key, None)
             if reader is not None:
-                del self._by_descriptor[reader.fileno()]
-                self._epoll.unregister(reader.fileno())
+                self._let_be(reader.fileno())
                 reader.close()
 
     def add_arena(self, listener: Listener, number: int, descriptor: int, column: int) -> None:
@@ -128,7 +127,7 @@ class Tap:
                 message = self._inputs[listener.key].take()
             except Exception as error:
                 # Not to be tried again: the next message of this edge would be no better.
-                self._epoll.unregister(descriptor)
+                self._let_be(descriptor)
                 self._fail(listener, error)
                 return
         if message is None:
@@ -145,6 +144,10 @@ class Tap:
             )
         except Exception as error:
             self._fail(listener, error)
+
+    def _let_be(self, descriptor: int) -> None:
+        if self._by_descriptor.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
 
     def _fail(self, listener: Listener, error: Exception) -> None:
         if not listener.failed:

@@ -27,8 +27,8 @@ def session_members(session_id: int) -> list[int]:
             try:
                 with open(f"/proc/{entry}/stat", "rb") as stat:
                     fields = stat.read().rpartition(b")")[2].split()
-            except OSError:
-                continue
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # It ended meanwhile, or is another user's.
             if int(fields[3]) == session_id and fields[0] not in (b"Z", b"X"):
                 members.append(int(entry))
     return members
@@ -40,7 +40,12 @@ def kill_session(session_id: int) -> None:
     One that the system cannot end now (in an uninterruptible read) is not waited for.
     """
     for _ in range(MOST_SWEEPS):
-        members = session_members(session_id)
+        try:
+            members = session_members(session_id)
+        except OSError:  # No descriptor is left to look around with. The group is most of it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(session_id, signal.SIGKILL)
+            return
         if not members:
             return
         for process_id in members:

@@ -1,0 +1,342 @@
+"""Whose turn it is in an operator's loop: nobody starves, nobody overtakes, and a stop is in time.
+
+The loop itself runs here, in this process, with an operator that notes what it gets and edges that
+the test fills. Its clock stands still unless the test moves it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from dora_nb import messages, metrics
+from dora_nb.child import _loop
+from dora_nb.child._operator import KernelGoneError, Verdict
+from dora_nb.timers import Ticks
+
+from .conftest import TIMEOUT_SECS, CellDataflow
+
+
+class NotingOperator:
+    """Stands in for the user's."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def on_event(self, event: dict[str, Any], _send_output: object) -> Verdict:
+        self.events.append((event["type"], event["id"]))
+        return Verdict.CONTINUE
+
+
+class FakeInput:
+    """An input whose messages are stamps."""
+
+    def __init__(self, refill: Callable[[], int] | None = None) -> None:
+        self.stamps: list[int] = []
+        self._refill = refill
+        self._readable, self._writing = socket.socketpair()
+        self._writing.send(b"!")
+
+    def fileno(self) -> int:
+        return self._readable.fileno()
+
+    def next_stamp_nanos(self) -> int | None:
+        return self._refill() if self._refill else (self.stamps[0] if self.stamps else None)
+
+    def take(self) -> Any:
+        if self._refill is None:
+            self.stamps.pop(0)
+        return _loop.Input, {}
+
+    def close(self) -> None:
+        self._readable.close()
+        self._writing.close()
+
+
+class LoopInHand:
+    """A loop that is going, one step at a time, and the engine's end of its control socket."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.engine, process = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.loop = _loop.Loop(process.detach())
+        self.operator = self.loop._operator = NotingOperator()  # type: ignore[assignment]
+        self._page = metrics.new_counters_page()
+        self.loop._counters = metrics.OperatorCounters(self._page)
+        self.loop._name = "op"
+        self.loop._going = True
+        self.now_secs = 100.0
+        monkeypatch.setattr(_loop, "_monotonic", lambda: self.now_secs)
+        message = type("Message", (), {"value": None, "metadata": {}})
+        monkeypatch.setattr(FakeInput, "take", self._taking(FakeInput.take, message))
+
+    def _taking(self, take: Callable[[Any], Any], message: Any) -> Callable[[Any], Any]:
+        def taking(reader: Any) -> Any:
+            take(reader)
+            return message
+
+        return taking
+
+    def add_input(self, edge_id: int, name: str, reader: FakeInput) -> FakeInput:
+        self.loop._inputs[edge_id] = (name, reader)  # type: ignore[assignment]
+        self.loop._by_descriptor[reader.fileno()] = edge_id
+        if self.loop._going:
+            self.loop._poller.register(reader.fileno())
+        return reader
+
+    def tell(self, message: messages.ToProcess) -> None:
+        self.engine.send(messages.encode(message))
+
+    def close(self) -> None:
+
+        for _, reader in self.loop._inputs.values():
+            reader.close()
+        self.loop._counters.close()
+        os.close(self._page)
+        os.close(self.loop._overflowed)
+        self.loop._control.close()
+        self.engine.close()
+
+
+@pytest.fixture
+def at_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopInHand]:
+    made = LoopInHand(monkeypatch)
+    yield made
+    made.close()
+
+
+def test_the_oldest_message_is_first(at_hand: LoopInHand) -> None:
+    for edge_id, name, stamps in ((1, "a", [10, 40]), (2, "b", [20, 30])):
+        at_hand.add_input(edge_id, name, FakeInput()).stamps = stamps
+    for _ in range(4):
+        at_hand.loop._next_message()
+    assert [name for _, name in at_hand.operator.events] == ["a", "b", "b", "a"]
+
+
+def test_an_input_whose_message_is_always_the_newest_has_its_turn(at_hand: LoopInHand) -> None:
+    """A queue of one that is refilled before a long line of another input is worked off."""
+    newest = iter(range(10**6, 10**7))
+    at_hand.add_input(1, "long line", FakeInput()).stamps = list(range(1000))
+    at_hand.add_input(2, "always new", FakeInput(refill=lambda: next(newest)))
+    for _ in range(170):
+        at_hand.loop._next_message()
+    turns = Counter(name for _, name in at_hand.operator.events)
+    assert turns == {"long line": 160, "always new": 10}
+
+
+def test_an_end_is_told_however_busy_the_other_inputs_are(at_hand: LoopInHand) -> None:
+    at_hand.add_input(1, "busy", FakeInput()).stamps = list(range(100))
+    ending = at_hand.add_input(2, "ending", FakeInput())
+    ending.stamps = [50]
+    at_hand.loop._close_input(messages.CloseInput(2), [])
+    for _ in range(30):
+        at_hand.loop._next_message()
+    turn = _loop.PATIENCE
+    assert at_hand.operator.events[turn : turn + 2] == [
+        ("INPUT", "ending"),
+        ("INPUT_CLOSED", "ending"),
+    ]
+    at_hand.loop._poller.unregister(ending.fileno())
+
+
+def test_every_timer_has_its_turn_when_all_are_late(at_hand: LoopInHand) -> None:
+    """The operator takes longer for one tick than any of them waits."""
+    at_hand.loop._timers = {
+        f"{interval_secs}": Ticks(interval_secs, start_secs=at_hand.now_secs)
+        for interval_secs in (0.001, 0.002, 0.01)
+    }
+    for _ in range(30):
+        at_hand.now_secs += 0.1
+        at_hand.loop._next_tick()
+    turns = Counter(name for _, name in at_hand.operator.events)
+    assert turns == {"0.001": 10, "0.002": 10, "0.01": 10}
+    missed = at_hand.loop._counters.words[metrics.MISSED_TICKS]
+    assert missed == sum(ticks.missed for ticks in at_hand.loop._timers.values()) > 1000
+
+
+def test_ticks_and_messages_take_turns(at_hand: LoopInHand) -> None:
+    at_hand.loop._timers = {"tick": Ticks(0.001, start_secs=at_hand.now_secs)}
+    at_hand.add_input(1, "in", FakeInput()).stamps = list(range(5))
+    for _ in range(5):
+        at_hand.now_secs += 0.1
+        at_hand.loop._next_tick()
+        at_hand.loop._next_message()
+    assert [name for _, name in at_hand.operator.events] == ["tick", "in"] * 5
+
+
+def test_nothing_is_told_before_it_goes(at_hand: LoopInHand) -> None:
+    """Not even the end of an input: its publisher may have failed at the start, and come again."""
+    at_hand.loop._going = False
+    at_hand.add_input(1, "in", FakeInput())
+    at_hand.loop._close_input(messages.CloseInput(1), [])
+    at_hand.tell(messages.OpenInput(2))  # So that there is something to wake for.
+    at_hand.loop._next_message()
+    assert at_hand.operator.events == []
+    at_hand.loop._open_input(messages.OpenInput(1), [])
+    at_hand.loop._going = True
+    assert at_hand.loop._next_closed() is None
+
+
+def test_a_message_in_hand_waits_for_room_half_a_second_after_stop(at_hand: LoopInHand) -> None:
+    """Its reader is likely to take one in that time; a stop must not lose it."""
+    assert not at_hand.loop.giving_up()
+    at_hand.tell(messages.Stop())
+    at_hand.loop.wait_readable(-1, 1.0)
+    assert at_hand.loop._stopping
+    assert not at_hand.loop.giving_up()
+    at_hand.now_secs += _loop.FLUSH_SECS - 0.01
+    assert not at_hand.loop.giving_up()
+    at_hand.now_secs += 0.02
+    assert at_hand.loop.giving_up()
+
+
+def test_the_engine_is_served_in_order_while_it_is_served(at_hand: LoopInHand) -> None:
+    """An action that waits for another thread's send must not be overtaken by what undoes it."""
+    done: list[str] = []
+
+    def slow_add(message: messages.AddReader, _descriptors: list[int]) -> None:
+        at_hand.tell(messages.RemoveReader(7))
+        at_hand.tell(messages.Stop())
+        at_hand.loop.wait_readable(-1, 1.0)
+        at_hand.loop.wait_readable(-1, 1.0)
+        assert at_hand.loop._stopping  # That much takes effect at once.
+        assert done == []
+        done.append(f"add {message.edge_id}")
+
+    at_hand.loop._actions[messages.AddReader] = slow_add
+    at_hand.loop._actions[messages.RemoveReader] = lambda message, _: done.append(
+        f"remove {message.edge_id}"
+    )
+    at_hand.tell(messages.AddReader(7, "out", 1, False, 0, False))
+    at_hand.loop._serve_engine()
+    assert done == ["add 7", "remove 7"]
+
+
+def test_the_end_of_the_kernel_is_seen_wherever_it_waits(at_hand: LoopInHand) -> None:
+    at_hand.engine.close()
+    with pytest.raises(KernelGoneError):
+        at_hand.loop._next_message()
+    with pytest.raises(KernelGoneError):
+        at_hand.loop.wait_readable(-1, 1.0)
+    with pytest.raises(KernelGoneError):
+        at_hand.loop._tell(messages.Ready())
+
+
+# -- with processes ---------------------------------------------------------------------------------
+
+NOTING_TIMES = """
+import time
+class Operator:
+    def __init__(self):
+        self.ready = time.monotonic()
+    def on_event(self, dora_event, send_output):
+        since = {"since_go": time.monotonic() - self.ready}
+        send_output("out", b"", since | {"id": dora_event["id"], "n": len(dora_event["value"])})
+        SLOW
+"""
+
+
+def test_the_first_tick_comes_at_once(dataflow: CellDataflow) -> None:
+    body = NOTING_TIMES.replace("SLOW", "pass")
+    dataflow.cell("op", body, inputs={"hourly": "dora/timer/secs/3600"}, outputs=("out",))
+    with dataflow.subscribe("op/out") as ticks:
+        dataflow.start()
+        metadata = ticks.next(TIMEOUT_SECS)["metadata"]
+    assert (metadata["id"], metadata["n"]) == ("hourly", 0)
+
+
+def test_ticks_that_were_missed_are_counted_and_not_made_up_for(dataflow: CellDataflow) -> None:
+    body = NOTING_TIMES.replace("SLOW", "time.sleep(0.05)")
+    timers = {"fast": "dora/timer/hz/1000", "faster": "dora/timer/hz/2000"}
+    dataflow.cell("op", body, inputs=timers, outputs=("out",))
+    with dataflow.subscribe("op/out") as ticks:
+        dataflow.start()
+        seen = Counter(ticks.next(TIMEOUT_SECS)["metadata"]["id"] for _ in range(10))
+    assert seen == {"fast": 5, "faster": 5}
+    dataflow.stop()
+    status = dataflow.node_status("op")
+    assert status.missed_ticks >= 30 * (status.events - 3)
+
+
+def test_threads_of_an_operator_may_send(dataflow: CellDataflow) -> None:
+    """All at once, beside the loop; each one's messages stay in its order."""
+    body = """
+import threading
+import pyarrow as pa
+class Operator:
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] != "INPUT":
+            return
+        def send(thread):
+            for n in range(50):
+                send_output("out", pa.array([thread, n] * (1 + 4000 * (n % 2))))
+        threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
+        for thread in threads: thread.start()
+        send(4)
+        for thread in threads: thread.join()
+"""
+    reading = """
+import json
+class Operator:
+    seen = [[] for _ in range(5)]
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            thread, n = dora_event["value"].to_pylist()[-2:]
+            self.seen[thread].append(n)
+            if sum(map(len, self.seen)) == 250:
+                send_output("done", json.dumps(self.seen).encode())
+"""
+    once = {"tick": "dora/timer/secs/3600"}
+    dataflow.cell("op", body, inputs=once, outputs=("out",))
+    dataflow.cell(
+        "reader",
+        reading,
+        inputs={"in": "op/out"},
+        outputs=("done",),
+        queues={"in": (5, "backpressure")},
+    )
+    with dataflow.subscribe("reader/done") as done:
+        dataflow.start()
+        value = done.next(TIMEOUT_SECS)["value"]
+
+    assert json.loads(bytes(value.to_pylist())) == [list(range(50))] * 5
+
+
+def test_a_thread_may_go_on_sending_after_on_event_has_returned(dataflow: CellDataflow) -> None:
+    """What it could not place in the socket is moved on by the loop, which nothing else wakes."""
+    body = """
+import threading
+import pyarrow as pa
+class Operator:
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            threading.Thread(target=self.send, args=(send_output,)).start()
+    def send(self, send_output):
+        for n in range(3000):
+            send_output("out", pa.array([n] * 400))
+"""
+    reading = """
+class Operator:
+    expected = 0
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            assert dora_event["value"][0].as_py() == self.expected
+            self.expected += 1
+            if self.expected == 3000: send_output("done", b"")
+"""
+    dataflow.cell("op", body, inputs={"tick": "dora/timer/secs/3600"}, outputs=("out",))
+    dataflow.cell(
+        "reader",
+        reading,
+        inputs={"in": "op/out"},
+        outputs=("done",),
+        queues={"in": (5000, "backpressure")},
+    )
+    with dataflow.subscribe("reader/done") as done:
+        dataflow.start()
+        assert done.next(TIMEOUT_SECS)
