@@ -5,16 +5,26 @@ table, a column of `MAX_SLOTS` words for each edge; word *s* of a column is the 
 last message in slot *s* that this reader gave back. A column is given to another edge only when the
 publisher has seen every lease of the first one returned, so a late word frees nothing of another's.
 Behind it lie the slots, in pages that exist only once they are touched.
+
+How much memory an output may take has two bounds: `MEMORY_BOUND` for what stands in line, and for
+what each reading process holds on to, `LEASE_LIMIT` messages or `LEASE_BOUND` bytes (one message, if
+that is larger). What a reader holds never counts against the line, so it can never stop a publisher.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
+import weakref
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from ..errors import EngineError
+from ._forks import generation
 
 MAX_SLOTS = 256
 MAX_COLUMNS = 4096
@@ -22,8 +32,10 @@ _TABLE_SIZE = MAX_COLUMNS * MAX_SLOTS * 8
 DATA_SIZE = 1 << 34
 """16 GiB of addresses, not of memory: the file is sparse."""
 MEMORY_BOUND = 512 << 20
-"""Bytes of slots per output. At least `MIN_SLOTS` exist whatever they hold, so huge messages pass."""
+"""Bytes of slots in line. `MIN_SLOTS` may stand there whatever they hold, so huge messages pass."""
 MIN_SLOTS = 4
+LEASE_LIMIT = 8
+LEASE_BOUND = 128 << 20
 _SMALLEST_SLOT = 1 << 16
 _LARGE_STEP = 1 << 20
 _MADV_POPULATE_WRITE = 23
@@ -38,14 +50,17 @@ def new_arena_memory() -> int:
 
 
 class Slot:
-    """A place for one message. `leases` says which edges still need it, by sequence number."""
+    """A place for one message. `leases` says which edges still need it, by sequence number.
+
+    A capacity of 0 means that it has no place in the file for now.
+    """
 
     __slots__ = ("capacity", "index", "leases", "offset")
 
-    def __init__(self, index: int, offset: int, capacity: int) -> None:
+    def __init__(self, index: int) -> None:
         self.index = index
-        self.offset = offset
-        self.capacity = capacity
+        self.offset = 0
+        self.capacity = 0
         self.leases: dict[object, int] = {}
 
 
@@ -70,29 +85,25 @@ class Arena:
             tail = begin + size
             self._data[tail : tail + len(metadata)] = np.frombuffer(metadata, np.uint8)
 
-    def may_grow(self, size: int) -> bool:
-        """Whether one more slot of that size keeps the output within its bound."""
-        count = len(self.slots)
-        if count >= MAX_SLOTS:
-            return False
-        used = sum(slot.capacity for slot in self.slots)
-        return count < MIN_SLOTS or used + capacity_for(size) <= MEMORY_BOUND
+    def make_slot(self, size: int, *, free: Sequence[Slot], in_line: Sequence[Slot]) -> Slot | None:
+        """A slot for `size` bytes, its memory already there: a new one, or a free one that is moved.
 
-    def add_slot(self, size: int) -> Slot:
-        """A new slot for at least `size` bytes, its memory already there."""
+        `free` are the slots that nobody needs, `in_line` those whose message some reader has not
+        taken yet. None where the output is at its bound.
+        """
         capacity = capacity_for(size)
-        slot = Slot(len(self.slots), self._places.take(capacity), capacity)
-        self.slots.append(slot)
-        self._populate(slot)
+        standing = sum(slot.capacity for slot in in_line)
+        if len(in_line) >= MIN_SLOTS and standing + capacity > MEMORY_BOUND:
+            return None
+        self._vacate_beyond(MEMORY_BOUND - standing - capacity, free)
+        slot = self._without_place(free)
+        if slot is None:
+            return None
+        if not self._settle(slot, capacity):
+            self._vacate_beyond(0, free)  # Their places may stand in the way.
+            if not self._settle(slot, capacity):
+                return None
         return slot
-
-    def resize(self, slot: Slot, size: int) -> None:
-        """Moves a free slot to a place for `size` bytes and gives the memory of the old one back."""
-        self._map.madvise(mmap.MADV_REMOVE, _TABLE_SIZE + slot.offset, slot.capacity)
-        self._places.give(slot.offset, slot.capacity)
-        slot.capacity = capacity_for(size)
-        slot.offset = self._places.take(slot.capacity)
-        self._populate(slot)
 
     def clear_column(self, column: int) -> None:
         """Makes a column ready for an edge; whoever had it before holds nothing any more."""
@@ -107,26 +118,96 @@ class Arena:
         del self._data
         self._map.close()
 
-    def _populate(self, slot: Slot) -> None:
-        # An older kernel refuses the advice; the first write then touches the pages.
-        with contextlib.suppress(OSError):
-            self._map.madvise(_MADV_POPULATE_WRITE, _TABLE_SIZE + slot.offset, slot.capacity)
+    def _vacate_beyond(self, kept: int, free: Sequence[Slot]) -> None:
+        """Gives memory of free slots back, the largest first, until at most `kept` bytes are left."""
+        left = sum(slot.capacity for slot in free)
+        for slot in sorted(free, key=lambda slot: slot.capacity, reverse=True):
+            if left <= kept or not slot.capacity:
+                return
+            left -= slot.capacity
+            self._vacate(slot)
+
+    def _without_place(self, free: Sequence[Slot]) -> Slot | None:
+        """A free slot that has no place, or a new one; None where there are `MAX_SLOTS` in use."""
+        for slot in free:
+            if not slot.capacity:
+                return slot
+        if len(self.slots) < MAX_SLOTS:
+            self.slots.append(Slot(len(self.slots)))
+            return self.slots[-1]
+        for slot in free:
+            self._vacate(slot)
+            return slot
+        return None
+
+    def _vacate(self, slot: Slot) -> None:
+        self._map.madvise(mmap.MADV_REMOVE, _TABLE_SIZE + slot.offset, slot.capacity)
+        self._places.give(slot.offset, slot.capacity)
+        slot.capacity = 0
+
+    def _settle(self, slot: Slot, capacity: int) -> bool:
+        """Gives the slot a place and memory; False where the file has no such place left."""
+        offset = self._places.take(capacity)
+        if offset is None:
+            return False
+        try:
+            self._populate(offset, capacity)
+        except EngineError:
+            self._places.give(offset, capacity)
+            raise
+        slot.offset, slot.capacity = offset, capacity
+        return True
+
+    def _populate(self, offset: int, capacity: int) -> None:
+        try:
+            self._map.madvise(_MADV_POPULATE_WRITE, _TABLE_SIZE + offset, capacity)
+        except OSError as error:
+            # An older kernel does not know the advice; the first write then touches the pages.
+            if error.errno != errno.EINVAL:
+                raise EngineError(
+                    f"no memory for a message of {capacity >> 10} KiB ({error.strerror}).",
+                    hint="Send smaller messages, hold fewer, or give the machine more memory.",
+                ) from error
 
 
 class ReaderArena:
-    """A reader's mapping of an arena: the data read-only, its own column of the lease table writable.
+    """A process's mapping of an arena it reads: the data read-only, the lease table writable.
 
-    Arrays hold on to it through their leases, so it is unmapped when the last of them is gone.
+    All inputs of a process that read the same output share one (`of`), and so share the bound of
+    what the process may hold. Arrays hold on to it through their leases, so it is unmapped when the
+    last of them is gone.
     """
 
-    def __init__(self, descriptor: int, column: int) -> None:
-        table = mmap.mmap(descriptor, _TABLE_SIZE)
-        begin = column * MAX_SLOTS
-        self.lease_words = memoryview(table).cast("Q")[begin : begin + MAX_SLOTS]
+    def __init__(self, descriptor: int) -> None:
+        self.lease_words = memoryview(mmap.mmap(descriptor, _TABLE_SIZE)).cast("Q")
         data = mmap.mmap(descriptor, DATA_SIZE, access=mmap.ACCESS_READ, offset=_TABLE_SIZE)
         _keep_out_of_core_dumps(data)
         self.data = memoryview(data)
         self.address = int(np.frombuffer(data, np.uint8).ctypes.data)
+        self.made_in = generation()
+        self.held: dict[int, int] = {}
+        """Bytes of each message that is held, by its lease word. Any thread may drop an array, so
+        only single operations are used on it."""
+
+    @classmethod
+    def of(cls, descriptor: int) -> ReaderArena:
+        """This process's mapping of that file, made if there is none. The descriptor is not kept."""
+        status = os.fstat(descriptor)
+        key = (generation(), status.st_dev, status.st_ino)
+        arena = _mapped.get(key)
+        if arena is None:
+            arena = _mapped[key] = cls(descriptor)
+        return arena
+
+    def may_hold(self, size: int) -> bool:
+        """Whether one more message of that size keeps this process within its bounds."""
+        held = list(self.held.values())
+        return not held or (len(held) < LEASE_LIMIT and sum(held) + size <= LEASE_BOUND)
+
+
+_mapped: weakref.WeakValueDictionary[tuple[int, int, int], ReaderArena] = (
+    weakref.WeakValueDictionary()
+)
 
 
 def capacity_for(size: int) -> int:
@@ -144,14 +225,14 @@ class Places:
     def __init__(self, size: int) -> None:
         self._free = [(0, size)]
 
-    def take(self, size: int) -> int:
-        """The offset of a free range, which is then taken. MemoryError where none is large enough."""
+    def take(self, size: int) -> int | None:
+        """The offset of a free range, which is then taken. None where no range is large enough."""
         for at, (offset, length) in enumerate(self._free):
             if length >= size:
                 rest = [(offset + size, length - size)] if length > size else []
                 self._free[at : at + 1] = rest
                 return offset
-        raise MemoryError(f"no room for a message of {size} bytes in an arena of {DATA_SIZE}")
+        return None
 
     def give(self, offset: int, size: int) -> None:
         """Makes a range free again."""

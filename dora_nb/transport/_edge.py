@@ -2,6 +2,12 @@
 
 Used by the engine only. The engine is a reader or a publisher of the edge at no time, except where
 it stands in for a process that is gone.
+
+A process may be killed between any two statements, so what it counted may be short by the message it
+had in hand. Every number has one fate (see `_words`), so that message shows up as a number that left
+the socket and was counted by nobody, or as one that was given to the edge and has no number. The
+other end goes on meanwhile and has a message in hand for microseconds at a time: what does not add up
+is looked at again before it is believed.
 """
 
 from __future__ import annotations
@@ -9,18 +15,29 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from dataclasses import dataclass
 
+from ..errors import EngineError
 from . import _words
-from ._wire import DATAGRAM_LIMIT, HEADER_SIZE, unpack_header
+from ._wire import HEADER_SIZE, MARK, pack_mark, unpack_header
 
 _SEND_BUFFER = 4 << 20
 """What is asked of the kernel; it grants up to net.core.wmem_max, and the overflow does the rest."""
+_MARK_ROOM = 1 << 15
+"""Bytes of that which are kept back, so that a mark can be sent where a message no longer can."""
+_ROUNDS = 20
+_ROUND_EVERY_SECS = 1e-3
+_LOOKS = 20
+"""In each round, one right after the other: a look in warm caches is shorter than a send."""
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeCounts:
-    """The edge's own counts, read from its page at one moment."""
+    """The edge's own counts, read from its page at one moment.
+
+    When nobody is about to send or to take, ``sent == received + dropped + queued``.
+    """
 
     sent: int
     received: int
@@ -33,15 +50,24 @@ class Edge:
 
     def __init__(self, edge_id: int) -> None:
         self.edge_id = edge_id
-        with contextlib.ExitStack() as undo:  # Where descriptors run out, none of these is kept.
-            self.tx, self.rx = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            undo.callback(self.tx.close)
-            undo.callback(self.rx.close)
-            self.tx.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-            self.words_descriptor = _words.new_page()
-            undo.callback(os.close, self.words_descriptor)
-            self._words = _words.Words(self.words_descriptor)
+        with contextlib.ExitStack() as undo:
+            try:
+                self.words_descriptor = _words.new_page()
+                undo.callback(os.close, self.words_descriptor)
+                self._words = _words.Words(self.words_descriptor)
+                undo.callback(self._words.close)
+                self.tx, self.rx = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            except OSError as error:
+                raise EngineError(
+                    f"one more connection cannot be made ({error.strerror}).",
+                    hint="Raise the limit of open files (ulimit -n) before the kernel starts.",
+                ) from error
             undo.pop_all()
+        # Said aloud, since socket.setdefaulttimeout() would make these wait.
+        self.tx.setblocking(False)
+        self.rx.setblocking(False)
+        self.tx.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        self._change_room(-_MARK_ROOM)
 
     def reader_descriptors(self) -> list[int]:
         """What a reader needs, in the order that `Input` takes them."""
@@ -54,59 +80,55 @@ class Edge:
     def counts(self) -> EdgeCounts:
         """Sent, received, dropped and queued, each as its own side counted it."""
         words = self._words.view
-        gone = max(words[_words.TAKEN], words[_words.STOLEN])
         return EdgeCounts(
             sent=words[_words.SENT],
             received=words[_words.RECEIVED],
-            dropped=words[_words.DROPPED] + words[_words.LOST],
-            queued=max(0, words[_words.PUSHED] - gone) + words[_words.OVERFLOW],
+            dropped=words[_words.TAKEN_BACK]
+            + words[_words.REFUSED]
+            + words[_words.MISSED]
+            + words[_words.LOST]
+            + words[_words.LOST_UNSENT],
+            queued=max(0, self.last_pushed() - self.last_taken()) + words[_words.OVERFLOW],
         )
 
     def settle_reader(self) -> int:
-        """After the reader's process has ended: the sequence number up to which its leases are void.
+        """After the reader's process has ended: the number up to which its leases are void.
 
         A message that it received but did not live to count is counted as lost. The publisher may go
-        on meanwhile: PUSHED is read before the look at the queue, so a message pushed in between is
-        never taken for one that the dead reader held.
+        on meanwhile. Must be called before another reader begins, or that one's leases were void too.
         """
         words = self._words.view
-        pushed = words[_words.PUSHED]
-        try:
-            head = unpack_header(self.rx.recv(HEADER_SIZE, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-            last_gone = head.sequence - 1
-        except BlockingIOError:
-            last_gone = max(pushed, words[_words.TAKEN])
-        known_gone = max(words[_words.TAKEN], words[_words.STOLEN])
-        if last_gone > known_gone:
-            words[_words.LOST] += last_gone - known_gone
-            words[_words.TAKEN] = last_gone
-        return last_gone
+        missing, gone = self._look_again_until_it_adds_up(publisher_lives=True)
+        words[_words.LOST] += missing
+        words[_words.TAKEN] = max(words[_words.TAKEN], gone)
+        return gone
 
     def settle_publisher(self) -> None:
-        """After the publisher's process has ended: what stood in its own line went with it."""
+        """After the publisher's process has ended: what stood in its own line went with it.
+
+        Whether the message that it had in hand went into the socket, nobody can know from here, while
+        the reader goes on. So a mark of the same number is put in line: if the message is there, the
+        mark comes second and means nothing; if not, whoever takes the mark counts the message.
+        """
         words = self._words.view
-        words[_words.LOST] += words[_words.OVERFLOW]
+        missing, gone = self._look_again_until_it_adds_up(publisher_lives=False)
+        words[_words.LOST] += missing
+        words[_words.STOLEN] = max(words[_words.STOLEN], gone)
+        unsent = self._without_number(words[_words.PUSHED])
+        if unsent and self._push_mark(words[_words.PUSHED] + 1):
+            words[_words.PUSHED] += 1
+            unsent -= 1
+        words[_words.LOST_UNSENT] += unsent
         words[_words.OVERFLOW] = 0
         words[_words.WAITING] = 0
 
-    def discard_unread(self) -> None:
-        """After the reader has ended for good: what nobody will read is counted as lost."""
-        words = self._words.view
-        while True:
-            try:
-                header = unpack_header(self.rx.recv(DATAGRAM_LIMIT, socket.MSG_DONTWAIT))
-            except BlockingIOError:
-                return
-            words[_words.TAKEN] = header.sequence
-            words[_words.LOST] += 1
-
     def last_taken(self) -> int:
-        """Sequence number of the last message that left the queue."""
+        """Number of the last message that left the queue."""
         words = self._words.view
         return max(words[_words.TAKEN], words[_words.STOLEN])
 
     def last_pushed(self) -> int:
-        """Sequence number of the last message that was put into the queue."""
+        """Number of the last message that was put into the queue."""
         return self._words.view[_words.PUSHED]
 
     def close(self) -> None:
@@ -115,3 +137,82 @@ class Edge:
         self.rx.close()
         self._words.close()
         os.close(self.words_descriptor)
+
+    # -- settling ------------------------------------------------------------------------------------
+
+    def _look_again_until_it_adds_up(self, *, publisher_lives: bool) -> tuple[int, int]:
+        """How many numbers left the socket and were counted by nobody, and the last that left.
+
+        A living end that is between taking a message and counting it makes the sum too large for
+        that moment, never too small; so the smallest of many is the truth.
+        """
+        smallest: int | None = None
+        gone = missing = 0
+        for _ in range(_ROUNDS):
+            for _ in range(_LOOKS):
+                missing, last_gone, publisher_idle = self._look()
+                gone = max(gone, last_gone)
+                if publisher_idle or not publisher_lives:
+                    smallest = missing if smallest is None else min(smallest, missing)
+                    if smallest <= 0:
+                        return 0, gone
+            time.sleep(_ROUND_EVERY_SECS)
+        return max(0, missing if smallest is None else smallest), gone
+
+    def _look(self) -> tuple[int, int, bool]:
+        """One look, in the order that makes it err to one side: what was counted is read first.
+
+        Whether the publisher was idle when PUSHED was read matters, since a message that it has sent
+        and not numbered yet may be the very one that the dead reader took.
+        """
+        words = self._words.view
+        counted = (
+            words[_words.RECEIVED]
+            + words[_words.MISSED]
+            + words[_words.TAKEN_BACK]
+            + words[_words.LOST]
+        )
+        pushed = words[_words.PUSHED]
+        in_overflow = words[_words.OVERFLOW]
+        publisher_idle = self._without_number(pushed) <= in_overflow
+        gone = self._last_gone(pushed)
+        return gone - counted, gone, publisher_idle
+
+    def _without_number(self, pushed: int) -> int:
+        """How many messages were given to the edge, are not settled, and have no number.
+
+        SENT is read last: it is written first, so the difference is never too small.
+        """
+        words = self._words.view
+        settled = words[_words.REFUSED] + words[_words.LOST_UNSENT]
+        return words[_words.SENT] - pushed - settled
+
+    def _last_gone(self, pushed: int) -> int:
+        """Number of the last message that left the socket, by a look at the one that is next."""
+        try:
+            head = unpack_header(self.rx.recv(HEADER_SIZE, socket.MSG_PEEK))
+        except BlockingIOError:
+            return max(pushed, self.last_taken())
+        except EngineError:
+            return self.last_taken()
+        if head.sequence > self.last_pushed() + 1:  # Malformed too: whoever takes it says so.
+            return self.last_taken()
+        if head.kind == MARK:
+            return max(head.sequence - 1, self.last_taken())
+        return head.sequence - 1
+
+    def _push_mark(self, sequence: int) -> bool:
+        """Puts a mark in line; False where not even that has room."""
+        self._change_room(_MARK_ROOM)
+        try:
+            self.tx.send(pack_mark(sequence, time.time_ns()))
+        except OSError:
+            return False
+        finally:
+            self._change_room(-_MARK_ROOM)
+        return True
+
+    def _change_room(self, by: int) -> None:
+        # The kernel doubles what it is given, and says so when it is asked (socket(7), SO_SNDBUF).
+        granted = self.tx.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+        self.tx.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, granted + by)

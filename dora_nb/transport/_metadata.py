@@ -14,15 +14,20 @@ from typing import Any
 
 import msgspec
 
+from ..errors import DoraNbError
+from ._wire import METADATA_LIMIT
+
 Metadata = dict[str, Any]
-_AS_IS = frozenset({bool, int, float, str})
+_SCALARS = (int, float, str)
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Metadata).decode
 
 
-class MetadataError(RuntimeError, TypeError):
+class MetadataError(DoraNbError, RuntimeError, TypeError):
     """The metadata given to `send_output` cannot travel."""
+
+    __module__ = "dora_nb"
 
 
 def encode_metadata(metadata: Metadata | None, warn: Callable[[str], None]) -> bytes:
@@ -32,15 +37,28 @@ def encode_metadata(metadata: Metadata | None, warn: Callable[[str], None]) -> b
     `MetadataError` where dora does: not a dict, a key that is no string, an int beyond 64 bits, a
     list of mixed types.
     """
-    if metadata is None or metadata == {}:
+    if metadata is None:
         return b""
     if not isinstance(metadata, dict):
         raise MetadataError(
             f"metadata must be a dict, not {type(metadata).__name__}; "
             "send_output(output, data, metadata) takes it third"
         )
+    if not metadata:
+        return b""
     plain = {_key(key): _plain(key, value, warn) for key, value in metadata.items()}
-    return _encode(plain)
+    try:
+        blob = _encode(plain)
+    except UnicodeEncodeError as error:
+        raise MetadataError(
+            f"a string in the metadata is no text: {error.reason} ({error.object[:40]!r})"
+        ) from None
+    if len(blob) > METADATA_LIMIT:
+        raise MetadataError(
+            f"the metadata has {len(blob):,} bytes, and {METADATA_LIMIT:,} is the most; "
+            "send what is large as the value"
+        )
+    return blob
 
 
 def decode_metadata(blob: bytes | memoryview, stamp_nanos: int) -> Metadata:
@@ -55,27 +73,24 @@ def _key(key: object) -> str:
     if type(key) is str:
         return key
     raise MetadataError(
-        f"failed to parse metadata: the key {key!r} is a {type(key).__name__}; keys are strings"
+        f"failed to parse metadata: the key {key!r} is of type {type(key).__name__}; keys are strings"
     )
 
 
 def _plain(key: str, value: object, warn: Callable[[str], None]) -> object:
-    kind = type(value)
-    if kind in _AS_IS:
-        return _int64(key, value) if kind is int else value
-    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
-        return value.astimezone(datetime.UTC)
-    if isinstance(value, bool | str):
+    if isinstance(value, bool):
         return value
-    if isinstance(value, int):
-        return _int64(key, int(value))
-    if isinstance(value, float):
-        return float(value)
+    if isinstance(value, _SCALARS):
+        return _scalar(key, value)
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        utc = value.astimezone(datetime.UTC)
+        date, time = utc.date(), utc.time()  # Rid of what a subclass, such as pandas', adds.
+        return datetime.datetime.combine(date, time, datetime.UTC)
     if isinstance(value, list | tuple) and (items := _flat_list(key, value)) is not None:
         return items
     warn(
-        f"metadata '{key}' is a {kind.__name__}, which dora's metadata cannot carry, and is sent as "
-        "its str(); convert it yourself, for instance with int() or float()"
+        f"metadata '{key}' is of type {type(value).__name__}, which dora's metadata cannot carry, and "
+        "is sent as its str(); convert it yourself, for instance with int() or float()"
     )
     return str(value)
 
@@ -93,14 +108,24 @@ def _flat_list(key: str, values: list[Any] | tuple[Any, ...]) -> list[Any] | Non
             if any(isinstance(value, bool) or not isinstance(value, wanted) for value in values):
                 raise MetadataError(
                     f"metadata '{key}' mixes types in one list; "
-                    f"its first element is a {kind.__name__}, so all must be"
+                    f"its first element is of type {kind.__name__}, so all must be"
                 )
-            return [kind(value) for value in values]
+            return [_scalar(key, _widened(key, value, kind)) for value in values]
     return None
 
 
-def _int64(key: str, value: object) -> object:
-    assert isinstance(value, int)
-    if _INT64_MIN <= value <= _INT64_MAX:
-        return value
-    raise MetadataError(f"metadata '{key}' is too large: an int has 64 bits in dora")
+def _widened(key: str, value: Any, kind: type) -> Any:
+    """An int in a list of floats is a float too."""
+    try:
+        return float(value) if kind is float else value
+    except OverflowError:
+        raise MetadataError(f"metadata '{key}' is too large for a float") from None
+
+
+def _scalar(key: str, value: int | float | str) -> int | float | str:
+    """The plain value of a number or a string of any subclass, an enumeration's for instance."""
+    if isinstance(value, int):
+        if _INT64_MIN <= value <= _INT64_MAX:
+            return int(value)
+        raise MetadataError(f"metadata '{key}' is too large: an int has 64 bits in dora")
+    return float(value) if isinstance(value, float) else str.__str__(value)

@@ -10,11 +10,15 @@ slot that all readers share. Each edge numbers its own messages and keeps its ow
 
 What the socket cannot hold of `queue_size` stands in a bounded line here and moves on when there is
 room. Nothing here waits for a reader that the engine has detached.
+
+While a publisher waits, its engine is served on the same thread: edges may come and go in the middle
+of a send. So what stands behind a wait looks again at whether its edge is still attached.
 """
 
 from __future__ import annotations
 
 import collections
+import errno
 import socket
 import threading
 import time
@@ -22,23 +26,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..errors import EngineError
 from . import _words
-from ._arena import MAX_SLOTS, Arena, Slot
+from ._arena import DATA_SIZE, MAX_SLOTS, Arena, Slot
+from ._forks import generation, refuse_forked_copy
 from ._metadata import Metadata, encode_metadata
-from ._values import encode_value
+from ._values import InvalidDataError, encode_value
 from ._wire import (
     DATAGRAM_LIMIT,
     HEADER_SIZE,
     INLINE,
     INLINE_LIMIT,
+    MARK,
     SLOT,
     SLOT_WITH_METADATA,
+    Header,
     pack_header,
     unpack_header,
 )
 
 _IN_OVERFLOW = -1
 """In place of a sequence number: the message is not in the socket yet."""
+_NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
 ROOM_CHECK_SECS = 0.02
 """A reader wakes a waiting publisher. The publisher looks again after this time all the same: its
 word WAITING and the reader's word TAKEN may pass each other in the store buffers of two cores."""
@@ -92,61 +101,81 @@ class OutEdge:
         self._rx = rx
         self._words = _words.Words(words_descriptor)
         self._void_up_to = 0
+        # Both, said aloud: socket.setdefaulttimeout() would make even a stolen message wait.
         tx.setblocking(False)
+        rx.setblocking(False)
 
     def fileno(self) -> int:
         """The sending socket: writable when the overflow can move on, readable when there is room."""
         return self._tx.fileno()
 
-    def offer(self, message: Outgoing, waiter: Waiter, slots: list[Slot], arena: int) -> None:
-        """Puts a message in line, making room as the policy says."""
-        words = self._words.view
-        words[_words.SENT] += 1
-        if self.overflow:
-            self.flush()
-        while self.attached and self.in_line() >= self.queue_size:
-            if self.drop_oldest:
-                if not self.take_back_oldest(slots, arena):
-                    break
-            elif waiter.giving_up():
-                words[_words.DROPPED] += 1
-                return
-            else:
-                self._wait_for_room(waiter)
+    def offer(self, message: Outgoing, waiter: Waiter, arena: Arena) -> None:
+        """Puts a message in line, making room as the policy says. Nothing, once it is detached."""
         if not self.attached:
             return
-        if message.slot is not None:
-            message.slot.leases[self] = _IN_OVERFLOW
+        if self.overflow or self._is_full():
+            self.flush()
+            if not self._make_room(waiter, arena):
+                self.refuse()
+                return
+            if not self.attached:
+                return
+        words = self._words.view
+        words[_words.SENT] += 1
         if self.overflow or not self._push(message):
+            if message.slot is not None:
+                message.slot.leases[self] = _IN_OVERFLOW
             self.overflow.append(message)
             words[_words.OVERFLOW] = len(self.overflow)
 
     def flush(self) -> None:
         """Moves on what stood in the overflow, as far as the socket has room."""
-        if not self.attached:
-            return
-        while self.overflow and self._push(self.overflow[0]):
+        words = self._words.view
+        while self.attached and self.overflow:
+            # Taken off the word first: what is given to the edge, has no number and is not in this
+            # line is in hand, and the engine must be able to see that.
+            words[_words.OVERFLOW] = len(self.overflow) - 1
+            if not self._push(self.overflow[0]):
+                words[_words.OVERFLOW] = len(self.overflow)
+                return
             self.overflow.popleft()
-        self._words.view[_words.OVERFLOW] = len(self.overflow)
 
-    def take_back_oldest(self, slots: list[Slot], arena: int) -> bool:
+    def take_back_oldest(self, arena: Arena) -> bool:
         """Drops the oldest message in line; False when the reader took all of them first."""
         words = self._words.view
         try:
-            stolen = unpack_header(self._rx.recv(DATAGRAM_LIMIT, socket.MSG_DONTWAIT))
+            datagram = self._rx.recv(HEADER_SIZE)  # What is behind the header goes with it.
         except BlockingIOError:
-            if not self.overflow:
-                return False
-            dropped = self.overflow.popleft()
-            words[_words.OVERFLOW] = len(self.overflow)
-            if dropped.slot is not None:
-                dropped.slot.leases.pop(self, None)
-        else:
-            words[_words.STOLEN] = stolen.sequence
-            if stolen.kind != INLINE and stolen.arena == arena:
-                slots[stolen.slot].leases.pop(self, None)
-        words[_words.DROPPED] += 1
+            return self._drop_from_overflow()
+        try:
+            stolen = unpack_header(datagram)
+        except EngineError:  # Nothing that was sent here; it has no number.
+            return True
+        # A mark counts if its message did not go before it. The reader's word says nothing of other
+        # messages: it may have taken a later one since.
+        if stolen.sequence > words[_words.PUSHED] or (
+            stolen.kind == MARK and stolen.sequence <= self._gone()
+        ):
+            return True
+        words[_words.STOLEN] = stolen.sequence
+        words[_words.TAKEN_BACK] += 1
+        self._take_back_lease(stolen, arena)
         return True
+
+    def drop_through(self, slot: Slot, arena: Arena) -> None:
+        """Drops the oldest messages up to the one in that slot, as far as the reader leaves them."""
+        while self in slot.leases and self.messages_up_to(slot) and self.take_back_oldest(arena):
+            pass
+
+    def messages_up_to(self, slot: Slot) -> int:
+        """How many messages stand in line up to the one in that slot; 0 if the reader has it already."""
+        sequence = slot.leases[self]
+        if not self.attached:
+            return 0
+        if sequence != _IN_OVERFLOW:
+            return max(0, sequence - self._gone())
+        before = next(at for at, each in enumerate(self.overflow, 1) if each.slot is slot)
+        return self.in_line() - len(self.overflow) + before
 
     def has_returned(self, slot: Slot, sequence: int, arena: Arena) -> bool:
         """Whether the reader needs message `sequence` in `slot` no more."""
@@ -156,10 +185,10 @@ class OutEdge:
         return returned == sequence or sequence <= self._void_up_to
 
     def refuse(self) -> None:
-        """Counts a message for which no slot could be had."""
+        """Counts a message that is dropped before it got into line."""
         words = self._words.view
         words[_words.SENT] += 1
-        words[_words.DROPPED] += 1
+        words[_words.REFUSED] += 1
 
     def in_line(self) -> int:
         """How many messages the reader has not taken yet."""
@@ -171,16 +200,78 @@ class OutEdge:
         """Leases up to this sequence number belonged to a process that is gone."""
         self._void_up_to = max(self._void_up_to, up_to)
 
+    def wait_for_take(self, waiter: Waiter, pointless: Callable[[], bool]) -> None:
+        """Waits until the reader takes a message, the edge is detached, or a short time has passed.
+
+        `pointless` is asked once the reader has been told that somebody waits; what it took before
+        wakes nobody.
+        """
+        words = self._words.view
+        words[_words.WAITING] = 1
+        try:
+            self._forget_wakes()
+            if not pointless():
+                waiter.wait_readable(self._tx.fileno(), ROOM_CHECK_SECS)
+        finally:
+            if self.attached:
+                words[_words.WAITING] = 0
+        if self.attached:
+            self._forget_wakes()
+            self.flush()
+
     def close(self) -> None:
         """Closes this process's copies of the descriptors. What stands in the overflow is lost."""
         self.attached = False
         words = self._words.view
-        words[_words.DROPPED] += len(self.overflow)
+        words[_words.REFUSED] += len(self.overflow)
         words[_words.OVERFLOW] = 0
         self.overflow.clear()
         self._tx.close()
         self._rx.close()
         self._words.close()
+
+    def _make_room(self, waiter: Waiter, arena: Arena) -> bool:
+        """Waits or drops until fewer than `queue_size` are in line, or the edge is gone.
+
+        False when the message has to be given up.
+        """
+        while self.attached and self._is_full():
+            if self.drop_oldest:
+                if not self.take_back_oldest(arena):
+                    break
+                self.flush()
+            elif waiter.giving_up():
+                return False
+            else:
+                self.wait_for_take(waiter, lambda: not self._is_full())
+        return True
+
+    def _is_full(self) -> bool:
+        return self.in_line() >= self.queue_size
+
+    def _gone(self) -> int:
+        words = self._words.view
+        return max(words[_words.TAKEN], words[_words.STOLEN])
+
+    def _drop_from_overflow(self) -> bool:
+        if not self.overflow:
+            return False
+        words = self._words.view
+        dropped = self.overflow.popleft()
+        words[_words.OVERFLOW] = len(self.overflow)
+        words[_words.REFUSED] += 1
+        if dropped.slot is not None:
+            dropped.slot.leases.pop(self, None)
+        return True
+
+    def _take_back_lease(self, stolen: Header, arena: Arena) -> None:
+        """Frees what a stolen message had of a slot; one of an earlier generation had it elsewhere."""
+        if stolen.kind not in (SLOT, SLOT_WITH_METADATA) or stolen.arena != arena.number:
+            return
+        if stolen.slot < len(arena.slots):
+            leases = arena.slots[stolen.slot].leases
+            if leases.get(self) == stolen.sequence:
+                del leases[self]
 
     def _push(self, message: Outgoing) -> bool:
         words = self._words.view
@@ -201,26 +292,14 @@ class OutEdge:
             slot.leases[self] = sequence
         try:
             self._tx.send(header + message.body)
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
             if slot is not None:
                 slot.leases[self] = _IN_OVERFLOW
             return False
         words[_words.PUSHED] = sequence
         return True
-
-    def _wait_for_room(self, waiter: Waiter) -> None:
-        words = self._words.view
-        words[_words.WAITING] = 1
-        try:
-            self._forget_wakes()
-            if self.attached and self.in_line() >= self.queue_size:
-                waiter.wait_readable(self._tx.fileno(), ROOM_CHECK_SECS)
-        finally:
-            if self.attached:
-                words[_words.WAITING] = 0
-        if self.attached:
-            self._forget_wakes()
-            self.flush()
 
     def _forget_wakes(self) -> None:
         try:
@@ -228,6 +307,10 @@ class OutEdge:
                 pass
         except BlockingIOError:
             pass
+
+
+_Encoded = tuple[int, int, Any, bytes]
+"""Type code, size, payload and metadata of a message."""
 
 
 class Output:
@@ -245,121 +328,74 @@ class Output:
         self.edges: list[OutEdge] = []
         self._waiter = waiter
         self._warn = warn
+        self._made_in = generation()
         self._parted: list[OutEdge] = []
         self._last: Outgoing | None = None
-        self._lock = threading.RLock()
+        self._to_send: collections.deque[_Encoded] = collections.deque()
+        self._turn = _Turn(waiter, self._to_send, self._send)
 
     def publish(self, data: object, metadata: Metadata | None) -> None:
         """Sends one message to every edge; blocks only on edges with the policy backpressure.
 
-        Raises `InvalidDataError` or `MetadataError`; then nothing was sent.
+        Raises `InvalidDataError` or `MetadataError`; then nothing was sent. Called in the middle of
+        itself, by a signal's handler or a `__del__`, it sends after the message in hand. Raises
+        EngineError in a forked copy of the process, and where the system has no memory left.
         """
-        code, size, payload = encode_value(data)
+        refuse_forked_copy(self._made_in, "send")
+        type_code, size, payload = encode_value(data)
         blob = encode_metadata(metadata, self._warn)
-        with self.locked():
-            message = self._message(code, size, payload, blob)
-            if message is None:
-                for edge in self.edges:
-                    edge.refuse()
-                return
-            self._last = message
-            for edge in list(self.edges):
-                edge.offer(message, self._waiter, self.arena.slots, self.arena.number)
+        if size + len(blob) > DATA_SIZE:
+            raise InvalidDataError(
+                f"it has {size + len(blob):,} bytes, and one message carries {DATA_SIZE:,} at most"
+            )
+        with self._turn:
+            self._to_send.append((type_code, size, payload, blob))
 
     def attach(self, edge: OutEdge, *, replay_last: bool) -> None:
         """Adds an edge; with `replay_last` its reader gets the newest message at once, if there is one."""
-        with self.locked():
+        with self._turn:
+            if not edge.attached:  # Detached while this waited for another thread's send.
+                return
             self.arena.clear_column(edge.column)
             self.edges.append(edge)
+            # Those that may block come last, so that they hold nobody else's message back.
+            self.edges.sort(key=lambda each: not each.drop_oldest)
             if replay_last and self._last is not None:
-                edge.offer(self._last, self._waiter, self.arena.slots, self.arena.number)
+                edge.offer(self._last, self._waiter, self.arena)
 
     def detach(self, edge: OutEdge) -> None:
         """Takes an edge away and closes it. What its reader has not taken is free; what it still holds
         is not, until it is given back or voided: see `released`."""
         edge.attached = False  # Before the lock: its holder may be waiting for this very reader.
-        with self.locked():
-            while edge.take_back_oldest(self.arena.slots, self.arena.number):
+        with self._turn:
+            while edge.take_back_oldest(self.arena):
                 pass
-            self.edges.remove(edge)
+            if edge in self.edges:
+                self.edges.remove(edge)
             edge.close()
             self._parted.append(edge)
 
     def released(self) -> list[OutEdge]:
         """The edges that were taken away and whose readers hold nothing any more; each is named once."""
-        with self.locked():
+        with self._turn:
             for slot in self.arena.slots:
-                self._is_free(slot)
+                self._forget_returned(slot)
             holding = {edge for slot in self.arena.slots for edge in slot.leases}
             free = [edge for edge in self._parted if edge not in holding]
             self._parted = [edge for edge in self._parted if edge in holding]
         return free
 
-    def locked(self) -> _PublishLock:
-        """Holds off other threads' sends. While waiting for them, the engine is still served."""
-        return _PublishLock(self._lock, self._waiter)
-
-    def _message(self, code: int, size: int, payload: Any, blob: bytes) -> Outgoing | None:
-        stamp = time.time_ns()
-        if size + len(blob) <= INLINE_LIMIT:
-            body = b"".join((payload, blob))
-            return Outgoing(INLINE, code, stamp, size, len(blob), body)
-        beside = len(blob) <= DATAGRAM_LIMIT - HEADER_SIZE
-        slot = self._free_slot(size if beside else size + len(blob))
-        if slot is None:
-            return None
-        self.arena.write(slot, payload, size, b"" if beside else blob)
-        kind = SLOT if beside else SLOT_WITH_METADATA
-        body = blob if beside else b""
-        return Outgoing(kind, code, stamp, size, len(blob), body, slot, self.arena.number)
-
-    def _free_slot(self, size: int) -> Slot | None:
-        """A slot that nobody needs: the best fit, a new one, another one resized, one taken back.
-
-        None where every slot is held by readers with the policy drop_oldest, which a publisher never
-        waits for.
-        """
-        while True:
-            free = [slot for slot in self.arena.slots if self._is_free(slot)]
-            fitting = [slot for slot in free if size <= slot.capacity <= 4 * max(size, 1 << 16)]
-            if fitting:
-                return min(fitting, key=lambda slot: slot.capacity)
-            if self.arena.may_grow(size):
-                return self.arena.add_slot(size)
-            if free:
-                self.arena.resize(free[0], size)
-                return free[0]
-            if not self._make_a_slot_free():
-                return None
-
-    def _make_a_slot_free(self) -> bool:
-        """Drops the oldest message of the longest droppable line, or waits for a blocking reader."""
-        droppable = [edge for edge in self.edges if edge.drop_oldest]
-        for edge in sorted(droppable, key=lambda edge: edge.in_line(), reverse=True):
-            if edge.take_back_oldest(self.arena.slots, self.arena.number):
-                return True
-        if self._waiter.giving_up() or not any(not edge.drop_oldest for edge in self.edges):
-            return False
-        self._waiter.wait_readable(-1, ROOM_CHECK_SECS)
-        for edge in self.edges:
-            edge.flush()
-        return True
-
-    def _is_free(self, slot: Slot) -> bool:
-        if self._last is not None and self._last.slot is slot:
-            return False
-        for edge, sequence in list(slot.leases.items()):
-            assert isinstance(edge, OutEdge)
-            if edge.has_returned(slot, sequence, self.arena):
-                del slot.leases[edge]
-        return not slot.leases
-
     def flush(self) -> bool:
         """Moves overflow on; True while some is left."""
-        for edge in self.edges:
-            if edge.overflow:
-                edge.flush()
-        return any(edge.overflow for edge in self.edges)
+        # Where it is another thread's turn, that thread moves its overflow on by itself.
+        if self._turn.take(ROOM_CHECK_SECS):
+            try:
+                for edge in self.edges:
+                    if edge.overflow:
+                        edge.flush()
+            finally:
+                self._turn.end()
+        return any(edge.overflow for edge in list(self.edges))
 
     def close(self) -> None:
         """Closes every edge's descriptors and unmaps the arena."""
@@ -368,17 +404,153 @@ class Output:
         self.edges.clear()
         self.arena.close()
 
+    # -- one message -----------------------------------------------------------------------------------
 
-class _PublishLock:
-    """An output's lock that serves the engine while another thread of the operator holds it."""
+    def _send(self, encoded: _Encoded) -> None:
+        message = self._message(encoded)
+        for edge in list(self.edges):
+            if message is not None:
+                edge.offer(message, self._waiter, self.arena)
+            elif edge.attached:
+                edge.refuse()
 
-    def __init__(self, lock: Any, waiter: Waiter) -> None:
-        self._lock = lock
+    def _message(self, encoded: _Encoded) -> Outgoing | None:
+        """The message, its payload in a slot where it is large; None where no slot can be had."""
+        type_code, size, payload, blob = encoded
+        stamp = time.time_ns()
+        if size + len(blob) <= INLINE_LIMIT:
+            body = b"".join((payload, blob))
+            message = Outgoing(INLINE, type_code, stamp, size, len(blob), body)
+        else:
+            beside = len(blob) <= DATAGRAM_LIMIT - HEADER_SIZE
+            slot = self._free_slot(size if beside else size + len(blob))
+            if slot is None:
+                return None
+            self.arena.write(slot, payload, size, b"" if beside else blob)
+            kind, body = (SLOT, blob) if beside else (SLOT_WITH_METADATA, b"")
+            message = Outgoing(
+                kind, type_code, stamp, size, len(blob), body, slot, self.arena.number
+            )
+        self._last = message
+        return message
+
+    # -- slots -----------------------------------------------------------------------------------------
+
+    def _free_slot(self, size: int) -> Slot | None:
+        """A slot that nobody needs: the best fit, else one made or moved, else one taken back.
+
+        None where every slot is held by readers with the policy drop_oldest, which a publisher never
+        waits for.
+        """
+        while True:
+            free = [slot for slot in self.arena.slots if self._is_free(slot)]
+            fitting = [s for s in free if max(size, 1) <= s.capacity <= 4 * max(size, 1 << 16)]
+            if fitting:
+                return min(fitting, key=lambda slot: slot.capacity)
+            slot = self.arena.make_slot(size, free=free, in_line=self._slots_in_line())
+            if slot is not None:
+                return slot
+            if not self._drop_for_a_slot() and not self._wait_for_a_slot():
+                return None
+
+    def _is_free(self, slot: Slot) -> bool:
+        self._forget_returned(slot)
+        return not slot.leases and not self._is_last(slot)
+
+    def _is_last(self, slot: Slot) -> bool:
+        """Whether it holds the newest message, which is kept for readers that come later."""
+        return self._last is not None and self._last.slot is slot
+
+    def _forget_returned(self, slot: Slot) -> None:
+        for edge, sequence in list(slot.leases.items()):
+            assert isinstance(edge, OutEdge)
+            if edge.has_returned(slot, sequence, self.arena):
+                del slot.leases[edge]
+
+    def _slots_in_line(self) -> list[Slot]:
+        """The slots whose message some reader has yet to take, or may come to ask for."""
+        return [
+            slot
+            for slot in self.arena.slots
+            if self._is_last(slot) or any(edge.messages_up_to(slot) for edge in _leased_by(slot))
+        ]
+
+    def _drop_for_a_slot(self) -> bool:
+        """Takes back what stands before the slot that costs the fewest messages.
+
+        Only a slot that droppable lines alone need can be had this way; of the others, nothing is
+        dropped in vain.
+        """
+        costs = [
+            (sum(edge.messages_up_to(slot) for edge in _leased_by(slot)), slot.index)
+            for slot in self.arena.slots
+            if slot.leases
+            and not self._is_last(slot)
+            and all(e.drop_oldest and e.messages_up_to(slot) for e in _leased_by(slot))
+        ]
+        if not costs:
+            return False
+        _, index = min(costs)
+        slot = self.arena.slots[index]
+        for edge in _leased_by(slot):
+            edge.drop_through(slot, self.arena)
+        return True
+
+    def _wait_for_a_slot(self) -> bool:
+        """Waits for a blocking reader for a short time; False where there is none to wait for."""
+        blocking = [edge for edge in self.edges if not edge.drop_oldest]
+        if not blocking or self._waiter.giving_up():
+            return False
+        longest = max(blocking, key=lambda edge: edge.in_line())
+        taken_before = longest.in_line()
+        longest.wait_for_take(self._waiter, lambda: longest.in_line() < taken_before)
+        return True
+
+
+def _leased_by(slot: Slot) -> list[OutEdge]:
+    return [edge for edge in slot.leases if isinstance(edge, OutEdge)]
+
+
+class _Turn:
+    """One thread's turn at an output. A thread that waits for it serves the engine meanwhile.
+
+    The engine's requests may come in the middle of a turn of the same thread, while that waits for
+    room. What the thread itself wants to send then (a signal's handler, a `__del__`) goes at the end
+    of its turn: a send cannot begin between any two statements of another.
+    """
+
+    def __init__(
+        self, waiter: Waiter, to_send: collections.deque[_Encoded], send: Callable[[_Encoded], None]
+    ) -> None:
         self._waiter = waiter
+        self._to_send = to_send
+        self._send = send
+        self._lock = threading.RLock()
+        self._depth = 0
+
+    def take(self, timeout_secs: float) -> bool:
+        """Begins a turn, unless another thread's lasts longer."""
+        if not self._lock.acquire(timeout=timeout_secs):
+            return False
+        self._depth += 1
+        return True
+
+    def end(self) -> None:
+        """Sends what is to be sent, and ends the turn."""
+        self._depth -= 1
+        try:
+            while self._to_send and not self._depth:
+                self._depth += 1
+                try:
+                    self._send(self._to_send.popleft())
+                finally:
+                    self._depth -= 1
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> None:
-        while not self._lock.acquire(timeout=ROOM_CHECK_SECS):
+        while not self.take(ROOM_CHECK_SECS):
             self._waiter.wait_readable(-1, 0)
 
     def __exit__(self, *exc: object) -> None:
-        self._lock.release()
+        self.end()

@@ -2,39 +2,48 @@
 
 An array that was received stays valid and unchanged for as long as anybody refers to it. Each holds
 a lease; when the last array on a slot is gone, the lease writes one word, and the publisher may use
-the slot again. A reader that holds more than `LEASE_LIMIT` slots of one input gets copies from then
-on, so that it never starves a publisher.
+the slot again. A process that holds more of one output than `_arena` allows gets copies from then on,
+so that it never starves a publisher.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 
 from . import _words
-from ._arena import ReaderArena
+from ._arena import DATA_SIZE, MAX_SLOTS, ReaderArena
+from ._forks import generation, refuse_forked_copy
 from ._metadata import Metadata, decode_metadata
 from ._values import decode_value
 from ._wire import (
     DATAGRAM_LIMIT,
     HEADER_SIZE,
     INLINE,
+    MARK,
+    METADATA_LIMIT,
+    SLOT,
     SLOT_WITH_METADATA,
     Header,
+    malformed,
     unpack_header,
 )
 
-LEASE_LIMIT = 8
-
-_forks: list[bool] = []
-"""Not empty in a forked copy of a reader: it has every array and its lease too, and only the original
-may give the slot back."""
-os.register_at_fork(after_in_child=lambda: _forks.append(True))
+_IN_A_SLOT = (SLOT, SLOT_WITH_METADATA)
+_UNREADABLE = (
+    ValueError,
+    OverflowError,
+    OSError,
+    StopIteration,
+    pa.ArrowException,
+    msgspec.MsgspecError,
+)
+"""What the decoders of Arrow, msgpack and datetime raise over bytes that are none of theirs."""
 
 
 class Message(NamedTuple):
@@ -44,22 +53,32 @@ class Message(NamedTuple):
     metadata: Metadata
 
 
+class _Column(NamedTuple):
+    """One edge's part of an arena that it reads."""
+
+    arena: ReaderArena
+    first_word: int
+
+    def give_back(self, slot: int, sequence: int) -> None:
+        self.arena.lease_words[self.first_word + slot] = sequence
+
+
 class Lease:
     """The right to read one message in a slot; given back when the last array on it is gone."""
 
-    __slots__ = ("_arena", "_index", "_input", "_sequence")
+    __slots__ = ("_arena", "_sequence", "_word")
 
-    def __init__(self, reader: Input, arena: ReaderArena, index: int, sequence: int) -> None:
-        self._input = reader
-        self._arena = arena
-        self._index = index
+    def __init__(self, column: _Column, slot: int, sequence: int, size: int) -> None:
+        self._arena = column.arena
+        self._word = column.first_word + slot
         self._sequence = sequence
-        reader.leases_held += 1
+        self._arena.held[self._word] = size
 
     def __del__(self) -> None:
-        if not _forks:
-            self._input.leases_held -= 1
-            self._arena.lease_words[self._index] = self._sequence
+        if self._arena.made_in == generation():
+            # In this order: once the word is written, the slot may come back with another message.
+            self._arena.held.pop(self._word, None)
+            self._arena.lease_words[self._word] = self._sequence
 
 
 class Input:
@@ -78,13 +97,13 @@ class Input:
         find_arena: Callable[[int, int], None],
     ) -> None:
         self.edge_id = edge_id
-        self.leases_held = 0
         self.copied = 0
-        """How many messages were copied because too many arrays were held."""
+        """How many messages were copied because too much was held."""
+        self._made_in = generation()
         self._rx = rx
         self._words = _words.Words(words_descriptor)
         self._find_arena = find_arena
-        self._arenas: dict[int, ReaderArena] = {}
+        self._columns: dict[int, _Column] = {}
         rx.setblocking(False)
 
     def fileno(self) -> int:
@@ -93,18 +112,23 @@ class Input:
 
     def add_arena(self, number: int, descriptor: int, column: int) -> None:
         """Maps an arena that messages of this edge may lie in. The descriptor stays the caller's."""
-        self._arenas[number] = ReaderArena(descriptor, column)
+        self._columns[number] = _Column(ReaderArena.of(descriptor), column * MAX_SLOTS)
 
     def has_arena(self, number: int) -> bool:
         """Whether that arena was added."""
-        return number in self._arenas
+        return number in self._columns
 
     def retire_arena(self, number: int) -> None:
         """No further message lies in that arena; it is unmapped with the last array on it."""
-        self._arenas.pop(number, None)
+        self._columns.pop(number, None)
 
     def take(self) -> Message | None:
-        """The next message, or None when there is none now. Never blocks."""
+        """The next message, or None when there is none now. Never blocks.
+
+        Raises EngineError for a message that is malformed, which is then gone, and in a forked copy
+        of the process that made this input.
+        """
+        refuse_forked_copy(self._made_in, "take")
         try:
             datagram = self._rx.recv(DATAGRAM_LIMIT)
         except BlockingIOError:
@@ -113,17 +137,24 @@ class Input:
             return None
         header = unpack_header(datagram)
         words = self._words.view
+        if header.sequence > words[_words.PUSHED] + 1:
+            raise malformed(f"it has the number {header.sequence}, which was not sent yet")
+        if header.kind == MARK:
+            self._pass_mark(header)
+            return None
         words[_words.TAKEN] = header.sequence
         words[_words.RECEIVED] += 1
         if words[_words.WAITING]:
             self._wake_publisher()
-        if header.kind == INLINE:
-            buffer = pa.py_buffer(datagram).slice(HEADER_SIZE, header.payload_size)
-            blob: bytes | memoryview = datagram[HEADER_SIZE + header.payload_size :]
-        else:
-            buffer, blob = self._from_slot(header, datagram)
-        value = decode_value(header.type_code, buffer, header.payload_size)
-        return Message(value, decode_metadata(blob, header.stamp_nanos))
+        column = self._column(header.arena) if header.kind in _IN_A_SLOT else None
+        try:
+            return _decode(header, datagram, column, self._count_copy)
+        except MemoryError:
+            raise
+        except _UNREADABLE as error:
+            words[_words.RECEIVED] -= 1
+            words[_words.MISSED] += 1
+            raise malformed(f"{type(error).__name__}: {error}") from error
 
     def next_stamp_nanos(self) -> int | None:
         """When the oldest unread message was sent, without taking it; None when there is none."""
@@ -131,31 +162,77 @@ class Input:
             datagram = self._rx.recv(HEADER_SIZE, socket.MSG_PEEK)
         except BlockingIOError:
             return None
-        return unpack_header(datagram).stamp_nanos if datagram else None
+        if not datagram:
+            return None
+        # What is no message counts as the oldest: `take` gets it out of the way, and says so.
+        return unpack_header(datagram).stamp_nanos if len(datagram) == HEADER_SIZE else 0
 
     def close(self) -> None:
         """Closes this process's copies. Arrays that were received stay valid."""
         self._rx.close()
         self._words.close()
-        self._arenas.clear()
+        self._columns.clear()
 
-    def _from_slot(self, header: Header, datagram: bytes) -> tuple[pa.Buffer, bytes | memoryview]:
-        if header.arena not in self._arenas:
-            self._find_arena(self.edge_id, header.arena)
-        arena = self._arenas[header.arena]
-        begin, size = header.payload_offset, header.payload_size
-        blob: bytes | memoryview = datagram[HEADER_SIZE:]
-        if header.kind == SLOT_WITH_METADATA:
-            blob = bytes(arena.data[begin + size : begin + size + header.metadata_size])
-        if self.leases_held >= LEASE_LIMIT:
-            copy = pa.py_buffer(bytes(arena.data[begin : begin + size]))
-            arena.lease_words[header.slot] = header.sequence
-            self.copied += 1
-            return copy, blob
-        lease = Lease(self, arena, header.slot, header.sequence)
-        return pa.foreign_buffer(arena.address + begin, size, base=lease), blob
+    def _column(self, arena: int) -> _Column:
+        if arena not in self._columns:
+            self._find_arena(self.edge_id, arena)
+        return self._columns[arena]
+
+    def _count_copy(self) -> None:
+        self.copied += 1
+
+    def _pass_mark(self, header: Header) -> None:
+        """A mark counts if the message that it stands for did not come before it."""
+        words = self._words.view
+        if header.sequence > max(words[_words.TAKEN], words[_words.STOLEN]):
+            words[_words.TAKEN] = header.sequence
+            words[_words.MISSED] += 1
 
     def _wake_publisher(self) -> None:
         # A full socket means that it was woken often enough already; a closed one, that it is gone.
         with contextlib.suppress(OSError):
             self._rx.send(b"\0")
+
+
+def _decode(
+    header: Header, datagram: bytes, column: _Column | None, count_copy: Callable[[], None]
+) -> Message:
+    """The message of a datagram. Raises one of `_UNREADABLE` where it cannot be one."""
+    if column is None:
+        if header.kind != INLINE:
+            raise ValueError(f"it is of kind {header.kind}")
+        _check_size(datagram, header.payload_size + header.metadata_size)
+        buffer = pa.py_buffer(datagram).slice(HEADER_SIZE, header.payload_size)
+        blob = datagram[HEADER_SIZE + header.payload_size :]
+    else:
+        buffer, blob = _from_slot(header, datagram, column, count_copy)
+    value = decode_value(header.type_code, buffer, header.payload_size)
+    return Message(value, decode_metadata(blob, header.stamp_nanos))
+
+
+def _from_slot(
+    header: Header, datagram: bytes, column: _Column, count_copy: Callable[[], None]
+) -> tuple[pa.Buffer, bytes]:
+    """The payload where it lies, under a lease, or a copy of it; and the metadata."""
+    arena = column.arena
+    begin, end = header.payload_offset, header.payload_offset + header.payload_size
+    behind = header.metadata_size if header.kind == SLOT_WITH_METADATA else 0
+    if header.slot >= MAX_SLOTS or end + behind > DATA_SIZE or behind > METADATA_LIMIT:
+        raise ValueError(f"it lies in slot {header.slot} and ends at {end + behind}")
+    _check_size(datagram, header.metadata_size - behind)
+    blob = bytes(arena.data[end : end + behind]) if behind else datagram[HEADER_SIZE:]
+    if arena.may_hold(header.payload_size):
+        lease = Lease(column, header.slot, header.sequence, header.payload_size)
+        return pa.foreign_buffer(arena.address + begin, header.payload_size, base=lease), blob
+    try:
+        copy = pa.allocate_buffer(header.payload_size)
+        memoryview(copy).cast("B")[:] = arena.data[begin:end]
+    finally:
+        column.give_back(header.slot, header.sequence)
+    count_copy()
+    return copy, blob
+
+
+def _check_size(datagram: bytes, body_size: int) -> None:
+    if len(datagram) != HEADER_SIZE + body_size:
+        raise ValueError(f"it has {len(datagram)} bytes and says {HEADER_SIZE + body_size}")

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ..errors import DoraNbError
+
 IPC = 255
 _FLAT_TYPES: tuple[Any, ...] = (
     pa.uint8(), pa.int8(), pa.uint16(), pa.int16(), pa.uint32(), pa.int32(), pa.uint64(), pa.int64(),
@@ -23,11 +25,13 @@ _CODES: dict[type, int] = {type(pa.nulls(0, kind)): code for code, kind in enume
 _UINT8 = 0
 
 
-class InvalidDataError(RuntimeError, TypeError):
+class InvalidDataError(DoraNbError, RuntimeError, TypeError):
     """The data given to `send_output` is nothing that dora sends; says how to convert it."""
 
+    __module__ = "dora_nb"
+
     def __init__(self, hint: str) -> None:
-        super().__init__(f"invalid `data` type, must be `bytes` or an arrow array: {hint}")
+        super().__init__("invalid `data` type, must be `bytes` or an arrow array:", hint=hint)
 
 
 def encode_value(data: object) -> tuple[int, int, Any]:
@@ -45,17 +49,22 @@ def encode_value(data: object) -> tuple[int, int, Any]:
     if isinstance(data, pa.RecordBatch):
         data = data.to_struct_array()
     if isinstance(data, pa.ExtensionArray):
-        data = data.storage
+        return encode_value(data.storage)
     if isinstance(data, pa.Array):
         return _encode_ipc(data)
     raise InvalidDataError(_conversion_of(data))
 
 
 def decode_value(code: int, buffer: pa.Buffer, size: int) -> pa.Array[Any]:
-    """The array in `buffer`, which it holds on to; nothing is copied."""
-    if code != IPC:
-        return pa.Array.from_buffers(_FLAT_TYPES[code], size // _WIDTHS[code], [None, buffer])
-    return pa.ipc.open_stream(buffer).read_next_batch().column(0)
+    """The array in `buffer`, which it holds on to; nothing is copied.
+
+    Raises ValueError, or what Arrow raises, where the bytes are no array of that type.
+    """
+    if code == IPC:
+        return pa.ipc.open_stream(buffer).read_next_batch().column(0)
+    if code >= len(_WIDTHS) or size % _WIDTHS[code]:
+        raise ValueError(f"{size} bytes are no array of type {code}")
+    return pa.Array.from_buffers(_FLAT_TYPES[code], size // _WIDTHS[code], [None, buffer])
 
 
 def _encode_flat(code: int, data: Any) -> tuple[int, int, Any]:
@@ -84,8 +93,9 @@ def _array_from_numpy(data: np.ndarray[Any, Any]) -> pa.Array[Any]:
             "this numpy array has dtype object, which has no bytes to send; "
             "give it a number type, as np.asarray(x, dtype=np.float32)"
         )
+    flat = data.ravel() if isinstance(data, np.ma.MaskedArray) else np.asarray(data).ravel()
     try:
-        array: pa.Array[Any] = pa.array(np.ascontiguousarray(data).reshape(-1))
+        array: pa.Array[Any] = pa.array(flat)  # What is masked becomes null.
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise InvalidDataError(f"Arrow has no array for numpy's {data.dtype}: {error}") from None
     return array

@@ -3,6 +3,9 @@
 A datagram is a header and a body. The body of a small message is its payload followed by its
 metadata; the payload of a large one lies in a slot of the publisher's arena, and only the metadata
 travels in the datagram, unless it is large itself: then it lies behind the payload in the slot.
+
+A mark has no body. It stands in line for a message of which nobody knows whether it went, since its
+publisher died at that moment; whoever takes it out, and has not met its number before, knows.
 """
 
 from __future__ import annotations
@@ -10,14 +13,19 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from ..errors import EngineError
+
 INLINE = 0
 SLOT = 1
 SLOT_WITH_METADATA = 2
+MARK = 3
 
 INLINE_LIMIT = 4096
 """Payload and metadata up to here travel in the datagram: below, copying twice costs less than a slot."""
 DATAGRAM_LIMIT = 8192
 """What a reader asks of one receive; header and body always fit."""
+METADATA_LIMIT = 1 << 24
+"""16 MiB of metadata: what is larger is data, and belongs into the value."""
 
 _HEADER = struct.Struct("<BBHIQQQQQ")
 HEADER_SIZE = _HEADER.size
@@ -35,7 +43,7 @@ class Header(NamedTuple):
     slot: int
     metadata_size: int
     sequence: int
-    """Counted by the edge, from 1, without holes but for messages that the publisher took back."""
+    """Counted by the edge, from 1, without holes: a number that is missing was taken back."""
     stamp_nanos: int
     """Wall clock at the send, nanoseconds since the epoch."""
     payload_size: int
@@ -45,5 +53,23 @@ class Header(NamedTuple):
 
 
 def unpack_header(datagram: bytes) -> Header:
-    """The header of a datagram, or of its first `HEADER_SIZE` bytes."""
-    return Header._make(_unpack_header(datagram))
+    """The header of a datagram, or of its first `HEADER_SIZE` bytes. EngineError if it is too short."""
+    try:
+        return Header._make(_unpack_header(datagram))
+    except struct.error:
+        raise malformed(
+            f"it has {len(datagram)} bytes, and a header alone has {HEADER_SIZE}"
+        ) from None
+
+
+def pack_mark(sequence: int, stamp_nanos: int) -> bytes:
+    """A mark for the message of that number."""
+    return pack_header(MARK, 0, 0, 0, sequence, stamp_nanos, 0, 0, 0)
+
+
+def malformed(what: str) -> EngineError:
+    """The error for a message that no publisher of this version sends."""
+    return EngineError(
+        f"a message on an edge is malformed: {what}.",
+        hint="Something else wrote to an operator's descriptors or memory; stop and start the dataflow.",
+    )

@@ -2,6 +2,12 @@
 
 An aligned 64-bit store is atomic on every platform this runs on, and Python's memoryview makes it in
 one instruction. The publisher's words and the reader's lie on cache lines of their own.
+
+A message that enters the socket has a number, and every number has one fate, counted by whoever
+decides it: `RECEIVED` or `MISSED` by the reader, `TAKEN_BACK` by the publisher, `LOST` by the engine.
+A message that never enters the socket is `REFUSED` by the publisher or `LOST_UNSENT` by the engine.
+So ``SENT - PUSHED`` is what was given to the edge and has no number, and no crash between two writes
+can hide a message: `_edge` finds it by what does not add up.
 """
 
 from __future__ import annotations
@@ -13,27 +19,33 @@ PAGE_SIZE = 4096
 
 # Written by the reader (by the engine, while there is none).
 TAKEN = 0
-"""Sequence number of the last message that the reader took."""
+"""Number of the last message that the reader took."""
 RECEIVED = 1
 """How many messages the reader took."""
+MISSED = 2
+"""How many messages came to the reader unreadable, or as a mark in place of the message."""
 
-# Written by the publisher.
+# Written by the publisher (by the engine, while there is none).
 SENT = 8
-"""How many messages were given to this edge."""
+"""How many messages were given to this edge; written before anything is done with one."""
 PUSHED = 9
-"""Sequence number of the last message put into the socket; written after the send."""
+"""Number of the last message put into the socket; written after the send."""
 STOLEN = 10
-"""Sequence number of the last message that was taken back out of the socket."""
-DROPPED = 11
-"""How many messages the publisher dropped."""
-OVERFLOW = 12
+"""Number of the last message that was taken back out of the socket."""
+TAKEN_BACK = 11
+"""How many messages were taken back out of the socket, and dropped."""
+REFUSED = 12
+"""How many messages the publisher dropped before they entered the socket."""
+OVERFLOW = 13
 """How many messages stand in the publisher's own line, since the socket is full."""
-WAITING = 13
+WAITING = 14
 """1 while a publisher with the policy backpressure waits for room."""
 
 # Written by the engine.
 LOST = 16
-"""How many messages went with a process that died, or were unread when their reader ended."""
+"""How many messages a process took out of the socket and did not live to count."""
+LOST_UNSENT = 17
+"""How many messages stood in the line of a publisher that died."""
 
 
 class Words:
@@ -44,6 +56,7 @@ class Words:
         self.view = memoryview(self._map).cast("Q")
 
     def close(self) -> None:
+        """Unmaps the page."""
         self.view.release()
         self._map.close()
 
