@@ -23,6 +23,7 @@ from dora_nb.errors import (
 from dora_nb.status import EdgeStatus, State
 from dora_nb.widgets._feed import Feed, Task
 from dora_nb.widgets._pacing import WINDOW
+from dora_nb.widgets._pictures import picture_of
 from dora_nb.widgets.camera import CameraView, _let_page_choose_thread, _send_until_closed
 
 GREY = np.full((48, 64, 3), 90, np.uint8)
@@ -376,14 +377,30 @@ def test_a_page_that_is_loaded_again_gets_the_last_picture_even_while_paused(
     page.wait_for("status", state="paused")
 
 
-def test_the_picture_at_which_a_person_paused_is_the_one_that_stays(dataflow: Any, make_view: Make):
+def test_the_picture_at_which_a_person_paused_is_the_one_that_stays(
+    dataflow: Any, make_view: Make, monkeypatch: pytest.MonkeyPatch
+):
+    """Two newer ones are under way by then: one was sent, one is just being encoded."""
     view, page = make_view()
     page.say(type="hello")
-    for value in (40, 80, 120):
+    for number, value in enumerate((40, 80, 120), start=1):
         dataflow.publish_image(np.full_like(GREY, value))
-        page.wait_for_frame(view.stats.frames_received)
-    page.say(type="pause", seq=2)  # the third was under way
-    view.paused = True
+        page.wait_for_frame(number)
+    encoding, go_on = threading.Event(), threading.Event()
+
+    def picture_of_slowly(*arguments: Any) -> Any:
+        encoding.set()
+        assert go_on.wait(20)
+        return picture_of(*arguments)
+
+    monkeypatch.setattr("dora_nb.widgets.camera.picture_of", picture_of_slowly)
+    dataflow.publish_image(np.full_like(GREY, 160))
+    assert encoding.wait(20)
+    page.say(type="pause", seq=2)
+    go_on.set()
+    page.wait_for_frame(4)
+    dataflow.publish_image(np.full_like(GREY, 200))
+    view.paused = True  # the trait comes by a message of its own
 
     data = view.snapshot()
     page.say(type="hello", client="loaded again")
@@ -391,6 +408,9 @@ def test_the_picture_at_which_a_person_paused_is_the_one_that_stays(dataflow: An
     assert data is not None
     assert abs(int(decoded(data)[0, 0, 0]) - 80) < 4
     assert len(page.wait_for("frame", 2, seq=2)) == 2
+    view.resume()
+    page.wait_for_frame(5)
+    assert abs(int(decoded(view.snapshot() or b"")[0, 0, 0]) - 200) < 4
 
 
 def test_a_page_is_told_the_state_when_it_comes(
