@@ -38,7 +38,7 @@ AGAINST_THE_ARROWS = {
     ("dataflow", "widgets"),
 }
 
-CHILD_MAY_IMPORT = {"messages", "metrics", "timers", "transport"}
+CHILD_MAY_IMPORT = {"messages", "metrics", "system", "timers", "transport"}
 """Each operator's process pays for every module that its program imports."""
 
 NOTEBOOK_ONLY = {"IPython", "anywidget", "comm", "ipykernel", "ipywidgets", "traitlets"}

@@ -141,4 +141,8 @@ def _describe(event: dict[str, Any]) -> str:
 def _hint_for(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"Install it in the kernel's environment (%pip install), or correct '{error.name}'."
+    if isinstance(error, ImportError):
+        from ..system import hint_for_import_error  # only where it is needed: it imports much
+
+        return hint_for_import_error(error)
     return None
