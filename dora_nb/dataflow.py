@@ -594,7 +594,7 @@ class Dataflow:
 
     def _listener_status(self, listener: EngineListener) -> EdgeStatus | None:
         session = self._session
-        return None if session is None else session.listener_status(listener)
+        return listener.last_status if session is None else session.listener_status(listener)
 
     def _forget_listener(self, listener: EngineListener) -> None:
         with self._lock:

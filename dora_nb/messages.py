@@ -14,6 +14,7 @@ process → `Ready`, `Failed`, `Finished`, `Released`, `Warned`
 
 from __future__ import annotations
 
+import array
 import errno
 import os
 import socket
@@ -22,7 +23,8 @@ import msgspec
 
 PROTOCOL_VERSION = 1
 _RECEIVE_SIZE = 1 << 17
-_MOST_DESCRIPTORS = 8
+_ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
+"""Room for eight descriptors; no message has more than three."""
 
 
 class Begin(msgspec.Struct, tag=True, frozen=True):
@@ -171,9 +173,18 @@ def receive_in_process(control: socket.socket) -> tuple[ToProcess, list[int]] | 
     Raises OSError (EMFILE) where this process may not open as many files as were sent.
     """
     try:
-        data, descriptors, flags, _ = socket.recv_fds(control, _RECEIVE_SIZE, _MOST_DESCRIPTORS)
+        # Not `socket.recv_fds`, which ignores its flags: what the operator starts would inherit all.
+        data, ancillary, flags, _ = control.recvmsg(
+            _RECEIVE_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
+        )
     except ConnectionError:
         return None
+    descriptors = [
+        descriptor
+        for level, kind, packed in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for descriptor in array.array("i", packed[: len(packed) // 4 * 4])
+    ]
     if flags & socket.MSG_CTRUNC:  # recvmsg(2): the descriptors that did not fit are lost
         for descriptor in descriptors:
             os.close(descriptor)

@@ -272,7 +272,7 @@ from dora_nb.status import EdgeStatus, NodeStatus, State
 sys.path.insert(0, SAMPLES)
 from scene import MovingScene
 
-SCENE = MovingScene(0)
+SCENE = MovingScene()
 
 class Subscription:
     def __init__(self, events): self.events = iter(events)

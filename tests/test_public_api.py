@@ -29,7 +29,7 @@ SIGNATURES = {
     " sync=False, max_fps=30",
     "Dataflow.start": "self, engine='embedded', *, progress=None",
     "Dataflow.stop": "self, *, grace_secs=2.0",
-    "Dataflow.restart": "self, name",
+    "Dataflow.restart": "self, name, *, progress=None",
     "Dataflow.remove": "self, name",
     "Dataflow.status": "self",
     "Dataflow.logs": "self, name=None",

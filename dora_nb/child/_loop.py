@@ -63,6 +63,8 @@ class Loop:
 
     def __init__(self, control_descriptor: int) -> None:
         self._control = socket.socket(fileno=control_descriptor)
+        # It had to be inherited once; what the operator starts has no business with it.
+        self._control.set_inheritable(False)
         self._main_thread = threading.get_ident()
         self._send_output = SendOutput(self)
         self._inputs: dict[int, tuple[str, Input]] = {}

@@ -4,10 +4,12 @@ Used by the engine only. The engine is a reader or a publisher of the edge at no
 it stands in for a process that is gone.
 
 A process may be killed between any two statements, so what it counted may be short by the message it
-had in hand. Every number has one fate (see `_words`), so that message shows up as a number that left
-the socket and was counted by nobody, or as one that was given to the edge and has no number. The
-other end goes on meanwhile and has a message in hand for microseconds at a time: what does not add up
-is looked at again before it is believed.
+had in hand. Its words say whether it was about to take one (see `_words`); if so, that message shows up
+as a number that left the socket and was counted by nobody. A message that its publisher died over shows
+up as one that was given to the edge and has no number.
+
+The other end goes on meanwhile, and has a message in hand for microseconds at a time: what does not add
+up is looked at again before it is believed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _SEND_BUFFER = 4 << 20
 """What is asked of the kernel; it grants up to net.core.wmem_max, and the overflow does the rest."""
 _MARK_ROOM = 1 << 15
 """Bytes of that which are kept back, so that a mark can be sent where a message no longer can."""
-_ROUNDS = 20
+_ROUNDS = 100
 _ROUND_EVERY_SECS = 1e-3
 _LOOKS = 20
 """In each round, one right after the other: a look in warm caches is shorter than a send."""
@@ -98,9 +100,12 @@ class Edge:
         on meanwhile. Must be called before another reader begins, or that one's leases were void too.
         """
         words = self._words.view
+        if words[_words.TAKING] == words[_words.RECEIVED]:
+            return words[_words.TAKEN]
         missing, gone = self._look_again_until_it_adds_up(publisher_lives=True)
         words[_words.LOST] += missing
         words[_words.TAKEN] = max(words[_words.TAKEN], gone)
+        words[_words.TAKING] = words[_words.RECEIVED]
         return gone
 
     def settle_publisher(self) -> None:
@@ -111,9 +116,11 @@ class Edge:
         mark comes second and means nothing; if not, whoever takes the mark counts the message.
         """
         words = self._words.view
-        missing, gone = self._look_again_until_it_adds_up(publisher_lives=False)
-        words[_words.LOST] += missing
-        words[_words.STOLEN] = max(words[_words.STOLEN], gone)
+        if words[_words.TAKING_BACK] != words[_words.TAKEN_BACK]:
+            missing, gone = self._look_again_until_it_adds_up(publisher_lives=False)
+            words[_words.LOST] += missing
+            words[_words.STOLEN] = max(words[_words.STOLEN], gone)
+            words[_words.TAKING_BACK] = words[_words.TAKEN_BACK]
         unsent = self._without_number(words[_words.PUSHED])
         if unsent and self._push_mark(words[_words.PUSHED] + 1):
             words[_words.PUSHED] += 1

@@ -143,23 +143,14 @@ class OutEdge:
     def take_back_oldest(self, arena: Arena) -> bool:
         """Drops the oldest message in line; False when the reader took all of them first."""
         words = self._words.view
+        words[_words.TAKING_BACK] = words[_words.TAKEN_BACK] + 1
         try:
             datagram = self._rx.recv(HEADER_SIZE)  # What is behind the header goes with it.
+            self._count_taken_back(datagram, arena)
         except BlockingIOError:
             return self._drop_from_overflow()
-        try:
-            stolen = unpack_header(datagram)
-        except EngineError:  # Nothing that was sent here; it has no number.
-            return True
-        # A mark counts if its message did not go before it. The reader's word says nothing of other
-        # messages: it may have taken a later one since.
-        if stolen.sequence > words[_words.PUSHED] or (
-            stolen.kind == MARK and stolen.sequence <= self._gone()
-        ):
-            return True
-        words[_words.STOLEN] = stolen.sequence
-        words[_words.TAKEN_BACK] += 1
-        self._take_back_lease(stolen, arena)
+        finally:
+            words[_words.TAKING_BACK] = words[_words.TAKEN_BACK]
         return True
 
     def drop_through(self, slot: Slot, arena: Arena) -> None:
@@ -252,6 +243,22 @@ class OutEdge:
     def _gone(self) -> int:
         words = self._words.view
         return max(words[_words.TAKEN], words[_words.STOLEN])
+
+    def _count_taken_back(self, datagram: bytes, arena: Arena) -> None:
+        words = self._words.view
+        try:
+            stolen = unpack_header(datagram)
+        except EngineError:  # Nothing that was sent here; it has no number.
+            return
+        if stolen.sequence > words[_words.PUSHED]:
+            return
+        # A mark counts if its message did not go before it. Of other messages the reader's word says
+        # nothing: it may have taken a later one since.
+        if stolen.kind == MARK and stolen.sequence <= self._gone():
+            return
+        words[_words.STOLEN] = stolen.sequence
+        words[_words.TAKEN_BACK] += 1
+        self._take_back_lease(stolen, arena)
 
     def _drop_from_overflow(self) -> bool:
         if not self.overflow:

@@ -129,31 +129,20 @@ class Input:
         of the process that made this input.
         """
         refuse_forked_copy(self._made_in, "take")
-        try:
-            datagram = self._rx.recv(DATAGRAM_LIMIT)
-        except BlockingIOError:
+        received = self._receive()
+        if received is None:
             return None
-        if not datagram:
-            return None
-        header = unpack_header(datagram)
-        words = self._words.view
-        if header.sequence > words[_words.PUSHED] + 1:
-            raise malformed(f"it has the number {header.sequence}, which was not sent yet")
-        if header.kind == MARK:
-            self._pass_mark(header)
-            return None
-        words[_words.TAKEN] = header.sequence
-        words[_words.RECEIVED] += 1
-        if words[_words.WAITING]:
-            self._wake_publisher()
+        header, datagram = received
         column = self._column(header.arena) if header.kind in _IN_A_SLOT else None
         try:
             return _decode(header, datagram, column, self._count_copy)
         except MemoryError:
             raise
         except _UNREADABLE as error:
-            words[_words.RECEIVED] -= 1
+            words = self._words.view
             words[_words.MISSED] += 1
+            words[_words.RECEIVED] -= 1
+            words[_words.TAKING] -= 1
             raise malformed(f"{type(error).__name__}: {error}") from error
 
     def next_stamp_nanos(self) -> int | None:
@@ -172,6 +161,30 @@ class Input:
         self._rx.close()
         self._words.close()
         self._columns.clear()
+
+    def _receive(self) -> tuple[Header, bytes] | None:
+        """Takes the next message out of the socket and counts it; None when there is none."""
+        words = self._words.view
+        words[_words.TAKING] = words[_words.RECEIVED] + 1
+        try:
+            datagram = self._rx.recv(DATAGRAM_LIMIT)
+            if not datagram:
+                return None
+            header = unpack_header(datagram)
+            if header.sequence > words[_words.PUSHED] + 1:
+                raise malformed(f"it has the number {header.sequence}, which was not sent yet")
+            if header.kind == MARK:
+                self._pass_mark(header)
+                return None
+            words[_words.TAKEN] = header.sequence
+            words[_words.RECEIVED] += 1
+        except BlockingIOError:
+            return None
+        finally:
+            words[_words.TAKING] = words[_words.RECEIVED]
+        if words[_words.WAITING]:
+            self._wake_publisher()
+        return header, datagram
 
     def _column(self, arena: int) -> _Column:
         if arena not in self._columns:

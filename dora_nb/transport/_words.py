@@ -6,8 +6,9 @@ one instruction. The publisher's words and the reader's lie on cache lines of th
 A message that enters the socket has a number, and every number has one fate, counted by whoever
 decides it: `RECEIVED` or `MISSED` by the reader, `TAKEN_BACK` by the publisher, `LOST` by the engine.
 A message that never enters the socket is `REFUSED` by the publisher or `LOST_UNSENT` by the engine.
-So ``SENT - PUSHED`` is what was given to the edge and has no number, and no crash between two writes
-can hide a message: `_edge` finds it by what does not add up.
+So ``SENT - PUSHED`` is what was given to the edge and has no number. Who takes a message out of the
+socket says so before (`TAKING`, `TAKING_BACK`), so a crash between two writes cannot hide one: `_edge`
+finds it by what does not add up.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ TAKEN = 0
 """Number of the last message that the reader took."""
 RECEIVED = 1
 """How many messages the reader took."""
-MISSED = 2
+TAKING = 2
+"""One more than RECEIVED while the reader takes a message; else as much."""
+MISSED = 3
 """How many messages came to the reader unreadable, or as a mark in place of the message."""
 
 # Written by the publisher (by the engine, while there is none).
@@ -34,11 +37,13 @@ STOLEN = 10
 """Number of the last message that was taken back out of the socket."""
 TAKEN_BACK = 11
 """How many messages were taken back out of the socket, and dropped."""
-REFUSED = 12
+TAKING_BACK = 12
+"""One more than TAKEN_BACK while the publisher takes one back; else as much."""
+REFUSED = 13
 """How many messages the publisher dropped before they entered the socket."""
-OVERFLOW = 13
+OVERFLOW = 14
 """How many messages stand in the publisher's own line, since the socket is full."""
-WAITING = 14
+WAITING = 15
 """1 while a publisher with the policy backpressure waits for room."""
 
 # Written by the engine.

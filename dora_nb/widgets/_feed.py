@@ -112,6 +112,8 @@ class Feed:
         self._pacer = Pacer(max_fps)
         self._counts = Counts()
         self._paused = False
+        self._standing = False
+        """Paused by a person, at the picture that is `_last`; what goes out nevertheless is not seen."""
         self._closed = False
         self._was_running: bool | None = None
         self._waiters = 0
@@ -221,6 +223,7 @@ class Feed:
         with self._changed:
             self._still_due |= paused and not self._paused
             self._paused = paused
+            self._standing &= paused
             self._tell_status()
 
     def hear(self, content: object) -> None:
@@ -256,10 +259,15 @@ class Feed:
             self._changed.notify_all()
 
     def _stand_at(self, seq: int) -> None:
-        """A page was paused at that picture, while newer ones were under way: those were not seen."""
+        """A person paused a page at that picture, while newer ones were under way."""
         seen = next((shown for shown in self._recent if shown.seq == seq), None)
-        if seen is not None:
-            self._last = seen
+        if seen is None:
+            return
+        self._last = seen
+        self._standing = True
+        self._still_due |= not self._paused
+        self._paused = True  # the trait follows, but the sender may be quicker
+        self._tell_status()
 
     def close(self) -> None:
         """Ends the sender and whoever waits. May be called twice, and by anybody."""
@@ -296,17 +304,17 @@ class Feed:
             self._picture_sent_secs = now_secs
             seq = self._pacer.sent(now_secs)
             frame = pair.frame
-            self._last = Shown(
-                seq, picture, frame.stamp_micros, frame.received_secs, pair.boxes, drawn
-            )
-            self._recent.append(self._last)
+            shown = Shown(seq, picture, frame.stamp_micros, frame.received_secs, pair.boxes, drawn)
+            self._recent.append(shown)
+            if not self._standing:
+                self._last = shown
             self._changed.notify_all()
-            return self._last
+            return shown
 
     def sent_boxes(self, boxes: StampedBoxes, drawn: list[DrawnBox]) -> Shown | None:
         """Notes that boxes go to the picture that was sent last."""
         with self._changed:
-            if self._last is not None:
+            if self._last is not None and not self._standing:
                 self._last = replace(self._last, boxes=boxes, drawn=drawn)
                 self._recent[-1] = self._last
             self._changed.notify_all()

@@ -1,4 +1,3 @@
-// @ts-check
 // The page's side of CameraView; its protocol stands at the top of camera.py.
 //
 // A Stream belongs to a model: it decodes and acknowledges. A View belongs to an output: it draws. What

@@ -19,9 +19,9 @@ kernel to page
         `age` is how many ms ago the boxes came.
     ``boxes``: `seq`, `boxes`, `lag`, `age`: newer boxes for the frame `seq`; a page that shows another
         frame MUST ignore it.
-    ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`, `blind`. The kernel
-        MUST send one at least every 2 s while the view is visible, so that silence means something,
-        and at most two a second.
+    ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`. The kernel MUST
+        send one at least every 2 s while the view is visible and the page answers, so that silence
+        means something, and at most two a second.
 page to kernel
     each has `client`, a name that the page made up when it created its model, and `n`, which counts
     its messages: they may overtake each other on different threads, and late ones MUST NOT count.

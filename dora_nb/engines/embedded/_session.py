@@ -114,7 +114,7 @@ class Session:
             for edge, status in self._wiring.statuses():
                 if edge.reader == graph.NOTEBOOK and edge.input.name == listener.key:
                     return status
-        return None
+        return listener.last_status
 
     @property
     def stopping(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ... import graph
 from ...errors import EngineError
+from ...status import EdgeStatus
 from ...transport import Edge, Input
 
 Event = dict[str, Any]
@@ -43,6 +44,8 @@ class Listener:
         self.replay_last = replay_last
         self.key = f"subscription-{next(_listener_numbers)}"
         self.failed = False
+        self.last_status: EdgeStatus | None = None
+        """The counts up to the last session; None while there was no edge."""
         self._queue_size = queue_size
 
     def as_edge(self) -> graph.Edge:

@@ -211,7 +211,7 @@ class Wiring:
         for connection in self._connections.values():
             if connection.listener is not None and connection.reader_on:
                 self._tap.detach(connection.listener)
-            connection.edge.close()
+            self._part_with(connection)
         self._connections.clear()
         for arenas in self._arenas.values():
             for arena in arenas:
@@ -223,6 +223,8 @@ class Wiring:
     def _connect(self, key: tuple[str, str], edge: graph.Edge, listener: Listener | None) -> None:
         """Makes the connection, or raises (OSError, EngineError) and there is none."""
         connection = Connection(edge, Edge(next(self._edge_ids)), listener)
+        if listener is not None and listener.last_status is not None:
+            connection.earlier = _counts_of(listener.last_status)
         try:
             if listener is not None or edge.reader in self._introduced:
                 self._switch_reader_on(connection)
@@ -243,6 +245,13 @@ class Wiring:
                 parting = (connection.spec.source.node, connection.edge.edge_id)
                 self._parted.setdefault(connection.spec.reader, []).append(parting)
         self._switch_publisher_off(connection)
+        self._part_with(connection)
+
+    def _part_with(self, connection: Connection) -> None:
+        """Nobody reads or writes it any more. A subscription, which goes on, keeps its counts."""
+        if connection.listener is not None:
+            connection.spent = True
+            connection.listener.last_status = connection.status()
         connection.edge.close()
 
     def _renew(self, connection: Connection) -> None:
@@ -384,3 +393,12 @@ class Wiring:
 
     def _read_by(self, node: str) -> list[Connection]:
         return [each for each in self._connections.values() if each.spec.reader == node]
+
+
+def _counts_of(status: EdgeStatus) -> EdgeCounts:
+    return EdgeCounts(
+        sent=status.sent,
+        received=status.received,
+        dropped=status.dropped,
+        queued=status.queued,
+    )
