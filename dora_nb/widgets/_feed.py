@@ -116,6 +116,7 @@ class Feed:
         """Paused by a person, at the picture that is `_last`; what goes out nevertheless is not seen."""
         self._closed = False
         self._was_running: bool | None = None
+        self._stopped_secs = 0.0
         self._waiters = 0
         self._last: Shown | None = None
         self._recent: deque[Shown] = deque(maxlen=WINDOW)
@@ -141,10 +142,7 @@ class Feed:
             if self._closed:
                 return
             self._counts.frames_received += 1
-            if self._frame_secs is not None:
-                interval_secs = frame.received_secs - self._frame_secs
-                self._interval_secs += _INTERVAL_SMOOTHING * (interval_secs - self._interval_secs)
-            self._frame_secs = frame.received_secs
+            self._note_interval(frame.received_secs)
             self._took_in(replaced=self._pairing.add_frame(frame))
 
     def take_boxes(self, event: Event) -> None:
@@ -178,6 +176,13 @@ class Feed:
         # Many frames wait here for their boxes: each as a copy, or they would hold the sender's memory.
         return Frame(_copied(event), stamp, received_secs, getattr(event.get("value"), "nbytes", 0))
 
+    def _note_interval(self, received_secs: float) -> None:
+        if self._frame_secs is not None:
+            interval_secs = received_secs - self._frame_secs
+            usual_secs = self._interval_secs or interval_secs
+            self._interval_secs = usual_secs + _INTERVAL_SMOOTHING * (interval_secs - usual_secs)
+        self._frame_secs = received_secs
+
     def _took_in(self, *, replaced: bool) -> None:
         """Counts a frame that gave way; wakes the sender for the first that waits, and only for that.
 
@@ -206,18 +211,27 @@ class Feed:
     def note_running(self, running: bool) -> bool:
         """Notes whether the dataflow runs now; whether it has just stopped.
 
-        What boxes came in the run before would be drawn on the first frames of the next: a start
-        forgets them.
+        A start forgets what came in the run before: its boxes would be drawn on the first frames of
+        this one, and the pause between the two counted as silence.
         """
         with self._changed:
             was_running, self._was_running = self._was_running, running
             if was_running is False and running:
-                self._pairing.forget_boxes()
-                self._newest_boxes = None
+                self._forget_run_before()
             stopped = was_running is True and not running
-            if stopped:  # the memory of what waits went with its sender
-                self._pairing.keep_copies(_copied)
+            if stopped:
+                self._stopped_secs = self._clock()
+                self._pairing.keep_copies(_copied)  # the memory of what waits went with its sender
             return stopped
+
+    def _forget_run_before(self) -> None:
+        """The sender may be late to notice a start: what came since the stop is of the new run."""
+        before_secs = self._stopped_secs
+        self._pairing.forget_boxes(before_secs)
+        if self._newest_boxes is not None and self._newest_boxes.received_secs < before_secs:
+            self._newest_boxes = None
+        if self._frame_secs is not None and self._frame_secs < before_secs:
+            self._frame_secs = None
 
     def set_paused(self, paused: bool) -> None:
         with self._changed:

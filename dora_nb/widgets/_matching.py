@@ -86,8 +86,8 @@ class Pairing(Protocol):
     def take(self) -> Pair | None:
         """The newest picture, once."""
 
-    def forget_boxes(self) -> None:
-        """The boxes that came so far belong to a run that is over."""
+    def forget_boxes(self, before_secs: float) -> None:
+        """The boxes that were received before belong to a run that is over."""
 
     def keep_copies(self, copied: Callable[[Event], Event]) -> None:
         """What waits goes on waiting without the sender's memory."""
@@ -122,8 +122,9 @@ class NewestPairing:
         pair, self._frame = self.waiting, None
         return pair
 
-    def forget_boxes(self) -> None:
-        self.newest_boxes = None
+    def forget_boxes(self, before_secs: float) -> None:
+        if self.newest_boxes is not None and self.newest_boxes.received_secs < before_secs:
+            self.newest_boxes = None
 
     def keep_copies(self, copied: Callable[[Event], Event]) -> None:
         if self._frame is not None:
@@ -192,9 +193,10 @@ class SamePairing:
         pair, self._pair = self._pair, None
         return pair
 
-    def forget_boxes(self) -> None:
-        self.boxes_unmatched += len(self._early)
-        self._early.clear()
+    def forget_boxes(self, before_secs: float) -> None:
+        while self._early and self._early[0].received_secs < before_secs:
+            self._early.popleft()
+            self.boxes_unmatched += 1
 
     def keep_copies(self, copied: Callable[[Event], Event]) -> None:
         """They are copies already."""

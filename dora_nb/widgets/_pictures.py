@@ -27,9 +27,9 @@ MAX_DRAWN_BOXES = 1000
 
 PALETTE = (
     *("#ff6b6b", "#4dabf7", "#51cf66", "#fcc419", "#cc5de8", "#22d3c5"),
-    *("#ff922b", "#f783ac", "#a9e34b", "#91a7ff", "#e8b07a", "#63e6be"),
+    *("#ff922b", "#f783ac", "#a9e34b", "#91a7ff", "#f1f3f5", "#63e6be"),
 )
-"""Bright enough for dark text on each."""
+"""Bright enough for dark text on each; none is the colour of wood, cardboard or skin."""
 TAG_TEXT = "#10151c"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -55,7 +56,7 @@ class Seen:
     frame_came: bool
     """In this run of the dataflow, or one before."""
     silent_secs: float
-    """Since the newest frame."""
+    """Since the newest frame; infinite before the first of this run."""
     usual_interval_secs: float
     boxes_came: bool
     frame_problem: MessageError | None
@@ -88,7 +89,7 @@ def condition(
         return missing
     if seen.paused:
         return ViewCondition("paused")
-    if not seen.frame_came:
+    if not seen.frame_came or math.isinf(seen.silent_secs):
         return ViewCondition("waiting", _why_no_picture(topic, boxes, seen))
     if seen.silent_secs > max(STALE_SECS, 4 * seen.usual_interval_secs):
         return ViewCondition("stale", f"no frame of {topic} for {seen.silent_secs:.0f} s")

@@ -13,6 +13,7 @@ const FADED_ALPHA = 0.4;
 const SCORE_STEP = 0.05;
 const PLACEHOLDER = [640, 480];
 const TAG_TEXT = "#10151c";
+const SHADOW = "rgba(0, 0, 0, 0.35)"; // or a box would vanish on something of its colour
 
 /** @typedef {[number, number, number, number, number, string, string]} Box x1 y1 x2 y2 score label colour */
 /** @typedef {{seq: number, t: number | null, mime: string, w: number, h: number, boxes: Box[] | null,
@@ -55,10 +56,13 @@ function dropsText(places) {
 
 /** Boxes first and tags above them all, or a box would cross the text of its neighbour. */
 function drawBoxes(context, boxes, scale, width) {
-  context.lineWidth = 2;
   for (const [x1, y1, x2, y2, , , colour] of boxes) {
-    context.strokeStyle = colour;
-    context.strokeRect(x1 * scale, y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale);
+    const edges = [x1 * scale, y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale];
+    for (const [lineWidth, style] of [[4, SHADOW], [2, colour]]) {
+      context.lineWidth = lineWidth;
+      context.strokeStyle = style;
+      context.strokeRect(...edges);
+    }
   }
   context.font = "600 12px system-ui, sans-serif";
   context.textBaseline = "middle";
@@ -293,6 +297,7 @@ class View {
     this.stream = stream;
     this.model = model;
     this.visible = false;
+    this.released = false;
     this.build(model.get("topic"), model.get("boxes"));
     el.append(this.root);
     this.listen();
@@ -359,8 +364,11 @@ class View {
     });
     this.watcher = new IntersectionObserver((entries) => {
       this.visible = entries[entries.length - 1].isIntersecting;
-      if (this.visible) this.draw();
-      else if (!this.root.isConnected) this.letGo();
+      if (!this.visible && !this.root.isConnected) this.letGo();
+      if (this.visible) {
+        this.released = false;
+        this.draw();
+      }
       this.stream.tellVisible();
     });
     this.watcher.observe(this.picture);
@@ -370,6 +378,7 @@ class View {
 
   /** An output that the front end took off the page, perhaps for good: its pixels are 2 MB. */
   letGo() {
+    this.released = true;
     this.picture.width = this.overlay.width = 0;
   }
 
@@ -421,7 +430,7 @@ class View {
 
   draw() {
     const last = this.stream.last;
-    if (!last || !this.root.isConnected) return;
+    if (!last || this.released) return;
     const { bitmap, frame } = last;
     const canvas = this.picture;
     if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
@@ -437,14 +446,14 @@ class View {
   /** At the resolution of the screen, whatever the picture's is: text and lines stay crisp. */
   drawBoxes() {
     const last = this.stream.last;
-    if (!last || !this.root.isConnected) return;
+    const width = this.picture.clientWidth; // 0 before it is on the page, where its size tells us
+    if (!last || this.released || !width) return;
     const { bitmap, frame } = last;
     const minScore = this.model.get("min_score");
     const shown = this.model.get("show_boxes")
       ? (frame.boxes ?? []).filter((box) => box[4] >= minScore)
       : [];
     if (!shown.length && this.overlayEmpty) return;
-    const width = this.picture.clientWidth;
     const density = window.devicePixelRatio || 1;
     const context = this.clearedOverlay(width, this.picture.clientHeight, density);
     this.overlayEmpty = !shown.length;

@@ -537,6 +537,24 @@ def test_two_outputs_of_one_view_show_the_same(camera: CameraPage):
     expect(camera.page.locator(".dora-view[data-seq='1']")).to_have_count(2)
 
 
+def test_an_output_has_its_picture_before_it_is_on_the_page(camera: CameraPage):
+    """A front end fills an element first: without, a reader would see a black flash at each pause."""
+    camera.show_frame(blue=200, boxes=[RED_BOX])
+    drawn = camera.page.evaluate(
+        """() => { const element = document.createElement('div'); const { model } = window;
+            widget.render({ model, el: element });
+            window.element = element;
+            const canvas = element.querySelector('canvas');
+            return [canvas.width, ...canvas.getContext('2d').getImageData(5, 5, 1, 1).data]; }"""
+    )
+    assert drawn[0] == 320
+    assert abs(drawn[3] - 200) < 8
+
+    camera.page.evaluate("() => document.getElementById('output').replaceChildren(element)")
+
+    camera.page.wait_for_function("() => pixel('.dora-overlay', 100, 110)[0] === 255")
+
+
 def test_an_output_that_is_made_anew_keeps_the_keyboard(camera: CameraPage):
     """JupyterLab empties an output's element and renders again, without an end for the old view."""
     camera.show_frame()

@@ -17,16 +17,18 @@ PICTURE = REPOSITORY / "build" / "first_dataflow.png"
 CELLS_TO_THE_VIEW = 12
 
 COLOURS_OF_BOXES = """() => {
-    const canvas = document.querySelector('.dora-view canvas');
+    const canvas = document.querySelector('.dora-view .dora-overlay');
     const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
     const colours = new Map();
     for (let at = 0; at < data.length; at += 4) {
+        if (!data[at + 3]) continue;
         const colour = data[at] << 16 | data[at + 1] << 8 | data[at + 2];
         colours.set(colour, (colours.get(colour) ?? 0) + 1);
     }
     return [...colours.values()].filter((count) => count > 400).length;
 }"""
-"""How many colours fill more than 400 pixels exactly: a drawn line does, a photographed thing does not."""
+"""How many colours fill more than 400 pixels of the canvas that lies over the picture: one for each kind of thing
+that has a box."""
 
 
 @pytest.fixture

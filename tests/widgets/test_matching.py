@@ -62,10 +62,14 @@ def test_a_frame_that_gives_way_is_told():
 def test_boxes_of_a_run_that_is_over_are_not_drawn_on_the_next():
     pairing = NewestPairing()
     pairing.add_boxes(boxes(1))
-    pairing.forget_boxes()
+    pairing.forget_boxes(before_secs=0.0)
     pairing.add_frame(frame(2))
+    assert stamps(pairing.take()) == (2, 1)  # they came since
 
-    assert stamps(pairing.take()) == (2, None)
+    pairing.forget_boxes(before_secs=1.0)
+    pairing.add_frame(frame(3))
+
+    assert stamps(pairing.take()) == (3, None)
 
 
 def test_stamps_that_jump_back_do_not_stop_the_picture():

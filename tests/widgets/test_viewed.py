@@ -44,6 +44,12 @@ def test_all_is_well(dataflow: Any):
         (replace(ALL_WELL, silent_secs=3.2, usual_interval_secs=1.0), ("running", "")),
         (NOTHING_YET, ("waiting", "for the first frame of camera/image")),
         (
+            replace(
+                ALL_WELL, silent_secs=float("inf")
+            ),  # of this run; there is a picture of the last
+            ("waiting", "for the first frame of camera/image"),
+        ),
+        (
             replace(NOTHING_YET, silent_secs=0.1),
             ("waiting", "for the first boxes of detector/bbox"),
         ),
