@@ -15,6 +15,8 @@ What is always true:
 * A slot is not written while a reader holds an array on it. A lease is one word with one writer, the
   reader; what a dead reader held is voided by the engine.
 * Each word of a page has one writer. Nothing here takes a lock that spans processes.
+* Every message that was given to an edge has one fate, counted by whoever decides it. A kill between
+  any two statements loses at most the message in hand, and the engine counts that.
 * The kernel's queue of the socket *is* the queue: whoever receives a message owns it. That is how a
   publisher takes the oldest message back from a slow reader without any agreement with it.
 

@@ -139,10 +139,7 @@ class Input:
         except MemoryError:
             raise
         except _UNREADABLE as error:
-            words = self._words.view
-            words[_words.MISSED] += 1
-            words[_words.RECEIVED] -= 1
-            words[_words.TAKING] -= 1
+            self._count_as_missed()
             raise malformed(f"{type(error).__name__}: {error}") from error
 
     def next_stamp_nanos(self) -> int | None:
@@ -193,6 +190,13 @@ class Input:
 
     def _count_copy(self) -> None:
         self.copied += 1
+
+    def _count_as_missed(self) -> None:
+        """Takes back that a message was received. In this order, `_edge` finds it after a crash too."""
+        words = self._words.view
+        words[_words.RECEIVED] -= 1
+        words[_words.MISSED] += 1
+        words[_words.TAKING] = words[_words.RECEIVED]
 
     def _pass_mark(self, header: Header) -> None:
         """A mark counts if the message that it stands for did not come before it."""

@@ -18,9 +18,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transport_rig import LARGE, Link, Patient, Rig, number_of, rig_with
+from transport_rig import LARGE, Link, Patient, Rig, Scripted, number_of, rig_with
 
-from dora_nb.transport import Input, OutEdge, _edge
+from dora_nb.errors import EngineError
+from dora_nb.transport import Input, OutEdge, _edge, _words
+from dora_nb.transport._wire import DATAGRAM_LIMIT, HEADER_SIZE
 
 NEVER = 10**9
 
@@ -47,6 +49,11 @@ class Mortal:
         if self.steps == self.dies_at:
             raise KilledError
         self.steps += 1
+
+    def die(self) -> None:
+        """Ends it here and now; what is to be tidied up is no more."""
+        self.dies_at = self.steps
+        raise KilledError
 
     def spare(self) -> None:
         """The test is over."""
@@ -174,6 +181,12 @@ class Story:
             mortal.spare()
         for who in self.dead:
             self.settle(who)
+        words = self.edge._words.view
+        if "publisher" in self.dead:
+            assert words[_words.TAKING_BACK] == words[_words.TAKEN_BACK]
+            assert words[_words.OVERFLOW] == words[_words.WAITING] == 0
+        if "reader" in self.dead:
+            assert words[_words.TAKING] == words[_words.RECEIVED]
         for who in self.dead:
             self.replace(who)
         self.dead.clear()
@@ -345,6 +358,23 @@ def test_a_mark_finds_room_in_a_full_socket() -> None:
         story.check(most_lost=0)
 
 
+def test_a_publisher_may_die_while_it_waits() -> None:
+    """Nobody waits any more, so the reader wakes nobody; the message in hand was given to no edge."""
+    mortal = Mortal(NEVER)
+    with rig_with(Scripted(mortal.die)) as rig:
+        queue = {"tiny": False, "queue_size": 1, "drop_oldest": False}
+        story = Story(rig, publisher=mortal, reader=Mortal(NEVER), **queue)
+        story.publish()
+        story.publish()
+        assert story.dead == ["publisher"]
+        story.replace_dead()
+        story.drain()
+        assert story.received == [1]
+        with pytest.raises(BlockingIOError):
+            story.edge.tx.recv(1)
+        story.check(most_lost=1)
+
+
 # -- one end dies while the other is in the middle of something ---------------------------------------
 
 
@@ -452,6 +482,27 @@ def test_a_publisher_dies_while_its_reader_is_in_the_middle_of_a_take(
             story.publish()
             story.drain()
             story.check(most_lost=NEVER)
+
+
+def test_a_reader_may_die_over_a_message_that_it_cannot_read() -> None:
+    def tell(mortal: Mortal) -> bool:
+        with rig_with() as rig:
+            story = Story(rig, publisher=Mortal(NEVER), reader=mortal, **QUEUES["backpressure"])
+            rig.send(1)
+            header = story.edge.rx.recv(DATAGRAM_LIMIT)[:HEADER_SIZE]
+            story.edge.tx.send(header + b"cut")
+            try:
+                story.link.reader.take()
+            except EngineError:
+                return False
+            except KilledError:
+                mortal.spare()
+                story.settle("reader")
+            assert story.link.counts_add_up()
+            assert story.edge.counts().queued == (mortal.steps < 2)
+            return True
+
+    assert every_step(tell) == 8
 
 
 def test_a_publisher_that_never_ran_leaves_nothing_to_settle(rig: Rig) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transport_rig import LARGE, Link, Rig, rig_with
 
 from dora_nb.errors import EngineError
-from dora_nb.transport import EdgeCounts
+from dora_nb.transport import EdgeCounts, _words
 from dora_nb.transport._arena import DATA_SIZE, MAX_SLOTS
 from dora_nb.transport._values import IPC
 from dora_nb.transport._wire import (
@@ -136,6 +136,9 @@ def test_the_engine_settles_around_malformed_messages(rig: Rig, name: str) -> No
     link.take()
     link.edge.tx.send(HEADERLESS[name][0])
     rig.send(2)
+    words = link.edge._words.view
+    words[_words.TAKING] += 1  # Both were killed as they were about to take one.
+    words[_words.TAKING_BACK] += 1
     link.edge.settle_reader()
     link.edge.settle_publisher()
     assert link.edge.counts() == EdgeCounts(sent=3, received=2, dropped=0, queued=1)
@@ -200,11 +203,34 @@ def _passes(link: Link, datagram: bytes, send: Callable[[Link], None]) -> None:
     assert link.take_all()[-1] == 5
 
 
-def test_marks_are_no_messages(rig: Rig) -> None:
-    """A mark stands for one message: what came before it is not counted twice."""
+def _mark(number: int) -> bytes:
+    return pack_header(MARK, 0, 0, 0, number, STAMP, 0, 0, 0)
+
+
+@pytest.mark.parametrize("by", ["reader", "publisher"])
+def test_a_mark_behind_its_message_means_nothing(rig: Rig, by: str) -> None:
+    """It stands for one message: what came before it is not counted twice."""
     link = rig.connect()
     rig.send(1)
-    link.edge.tx.send(pack_header(MARK, 0, 0, 0, 1, STAMP, 0, 0, 0))
-    assert link.take_number() == 1
-    assert link.reader.take() is None
-    assert link.edge.counts() == EdgeCounts(sent=1, received=1, dropped=0, queued=0)
+    link.edge.tx.send(_mark(1))
+    if by == "reader":
+        assert link.take_number() == 1
+        assert link.reader.take() is None
+        assert link.edge.counts() == EdgeCounts(sent=1, received=1, dropped=0, queued=0)
+    else:
+        rig.output.detach(link.out)
+        assert link.edge.counts() == EdgeCounts(sent=1, received=0, dropped=1, queued=0)
+
+
+@pytest.mark.parametrize("by", ["reader", "publisher"])
+def test_a_mark_without_its_message_counts_for_it(rig: Rig, by: str) -> None:
+    link = rig.connect()
+    rig.send(1)
+    link.edge.rx.recv(DATAGRAM_LIMIT)
+    link.edge.tx.send(_mark(1))
+    assert link.edge.counts().queued == 1
+    if by == "reader":
+        assert link.reader.take() is None
+    else:
+        rig.output.detach(link.out)
+    assert link.edge.counts() == EdgeCounts(sent=1, received=0, dropped=1, queued=0)

@@ -24,6 +24,10 @@ class Colour(enum.StrEnum):
     RED = "red"
 
 
+class Encoding(str, enum.Enum):  # noqa: UP042 - its str() is "Encoding.JPEG"
+    JPEG = "jpeg"
+
+
 class Level(enum.IntEnum):
     LOW = 3
 
@@ -51,6 +55,7 @@ def _round_trip(rig: Rig, metadata: Any) -> dict[str, Any]:
         ("ü 日本", "ü 日本"),
         (np.float64(0.25), 0.25),
         (Colour.RED, "red"),
+        (Encoding.JPEG, "jpeg"),
         (Level.LOW, 3),
         (np.str_("text"), "text"),
         ([], []),
