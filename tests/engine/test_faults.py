@@ -6,6 +6,9 @@ import contextlib
 import errno
 import os
 import resource
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 
 from dora_nb import messages
 from dora_nb.engines.embedded import _session, _spawner, _supervisor, _tap, _wiring
-from dora_nb.engines.embedded._process import ControlSocket
+from dora_nb.engines.embedded._process import ControlSocket, Stream
 from dora_nb.engines.embedded._shortage import engine_error
 from dora_nb.engines.embedded._worker import Worker
 from dora_nb.errors import DoraNbError, EngineError, OperatorError
@@ -282,6 +285,53 @@ def test_an_operator_that_is_out_of_descriptors_says_so(dataflow: CellDataflow) 
     assert "ulimit -n" in str(error.hint)
 
 
+def test_a_process_that_was_started_in_vain_is_ended(
+    dataflow: CellDataflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is there, and then what it takes to look after it cannot be had."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def refuse(popen: subprocess.Popen[bytes], *_args: object) -> None:
+        started.append(popen)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(_spawner, "OperatorProcess", refuse)
+    dataflow.cell("op", SENDING)
+    with pytest.raises(OperatorError, match="op cannot be started: this process may open only"):
+        dataflow.start()
+    assert started[0].returncode == -signal.SIGKILL
+
+
+def test_a_forked_process_lets_go_of_what_belongs_to_the_kernel() -> None:
+    """From the moment that it is made, not only once an operator has it."""
+    program = """
+import os, sys
+from dora_nb.engines.embedded._process import ControlSocket
+control = ControlSocket()
+inherited = control.socket.fileno(), control.other_end.fileno()
+pid = os.fork()
+if pid == 0:
+    for descriptor in inherited:
+        try:
+            os.fstat(descriptor)
+            os._exit(1)
+        except OSError:
+            pass
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_an_endless_output_is_not_read_to_its_end() -> None:
+    stream = Stream("stdout", os.open("/dev/zero", os.O_RDONLY))
+    try:
+        (line,) = stream.read_last()
+    finally:
+        os.close(stream.descriptor)
+    assert "more characters" in line
+
+
 # -- the parts ------------------------------------------------------------------------------------
 
 
@@ -305,31 +355,34 @@ def test_what_ran_out_is_named(error: OSError, said: str, hint: str | None) -> N
 
 
 def test_a_message_that_cannot_be_sent_now_is_kept_in_its_place() -> None:
-    """Order and descriptors are kept; a socket that is full, or has too many on their way, is not lost."""
+    """A later one that could be sent goes behind it; its descriptors are kept too."""
     control = ControlSocket()
-    pipes = [os.pipe() for _ in range(2)]
+    pipe = os.pipe()
     try:
         sent = 0
         while not control.tell(messages.RemoveReader(sent), []):
             sent += 1
-        assert control.tell(messages.AddOutput("out", 7), [pipes[0][0]])
-        assert control.pending
-        for number in range(sent + 1):
-            received = messages.receive_in_process(control.other_end)
-            if number == sent // 2:
-                control.flush()
-            assert received == (messages.RemoveReader(number), [])
+        assert control.tell(messages.AddOutput("out", 7), [pipe[0]])
+        for number in range(sent):
+            assert messages.receive_in_process(control.other_end) == (
+                messages.RemoveReader(number),
+                [],
+            )
+        assert control.tell(messages.Go(), [])  # There is room for it, and others are before it.
         control.flush()
-        received = messages.receive_in_process(control.other_end)
-        assert received is not None
-        message, (descriptor,) = received
-        assert message == messages.AddOutput("out", 7)
-        assert os.path.sameopenfile(descriptor, pipes[0][0])
-        os.close(descriptor)
         assert not control.pending
+        received = [messages.receive_in_process(control.other_end) for _ in range(3)]
+        (first, none), (second, (descriptor,)), (third, _) = (
+            each or (None, []) for each in received
+        )
+        assert (first, none) == (messages.RemoveReader(sent), [])
+        assert second == messages.AddOutput("out", 7)
+        assert third == messages.Go()
+        assert os.path.sameopenfile(descriptor, pipe[0])
+        os.close(descriptor)
     finally:
         control.close()
-        for end in (end for pipe in pipes for end in pipe):
+        for end in pipe:
             os.close(end)
 
 

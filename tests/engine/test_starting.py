@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from dora_nb.engines.embedded import Session, _spawner, _supervisor
+from dora_nb.engines.embedded import _lifecycle as lifecycle
+from dora_nb.engines.embedded._process import OperatorProcess
 from dora_nb.errors import DataflowStateError, OperatorError
+from dora_nb.graph import OperatorSpec
 from dora_nb.status import State
 
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
@@ -273,19 +277,57 @@ def operator_processes() -> list[int]:
     return found
 
 
-def test_outputs_that_change_while_the_old_process_is_starting(
-    dataflow: CellDataflow, background: ThreadPoolExecutor
+def test_outputs_that_change_while_a_process_is_made_for_the_old_ones(
+    dataflow: CellDataflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process that is being made for the old declaration is not wired by the new one."""
-    dataflow.cell("reader", PASSING_ON, inputs={"n": "source/n"}, outputs=("n",))
-    dataflow.start()
-    for round_number in range(4):
-        first = background.submit(dataflow.cell, "source", IDLE + f"#{round_number}")
-        second = background.submit(
-            dataflow.cell, "source", COUNTING + f"#{round_number}", inputs=TICK, outputs=("n",)
-        )
-        for declared in (first, second):
-            declared.exception(TIMEOUT_SECS)  # Refused, where the reader needs the output.
-        assert dataflow.latest("reader/n")["metadata"]["n"] >= 0
-        assert dataflow.node_status("source").error is None
-        dataflow.remove("source")
+    """It has the old environment, and may be another interpreter: it is ended, and another one made."""
+    dataflow.cell("op", COUNTING, inputs=TICK, outputs=("old",))
+    edited = CellDataflow()
+    saying = f"import os\nprint(os.environ.get('WHO'))\n{COUNTING}"
+    edited.cell("op", saying, inputs=TICK, outputs=("n",), env={"WHO": "the new one"})
+    edited.cell("reader", PASSING_ON, inputs={"n": "op/n"}, outputs=("n",))
+    original = _spawner.Spawner.spawn
+    made: list[int] = []
+
+    def spawn(self: _spawner.Spawner, spec: OperatorSpec) -> tuple[OperatorProcess, int]:
+        process, counters = original(self, spec)
+        made.append(process.process_id)
+        if len(made) == 1:
+            assert dataflow._session is not None
+            for name in ("op", "reader"):
+                dataflow._session.apply(edited.declared, name, grace_secs=2.0)
+        return process, counters
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_spawner.Spawner, "spawn", spawn)
+        dataflow.start()
+    dataflow._declared = edited.declared
+    assert dataflow.latest("reader/n")["metadata"]["n"] >= 0
+    assert dataflow.node_status("op").error is None
+    assert made[0] not in operator_processes()
+    assert set(dataflow.said_by("op")) == {"the new one"}
+
+
+def test_what_was_asked_for_counts_from_the_moment_it_was_asked(
+    dataflow: CellDataflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a stop right after a start would see nothing to stop, and the process came afterwards."""
+    dataflow.cell("op", IDLE)
+    go_on = threading.Event()
+    original = _supervisor.Supervisor._requested
+
+    def held_back(self: _supervisor.Supervisor) -> list[lifecycle.Event]:
+        go_on.wait(TIMEOUT_SECS)
+        return original(self)
+
+    monkeypatch.setattr(_supervisor.Supervisor, "_requested", held_back)
+    session = Session(dataflow.declared, [], on_change=lambda: None)
+    try:
+        assert session.alive
+        session.request_stop(grace_secs=0.1)
+        assert not session.wait_ended(0)
+        assert not session.wait_settled(None, after={}, timeout_secs=0)
+    finally:
+        go_on.set()
+        session.close()
+    assert operator_processes() == []
