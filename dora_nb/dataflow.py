@@ -296,7 +296,8 @@ class Dataflow:
         except BaseException:
             self.stop()
             raise
-        self._raise_start_errors(session)
+        if not session.going:  # What fails after all were ready is no failure of the start.
+            self._raise_start_errors(session)
         return f"started: {', '.join(self._declared.operators)}"
 
     def stop(self, *, grace_secs: float = STOP_GRACE_SECS) -> str:

@@ -407,6 +407,7 @@ def test_too_many_descriptors_on_their_way_is_waited_out(monkeypatch: pytest.Mon
 
 def test_a_worker_does_everything_in_order_and_refuses_when_it_is_closed() -> None:
     worker = Worker("dora-test")
+    worker.start()
     done: list[int] = []
     for number in range(3):
         worker.post(lambda number=number: done.append(number))
@@ -420,6 +421,7 @@ def test_a_worker_does_everything_in_order_and_refuses_when_it_is_closed() -> No
 
 def test_a_worker_finishes_what_nobody_waits_for_any_more() -> None:
     worker = Worker("dora-test")
+    worker.start()
     go_on, done = threading.Event(), threading.Event()
     asked = worker.post(lambda: (go_on.wait(TIMEOUT_SECS), done.set()))
     with pytest.raises(TimeoutError):

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from dora_nb.child import _output
+
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 
 MakeFifo = Callable[[str], Fifo]
@@ -160,6 +162,40 @@ def test_a_killed_kernel_takes_everybody_along(
     seen = {name: fifo.wait_for_end().split() for name, fifo in fifos.items()}
     assert {name for name, words in seen.items() if words == ["entered", "STOP"]} == set(LIVING)
     assert {name for name, words in seen.items() if words == ["entered"]} == set(STUCK)
+
+
+def test_without_the_warden_nobody_stays_either(
+    start_kernel: Callable[..., Kernel], make_fifo: MakeFifo
+) -> None:
+    """Somebody killed it before the kernel: what is stuck ends by its own alarm."""
+    kinds = {name: (LIVING | STUCK)[name] for name in ("idle", "asleep", "holding_the_gil")}
+    fifos = {name: make_fifo(name) for name in kinds}
+    find = "[print(task.read_text(), flush=True) for task in pathlib.Path('/proc/self/task').glob('*/children')]"
+    kernel = start_kernel(
+        declared(kinds, fifos), f"import pathlib\n{find}\nprint('.', flush=True)\ninput()"
+    )
+    for fifo in fifos.values():
+        fifo.wait_for("entered")
+    for pid in " ".join(iter(kernel.line, ".")).split():
+        if b"_warden.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(int(pid), signal.SIGKILL)
+    kernel.process.kill()
+    assert fifos["idle"].wait_for_end().split() == ["entered", "STOP"]
+    for name in ("asleep", "holding_the_gil"):
+        assert fifos[name].wait_for_end().split() == ["entered"]
+
+
+def test_a_print_that_nobody_reads_fails_nobody() -> None:
+    """The kernel's end of the pipe may be gone before the operator sees that its kernel is."""
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as pipe:
+        stream = _output._unbroken(pipe)
+        print("read", file=stream)
+        assert os.read(read, 100) == b"read\n"
+        os.close(read)
+        for _ in range(2):
+            print("lost", file=stream)
+        assert os.path.samestat(os.fstat(write), Path(os.devnull).stat())
 
 
 FORKS = {

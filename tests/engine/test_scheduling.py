@@ -11,6 +11,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from dora_nb.child import _loop
 from dora_nb.child._operator import KernelGoneError, Verdict
 from dora_nb.timers import Ticks
 
-from .conftest import TIMEOUT_SECS, CellDataflow
+from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 
 
 class NotingOperator:
@@ -307,9 +308,13 @@ class Operator:
     assert json.loads(bytes(value.to_pylist())) == [list(range(50))] * 5
 
 
-def test_a_thread_may_go_on_sending_after_on_event_has_returned(dataflow: CellDataflow) -> None:
-    """What it could not place in the socket is moved on by the loop, which nothing else wakes."""
-    body = """
+def test_what_a_thread_could_not_place_is_moved_on_by_the_loop(
+    dataflow: CellDataflow, make_fifo: Callable[[str], Fifo], tmp_path: Path
+) -> None:
+    """The thread has ended and the loop sleeps, when its reader makes room for the rest."""
+    sent, gate = make_fifo("sent"), tmp_path / "gate"
+    os.mkfifo(gate)
+    body = f"""
 import threading
 import pyarrow as pa
 class Operator:
@@ -319,12 +324,15 @@ class Operator:
     def send(self, send_output):
         for n in range(3000):
             send_output("out", pa.array([n] * 400))
+        open({str(sent.path)!r}, "w").close()
 """
-    reading = """
+    reading = f"""
 class Operator:
     expected = 0
     def on_event(self, dora_event, send_output):
         if dora_event["type"] == "INPUT":
+            if not self.expected:
+                open({str(gate)!r}).read()
             assert dora_event["value"][0].as_py() == self.expected
             self.expected += 1
             if self.expected == 3000: send_output("done", b"")
@@ -339,4 +347,6 @@ class Operator:
     )
     with dataflow.subscribe("reader/done") as done:
         dataflow.start()
+        sent.wait_for_end()
+        gate.write_text("")
         assert done.next(TIMEOUT_SECS)

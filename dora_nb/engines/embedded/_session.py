@@ -72,15 +72,15 @@ class Session:
         self._leaving: set[str] = set()
         """Operators that were removed and have not ended yet."""
         self._to_close = contextlib.ExitStack()
-        try:
-            self._worker = Worker("dora-session")
-        except RuntimeError as error:
-            raise engine_error(_CANNOT_START, error) from None
+        self._worker = Worker("dora-session")
         self._to_close.callback(self._worker.close)
         try:
+            self._worker.start()
             self._do(self._open, or_else=_CANNOT_START)
-        except BaseException:
+        except BaseException as error:
             self._worker.post(self._close)
+            if isinstance(error, RuntimeError) and not isinstance(error, EngineError):
+                raise engine_error(_CANNOT_START, error) from None
             raise
 
     def _open(self) -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 
 
 class Worker:
-    """One thread, one call at a time, in the order they were asked for."""
+    """One thread, one call at a time, in the order they were asked for; none before `start`."""
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[tuple[Callable[[], object], Future[bool]]] = (
@@ -22,6 +22,9 @@ class Worker:
         self._lock = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread; RuntimeError where the system allows none."""
         self._thread.start()
 
     def call(self, function: Callable[[], object]) -> bool:
