@@ -103,6 +103,8 @@ class Arena:
             self._vacate_beyond(0, free)  # Their places may stand in the way.
             if not self._settle(slot, capacity):
                 return None
+        if slot.index == len(self.slots):
+            self.slots.append(slot)
         return slot
 
     def clear_column(self, column: int) -> None:
@@ -133,8 +135,7 @@ class Arena:
             if not slot.capacity:
                 return slot
         if len(self.slots) < MAX_SLOTS:
-            self.slots.append(Slot(len(self.slots)))
-            return self.slots[-1]
+            return Slot(len(self.slots))
         for slot in free:
             self._vacate(slot)
             return slot

@@ -47,6 +47,8 @@ from ._wire import (
 
 _IN_OVERFLOW = -1
 """In place of a sequence number: the message is not in the socket yet."""
+_GLANCE = 16
+"""Readers give slots back in about the order they got them, but for a few that they hold on to."""
 _NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
 ROOM_CHECK_SECS = 0.02
 """A reader wakes a waiting publisher. The publisher looks again after this time all the same: its
@@ -338,6 +340,9 @@ class Output:
         self._made_in = generation()
         self._parted: list[OutEdge] = []
         self._last: Outgoing | None = None
+        self._busy: collections.deque[Slot] = collections.deque()
+        """The slots that some reader may still need, in the order in which they were filled."""
+        self._free: list[Slot] = []
         self._to_send: collections.deque[_Encoded] = collections.deque()
         self._turn = _Turn(waiter, self._to_send, self._send)
 
@@ -444,21 +449,61 @@ class Output:
     # -- slots -----------------------------------------------------------------------------------------
 
     def _free_slot(self, size: int) -> Slot | None:
-        """A slot that nobody needs: the best fit, else one made or moved, else one taken back.
+        """A slot that nobody needs: one that was used last, else one made or moved, else one taken back.
 
         None where every slot is held by readers with the policy drop_oldest, which a publisher never
         waits for.
         """
         while True:
-            free = [slot for slot in self.arena.slots if self._is_free(slot)]
-            fitting = [s for s in free if max(size, 1) <= s.capacity <= 4 * max(size, 1 << 16)]
-            if fitting:
-                return min(fitting, key=lambda slot: slot.capacity)
-            slot = self.arena.make_slot(size, free=free, in_line=self._slots_in_line())
+            slot = (
+                self._just_returned(size)
+                or self._known_free(size)
+                or self._swept(size, thorough=False)
+                or self._swept(size, thorough=True)
+                or self._made(size)
+            )
             if slot is not None:
+                self._busy.append(slot)
                 return slot
             if not self._drop_for_a_slot() and not self._wait_for_a_slot():
                 return None
+
+    def _just_returned(self, size: int) -> Slot | None:
+        """The slot of the message before the newest, or before that: still in the caches."""
+        for at in (-2, -3):
+            if len(self._busy) >= -at and _fits(self._busy[at], size):
+                slot = self._busy[at]
+                if self._is_free(slot):
+                    del self._busy[at]
+                    return slot
+        return None
+
+    def _known_free(self, size: int) -> Slot | None:
+        """The one of the free slots that came last."""
+        for at in range(len(self._free) - 1, -1, -1):
+            if _fits(self._free[at], size):
+                return self._free.pop(at)
+        return None
+
+    def _swept(self, size: int, *, thorough: bool) -> Slot | None:
+        """A free slot, after a look at the oldest ones; at all of them, if it is to be thorough."""
+        kept: list[Slot] = []
+        found = False
+        while self._busy and (thorough or (len(kept) < _GLANCE and not (found and kept))):
+            slot = self._busy.popleft()
+            if self._is_free(slot):
+                found = True
+                self._free.append(slot)
+            else:
+                kept.append(slot)
+        self._busy.extendleft(reversed(kept))
+        return self._known_free(size)
+
+    def _made(self, size: int) -> Slot | None:
+        slot = self.arena.make_slot(size, free=self._free, in_line=self._slots_in_line())
+        if slot in self._free:
+            self._free.remove(slot)
+        return slot
 
     def _is_free(self, slot: Slot) -> bool:
         self._forget_returned(slot)
@@ -512,6 +557,11 @@ class Output:
         taken_before = longest.in_line()
         longest.wait_for_take(self._waiter, lambda: longest.in_line() < taken_before)
         return True
+
+
+def _fits(slot: Slot, size: int) -> bool:
+    """Whether the slot has room for that, and not far more."""
+    return max(size, 1) <= slot.capacity <= 4 * max(size, 1 << 16)
 
 
 def _leased_by(slot: Slot) -> list[OutEdge]:

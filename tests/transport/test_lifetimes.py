@@ -141,7 +141,7 @@ def test_all_inputs_of_a_process_share_what_it_may_hold(rig: Rig) -> None:
         rig.output.detach(link.out)
         link.reader.close()
         rig.send(number, VGA)
-    assert sum(bool(slot.leases) for slot in rig.slots()) == LEASE_LIMIT
+    assert rig.leased() == LEASE_LIMIT
     assert [number_of(message) for message in kept] == [7, *range(49)]
 
 

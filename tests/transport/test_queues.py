@@ -14,7 +14,7 @@ from transport_rig import LARGE, Impatient, Link, Patient, Rig, Scripted, rig_wi
 
 from dora_nb.errors import EngineError
 from dora_nb.transport import _arena
-from dora_nb.transport._arena import MIN_SLOTS
+from dora_nb.transport._arena import MIN_SLOTS, Slot
 
 SIZES = pytest.mark.parametrize("size", [8, LARGE], ids=["inline", "in slots"])
 
@@ -396,7 +396,9 @@ def test_memory_stays_bounded_when_sizes_change(rig: Rig, small_memory: int) -> 
     for size in (small_memory, 4 * small_memory, small_memory, 2 * small_memory):
         rig.send_all(range(40), size)
         assert sum(slot.capacity for slot in rig.slots()) <= 16 * small_memory
-        assert len(link.take_all()) >= MIN_SLOTS
+        numbers = link.take_all()
+        assert len(numbers) >= MIN_SLOTS
+        assert numbers == list(range(40 - len(numbers), 40)), "a slot was used twice at once"
     rig.send_all(range(40), 10 * small_memory)
     assert sum(slot.capacity for slot in rig.slots()) <= MIN_SLOTS * 16 * small_memory
 
@@ -407,6 +409,58 @@ def test_slots_are_used_again_while_warm(rig: Rig) -> None:
         rig.send(number, size)
         assert link.take_number() == number
     assert len(rig.slots()) <= 4
+
+
+def test_the_slot_that_was_used_last_is_used_next(rig: Rig) -> None:
+    """Its memory is in the processor's caches. The newest message keeps its own, so they alternate."""
+    link = rig.connect(queue_size=20)
+    rig.send_all(range(20), LARGE)
+    link.take_all()
+    used = set()
+    for number in range(20):
+        rig.send(number, LARGE)
+        used.add(link.take().value.buffers()[1].address)
+    assert len(used) == 2
+
+
+def test_slots_behind_those_that_are_held_are_found(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_arena, "LEASE_LIMIT", 30)
+    link = rig.connect()
+    held = []
+    for number in range(20):
+        rig.send(number, LARGE)
+        held.append(link.take())
+    for _ in range(20):
+        rig.send_all(range(8), LARGE)
+        assert link.take_all() == list(range(8))
+    assert len(rig.slots()) <= 20 + 8 + 1
+
+
+def test_a_long_line_that_was_once_does_not_slow_every_send(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many slots, few are looked at: those that were given back, and the oldest in line."""
+    link = rig.connect(queue_size=200)
+    rig.send_all(range(200), LARGE)
+    looked_at = 0
+    is_free = rig.output._is_free
+
+    def counting(slot: Slot) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return is_free(slot)
+
+    monkeypatch.setattr(rig.output, "_is_free", counting)
+    for number in range(200, 300):  # A full line, from which one is taken for each that is sent.
+        link.take()
+        rig.send(number, LARGE)
+    link.take_all()
+    for number in range(300, 400):  # An empty one.
+        rig.send(number, LARGE)
+        link.take()
+    assert looked_at < 6 * 200
 
 
 def test_no_more_slots_than_the_table_has_words(rig: Rig) -> None:
