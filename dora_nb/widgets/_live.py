@@ -15,8 +15,11 @@ Messages, version 1. All are custom comm messages; what either side does not kno
 kernel to page
     ``status``: `v` and what the widget shows. With `greeting`, every page MUST answer ``visible``.
 page to kernel
-    each has `client`, a name that the page made up when it created its model.
-    ``hello``: the model exists; MUST be the first. It is answered with a ``status``, a greeting.
+    each has `client`, a name that the page made up when it created its model, and `n`, which counts
+    its messages: they may overtake each other on different threads, and late ones MUST NOT count.
+    ``hello``: the model exists; MUST be the first. It is answered with a ``status``, a greeting. Until
+        then the page says it again, ever more rarely: the first may wait behind a cell, for want of a
+        subshell.
     ``visible``: `count` of views on the screen.
     ``seen``: `failure`, the number of the failure that a view on the screen has shown.
 """
@@ -36,6 +39,8 @@ import anywidget
 
 from dora_nb.graph import Graph
 from dora_nb.status import NodeStatus
+
+from ._subshell import let_page_choose_thread
 
 PROTOCOL_VERSION = 1
 REFRESH_SECS = 0.5
@@ -93,12 +98,14 @@ class LiveWidget(anywidget.AnyWidget):
         self.dataflow = dataflow
         self._state_lock = threading.Lock()
         self._pages: dict[str, int] = {}
+        self._heard_from: dict[str, int] = {}
+        """The number of each page's newest message."""
         self._greeting_due = False
         self._seen: set[int] = set()
         self._told: dict[str, Any] | None = None
         self._refresher = refresher or REFRESHER
         super().__init__()
-        _let_page_choose_thread(self)
+        let_page_choose_thread(self.comm)
         self.on_msg(LiveWidget._heard)
         self._unwatch = dataflow.watch(self._refresher.wake)
         self._refresher.add(self)
@@ -131,7 +138,6 @@ class LiveWidget(anywidget.AnyWidget):
             self._told = content
             message = {"type": "status", "v": PROTOCOL_VERSION, **content}
             self.send({**message, "greeting": True} if greeting else message)
-            _let_page_choose_thread(self)
 
     def close(self) -> None:
         """Ends it; a page takes it off. May be called twice."""
@@ -145,7 +151,11 @@ class LiveWidget(anywidget.AnyWidget):
     def _heard(self, content: Mapping[str, Any], _buffers: object) -> None:
         """A page has spoken: on the kernel's main thread, or a subshell's while a cell runs."""
         client, kind = str(content.get("client")), content.get("type")
+        number = int(content.get("n", 0))
         with self._state_lock:
+            if number <= self._heard_from.get(client, 0):
+                return
+            self._heard_from[client] = number
             if kind == "hello":
                 # Pages that are gone never say so: those that live answer to the greeting.
                 self._pages = {client: 1}
@@ -250,18 +260,6 @@ class Refresher:
 
 def _any_moves(widgets: list[LiveWidget]) -> bool:
     return any(widget.on_screen and widget.dataflow.running for widget in widgets)
-
-
-def _let_page_choose_thread(widget: LiveWidget) -> None:
-    """Lets answers come on the page's own thread, also while a cell runs.
-
-    ipykernel 7.4 sends whatever a page says back to the shell of the cell that sent last on the comm
-    (``ipykernel/comm/comm.py``, ``_reply_subshell_id``), and that shell is busy while its cell runs.
-    Elsewhere there is no such attribute, and nothing to do.
-    """
-    comm: Any = widget.comm
-    if comm is not None:
-        vars(comm).pop("_reply_subshell_id", None)
 
 
 REFRESHER = Refresher()

@@ -5,6 +5,8 @@
 
 const ACK_MS = 250;
 const REFRESH_MS = 500;
+// Until a front end has made a subshell, what a page says waits behind the cells that were run before.
+const GREET_AGAIN_MS = 500;
 const SILENCE_MS = 6000; // the kernel speaks at least every 2 s
 const MAX_AGE_MS = 3600e3;
 const FADE_FROM_MS = 300;
@@ -110,8 +112,8 @@ class Stream {
     model.on("comm_live_update", this.onLife);
     document.addEventListener("visibilitychange", this.onVisibility);
     window.addEventListener("pagehide", this.onLeave);
-    this.send({ type: "hello" });
-    this.greetTimer = setTimeout(() => this.tellVisible(), 2000); // for a model that nobody displays
+    this.greet(GREET_AGAIN_MS);
+    this.tellTimer = setTimeout(() => this.tellVisible(), 2000); // for a model that nobody displays
     this.refreshTimer = setInterval(() => this.refresh(), REFRESH_MS);
   }
 
@@ -119,7 +121,14 @@ class Stream {
     return this.model.get("paused");
   }
 
+  /** Says hello, and again, ever more rarely, until it is answered. */
+  greet(patienceMs) {
+    this.greetTimer = setTimeout(() => this.greet(2 * patienceMs), patienceMs);
+    this.send({ type: "hello" });
+  }
+
   receive(message, buffers) {
+    if (message?.type === "status" && message.greeting) clearTimeout(this.greetTimer);
     this.heardMs = performance.now();
     this.disconnected = false;
     if (message?.type === "frame") this.receiveFrame(message, buffers?.[0]);
@@ -255,6 +264,7 @@ class Stream {
     for (const view of [...this.views]) view.close();
     clearTimeout(this.ackTimer);
     clearTimeout(this.greetTimer);
+    clearTimeout(this.tellTimer);
     clearInterval(this.refreshTimer);
     this.model.off("msg:custom", this.onMessage);
     this.model.off("change:paused", this.onPaused);

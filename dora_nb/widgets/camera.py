@@ -19,14 +19,15 @@ kernel to page
         `age` is how many ms ago the boxes came.
     ``boxes``: `seq`, `boxes`, `lag`, `age`: newer boxes for the frame `seq`; a page that shows another
         frame MUST ignore it.
-    ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`. The kernel MUST
-        send one at least every 2 s while the view is visible and the page answers, so that silence
-        means something, and at most two a second.
+    ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`; `greeting`, if it
+        answers a ``hello``. The kernel MUST send one at least every 2 s while the view is visible and
+        the page answers, so that silence means something, and at most two a second.
 page to kernel
     each has `client`, a name that the page made up when it created its model, and `n`, which counts
     its messages: they may overtake each other on different threads, and late ones MUST NOT count.
     ``hello``: the model exists; MUST be the first. The kernel MUST answer with the last frame, if
-        there is one, under its old `seq`, and a status.
+        there is one, under its old `seq`, and a status that is a greeting. Until then the page says
+        it again, ever more rarely: the first may wait behind a cell, for want of a subshell.
     ``visible``: `count` of views on the screen. At 0 everywhere the kernel MUST NOT send frames, but
         for one a second where the page's next word would have to wait for the end of a running cell.
     ``pause``: `seq` that the page shows. It MUST come before the trait `paused`, if a person paused
@@ -71,6 +72,7 @@ from ._cells import CellOutput, Registry, current_cell_run
 from ._feed import Errand, Feed, Shown, Task
 from ._matching import Pair, StampedBoxes, lag_micros
 from ._pictures import Colours, DrawnBox, drawn_boxes, picture_of, still_jpeg
+from ._subshell import let_page_choose_thread
 from ._viewed import Listening, Viewed, condition, drops
 
 PROTOCOL_VERSION = 1
@@ -184,7 +186,7 @@ class CameraView(anywidget.AnyWidget):
         self.set_trait("topic", topic)  # before the page hears of the view
         self.set_trait("boxes", boxes)
         super().__init__()
-        _let_page_choose_thread(self.comm)
+        let_page_choose_thread(self.comm)
         self._feed = Feed(with_boxes=boxes is not None, sync=sync, max_fps=max_fps, labels=labels)
         try:
             self._start(self._feed)
@@ -425,18 +427,18 @@ class CameraView(anywidget.AnyWidget):
     def _greet(self, feed: Feed) -> None:
         if feed.last is not None:
             self._send_frame(feed.last)
-        self._told = {}
-        self._tell(feed)
+        self._tell(feed, greeting=True)
 
-    def _tell(self, feed: Feed) -> None:
+    def _tell(self, feed: Feed, *, greeting: bool = False) -> None:
         """Sends the status if it changed, or if the page has not heard of the kernel for a while."""
         status = self._status(feed)
         now_secs = time.monotonic()
         heartbeat_secs = max(HEARTBEAT_SECS, feed.silent_secs / 30)
-        if status != self._told or now_secs - self._told_secs >= heartbeat_secs:
+        if greeting or status != self._told or now_secs - self._told_secs >= heartbeat_secs:
             self._told, self._told_secs = status, now_secs
             feed.told()
-            self.send({"type": "status", **status})
+            message = {"type": "status", **status}
+            self.send({**message, "greeting": True} if greeting else message)
 
     def _status(self, feed: Feed) -> dict[str, Any]:
         found = condition(self._dataflow, self._source, self._boxes_source, feed.seen())
@@ -485,32 +487,6 @@ def _send_until_closed(view_ref: weakref.ref[CameraView], feed: Feed) -> None:
             return
         view._perform(feed, task)
         del view, task
-
-
-class _NoNote:
-    """An attribute that cannot be set and is not there."""
-
-    def __get__(self, instance: object, owner: type | None = None) -> object:
-        raise AttributeError
-
-    def __set__(self, instance: object, value: object) -> None:
-        return
-
-
-def _let_page_choose_thread(comm: Any) -> None:
-    """Lets what the page says be handled while a cell runs.
-
-    ipykernel 7.4 notes on the comm which shell sent last, and routes whatever the page then says to
-    that one (ipykernel/comm/comm.py, `publish_msg`). Our sender is taken for the main shell, which a
-    running cell keeps busy. Without the note the front end's own choice counts: a subshell, in
-    JupyterLab. Taking it away after each message leaves a gap into which some words fall, so it is
-    not let onto this one comm at all. It is private: where there is none, this does nothing.
-    """
-    if "_reply_subshell_id" not in getattr(comm, "__dict__", {}):
-        return
-    del comm._reply_subshell_id
-    kind = type(comm)
-    comm.__class__ = type(kind.__name__, (kind,), {"_reply_subshell_id": _NoNote()})
 
 
 def _boxes_message(shown: Shown) -> dict[str, Any]:

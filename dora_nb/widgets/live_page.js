@@ -1,6 +1,9 @@
 // @ts-check
 // The page's side of dora_nb/widgets/_live.py, prepended to each widget that uses it.
 
+// Until a front end has made a subshell, what a page says waits behind the cells that were run before.
+const GREET_AGAIN_MS = 500;
+
 /** @param {string} tag @param {string} kind @param {string} [text] */
 export function element(tag, kind, text) {
   const made = document.createElement(tag);
@@ -24,23 +27,30 @@ export class LivePage {
     this.connected = true;
     this.told = -1;
     this.seen = 0;
+    this.numSent = 0;
     this.hear = (message) => this.receive(message);
     this.lose = () => this.disconnect();
     model.on("msg:custom", this.hear);
     // Not of anywidget's own: the widget manager triggers it when the kernel is gone or restarts.
     model.on("comm_live_update", this.lose);
+    this.greet(GREET_AGAIN_MS);
+  }
+  /** Says hello, and again, ever more rarely, until it is answered. @param {number} patienceMs */
+  greet(patienceMs) {
+    this.greetTimer = setTimeout(() => this.greet(2 * patienceMs), patienceMs);
     this.send({ type: "hello" });
   }
   /** @param {object} message */
   send(message) {
     try {
-      this.model.send({ client: this.client, ...message });
+      this.model.send({ client: this.client, n: ++this.numSent, ...message });
     } catch {
       this.disconnect(); // the comm is closed
     }
   }
   receive(message) {
     if (message?.type !== "status") return;
+    clearTimeout(this.greetTimer);
     this.connected = true;
     this.status = message;
     for (const view of this.views) view.draw();
@@ -48,6 +58,7 @@ export class LivePage {
     this.report();
   }
   disconnect() {
+    clearTimeout(this.greetTimer);
     if (!this.connected) return;
     this.connected = false;
     for (const view of this.views) view.draw();
@@ -67,6 +78,7 @@ export class LivePage {
     }
   }
   close() {
+    clearTimeout(this.greetTimer);
     this.model.off("msg:custom", this.hear);
     this.model.off("comm_live_update", this.lose);
   }

@@ -115,10 +115,6 @@ def _lab_environment(home: Path) -> dict[str, str]:
     plugin.mkdir(parents=True)
     no_news = json.dumps({"fetchNews": "false", "checkForUpdates": False})
     (plugin / "notification.jupyterlab-settings").write_text(no_news)
-    (settings / "@jupyterlab" / "services-extension").mkdir()
-    (
-        settings / "@jupyterlab" / "services-extension" / "kernel-settings.jupyterlab-settings"
-    ).write_text(json.dumps({"commsOverSubshells": "disabled"}))
     folders = {
         "HOME": home,
         "IPYTHONDIR": home / "ipython",

@@ -176,6 +176,19 @@ def test_a_greeting_is_answered_with_what_is_visible(line: OnPage) -> None:
     assert len(line.sent("visible")) == before + 1
 
 
+def test_a_hello_without_an_answer_is_said_again_ever_more_rarely(page: Page) -> None:
+    page.clock.install()
+    line = OnPage(page, LiveLine, {"name": "detector", "sentence": "detector: declared"})
+    for millis, said in ((400, 1), (200, 2), (1000, 3), (1000, 3), (1000, 4)):
+        page.clock.run_for(millis)
+        assert len(line.sent("hello")) == said
+    line.tell(**RUNNING, greeting=True)
+    page.clock.run_for(60_000)
+    assert len(line.sent("hello")) == 4
+    numbers = [message["n"] for message in page.evaluate("() => model.sent")]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 def test_a_lost_kernel_is_said(line: OnPage) -> None:
     line.tell(**RUNNING)
     line.page.evaluate("() => model.trigger('comm_live_update')")
@@ -287,6 +300,36 @@ def test_lines_live_while_a_cell_runs_and_show_a_failure_once(
     assert "".join(printed) == "before\nstarted: camera, detector\n"
     # The page has shown the failure, so no magic names it a second time.
     assert "stderr" not in json.dumps(saved[7]["outputs"])
+
+
+HOLD_SUBSHELLS = """() => {
+    const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+    const request = kernel.requestCreateSubshell.bind(kernel);
+    const released = new Promise((resolve) => { window.release = resolve; });
+    kernel.requestCreateSubshell = (content) => {
+        const { done } = request(content);
+        return { done: released.then(() => done) };
+    };
+}"""
+
+
+def test_a_line_is_live_though_its_first_words_wait_behind_a_cell(
+    open_notebook: Callable[..., Any], page: Page
+) -> None:
+    """JupyterLab sends them to the shell that runs the cells until there is a subshell."""
+    camera = OPERATOR.format(name="camera", inputs="tick=dora/timer/hz/30", more="pass")
+    notebook = open_notebook(
+        "late_subshell.ipynb",
+        ["%load_ext dora_nb", camera, "%dora start", "import time; time.sleep(60)"],
+    )
+    page.evaluate(HOLD_SUBSHELLS)
+    notebook.run_all()
+    notebook.wait_for_running(3)
+    expect(page.locator(".dora-line")).to_be_visible()
+    page.evaluate("() => window.release()")
+    expect(page.locator(".dora-line-facts")).to_contain_text("events/s")
+    assert notebook.prompts()[3] == "[*]:"
+    notebook.interrupt()
 
 
 def test_a_cell_that_runs_again_has_one_line_and_a_restarted_kernel_is_said(

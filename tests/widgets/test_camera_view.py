@@ -24,7 +24,7 @@ from dora_nb.status import EdgeStatus, State
 from dora_nb.widgets._feed import Feed, Task
 from dora_nb.widgets._pacing import WINDOW
 from dora_nb.widgets._pictures import picture_of
-from dora_nb.widgets.camera import CameraView, _let_page_choose_thread, _send_until_closed
+from dora_nb.widgets.camera import CameraView, _send_until_closed
 
 GREY = np.full((48, 64, 3), 90, np.uint8)
 BOX = [10.0, 10, 30, 30, 0.9, 2]
@@ -550,30 +550,6 @@ def test_a_failure_of_the_view_itself_is_seen_and_does_not_end_it(
 
 
 # ----- for who writes Python
-
-
-def test_ipykernel_does_not_choose_the_thread_for_what_the_page_says():
-    """Its note on the comm would send a click to the shell that a running cell keeps busy."""
-
-    class Comm:
-        def publish_msg(self) -> None:
-            self._reply_subshell_id = None
-
-        def chosen_for_reply(self, default: str) -> str | None:
-            return getattr(self, "_reply_subshell_id", default)
-
-    comm, other = Comm(), Comm()
-    for each in (comm, other):
-        each.publish_msg()
-
-    _let_page_choose_thread(comm)
-    comm.publish_msg()
-
-    assert comm.chosen_for_reply("subshell") == "subshell"
-    assert other.chosen_for_reply("subshell") is None
-    _let_page_choose_thread(comm)
-    _let_page_choose_thread(object())  # a kernel that makes no notes
-    _let_page_choose_thread(None)
 
 
 def test_its_text_is_stable(make_view: Make):

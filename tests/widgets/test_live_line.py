@@ -88,9 +88,12 @@ class Page:
     widget: LiveWidget
     client: str = "page"
     received: list[dict[str, Any]] = field(default_factory=list)
+    num_said: int = 0
 
     def say(self, **content: Any) -> None:
-        self.widget._handle_custom_msg({"client": self.client, **content}, [])
+        self.num_said += 1
+        message = {"client": self.client, "n": self.num_said, **content}
+        self.widget._handle_custom_msg(message, [])
 
     @property
     def last(self) -> dict[str, Any]:
@@ -205,6 +208,17 @@ def test_a_reloaded_page_gets_everything_again_and_the_old_one_counts_no_more(
     assert len(page.received) == 2
     assert page.last["greeting"]
     page.say(type="visible", count=0)
+    assert not line.on_screen
+
+
+def test_words_that_come_late_do_not_count(page: Page, line: LiveLine) -> None:
+    """They have waited behind a cell; what was said after them came on a subshell."""
+    page.say(type="hello", n=3)
+    page.say(type="visible", count=1, n=4)
+    page.say(type="visible", count=0, n=2)
+    page.say(type="hello", n=1)
+    assert line.on_screen
+    page.say(type="visible", count=0, n=5)
     assert not line.on_screen
 
 
@@ -523,7 +537,7 @@ def test_time_alone_makes_passes_only_while_it_runs_and_a_page_looks(
 ) -> None:
     refresher = Refresher()
     widget = Waiting(dataflow, refresher)
-    widget._handle_custom_msg({"type": "hello", "client": "page"}, [])
+    widget._handle_custom_msg({"type": "hello", "client": "page", "n": 1}, [])
     widget.wait_for_pass()
     assert not _live._any_moves([widget])
     dataflow.running = True
@@ -531,7 +545,7 @@ def test_time_alone_makes_passes_only_while_it_runs_and_a_page_looks(
     dataflow.change("detector", state=State.RUNNING)
     for _ in range(3):  # one for the change, the others for the time
         widget.wait_for_pass()
-    widget._handle_custom_msg({"type": "visible", "client": "page", "count": 0}, [])
+    widget._handle_custom_msg({"type": "visible", "client": "page", "n": 2, "count": 0}, [])
     assert not _live._any_moves([widget])
     widget.close()
 
