@@ -33,7 +33,7 @@ from .graph import (
     QUEUE_POLICIES,
     Graph,
     InputSpec,
-    OperatorSpec,
+    NodeSpec,
     QueuePolicy,
     SourceCode,
     TopicSource,
@@ -188,7 +188,7 @@ class Dataflow:
         session = self._session
         return session is not None and session.alive
 
-    def declare(self, spec: OperatorSpec, *, progress: Progress | None = None) -> Declaration:
+    def declare(self, spec: NodeSpec, *, progress: Progress | None = None) -> Declaration:
         """Declares an operator, or declares it anew; while the dataflow runs it is applied at once.
 
         Then it blocks until the new generation has returned from its `__init__`; for `progress` see
@@ -196,8 +196,8 @@ class Dataflow:
         traceback.
         """
         with self._lock:
-            before = self._declared.operators.get(spec.name)
-            declared = self._declared.with_operator(spec)
+            before = self._declared.nodes.get(spec.name)
+            declared = self._declared.with_node(spec)
             session = self._open_session()
             unchanged = before is not None and before.same_as(spec)
             # Running a failed operator's cell again, unchanged, means: try once more.
@@ -234,7 +234,7 @@ class Dataflow:
         """
         code = _read_source(name, source)
         check_operator_source(code)
-        spec = OperatorSpec(
+        spec = NodeSpec(
             name=name,
             code=code,
             inputs=_input_specs(inputs or {}, queues or {}),
@@ -276,7 +276,7 @@ class Dataflow:
             hint = did_you_mean(engine, ENGINES) or f"There is: {', '.join(ENGINES)}."
             raise GraphError(f"there is no engine '{engine}'.", hint=hint)
         with self._lock:
-            if not self._declared.operators:
+            if not self._declared.nodes:
                 raise DataflowStateError(
                     "there is nothing to start:", hint="declare an operator with %%dora_operator."
                 )
@@ -298,7 +298,7 @@ class Dataflow:
             raise
         if not session.going:  # What fails after all were ready is no failure of the start.
             self._raise_start_errors(session)
-        return f"started: {', '.join(self._declared.operators)}"
+        return f"started: {', '.join(self._declared.nodes)}"
 
     def stop(self, *, grace_secs: float = STOP_GRACE_SECS) -> str:
         """Stops every operator: STOP and that much time, then SIGTERM and a second, then SIGKILL.
@@ -321,7 +321,7 @@ class Dataflow:
 
         For `progress` see `start`.
         """
-        self._declared.operator(name)
+        self._declared.node(name)
         session = self._running_session(f"'{name}' cannot be restarted")
         generations = session.generations()
         session.restart(name, grace_secs=STOP_GRACE_SECS)
@@ -358,13 +358,13 @@ class Dataflow:
 
     def node_status(self, name: str) -> NodeStatus:
         """The snapshot of one operator; GraphError where there is none of that name."""
-        self._declared.operator(name)
+        self._declared.node(name)
         return next(each for each in self.status() if each.name == name)
 
     def logs(self, name: str | None = None) -> list[LogLine]:
         """What the operators printed, oldest first; of one operator, or of all in order of time."""
         if name is not None:
-            self._declared.operator(name)
+            self._declared.node(name)
         with self._lock:
             by_name = self._session.logs() if self._session is not None else self._last_logs
             lines = [line for key, kept in by_name.items() if name in (None, key) for line in kept]
@@ -453,7 +453,7 @@ class Dataflow:
         self, topic: str, n: int, timeout_secs: float, *, replay_last: bool
     ) -> list[Event]:
         source = self._declared.check_topic(topic)
-        self._declared.operator(source.node)
+        self._declared.node(source.node)
         self._running_session(f"nothing comes on '{topic}'")
         arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
         listener = self.listen(
@@ -578,7 +578,7 @@ class Dataflow:
         session.close()  # Once it is asked for it happens, whatever interrupts this; and twice is no harm.
         self._session = None
 
-    def _declared_status(self, spec: OperatorSpec) -> NodeStatus:
+    def _declared_status(self, spec: NodeSpec) -> NodeStatus:
         return NodeStatus(
             name=spec.name,
             state=State.DECLARED,
@@ -609,7 +609,7 @@ class Dataflow:
             on_change()
 
     def __repr__(self) -> str:
-        names = ", ".join(self._declared.operators) or "empty"
+        names = ", ".join(self._declared.nodes) or "empty"
         return f"<Dataflow {names}: {'running' if self.running else 'not running'}>"
 
 

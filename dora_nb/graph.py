@@ -1,4 +1,4 @@
-"""The dataflow as it was declared: operators, their inputs and outputs, and what follows from them.
+"""The dataflow as it was declared: nodes, their inputs and outputs, and what follows from them.
 
 Pure and immutable. A `Graph` never starts anything: declaring makes a new graph or raises, so an
 error changes nothing. Engines and views read it.
@@ -16,6 +16,13 @@ from .timers import UNITS, parse_interval_secs
 
 QueuePolicy = Literal["drop_oldest", "backpressure"]
 QUEUE_POLICIES: tuple[QueuePolicy, ...] = ("drop_oldest", "backpressure")
+NodeKind = Literal["operator", "script", "dynamic"]
+"""A class `Operator`; a script that makes a `Node()`; a `Node("name")` in a process of somebody else's."""
+KIND_WORDS: dict[NodeKind, str] = {
+    "operator": "an operator",
+    "script": "a node",
+    "dynamic": "a node",
+}
 DEFAULT_QUEUE_SIZE = 10
 NOTEBOOK = "notebook"
 """The pseudo-node that stands for the kernel: reader of every subscription."""
@@ -101,17 +108,19 @@ def _parse_dora_source(text: str, parts: list[str]) -> Source:
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One input of an operator: what feeds it, and how much may wait in line."""
+    """One input of a node: what feeds it, and how much may wait in line."""
 
     name: str
     source: Source
     queue_size: int = DEFAULT_QUEUE_SIZE
     queue_policy: QueuePolicy = "drop_oldest"
+    input_timeout_secs: float | None = None
+    """Silence after which the input counts as closed, until it is heard again."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceCode:
-    """The Python of an operator and where its lines stand in the user's editor."""
+    """The Python of a node and where its lines stand in the user's editor."""
 
     text: str
     file: str
@@ -123,10 +132,11 @@ class SourceCode:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorSpec:
-    """Everything that the user declared about one operator.
+class NodeSpec:
+    """Everything that the user declared about one node.
 
     `working_dir` is the working directory of its process and the first entry of its `sys.path`.
+    `args` are a script's, as in `sys.argv[1:]`. A dynamic node has no code: its text is empty.
     """
 
     name: str
@@ -136,8 +146,10 @@ class OperatorSpec:
     env: tuple[tuple[str, str], ...] = ()
     python: str | None = None
     working_dir: str = "."
+    kind: NodeKind = "operator"
+    args: tuple[str, ...] = ()
 
-    def same_as(self, other: OperatorSpec) -> bool:
+    def same_as(self, other: NodeSpec) -> bool:
         """Whether running `other` instead would change nothing (the cell's number does not count)."""
         return (
             self == other
@@ -160,47 +172,47 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """All operators of one dataflow, by name, in the order of their first declaration."""
+    """All nodes of one dataflow, by name, in the order of their first declaration."""
 
-    operators: Mapping[str, OperatorSpec] = field(default_factory=dict)
+    nodes: Mapping[str, NodeSpec] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
-        return name in self.operators
+        return name in self.nodes
 
-    def __iter__(self) -> Iterator[OperatorSpec]:
-        return iter(self.operators.values())
+    def __iter__(self) -> Iterator[NodeSpec]:
+        return iter(self.nodes.values())
 
-    def with_operator(self, spec: OperatorSpec) -> Graph:
-        """This graph with `spec` declared, in place of an older operator of that name.
+    def with_node(self, spec: NodeSpec) -> Graph:
+        """This graph with `spec` declared, in place of an older node of that name.
 
         Raises GraphError where a name is impossible or an input names an output that its declared
         node lacks, in either direction. An input whose node is not declared is no error: it waits.
         """
-        check_name(spec.name, what="an operator")
+        check_name(spec.name, what=KIND_WORDS[spec.kind])
         for output in spec.outputs:
             check_name(output, what="an output")
         for read in spec.inputs:
             check_name(read.name, what="an input")
         _check_unique(spec)
-        graph = Graph({**self.operators, spec.name: spec})
+        graph = Graph({**self.nodes, spec.name: spec})
         for reader in graph:
             graph._check_inputs(reader, declared_now=spec.name)
         return graph
 
     def without(self, name: str) -> Graph:
-        """This graph without that operator; its readers wait from now on."""
-        self.operator(name)
-        return Graph({key: spec for key, spec in self.operators.items() if key != name})
+        """This graph without that node; its readers wait from now on."""
+        self.node(name)
+        return Graph({key: spec for key, spec in self.nodes.items() if key != name})
 
-    def operator(self, name: str) -> OperatorSpec:
-        """The operator of that name; GraphError with the nearest name where there is none."""
-        if name not in self.operators:
-            hint = did_you_mean(name, self.operators)
+    def node(self, name: str) -> NodeSpec:
+        """The node of that name; GraphError with the nearest name where there is none."""
+        if name not in self.nodes:
+            hint = did_you_mean(name, self.nodes)
             if hint is None:
-                known = ", ".join(self.operators)
+                known = ", ".join(self.nodes)
                 hint = f"Declared are: {known}." if known else "Nothing is declared yet."
             raise GraphError(f"no operator '{name}' is declared.", hint=hint)
-        return self.operators[name]
+        return self.nodes[name]
 
     def edges(self) -> list[Edge]:
         """Every connection whose both ends are declared."""
@@ -208,15 +220,15 @@ class Graph:
             Edge(read.source, spec.name, read)
             for spec in self
             for read in spec.inputs
-            if isinstance(read.source, TopicSource) and read.source.node in self.operators
+            if isinstance(read.source, TopicSource) and read.source.node in self.nodes
         ]
 
     def waiting_for(self, name: str) -> tuple[str, ...]:
-        """The undeclared nodes that this operator's inputs wait for."""
+        """The undeclared nodes that this node's inputs wait for."""
         missing = [
             read.source.node
-            for read in self.operators[name].inputs
-            if isinstance(read.source, TopicSource) and read.source.node not in self.operators
+            for read in self.nodes[name].inputs
+            if isinstance(read.source, TopicSource) and read.source.node not in self.nodes
         ]
         return tuple(dict.fromkeys(missing))
 
@@ -231,14 +243,14 @@ class Graph:
         self._check_output(source, asked_by="the notebook", file=None)
         return source
 
-    def _check_inputs(self, reader: OperatorSpec, *, declared_now: str) -> None:
+    def _check_inputs(self, reader: NodeSpec, *, declared_now: str) -> None:
         for read in reader.inputs:
             if isinstance(read.source, TopicSource):
                 file = None if reader.name == declared_now else reader.code.file
                 self._check_output(read.source, asked_by=reader.name, file=file)
 
     def _check_output(self, source: TopicSource, *, asked_by: str, file: str | None) -> None:
-        owner = self.operators.get(source.node)
+        owner = self.nodes.get(source.node)
         if owner is None or source.output in owner.outputs:
             return
         who = asked_by if file is None else f"{asked_by} ({file})"
@@ -247,7 +259,7 @@ class Graph:
         raise GraphError(f"{who} reads '{source}', but {source.node} {has}", hint=hint)
 
 
-def _check_unique(spec: OperatorSpec) -> None:
+def _check_unique(spec: NodeSpec) -> None:
     for what, names in (
         ("input", [read.name for read in spec.inputs]),
         ("output", list(spec.outputs)),

@@ -8,7 +8,7 @@ from dora_nb.errors import GraphError
 from dora_nb.graph import (
     Graph,
     InputSpec,
-    OperatorSpec,
+    NodeSpec,
     SourceCode,
     TimerSource,
     TopicSource,
@@ -17,8 +17,8 @@ from dora_nb.graph import (
 )
 
 
-def _spec(name: str, *, outputs: str = "", cell: int = 1, **inputs: str) -> OperatorSpec:
-    return OperatorSpec(
+def _spec(name: str, *, outputs: str = "", cell: int = 1, **inputs: str) -> NodeSpec:
+    return NodeSpec(
         name,
         SourceCode("class Operator: ...", f"Cell In[{cell}]", 2),
         tuple(InputSpec(key, parse_source(text)) for key, text in inputs.items()),
@@ -60,30 +60,30 @@ def test_impossible_names_are_refused(name: str) -> None:
 
 
 def test_an_input_of_an_undeclared_node_waits() -> None:
-    graph = Graph().with_operator(_spec("detector", image="camera/image", map="slam/map"))
+    graph = Graph().with_node(_spec("detector", image="camera/image", map="slam/map"))
     assert graph.waiting_for("detector") == ("camera", "slam")
     assert graph.edges() == []
-    graph = graph.with_operator(_spec("camera", outputs="image"))
+    graph = graph.with_node(_spec("camera", outputs="image"))
     assert graph.waiting_for("detector") == ("slam",)
     assert [str(edge) for edge in graph.edges()] == ["camera/image → detector/image"]
 
 
 def test_an_output_that_its_node_lacks_is_refused_and_changes_nothing() -> None:
-    graph = Graph().with_operator(_spec("camera", outputs="image depth"))
+    graph = Graph().with_node(_spec("camera", outputs="image depth"))
     with pytest.raises(GraphError, match=r"reads 'camera/imgae'.*Did you mean 'image'"):
-        graph.with_operator(_spec("detector", image="camera/imgae"))
-    assert list(graph.operators) == ["camera"]
+        graph.with_node(_spec("detector", image="camera/imgae"))
+    assert list(graph.nodes) == ["camera"]
 
 
 def test_a_declaration_that_takes_an_output_away_names_who_reads_it() -> None:
-    graph = Graph().with_operator(_spec("camera", outputs="image"))
-    graph = graph.with_operator(_spec("detector", cell=4, image="camera/image"))
+    graph = Graph().with_node(_spec("camera", outputs="image"))
+    graph = graph.with_node(_spec("detector", cell=4, image="camera/image"))
     with pytest.raises(GraphError, match=r"detector \(Cell In\[4\]\) reads 'camera/image'"):
-        graph.with_operator(_spec("camera", outputs="picture"))
+        graph.with_node(_spec("camera", outputs="picture"))
 
 
 def test_an_operator_may_read_itself() -> None:
-    graph = Graph().with_operator(_spec("echo", outputs="out", again="echo/out"))
+    graph = Graph().with_node(_spec("echo", outputs="out", again="echo/out"))
     assert [str(edge) for edge in graph.edges()] == ["echo/out → echo/again"]
 
 
@@ -91,13 +91,13 @@ def test_the_number_of_the_cell_is_no_change_but_its_text_and_options_are() -> N
     first = _spec("camera", outputs="image", cell=3)
     assert first.same_as(_spec("camera", outputs="image", cell=9))
     assert not first.same_as(_spec("camera", outputs="image depth", cell=3))
-    other_text = OperatorSpec("camera", SourceCode("x = 1", "Cell In[3]", 2), (), ("image",))
+    other_text = NodeSpec("camera", SourceCode("x = 1", "Cell In[3]", 2), (), ("image",))
     assert not first.same_as(other_text)
 
 
 def test_removing_leaves_the_readers_waiting() -> None:
-    graph = Graph().with_operator(_spec("camera", outputs="image"))
-    graph = graph.with_operator(_spec("detector", image="camera/image")).without("camera")
+    graph = Graph().with_node(_spec("camera", outputs="image"))
+    graph = graph.with_node(_spec("detector", image="camera/image")).without("camera")
     assert graph.waiting_for("detector") == ("camera",)
     with pytest.raises(GraphError, match="no operator 'camra'"):
         graph.without("camra")
@@ -105,4 +105,4 @@ def test_removing_leaves_the_readers_waiting() -> None:
 
 def test_the_same_output_twice_is_refused() -> None:
     with pytest.raises(GraphError, match="the output 'image' twice"):
-        Graph().with_operator(_spec("camera", outputs="image image"))
+        Graph().with_node(_spec("camera", outputs="image image"))

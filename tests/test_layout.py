@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dora_nb.graph import Graph, InputSpec, OperatorSpec, SourceCode, parse_source
+from dora_nb.graph import Graph, InputSpec, NodeSpec, SourceCode, parse_source
 from dora_nb.layout import BOX_GAP, Box, Layout, Point, Wire, lay_out
 
 CODE = SourceCode("", "Cell In[1]")
 
 
-def operator(name: str, inputs: dict[str, str] | None = None, outputs: str = "") -> OperatorSpec:
+def operator(name: str, inputs: dict[str, str] | None = None, outputs: str = "") -> NodeSpec:
     reads = tuple(InputSpec(key, parse_source(text)) for key, text in (inputs or {}).items())
-    return OperatorSpec(name, CODE, reads, tuple(outputs.split()))
+    return NodeSpec(name, CODE, reads, tuple(outputs.split()))
 
 
-def graph_of(*operators: OperatorSpec) -> Graph:
+def graph_of(*operators: NodeSpec) -> Graph:
     return Graph({spec.name: spec for spec in operators})
 
 
@@ -124,8 +124,8 @@ def test_nothing_overlaps_and_every_line_ends_at_its_ports(graph: Graph, subscri
 
 @given(graph=graphs(), data=st.data())
 def test_the_order_of_declaration_does_not_matter(graph: Graph, data: st.DataObject) -> None:
-    order = data.draw(st.permutations(list(graph.operators)))
-    shuffled = Graph({name: graph.operators[name] for name in order})
+    order = data.draw(st.permutations(list(graph.nodes)))
+    shuffled = Graph({name: graph.nodes[name] for name in order})
     assert lay_out(shuffled) == lay_out(graph)
 
 

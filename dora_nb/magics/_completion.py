@@ -28,7 +28,7 @@ _MAGIC = re.compile(r"^\s*(?:\w+\s*=\s*)?(%%?dora(?:_operator)?)(?=\s|$)")
 class Known:
     """The names that there are to complete."""
 
-    operators: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     wanted: tuple[str, ...] = ()
     """Topics that inputs wait for, as their node is not declared."""
@@ -102,7 +102,7 @@ def _dora_words(cursor: Cursor, known: Known) -> list[str]:
     if cursor.words[-1].startswith("--"):
         return []
     plain = [word for word in cursor.words[1:] if not word.startswith("-")]
-    names = list(known.operators) if command.argument and not plain else []
+    names = list(known.nodes) if command.argument and not plain else []
     return names + _options(cursor, (*command.options, Option("--help", "", "")))
 
 
@@ -113,7 +113,7 @@ def _options(cursor: Cursor, options: Sequence[Option]) -> list[str]:
 def _operator_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
     if not cursor.words:
         waited_for = [topic.partition("/")[0] for topic in known.wanted]
-        return [*waited_for, *known.operators, "--help"]
+        return [*waited_for, *known.nodes, "--help"]
     if len(cursor.words) == 1 and cursor.magic == "%dora_operator":
         return _python_files(cursor.word, folder)
     flag = next((word for word in reversed(cursor.words) if word.startswith("--")), None)

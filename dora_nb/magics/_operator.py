@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.display import display
 
 from dora_nb.errors import GrammarError, GraphError
-from dora_nb.graph import OperatorSpec, SourceCode
+from dora_nb.graph import NodeSpec, SourceCode
 from dora_nb.operators import check_node_source, check_operator_source
 
 from ._grammar import OperatorLine, not_yet, parse_operator, wants_help
@@ -79,7 +79,7 @@ class OperatorMagics(Magics):
         from dora_nb.widgets.live_line import show_live_line
         from dora_nb.widgets.progress import Progress
 
-        spec = OperatorSpec(
+        spec = NodeSpec(
             name=declared.name,
             code=code,
             inputs=declared.inputs,

@@ -78,7 +78,7 @@ class GraphPicture:
 
     def __str__(self) -> str:
         """The graph as text: each operator with its inputs, its outputs and who reads them."""
-        if not self._graph.operators:
+        if not self._graph.nodes:
             return "no operator is declared"
         readers = self._readers()
         lines: list[str] = []
@@ -100,7 +100,7 @@ class GraphPicture:
         include: object = None,
         exclude: object = None,
     ) -> dict[str, str]:
-        if not self._graph.operators:
+        if not self._graph.nodes:
             return {"text/plain": str(self)}
         return {"image/svg+xml": self.svg, "text/plain": str(self)}
 

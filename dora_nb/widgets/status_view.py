@@ -13,7 +13,7 @@ from typing import Any
 
 import traitlets
 
-from dora_nb.graph import Graph, InputSpec, OperatorSpec, TimerSource
+from dora_nb.graph import Graph, InputSpec, NodeSpec, TimerSource
 from dora_nb.status import EdgeStatus, NodeStatus, State
 
 from ._cells import Registry, current_cell_run
@@ -89,10 +89,10 @@ def show_status(dataflow: Watched, *, refresher: Refresher | None = None) -> Sta
 
 def table_rows(statuses: Iterable[NodeStatus], graph: Graph) -> list[dict[str, Any]]:
     """One row for each operator: texts and lists of texts, as JSON; nothing that varies."""
-    return [_row(status, graph.operators.get(status.name)) for status in statuses]
+    return [_row(status, graph.nodes.get(status.name)) for status in statuses]
 
 
-def _row(status: NodeStatus, spec: OperatorSpec | None) -> dict[str, Any]:
+def _row(status: NodeStatus, spec: NodeSpec | None) -> dict[str, Any]:
     edges = {edge.input: edge for edge in status.inputs}
     inputs = spec.inputs if spec is not None else ()
     return {

@@ -18,7 +18,7 @@ import pytest
 
 from dora_nb.dataflow import Dataflow, Declaration
 from dora_nb.errors import OperatorError
-from dora_nb.graph import InputSpec, OperatorSpec, QueuePolicy, SourceCode, parse_source
+from dora_nb.graph import InputSpec, NodeSpec, QueuePolicy, SourceCode, parse_source
 from dora_nb.status import NodeStatus, State
 
 TIMEOUT_SECS = 30.0
@@ -56,7 +56,7 @@ class CellDataflow(Dataflow):
             InputSpec(read, parse_source(source), *(queues or {}).get(read, (10, "drop_oldest")))
             for read, source in (inputs or {}).items()
         )
-        spec = OperatorSpec(
+        spec = NodeSpec(
             name=name,
             code=code,
             inputs=reads,

@@ -14,7 +14,7 @@ from dora_nb.engines.embedded import Session, _spawner, _supervisor
 from dora_nb.engines.embedded import _lifecycle as lifecycle
 from dora_nb.engines.embedded._process import OperatorProcess
 from dora_nb.errors import DataflowStateError, OperatorError
-from dora_nb.graph import OperatorSpec
+from dora_nb.graph import NodeSpec
 from dora_nb.status import State
 
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
@@ -256,7 +256,7 @@ def test_declarations_from_many_threads(
     ]
     for other in others:
         other.result(TIMEOUT_SECS)
-    expected = dict(dataflow.declared.operator("op").env)["WHO"]
+    expected = dict(dataflow.declared.node("op").env)["WHO"]
     assert dataflow.take("op/out", 1)[0]["value"].to_pylist() == list(expected.encode())
     assert len(operator_processes()) == 1
 
@@ -289,7 +289,7 @@ def test_outputs_that_change_while_a_process_is_made_for_the_old_ones(
     original = _spawner.Spawner.spawn
     made: list[int] = []
 
-    def spawn(self: _spawner.Spawner, spec: OperatorSpec) -> tuple[OperatorProcess, int]:
+    def spawn(self: _spawner.Spawner, spec: NodeSpec) -> tuple[OperatorProcess, int]:
         process, counters = original(self, spec)
         made.append(process.process_id)
         if len(made) == 1:

@@ -17,7 +17,7 @@ from dora_nb.errors import EngineError
 from dora_nb.graph import (
     Graph,
     InputSpec,
-    OperatorSpec,
+    NodeSpec,
     QueuePolicy,
     SourceCode,
     TopicSource,
@@ -29,11 +29,11 @@ from dora_nb.transport import Edge
 def operator(
     name: str, reads: dict[str, str] | None = None, outputs: tuple[str, ...] = ("out",),
     policy: QueuePolicy = "drop_oldest",
-) -> OperatorSpec:  # fmt: skip
+) -> NodeSpec:  # fmt: skip
     inputs = tuple(
         InputSpec(read, parse_source(source), 10, policy) for read, source in (reads or {}).items()
     )
-    return OperatorSpec(name, SourceCode("", "Cell In[5]"), inputs, outputs)
+    return NodeSpec(name, SourceCode("", "Cell In[5]"), inputs, outputs)
 
 
 A, B = operator("a"), operator("b", {"in": "a/out"})
@@ -42,7 +42,7 @@ A, B = operator("a"), operator("b", {"in": "a/out"})
 class Told:
     """A wiring whose processes note what they are told."""
 
-    def __init__(self, *specs: OperatorSpec) -> None:
+    def __init__(self, *specs: NodeSpec) -> None:
         self.messages: list[tuple[str, messages.ToProcess]] = []
         self.graph = Graph({spec.name: spec for spec in specs})
         self.reports: list[str] = []
@@ -56,10 +56,10 @@ class Told:
     def start(self, *names: str) -> None:
         for name in names:
             self.wiring.reconcile(self.graph, self.listeners)
-            self.wiring.introduce(self.graph.operators[name])
+            self.wiring.introduce(self.graph.nodes[name])
 
-    def change(self, *specs: OperatorSpec, remove: str | None = None) -> None:
-        operators = {**self.graph.operators, **{spec.name: spec for spec in specs}}
+    def change(self, *specs: NodeSpec, remove: str | None = None) -> None:
+        operators = {**self.graph.nodes, **{spec.name: spec for spec in specs}}
         operators.pop(remove or "", None)
         self.graph = Graph(operators)
 

@@ -18,7 +18,7 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 from dora_nb.errors import DataflowStateError, OperatorError
-from dora_nb.graph import Graph, OperatorSpec
+from dora_nb.graph import Graph, NodeSpec
 from dora_nb.status import LogLine, NodeStatus, State
 from dora_nb.widgets.graph import GraphPicture
 
@@ -46,22 +46,22 @@ class FakeDataflow:
     seen: list[str] = field(default_factory=list)
     while_starting: Callable[[Callable[[str], None]], None] = lambda progress: None
 
-    def declare(self, spec: OperatorSpec, *, progress: Callable[[str], None]) -> FakeDeclaration:
-        before = self.declared.operators.get(spec.name)
-        self.declared = self.declared.with_operator(spec)
+    def declare(self, spec: NodeSpec, *, progress: Callable[[str], None]) -> FakeDeclaration:
+        before = self.declared.nodes.get(spec.name)
+        self.declared = self.declared.with_node(spec)
         unchanged = before is not None and before.same_as(spec)
         self.change()
         return FakeDeclaration(spec.name, "unchanged" if unchanged else "declared")
 
     def start(self, engine: str, *, progress: Callable[[str], None]) -> str:
         self.calls.append(("start", engine))
-        if not self.declared.operators:
+        if not self.declared.nodes:
             raise DataflowStateError("there is nothing to start:", hint="declare an operator.")
         if self.running:
             return "already running"
         self.while_starting(progress)
         self.running = True
-        return f"started: {', '.join(self.declared.operators)}"
+        return f"started: {', '.join(self.declared.nodes)}"
 
     def stop(self, *, grace_secs: float = 2.0) -> str:
         self.calls.append(("stop", grace_secs))
@@ -69,7 +69,7 @@ class FakeDataflow:
         return "stopped" if was_running else "already stopped"
 
     def restart(self, name: str, *, progress: Callable[[str], None]) -> str:
-        self.declared.operator(name)
+        self.declared.node(name)
         return f"{name}: generation 2, restarted, state not kept"
 
     def remove(self, name: str) -> str:
@@ -81,7 +81,7 @@ class FakeDataflow:
         return [self.node_status(spec.name) for spec in self.declared]
 
     def node_status(self, name: str) -> NodeStatus:
-        spec = self.declared.operator(name)
+        spec = self.declared.node(name)
         return self.statuses.get(name) or NodeStatus(name, State.DECLARED, spec.code.file)
 
     def set_status(self, name: str, **changes: Any) -> None:
@@ -90,7 +90,7 @@ class FakeDataflow:
 
     def logs(self, name: str | None = None) -> list[LogLine]:
         if name is not None:
-            self.declared.operator(name)
+            self.declared.node(name)
         return [line for line in self.lines if name in (None, line.node)]
 
     def graph(self) -> GraphPicture:

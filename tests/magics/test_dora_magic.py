@@ -92,7 +92,7 @@ def test_restart_and_remove(two: Any) -> None:
         "camera: generation 2, restarted, state not kept\n"
     )
     assert two.run("%dora remove camera").stdout == "camera: removed\n"
-    assert list(two.dataflow.declared.operators) == ["detector"]
+    assert list(two.dataflow.declared.nodes) == ["detector"]
 
 
 def test_the_line_that_is_meant_is_found_among_equal_ones(two: Any) -> None:

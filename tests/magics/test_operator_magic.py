@@ -29,7 +29,7 @@ def test_a_cell_declares_an_operator_and_ends_in_its_line(notebook: Any) -> None
     assert ran.texts == ["detector: declared"]
     assert "application/vnd.jupyter.widget-view+json" in ran.displayed[0]
     assert (ran.stdout, ran.stderr) == ("", "")
-    spec = notebook.dataflow.declared.operator("detector")
+    spec = notebook.dataflow.declared.node("detector")
     assert [read.name for read in spec.inputs] == ["image", "tick", "depth"]
     assert spec.inputs[0] == InputSpec("image", TopicSource("camera", "image"), 1, "backpressure")
     assert spec.inputs[2].queue_size == 10
@@ -44,19 +44,19 @@ def test_a_second_run_says_that_nothing_changed_and_has_its_own_number(notebook:
     cell = "%%dora_operator detector" + BODY
     notebook.run(cell)
     assert notebook.run(cell).texts == ["detector: unchanged"]
-    assert notebook.dataflow.declared.operator("detector").code.file == "Cell In[2]"
+    assert notebook.dataflow.declared.node("detector").code.file == "Cell In[2]"
 
 
 def test_variables_and_braces_are_not_expanded(notebook: Any) -> None:
     notebook.run("x = 'expanded'")
     notebook.run("%%dora_operator detector --env A=$x B={x}" + BODY)
-    assert notebook.dataflow.declared.operator("detector").env == (("A", "$x"), ("B", "{x}"))
+    assert notebook.dataflow.declared.node("detector").env == (("A", "$x"), ("B", "{x}"))
 
 
 def test_a_header_goes_on_after_a_backslash_and_lines_stay_the_editors(notebook: Any) -> None:
     header = "\n\n%%dora_operator detector \\\n  --inputs image=camera/image \\\n  --outputs bbox"
     notebook.run(header + BODY)
-    spec = notebook.dataflow.declared.operator("detector")
+    spec = notebook.dataflow.declared.node("detector")
     assert spec.outputs == ("bbox",)
     assert spec.code.first_line == 6
     shown = notebook.refused(header + "\nx = = 1\n")
@@ -76,7 +76,7 @@ def test_a_mistake_shows_our_lines_only(notebook: Any) -> None:
         "                                            ^\n"
         "GraphError: the source 'camera' names no output; write it as camera/OUTPUT.\n"
     )
-    assert not notebook.dataflow.declared.operators
+    assert not notebook.dataflow.declared.nodes
 
 
 @pytest.mark.parametrize("below", ["", "\n", "\n   \n\n"])
@@ -172,7 +172,7 @@ def test_a_file_is_read_anew_each_time(notebook: Any, tmp_path: Path) -> None:
     file.write_text("# -*- coding: latin-1 -*-\nx = 'é'" + BODY, encoding="latin-1")
     ran = notebook.run("%dora_operator detector detector.py --outputs bbox")
     assert ran.texts == ["detector: declared"]
-    code = notebook.dataflow.declared.operator("detector").code
+    code = notebook.dataflow.declared.node("detector").code
     assert (code.file, code.path, code.first_line) == ("detector.py", str(file), 1)
     assert "x = 'é'" in code.text
     assert notebook.run("%dora_operator detector detector.py --outputs bbox").texts == [

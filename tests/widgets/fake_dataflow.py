@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dora_nb.errors import OperatorError
-from dora_nb.graph import Graph, OperatorSpec, SourceCode
+from dora_nb.graph import Graph, NodeSpec, SourceCode
 from dora_nb.status import EdgeStatus, NodeStatus, State
 
 
@@ -57,7 +57,7 @@ class FakeDataflow:
     # ----- what a view uses
 
     def node_status(self, name: str) -> NodeStatus:
-        self.declared.operator(name)
+        self.declared.node(name)
         return self.statuses[name]
 
     def listen(
@@ -80,8 +80,8 @@ class FakeDataflow:
     # ----- what a test does
 
     def declare(self, name: str, outputs: tuple[str, ...], state: State = State.RUNNING) -> None:
-        spec = OperatorSpec(name, SourceCode("", "Cell In[1]"), outputs=outputs)
-        self.declared = self.declared.with_operator(spec)
+        spec = NodeSpec(name, SourceCode("", "Cell In[1]"), outputs=outputs)
+        self.declared = self.declared.with_node(spec)
         self.statuses[name] = NodeStatus(name, state, "Cell In[1]")
         self.changed()
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dora_nb.graph import Graph, InputSpec, OperatorSpec, SourceCode, parse_source
+from dora_nb.graph import Graph, InputSpec, NodeSpec, SourceCode, parse_source
 from dora_nb.status import State
 from dora_nb.widgets.graph import GraphPicture
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def operator(name: str, inputs: dict[str, str] | None = None, outputs: str = "") -> OperatorSpec:
+def operator(name: str, inputs: dict[str, str] | None = None, outputs: str = "") -> NodeSpec:
     reads = tuple(InputSpec(key, parse_source(text)) for key, text in (inputs or {}).items())
-    return OperatorSpec(name, SourceCode("", "Cell In[1]"), reads, tuple(outputs.split()))
+    return NodeSpec(name, SourceCode("", "Cell In[1]"), reads, tuple(outputs.split()))
 
 
 @pytest.fixture
@@ -97,14 +97,14 @@ def test_nothing_declared_is_said_in_words() -> None:
 @given(text=st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1))
 def test_any_text_is_escaped(text: str) -> None:
     """Names are checked before they come here; a picture does not rely on it."""
-    spec = OperatorSpec(text, SourceCode("", "Cell In[1]"), (), (text,))
+    spec = NodeSpec(text, SourceCode("", "Cell In[1]"), (), (text,))
     picture = GraphPicture(Graph({text: spec}), {})
     ET.fromstring(picture.svg)
 
 
 def test_markup_in_a_name_stays_text() -> None:
     name = "<script>alert('&')</script>"
-    spec = OperatorSpec(name, SourceCode("", "Cell In[1]"))
+    spec = NodeSpec(name, SourceCode("", "Cell In[1]"))
     root = ET.fromstring(GraphPicture(Graph({name: spec}), {}).svg)
     assert not list(root.iter(f"{SVG}script"))
     assert name in [element.text for element in root.iter(f"{SVG}text")]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dora_nb.errors import OperatorError
-from dora_nb.graph import Graph, InputSpec, OperatorSpec, SourceCode, parse_source
+from dora_nb.graph import Graph, InputSpec, NodeSpec, SourceCode, parse_source
 from dora_nb.status import EdgeStatus, NodeStatus, State
 from dora_nb.widgets import _live, live_line, status_view
 from dora_nb.widgets._cells import CellRun
@@ -35,8 +35,8 @@ class Scripted:
 
     def add(self, name: str, inputs: dict[str, str] | None = None, outputs: str = "") -> None:
         reads = tuple(InputSpec(key, parse_source(text)) for key, text in (inputs or {}).items())
-        spec = OperatorSpec(name, SourceCode("", "Cell In[1]"), reads, tuple(outputs.split()))
-        self.declared = self.declared.with_operator(spec)
+        spec = NodeSpec(name, SourceCode("", "Cell In[1]"), reads, tuple(outputs.split()))
+        self.declared = self.declared.with_node(spec)
         self.statuses[name] = NodeStatus(name, State.DECLARED, "Cell In[1]")
 
     def change(self, name: str, **changes: Any) -> None:
@@ -52,7 +52,7 @@ class Scripted:
 
     def node_status(self, name: str) -> NodeStatus:
         self.asked += 1
-        self.declared.operator(name)
+        self.declared.node(name)
         return self.statuses[name]
 
     def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:

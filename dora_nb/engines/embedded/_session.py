@@ -129,7 +129,7 @@ class Session:
 
         def apply() -> None:
             with self._lock:
-                spec = declared.operator(name)
+                spec = declared.node(name)
                 supervisor = self._supervisors.get(name)
                 if supervisor is None:
                     supervisor = Supervisor(spec, self)
@@ -443,7 +443,7 @@ class Session:
             return not self._going
         return life.phase is Phase.RUNNING
 
-    def _node_status(self, supervisor: Supervisor, spec: graph.OperatorSpec) -> NodeStatus:
+    def _node_status(self, supervisor: Supervisor, spec: graph.NodeSpec) -> NodeStatus:
         events, missed_ticks, undeclared = supervisor.counts()
         durations = supervisor.durations()
         waiting_for = self._declared.waiting_for(spec.name)

@@ -18,7 +18,7 @@ from concurrent.futures import Future
 
 from ... import metrics
 from ...errors import EngineError
-from ...graph import OperatorSpec
+from ...graph import NodeSpec
 from ._process import ControlSocket, OperatorProcess
 from ._shortage import engine_error
 from ._warden import kill_session
@@ -32,7 +32,7 @@ class Spawner:
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[
-            tuple[OperatorSpec, Future[tuple[OperatorProcess, int]]] | None
+            tuple[NodeSpec, Future[tuple[OperatorProcess, int]]] | None
         ] = queue.SimpleQueue()
         self._warden = Warden()
         self._thread = threading.Thread(target=self._run, name="dora-spawner", daemon=True)
@@ -42,7 +42,7 @@ class Spawner:
             self._warden.close()
             raise
 
-    def spawn(self, spec: OperatorSpec) -> tuple[OperatorProcess, int]:
+    def spawn(self, spec: NodeSpec) -> tuple[OperatorProcess, int]:
         """A new process that waits to be told what it is, and the descriptor of its counters.
 
         The descriptor is the caller's to close. Blocks for the system's part of starting a process;
@@ -85,7 +85,7 @@ class Spawner:
             # A process is its supervisor's, and goes with it.
             del request, spec, result
 
-    def _start(self, spec: OperatorSpec) -> tuple[OperatorProcess, int]:
+    def _start(self, spec: NodeSpec) -> tuple[OperatorProcess, int]:
         with contextlib.ExitStack() as undo:
             counters = metrics.new_counters_page()
             undo.callback(os.close, counters)
@@ -180,7 +180,7 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-def _environment(spec: OperatorSpec) -> dict[str, str]:
+def _environment(spec: NodeSpec) -> dict[str, str]:
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
     # ipykernel points matplotlib at its own backend, which draws into cells; an operator has none.
     if environment.get("MPLBACKEND", "").startswith("module://"):
@@ -189,7 +189,7 @@ def _environment(spec: OperatorSpec) -> dict[str, str]:
     return environment
 
 
-def _explain(spec: OperatorSpec, error: OSError | ValueError) -> EngineError:
+def _explain(spec: NodeSpec, error: OSError | ValueError) -> EngineError:
     """Why no process could be started: mostly what `--python`, `--env` or the folder say."""
     python = spec.python or sys.executable
     cannot = f"{spec.name} cannot be started"

@@ -23,7 +23,7 @@ from typing import Protocol
 
 from ... import messages, metrics
 from ...errors import EngineError, OperatorError
-from ...graph import OperatorSpec
+from ...graph import NodeSpec
 from . import _lifecycle as lifecycle
 from ._capture import Log
 from ._death import describe_death
@@ -65,7 +65,7 @@ class Host(Protocol):
 class Supervisor:
     """One operator of a session. `post` and the properties may be used from any thread."""
 
-    def __init__(self, spec: OperatorSpec, host: Host) -> None:
+    def __init__(self, spec: NodeSpec, host: Host) -> None:
         self.spec = spec
         self.life = lifecycle.Life()
         self.error: OperatorError | None = None

@@ -122,7 +122,7 @@ class Wiring:
             (edge.reader, edge.input.name): (edge, None) for edge in declared.edges()
         }
         for listener in listeners:
-            owner = declared.operators.get(listener.source.node)
+            owner = declared.nodes.get(listener.source.node)
             if owner is not None and listener.source.output in owner.outputs:
                 edge = listener.as_edge()
                 by_key[edge.reader, edge.input.name] = (edge, listener)
@@ -139,7 +139,7 @@ class Wiring:
 
     # -- what processes do --------------------------------------------------------------------------
 
-    def introduce(self, spec: graph.OperatorSpec) -> None:
+    def introduce(self, spec: graph.NodeSpec) -> None:
         """Gives a new process of an operator everything that it holds. Readers learn of its memory first."""
         self._introduced.add(spec.name)
         self._forget_arenas(spec.name, but=spec.outputs)
