@@ -24,6 +24,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -50,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "how long what a test started may take to end after it (only a leak takes that long)",
         default="5",
     )
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would every kernel of a test."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

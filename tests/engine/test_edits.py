@@ -237,6 +237,7 @@ def test_a_waiting_input_comes_alive(dataflow: CellDataflow) -> None:
     assert dataflow.latest("reader/told")["metadata"]["type"] == "INPUT"
     reader = dataflow.until_state("reader", State.RUNNING)
     assert (reader.generation, reader.waiting_for) == (1, ())
+    dataflow.stop()  # All that it printed was read then.
     assert dataflow.said_by("reader")[0] == "INPUT in 0"
 
 
@@ -251,7 +252,8 @@ def test_a_reader_of_a_removed_operator_waits_and_is_told_nothing(dataflow: Cell
         dataflow.cell("source", SENDING, inputs=EVERY_MILLI, outputs=("out",))
         assert dataflow.take("reader/told", 2)
     assert dataflow.node_status("reader").generation == 1
-    assert {line.split()[0] for line in dataflow.said_by("reader")} == {"INPUT"}
+    dataflow.stop()
+    assert {line.split()[0] for line in dataflow.said_by("reader")} == {"INPUT", "STOP"}
 
 
 def test_an_operator_that_was_removed_leaves_nothing(dataflow: CellDataflow) -> None:

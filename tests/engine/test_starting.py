@@ -305,6 +305,7 @@ def test_outputs_that_change_while_a_process_is_made_for_the_old_ones(
     assert dataflow.latest("reader/n")["metadata"]["n"] >= 0
     assert dataflow.node_status("op").error is None
     assert made[0] not in operator_processes()
+    dataflow.stop()
     assert set(dataflow.said_by("op")) == {"the new one"}
 
 
