@@ -7,9 +7,10 @@ error changes nothing. Engines and views read it.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import GraphError, did_you_mean
 from .timers import UNITS, parse_interval_secs
@@ -257,6 +258,41 @@ class Graph:
         has = f"has outputs: {', '.join(owner.outputs)}." if owner.outputs else "has no outputs."
         hint = did_you_mean(source.output, owner.outputs)
         raise GraphError(f"{who} reads '{source}', but {source.node} {has}", hint=hint)
+
+
+def as_descriptor(declared: Graph) -> dict[str, Any]:
+    """The dataflow in the form of ``dataflow.yml``, as nodes and operators are told it."""
+    return {"nodes": [_node_descriptor(spec) for spec in declared]}
+
+
+def _node_descriptor(spec: NodeSpec) -> dict[str, Any]:
+    wires = {
+        "inputs": {read.name: _input_descriptor(read) for read in spec.inputs},
+        "outputs": list(spec.outputs),
+    }
+    described: dict[str, Any] = {"id": spec.name}
+    path = "dynamic" if spec.kind == "dynamic" else spec.code.path or spec.code.file
+    if spec.kind == "operator":
+        described["operator"] = {"python": path, **wires}
+    else:
+        described |= {"path": path, **wires}
+    if spec.args:
+        described["args"] = shlex.join(spec.args)
+    if spec.env:
+        described["env"] = dict(spec.env)
+    return described
+
+
+def _input_descriptor(read: InputSpec) -> str | dict[str, Any]:
+    """The source alone where the rest is as it is by default."""
+    described: dict[str, Any] = {"source": str(read.source)}
+    if read.queue_size != DEFAULT_QUEUE_SIZE:
+        described["queue_size"] = read.queue_size
+    if read.queue_policy != QUEUE_POLICIES[0]:
+        described["queue_policy"] = read.queue_policy
+    if read.input_timeout_secs is not None:
+        described["input_timeout"] = read.input_timeout_secs
+    return str(read.source) if len(described) == 1 else described
 
 
 def _check_unique(spec: NodeSpec) -> None:

@@ -8,7 +8,7 @@ gone: the operator gets STOP, and the process ends.
 ========  =====================================================================================
 kernel →  `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
           `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `Go`, `Stop`
-process → `Ready`, `Failed`, `Finished`, `Released`, `Warned`
+process → `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`
 ========  =====================================================================================
 """
 
@@ -17,26 +17,33 @@ from __future__ import annotations
 import array
 import errno
 import os
+import secrets
 import socket
+import time
+import uuid
 
 import msgspec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 _RECEIVE_SIZE = 1 << 17
 _ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 """Room for eight descriptors; no message has more than three."""
 
 
 class Begin(msgspec.Struct, tag=True, frozen=True):
-    """Become this operator. Descriptors: the source's text, the page of counters."""
+    """Become this node. Descriptors: the source's text, the page of counters, the dataflow as JSON."""
 
     protocol_version: int
+    kind: str
+    """``operator`` or ``script``."""
     name: str
     generation: int
     file: str
     first_line: int
     path: str | None
+    args: list[str]
     working_dir: str
+    dataflow_id: str
     outputs: list[str]
     timers: dict[str, float]
     """Seconds between ticks, by input."""
@@ -124,7 +131,7 @@ class Stop(msgspec.Struct, tag=True, frozen=True):
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """The operator's `__init__` has returned."""
+    """The operator's `__init__` has returned, or the script has made its `Node()`."""
 
 
 class Failed(msgspec.Struct, tag=True, frozen=True):
@@ -156,11 +163,29 @@ class Warned(msgspec.Struct, tag=True, frozen=True):
     text: str
 
 
+class Logged(msgspec.Struct, tag=True, frozen=True):
+    """A line that the node put into its log by itself."""
+
+    level: str
+    """``error``, ``warn``, ``info``, ``debug``, ``trace``."""
+    text: str
+
+
 ToProcess = (
     Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
     | CloseInput | OpenInput | VoidLeases | Go | Stop
 )  # fmt: skip
-ToKernel = Ready | Failed | Finished | Released | Warned
+ToKernel = Ready | Failed | Finished | Released | Warned | Logged
+
+
+def new_id() -> str:
+    """A UUID of version 7 (RFC 9562 §5.7): milliseconds of the wall clock, then random bits."""
+    millis = time.time_ns() // 1_000_000
+    value = (millis << 80) | secrets.randbits(80)
+    value = value & ~(0xF << 76) | (7 << 76)
+    value = value & ~(0b11 << 62) | (0b10 << 62)
+    return str(uuid.UUID(int=value))
+
 
 encode = msgspec.msgpack.Encoder().encode
 _decode_to_process = msgspec.msgpack.Decoder(ToProcess).decode

@@ -89,7 +89,8 @@ class LogLine:
 
     node: str
     stream: str
-    """``stdout``, ``stderr``, or ``engine``."""
+    """``stdout``, ``stderr``, ``engine``, or the level of a line that the node logged: ``error``, ``warn``,
+    ``info``, ``debug``, ``trace``."""
     text: str
     time_secs: float
     """Wall clock when the kernel read it, seconds since the epoch."""

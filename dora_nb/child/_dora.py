@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import NoReturn
+
+from ._node import Node
 
 __version__ = "1.1.0"
 __all__ = ["DoraStatus", "Node"]
@@ -18,13 +19,3 @@ class DoraStatus(enum.Enum):
     """This operator is done; the rest of the dataflow goes on."""
     STOP_ALL = 2
     """The whole dataflow is to stop."""
-
-
-class Node:
-    """dora's script API. An operator is not a script: its events come to `on_event`."""
-
-    def __init__(self, node_id: str | None = None, daemon_port: int | None = None) -> NoReturn:
-        raise RuntimeError(
-            "Node() is for scripts of their own, and this is an operator: "
-            "handle events in on_event, and send with send_output"
-        )

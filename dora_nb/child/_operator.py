@@ -5,15 +5,13 @@ from __future__ import annotations
 import enum
 import importlib.util
 import inspect
-import io
-import linecache
 import os
 import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from ..messages import Failed
+from ._failures import KernelGoneError, NodeFailedError, execute, failure, safe
 from ._traceback import traceback_lines
 
 
@@ -25,18 +23,6 @@ class Verdict(enum.Enum):
     STOP_ALL = 2
 
 
-class KernelGoneError(BaseException):
-    """The control socket is at its end. Beyond `Exception`: it passes through the operator's code."""
-
-
-class OperatorFailedError(Exception):
-    """The operator failed; `report` is what the kernel is told."""
-
-    def __init__(self, report: Failed) -> None:
-        super().__init__(report.message)
-        self.report = report
-
-
 class UserOperator:
     """One operator made from source. All of its code runs on the thread that calls these methods.
 
@@ -45,33 +31,38 @@ class UserOperator:
     """
 
     def __init__(
-        self, name: str, source: str, *, file: str, path: str | None, registered: bool
+        self,
+        name: str,
+        source: str,
+        *,
+        file: str,
+        path: str | None,
+        registered: bool,
+        dataflow_descriptor: dict[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self._file = path or file
-        # Not `splitlines`: it also splits where Python's tokenizer does not, at a form feed for one.
-        lines = io.StringIO(source).readlines()
-        linecache.cache[self._file] = (len(source), None, lines, self._file)
         self._module = ModuleType(name)
         if path is not None:
             self._module.__file__ = path
         if registered:
             sys.modules[name] = self._module
         try:
-            exec(compile(source, self._file, "exec", dont_inherit=True), self._module.__dict__)
+            execute(source, path or file, self._module)
             operator_class = self._module.__dict__.get("Operator")
             if operator_class is None:
-                raise OperatorFailedError(
+                raise NodeFailedError(
                     Failed(f"{name} has no class Operator once {file} has run", [])
                 )
             self._instance = operator_class()
-        except (OperatorFailedError, KernelGoneError):
+            # As dora does, which means: not there yet in `__init__`.
+            self._instance.dataflow_descriptor = dataflow_descriptor or {}
+        except (NodeFailedError, KernelGoneError):
             raise
         except BaseException as error:
             raise self._failure("before its first event", error) from None
 
     def on_event(self, event: dict[str, Any], send_output: Any) -> Verdict:
-        """Hands one event to the operator. Raises `OperatorFailedError` where it fails."""
+        """Hands one event to the operator. Raises `NodeFailedError` where it fails."""
         try:
             answer = self._instance.on_event(event, send_output)
         except KernelGoneError:
@@ -94,20 +85,17 @@ class UserOperator:
             answer.close()
             what, hint = "a coroutine", "Write def on_event, not async def."
         else:
-            what = f"{_safe(repr, answer):.60} (a {type(answer).__name__})"
+            what = f"{safe(repr, answer):.60} (a {type(answer).__name__})"
             hint = "Return DoraStatus.CONTINUE, STOP or STOP_ALL, or nothing to go on."
         message = f"{self.name}: on_event returned {what} for {_describe(event)}."
-        raise OperatorFailedError(Failed(message, [], hint))
+        raise NodeFailedError(Failed(message, [], hint))
 
-    def _failure(self, when: str, error: BaseException) -> OperatorFailedError:
+    def _failure(self, when: str, error: BaseException) -> NodeFailedError:
         if isinstance(error, SystemExit):
-            said = f"it called sys.exit({error.code!r})"
-            hint: str | None = "An operator ends by returning DoraStatus.STOP."
-        else:
-            said = "".join(f"{type(error).__name__}: {_safe(str, error)}".splitlines()[:1])
-            hint = _hint_for(error)
-        message = f"{self.name} failed {when}: {said}"
-        return OperatorFailedError(Failed(message, traceback_lines(error), hint))
+            message = f"{self.name} failed {when}: it called sys.exit({error.code!r})"
+            hint = "An operator ends by returning DoraStatus.STOP."
+            return NodeFailedError(Failed(message, traceback_lines(error), hint))
+        return failure(f"{self.name} failed {when}", error)
 
 
 def is_free(name: str, path: str | None) -> bool:
@@ -125,24 +113,6 @@ def is_free(name: str, path: str | None) -> bool:
     return path is not None and found.origin is not None and os.path.samefile(found.origin, path)
 
 
-def _safe(show: Callable[[object], str], value: object) -> str:
-    """What `repr` or `str` says of the user's object, whatever that does."""
-    try:
-        return show(value)
-    except Exception as error:
-        return f"<an object whose {show.__name__}() raises {type(error).__name__}>"
-
-
 def _describe(event: dict[str, Any]) -> str:
     name = event.get("id")
     return f"{event['type']} '{name}'" if name is not None else str(event["type"])
-
-
-def _hint_for(error: BaseException) -> str | None:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"Install it in the kernel's environment (%pip install), or correct '{error.name}'."
-    if isinstance(error, ImportError):
-        from ..system import hint_for_import_error  # only where it is needed: it imports much
-
-        return hint_for_import_error(error)
-    return None

@@ -58,11 +58,11 @@ def main() -> None:
             f"pip install {' '.join(missing)}"
         )
     try:
-        from dora_nb.child._loop import Loop
+        from dora_nb.child import _begin
     except ImportError as error:
         refuse(f"{sys.executable} cannot load what an operator needs: {error}")
 
-    Loop(int(sys.argv[1])).run()
+    _begin.become_node(int(sys.argv[1]))
 
 
 def refuse(reason: str) -> NoReturn:

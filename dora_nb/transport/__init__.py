@@ -28,7 +28,7 @@ from __future__ import annotations
 from ._arena import MAX_COLUMNS, Arena, new_arena_memory
 from ._edge import Edge, EdgeCounts
 from ._metadata import MetadataError
-from ._publisher import OutEdge, Output
+from ._publisher import OutEdge, Output, Reservation
 from ._subscriber import Input, Message
 from ._values import InvalidDataError
 
@@ -43,5 +43,6 @@ __all__ = [
     "MetadataError",
     "OutEdge",
     "Output",
+    "Reservation",
     "new_arena_memory",
 ]

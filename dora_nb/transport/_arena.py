@@ -85,6 +85,10 @@ class Arena:
             tail = begin + size
             self._data[tail : tail + len(metadata)] = np.frombuffer(metadata, np.uint8)
 
+    def memory_of(self, slot: Slot, size: int) -> npt.NDArray[np.uint8]:
+        """The first bytes of the slot, to be written in place."""
+        return self._data[slot.offset : slot.offset + size]
+
     def make_slot(self, size: int, *, free: Sequence[Slot], in_line: Sequence[Slot]) -> Slot | None:
         """A slot for `size` bytes, its memory already there: a new one, or a free one that is moved.
 

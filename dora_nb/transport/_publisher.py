@@ -22,6 +22,7 @@ import errno
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,7 +32,7 @@ from . import _words
 from ._arena import DATA_SIZE, MAX_SLOTS, Arena, Slot
 from ._forks import generation, refuse_forked_copy
 from ._metadata import Metadata, encode_metadata
-from ._values import InvalidDataError, encode_value
+from ._values import UINT8, InvalidDataError, encode_value
 from ._wire import (
     DATAGRAM_LIMIT,
     HEADER_SIZE,
@@ -47,6 +48,8 @@ from ._wire import (
 
 _IN_OVERFLOW = -1
 """In place of a sequence number: the message is not in the socket yet."""
+_RESERVED = -2
+"""In place of a sequence number: somebody writes into the slot."""
 _GLANCE = 16
 """Readers give slots back in about the order they got them, but for a few that they hold on to."""
 _NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
@@ -318,8 +321,52 @@ class OutEdge:
             pass
 
 
+class Reservation:
+    """Room in an output's memory for one message. Any thread; `view`s must be gone when it is published."""
+
+    def __init__(self, output: Output, size: int, slot: Slot | None) -> None:
+        self.size = size
+        self.slot = slot
+        """None where the message is small, or there is no slot to be had: then it is copied after all."""
+        self.memory: Any = bytearray(size) if slot is None else output.arena.memory_of(slot, size)
+        self._output = output
+        self._views: list[weakref.ref[memoryview]] = []
+
+    def view(self) -> memoryview:
+        """The bytes, to be written. What they hold before that is anything."""
+        view = memoryview(self.memory)
+        self._views.append(weakref.ref(view))
+        return view
+
+    def open_views(self) -> int:
+        """How many of the views somebody can still write through."""
+        return sum(_is_open(view()) for view in self._views)
+
+    def publish(self, metadata: Metadata | None) -> None:
+        """Sends it. RuntimeError while a view is open."""
+        if number := self.open_views():
+            raise RuntimeError(
+                f"Cannot send: {number} buffer view(s) are still open; release them (del, or a with "
+                "statement), since readers would see what is written through them"
+            )
+        self._output.publish_reserved(self, metadata)
+
+    def cancel(self) -> None:
+        """Gives the room back."""
+        self._output.cancel(self)
+
+
+def _is_open(view: memoryview | None) -> bool:
+    if view is None:
+        return False
+    try:
+        return view.nbytes >= 0
+    except ValueError:  # it was released
+        return False
+
+
 _Encoded = tuple[int, int, Any, bytes]
-"""Type code, size, payload and metadata of a message."""
+"""Type code, size, payload and metadata of a message; the payload may be a `Reservation`."""
 
 
 class Output:
@@ -362,6 +409,35 @@ class Output:
             )
         with self._turn:
             self._to_send.append((type_code, size, payload, blob))
+
+    def reserve(self, size: int) -> Reservation:
+        """Room for a message of so many bytes, to be written in place; it arrives as UInt8.
+
+        Its owner publishes or cancels it. Blocks and raises as `publish`.
+        """
+        refuse_forked_copy(self._made_in, "send")
+        if not 0 <= size <= DATA_SIZE:
+            raise InvalidDataError(f"it has {size:,} bytes, and one message carries {DATA_SIZE:,}")
+        slot = None
+        with self._turn:
+            if size > INLINE_LIMIT:
+                slot = self._free_slot(size)
+            reservation = Reservation(self, size, slot)
+            if slot is not None:
+                slot.leases[reservation] = _RESERVED
+        return reservation
+
+    def publish_reserved(self, reservation: Reservation, metadata: Metadata | None) -> None:
+        """Sends what was written into a reservation, which is spent then."""
+        blob = encode_metadata(metadata, self._warn)
+        with self._turn:
+            self._to_send.append((UINT8, reservation.size, reservation, blob))
+
+    def cancel(self, reservation: Reservation) -> None:
+        """Gives a reservation's room back; nothing is sent."""
+        with self._turn:
+            if reservation.slot is not None:
+                reservation.slot.leases.pop(reservation, None)
 
     def attach(self, edge: OutEdge, *, replay_last: bool) -> None:
         """Adds an edge; with `replay_last` its reader gets the newest message at once, if there is one."""
@@ -430,6 +506,10 @@ class Output:
         """The message, its payload in a slot where it is large; None where no slot can be had."""
         type_code, size, payload, blob = encoded
         stamp = time.time_ns()
+        if isinstance(payload, Reservation):
+            if payload.slot is not None and len(blob) <= DATAGRAM_LIMIT - HEADER_SIZE:
+                return self._message_in_place(payload, payload.slot, stamp, blob)
+            payload = payload.memory
         if size + len(blob) <= INLINE_LIMIT:
             body = b"".join((payload, blob))
             message = Outgoing(INLINE, type_code, stamp, size, len(blob), body)
@@ -445,6 +525,14 @@ class Output:
             )
         self._last = message
         return message
+
+    def _message_in_place(
+        self, reservation: Reservation, slot: Slot, stamp: int, blob: bytes
+    ) -> Outgoing:
+        del slot.leases[reservation]
+        size, number = reservation.size, self.arena.number
+        self._last = Outgoing(SLOT, UINT8, stamp, size, len(blob), blob, slot, number)
+        return self._last
 
     # -- slots -----------------------------------------------------------------------------------------
 
@@ -515,8 +603,7 @@ class Output:
 
     def _forget_returned(self, slot: Slot) -> None:
         for edge, sequence in list(slot.leases.items()):
-            assert isinstance(edge, OutEdge)
-            if edge.has_returned(slot, sequence, self.arena):
+            if isinstance(edge, OutEdge) and edge.has_returned(slot, sequence, self.arena):
                 del slot.leases[edge]
 
     def _slots_in_line(self) -> list[Slot]:
@@ -538,6 +625,7 @@ class Output:
             for slot in self.arena.slots
             if slot.leases
             and not self._is_last(slot)
+            and _RESERVED not in slot.leases.values()
             and all(e.drop_oldest and e.messages_up_to(slot) for e in _leased_by(slot))
         ]
         if not costs:

@@ -22,7 +22,7 @@ _FLAT_TYPES: tuple[Any, ...] = (
 )  # fmt: skip
 _WIDTHS = tuple(kind.bit_width // 8 for kind in _FLAT_TYPES)
 _CODES: dict[type, int] = {type(pa.nulls(0, kind)): code for code, kind in enumerate(_FLAT_TYPES)}
-_UINT8 = 0
+UINT8 = 0
 
 
 class InvalidDataError(DoraNbError, RuntimeError, TypeError):
@@ -43,7 +43,7 @@ def encode_value(data: object) -> tuple[int, int, Any]:
     if code is not None and data.null_count == 0:  # type: ignore[attr-defined]
         return _encode_flat(code, data)
     if type(data) is bytes:
-        return _UINT8, len(data), data
+        return UINT8, len(data), data
     if isinstance(data, np.ndarray):
         return encode_value(_array_from_numpy(data))
     if isinstance(data, pa.RecordBatch):

@@ -18,7 +18,7 @@ import pytest
 
 from dora_nb.dataflow import Dataflow, Declaration
 from dora_nb.errors import OperatorError
-from dora_nb.graph import InputSpec, NodeSpec, QueuePolicy, SourceCode, parse_source
+from dora_nb.graph import InputSpec, NodeKind, NodeSpec, QueuePolicy, SourceCode, parse_source
 from dora_nb.status import NodeStatus, State
 
 TIMEOUT_SECS = 30.0
@@ -40,6 +40,8 @@ class CellDataflow(Dataflow):
         number: int = 5,
         path: Path | None = None,
         working_dir: Path | None = None,
+        kind: NodeKind = "operator",
+        args: tuple[str, ...] = (),
     ) -> Declaration:
         """What ``%%dora_operator NAME`` in ``In[number]`` does; the body begins at line 2.
 
@@ -64,6 +66,8 @@ class CellDataflow(Dataflow):
             env=tuple((env or {}).items()),
             python=python,
             working_dir=str(working_dir or Path.cwd()),
+            kind=kind,
+            args=args,
         )
         return self.declare(spec)
 

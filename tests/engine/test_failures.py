@@ -208,7 +208,7 @@ CASES = [
     ),
     Case(
         "closes every descriptor", operator(EVENT, "os.closerange(3, 4096)"), "exited with status 1",
-        None, ("something in the operator's process closed descriptors",),
+        None, ("something in the node's process closed descriptors",),
     ),
 ]  # fmt: skip
 

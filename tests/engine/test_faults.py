@@ -107,7 +107,7 @@ def test_a_fault_of_ours_in_the_operators_process_is_reported(dataflow: CellData
     assert session is not None
     session._tell("op", messages.RemoveReader(999), [])
     error = dataflow.failure_of("op")
-    assert error.message == "dora_nb failed in the operator's process: KeyError: 999"
+    assert error.message == "dora_nb failed in the node's process: KeyError: 999"
     assert error.hint == "This is a fault in dora_nb: please report it."
     assert any("_remove_reader" in line for line in error.traceback_lines)
 

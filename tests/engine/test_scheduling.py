@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from dora_nb import messages, metrics
-from dora_nb.child import _loop
-from dora_nb.child._operator import KernelGoneError, Verdict
+from dora_nb.child import _loop, _process
+from dora_nb.child._failures import KernelGoneError
+from dora_nb.child._operator import Verdict
 from dora_nb.timers import Ticks
 
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
@@ -53,7 +54,7 @@ class FakeInput:
     def take(self) -> Any:
         if self._refill is None:
             self.stamps.pop(0)
-        return _loop.Input, {}
+        return _process.Input, {}
 
     def close(self) -> None:
         self._readable.close()
@@ -65,14 +66,14 @@ class LoopInHand:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.engine, process = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.loop = _loop.Loop(process.detach())
+        self.loop = _loop.Loop(process)
         self.operator = self.loop._operator = NotingOperator()  # type: ignore[assignment]
         self._page = metrics.new_counters_page()
         self.loop._counters = metrics.OperatorCounters(self._page)
         self.loop._name = "op"
         self.loop._going = True
         self.now_secs = 100.0
-        monkeypatch.setattr(_loop, "_monotonic", lambda: self.now_secs)
+        monkeypatch.setattr(_process, "monotonic", lambda: self.now_secs)
         message = type("Message", (), {"value": None, "metadata": {}})
         monkeypatch.setattr(FakeInput, "take", self._taking(FakeInput.take, message))
 
@@ -190,7 +191,7 @@ def test_a_message_in_hand_waits_for_room_half_a_second_after_stop(at_hand: Loop
     at_hand.loop.wait_readable(-1, 1.0)
     assert at_hand.loop._stopping
     assert not at_hand.loop.giving_up()
-    at_hand.now_secs += _loop.FLUSH_SECS - 0.01
+    at_hand.now_secs += _process.FLUSH_SECS - 0.01
     assert not at_hand.loop.giving_up()
     at_hand.now_secs += 0.02
     assert at_hand.loop.giving_up()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dora_nb.child._operator import OperatorFailedError, UserOperator
+from dora_nb.child._failures import NodeFailedError
+from dora_nb.child._operator import UserOperator
 from dora_nb.child._traceback import traceback_lines
 from dora_nb.errors import OperatorError
 
@@ -21,7 +22,7 @@ def failure(source: str, *, file: str = "Cell In[5]", first_line: int = 2) -> li
         text = "\n" * (first_line - 1) + source
         made = UserOperator("op", text, file=file, path=None, registered=False)
         made.on_event({"type": "INPUT", "id": "tick"}, None)
-    except OperatorFailedError as error:
+    except NodeFailedError as error:
         return list(error.report.traceback_lines)
     raise AssertionError("it did not fail")
 
@@ -95,7 +96,7 @@ def test_frames_of_ours_are_left_out_where_they_call_back() -> None:
     def calls_back() -> None:
         UserOperator("op", "\n1 / 0", file="Cell In[2]", path=None, registered=False)
 
-    with pytest.raises(OperatorFailedError) as caught:
+    with pytest.raises(NodeFailedError) as caught:
         calls_back()
     assert caught.value.report.traceback_lines[1] == "  Cell In[2], line 2, in <module>"
 

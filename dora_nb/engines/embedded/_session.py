@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import threading
 import traceback
@@ -65,6 +66,7 @@ class Session:
         self._on_change = on_change
         self._declared = declared
         self._listeners = list(listeners)
+        self._dataflow_id = messages.new_id()
         self._going = False
         self._stopping = False
         self._forked = False
@@ -297,12 +299,15 @@ class Session:
         self._wiring.reconcile(self._declared, self._listeners)
         begin = messages.Begin(
             protocol_version=messages.PROTOCOL_VERSION,
+            kind=spec.kind,
             name=spec.name,
             generation=supervisor.life.generation,
             file=spec.code.file,
             first_line=spec.code.first_line,
             path=spec.code.path,
+            args=list(spec.args),
             working_dir=spec.working_dir,
+            dataflow_id=self._dataflow_id,
             outputs=list(spec.outputs),
             timers={
                 read.name: read.source.interval_secs
@@ -311,11 +316,14 @@ class Session:
             },
             topics=sum(isinstance(read.source, graph.TopicSource) for read in spec.inputs),
         )
-        source = _source_memory(spec.code)
-        try:
-            supervisor.tell(begin, [source, counters])
-        finally:
-            os.close(source)
+        with contextlib.ExitStack() as texts:
+            source = _text_memory("dora-source", _numbered_as_in_the_editor(spec.code))
+            texts.callback(os.close, source)
+            dataflow = _text_memory(
+                "dora-dataflow", json.dumps(graph.as_descriptor(self._declared))
+            )
+            texts.callback(os.close, dataflow)
+            supervisor.tell(begin, [source, counters, dataflow])
         self._wiring.introduce(spec)
         self._wake_readers_that_finished(spec.name)
 
@@ -466,12 +474,16 @@ class Session:
         )
 
 
-def _source_memory(code: graph.SourceCode) -> int:
-    """The source in an anonymous file, with empty lines in front so that lines count as in the editor."""
-    text = ("\n" * (code.first_line - 1) + code.text).encode()
-    descriptor = os.memfd_create("dora-source", os.MFD_CLOEXEC)
+def _numbered_as_in_the_editor(code: graph.SourceCode) -> str:
+    """The source with empty lines in front, so that lines count as in the editor."""
+    return "\n" * (code.first_line - 1) + code.text
+
+
+def _text_memory(name: str, text: str) -> int:
+    """The text in an anonymous file; the caller owns the descriptor."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
     with open(descriptor, "wb", closefd=False) as file:
-        file.write(text)
+        file.write(text.encode())
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
 

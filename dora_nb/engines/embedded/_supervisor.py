@@ -372,6 +372,8 @@ class Supervisor:
                 self._host.edge_released(self, edge_id)
             case messages.Warned(text):
                 self.note(text)
+            case messages.Logged(level, text):
+                self._keep(level, text.splitlines())
         return []
 
     def _process_ended(self, process: OperatorProcess) -> list[lifecycle.Event]:

@@ -1,0 +1,278 @@
+"""A script's process: the main thread is the user's, and one thread of ours, the keeper, serves the engine.
+
+A script may compute or sleep for as long as it likes, so somebody else has to let new readers in, and
+see a stop or the end of the kernel. Events are read by whoever asks for one, straight from the inputs,
+so a line's bound and its policy hold for scripts as they do for operators.
+
+What is due is decided anew for each event, in this order (``apis/rust/node/src/event_stream``): a
+stop, the end of an input, then the input or timer whose last turn is the longest ago. An input's end
+is told when its line is empty; dora may tell it before the messages in line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import itertools
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from types import ModuleType
+from typing import Any
+
+from .. import messages, metrics
+from ..transport import Input
+from . import _node, _output, _parent, _process
+from ._failures import KernelGoneError, NodeFailedError, execute, failure
+from ._process import NodeProcess
+
+Event = dict[str, Any]
+
+
+class Script(NodeProcess):
+    """A script's process. The methods without an underscore are for its `Node`; any thread may call them."""
+
+    def __init__(self, control: socket.socket) -> None:
+        super().__init__(control)
+        self._changed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._to_read = select.epoll()
+        self._to_read.register(self._changed, select.EPOLLIN)
+        self._turns = itertools.count()
+        self._last_turn: dict[str, int] = {}
+        self._joined = False
+        self._dismissed = False
+        self._kernel_gone = False
+        self._at_end = False
+        self._inputs_have_closed = False
+
+    # -- the script's life -----------------------------------------------------------------------------
+
+    def _serve(self, source: str) -> messages.Finished:
+        keeper = threading.Thread(target=self._keep, name="dora-keeper", daemon=True)
+        keeper.start()
+        _node.host = self
+        try:
+            self._run(source)
+        finally:
+            self._dismiss(keeper)
+        if self._kernel_gone:
+            raise KernelGoneError
+        if not self._joined:
+            raise NodeFailedError(
+                messages.Failed(
+                    f"{self._name}: the script ended without making a Node().",
+                    [],
+                    "Make one (from dora import Node; node = Node()) and loop over its events.",
+                )
+            )
+        return messages.Finished(inputs_closed=self._inputs_have_closed)
+
+    def _run(self, source: str) -> None:
+        """Runs the script to the end of its last thread that is no daemon, as an interpreter does."""
+        module = ModuleType("__main__")
+        if self._begin.path is not None:
+            module.__file__ = self._begin.path
+        sys.modules["__main__"] = module
+        try:
+            execute(source, self._begin.path or self._begin.file, module)
+        except SystemExit as error:
+            if error.code not in (None, 0):
+                message = f"{self._name} ended with sys.exit({error.code!r})"
+                raise NodeFailedError(messages.Failed(message, [])) from None
+        except KernelGoneError:
+            return
+        except BaseException as error:
+            raise failure(f"{self._name} failed", error) from None
+        for thread in threading.enumerate():
+            if not thread.daemon and thread is not threading.current_thread():
+                thread.join()
+
+    def _forget(self) -> None:
+        """Nothing: a script's variables go with its module, when the interpreter ends."""
+
+    def _park(self) -> None:
+        """The script has seen STOP and has ended, or never made a `Node()`."""
+        _parent.end_with_session()
+
+    # -- the keeper ------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        self._serving_thread = threading.get_ident()
+        try:
+            while not self._dismissed:
+                self._wait_until_ready(None)
+                self._wake_readers()
+        except KernelGoneError:
+            _output.lead_nowhere()
+            self._kernel_gone = self._stopping = True
+            self._wake_readers()
+        except Exception as error:
+            self._report_internal_failure(error)
+            os._exit(1)
+
+    def _dismiss(self, keeper: threading.Thread) -> None:
+        self._dismissed = True
+        os.eventfd_write(self._overflowed, 1)
+        keeper.join()
+        self._serving_thread = threading.get_ident()
+
+    def _wake_readers(self) -> None:
+        os.eventfd_write(self._changed, 1)
+        with self._inputs_changed:
+            self._inputs_changed.notify_all()
+
+    def _watch_input(self, reader: Input) -> None:
+        self._to_read.register(reader.fileno(), select.EPOLLIN)
+
+    def _unwatch_input(self, reader: Input) -> None:
+        self._to_read.unregister(reader.fileno())
+
+    # -- for the node ----------------------------------------------------------------------------------
+
+    @property
+    def begin(self) -> messages.Begin:
+        """Which node this is."""
+        return self._begin
+
+    @property
+    def dataflow_descriptor(self) -> dict[str, Any]:
+        """The whole dataflow, as ``dataflow.yml`` would say it."""
+        return self._dataflow_descriptor
+
+    @property
+    def at_end(self) -> bool:
+        """Whether no further event comes."""
+        return self._at_end
+
+    def join(self) -> None:
+        """Tells the engine that the script is ready, and waits until messages move, or a stop comes."""
+        if self._joined:
+            raise RuntimeError("this process has its Node() already; one process is one node")
+        self._joined = True
+        self._tell(messages.Ready())
+        with self._inputs_changed:
+            self._inputs_changed.wait_for(lambda: self._going or self._stopping)
+
+    def log(self, level: str, text: str) -> None:
+        """Puts a line into the node's log."""
+        with contextlib.suppress(KernelGoneError):
+            self._tell(messages.Logged(level, text))
+
+    def next_event(self, timeout_secs: float | None) -> Event | None:
+        """Waits for the next event; None at the end of the stream, TimeoutError when the time is over."""
+        deadline_secs = None if timeout_secs is None else _process.monotonic() + timeout_secs
+        while True:
+            event = self.event_now()
+            if event is not None or self._at_end:
+                return event
+            wait_secs = self.secs_to_next_tick()
+            if deadline_secs is not None:
+                left_secs = deadline_secs - _process.monotonic()
+                if left_secs <= 0:
+                    raise TimeoutError
+                wait_secs = left_secs if wait_secs is None else min(left_secs, wait_secs)
+            self._to_read.poll(wait_secs)
+
+    def event_now(self) -> Event | None:
+        """The next event if there is one at this moment; never waits."""
+        with self._inputs_changed:
+            self._note_idle()
+            if not self._at_end:  # Before anything is looked at: what changes after it wakes again.
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._changed)
+            event = self._choose()
+            if event is not None:
+                self._note_event()
+            if self._stopping or self._closing or self._at_end:
+                os.eventfd_write(
+                    self._changed, 1
+                )  # For other threads, which may wait for an event too.
+            return event
+
+    def has_event(self) -> bool:
+        """Whether `event_now` would probably give one."""
+        with self._inputs_changed:
+            if self._at_end:
+                return False
+            ended = self._stopping or bool(self._closing) or self._all_inputs_closed()
+            return ended or bool(self._candidates())
+
+    def fileno(self) -> int:
+        """Readable when `event_now` may have something, timers aside."""
+        return self._to_read.fileno()
+
+    def secs_to_next_tick(self) -> float | None:
+        """How long until a timer is due; None where there is none."""
+        if not self._timers or not self._going:
+            return None
+        due_secs = min(ticks.due_secs for ticks in self._timers.values())
+        return max(0.0, due_secs - _process.monotonic())
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _choose(self) -> Event | None:
+        if self._at_end:
+            return None
+        if self._stopping:  # Also if it came before anything had moved.
+            self._at_end = True
+            return {"type": "STOP", "kind": "dora", "id": "MANUAL"}
+        closed = self._next_closed()
+        if closed is not None:
+            return {"type": "INPUT_CLOSED", "kind": "dora", "id": closed}
+        if self._all_inputs_closed():
+            self._at_end = self._inputs_have_closed = True
+            return {"type": "STOP", "kind": "dora", "id": "ALL_INPUTS_CLOSED"}
+        for name, edge_id in self._candidates():
+            event = self._tick(name) if edge_id is None else self._take(edge_id)
+            if event is not None:
+                self._last_turn[name] = next(self._turns)
+                return event
+        return None
+
+    def _candidates(self) -> list[tuple[str, int | None]]:
+        """The timers that are due and the inputs with messages, least recently used first."""
+        if not self._going:
+            return []
+        now_secs = _process.monotonic()
+        ready = {descriptor for descriptor, _ in self._to_read.poll(0)}
+        found: list[tuple[str, int | None]] = [
+            (name, None) for name, ticks in self._timers.items() if ticks.due_secs <= now_secs
+        ]
+        found += [
+            (name, edge_id)
+            for edge_id, (name, reader) in self._inputs.items()
+            if reader.fileno() in ready
+        ]
+        return sorted(found, key=lambda candidate: self._last_turn.get(candidate[0], -1))
+
+    def _tick(self, name: str) -> Event | None:
+        if not self._timers[name].take(_process.monotonic()):
+            return None
+        self._count_missed_ticks()
+        timestamp = datetime.datetime.now(datetime.UTC)
+        return _process.input_event(name, _process.TICK_VALUE, {"timestamp": timestamp})
+
+    def _take(self, edge_id: int) -> Event | None:
+        name, reader = self._inputs[edge_id]
+        message = reader.take()
+        if message is None:
+            return None
+        self._closed.discard(edge_id)
+        return _process.input_event(name, message.value, message.metadata)
+
+    # What an operator spends in on_event, a script spends between two events.
+
+    def _note_event(self) -> None:
+        words = self._counters.words
+        words[metrics.EVENTS] += 1
+        words[metrics.BUSY_SINCE_NANOS] = time.monotonic_ns()
+
+    def _note_idle(self) -> None:
+        words = self._counters.words
+        since_nanos = words[metrics.BUSY_SINCE_NANOS]
+        if since_nanos:
+            words[metrics.BUSY_SINCE_NANOS] = 0
+            self._counters.record_duration(time.monotonic_ns() - since_nanos)
