@@ -275,30 +275,20 @@ class Dataflow:
         if engine not in ENGINES:
             hint = did_you_mean(engine, ENGINES) or f"There is: {', '.join(ENGINES)}."
             raise GraphError(f"there is no engine '{engine}'.", hint=hint)
-        with self._lock:
-            if not self._declared.nodes:
-                raise DataflowStateError(
-                    "there is nothing to start:", hint="declare an operator with %%dora_operator."
-                )
-            session, failed = self._session, []
-            if session is not None and session.alive:
-                failed = list(session.errors()) if not session.going else []
-                if not failed:
-                    return "already running"
-                for name in failed:
-                    session.restart(name, grace_secs=STOP_GRACE_SECS)
-            else:
-                self._close_session()
-                session = Session(self._declared, self._listeners, on_change=self._changed)
-                self._session = session
+        failed = self._to_start_again()
+        if failed is None:
+            return "already running"
         try:
+            session = self._begin(failed)
             self._wait_settled(session, None, {}, progress)
+            if not session.going:  # What fails after all were ready is no failure of the start.
+                self._raise_start_errors(session)
+            return f"started: {', '.join(self._declared.nodes)}"
+        except OperatorError:
+            raise
         except BaseException:
             self.stop()
             raise
-        if not session.going:  # What fails after all were ready is no failure of the start.
-            self._raise_start_errors(session)
-        return f"started: {', '.join(self._declared.nodes)}"
 
     def stop(self, *, grace_secs: float = STOP_GRACE_SECS) -> str:
         """Stops every operator: STOP and that much time, then SIGTERM and a second, then SIGKILL.
@@ -515,6 +505,33 @@ class Dataflow:
                 waited_secs = time.monotonic() - begin_secs
                 waited_for = ", ".join(names or session.settling())
                 progress(f"starting: {waited_for} ({waited_secs:.0f} s)")
+
+    def _to_start_again(self) -> list[str] | None:
+        """The operators that a start has to try once more; None where everything runs already."""
+        with self._lock:
+            if not self._declared.nodes:
+                raise DataflowStateError(
+                    "there is nothing to start:", hint="declare an operator with %%dora_operator."
+                )
+            session = self._session
+            if session is None or not session.alive:
+                return []
+            return (list(session.errors()) or None) if not session.going else None
+
+    def _begin(self, failed: list[str]) -> Session:
+        """The session that a start waits for: a new one, or the one whose failed operators try again."""
+        with self._lock:
+            session = self._session
+            if session is None or not failed:
+                self._close_session()
+                # Known before it opens: a start that is interrupted in between is stopped as any other.
+                session = Session(self._declared, self._listeners, on_change=self._changed)
+                self._session = session
+                session.open()
+                return session
+        for name in failed:
+            session.restart(name, grace_secs=STOP_GRACE_SECS)
+        return session
 
     def _raise_start_errors(self, session: Session) -> None:
         errors = session.errors()

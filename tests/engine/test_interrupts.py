@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import dora_nb.dataflow
 import dora_nb.engines.embedded
 import dora_nb.transport
 from dora_nb.dataflow import Dataflow
@@ -26,8 +27,9 @@ TICK = {"tick": "dora/timer/hz/200"}
 SENDING = (
     "class Operator:\n    def on_event(self, dora_event, send_output): send_output('out', b'')\n"
 )
-ENGINE_FOLDERS = tuple(
-    str(Path(package.__path__[0])) for package in (dora_nb.engines.embedded, dora_nb.transport)
+ENGINE_FOLDERS = (
+    dora_nb.dataflow.__file__,
+    *(str(Path(package.__path__[0])) for package in (dora_nb.engines.embedded, dora_nb.transport)),
 )
 
 
@@ -197,7 +199,7 @@ def test_reading_can_be_interrupted_anywhere(dataflow: CellDataflow) -> None:
 @pytest.mark.parametrize("at", ["start", "restart", "stop"])
 def test_changes_can_be_interrupted_anywhere(dataflow: CellDataflow, at: str) -> None:
     """A few places of each; `test_changes_can_be_interrupted_everywhere` takes more."""
-    interrupt_changes(dataflow, at, parts=5)
+    interrupt_changes(dataflow, at, parts=8)
 
 
 @pytest.mark.soak
@@ -221,8 +223,10 @@ def interrupt_changes(dataflow: CellDataflow, at: str, *, parts: int) -> None:
             dataflow.stop()
         elif not dataflow.running:
             dataflow.start()
-        with InterruptAt(number), contextlib.suppress(KeyboardInterrupt):
+        with InterruptAt(number) as interrupt, contextlib.suppress(KeyboardInterrupt):
             changes[at]()
+        if at == "start":
+            assert dataflow.running is not interrupt.raised
         # Whatever was interrupted, asking for it again does it.
         dataflow.stop()
         assert not dataflow.running

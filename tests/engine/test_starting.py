@@ -104,7 +104,10 @@ def test_one_that_fails_leaves_the_others_ready_until_it_is_corrected(
 ) -> None:
     """Also its readers: an input whose publisher never was there has not closed."""
     dataflow.cell("source", FAILING, outputs=("n",))
-    dataflow.cell("reader", PASSING_ON, inputs={"n": "source/n"}, outputs=("n",))
+    dataflow.cell(
+        "reader", PASSING_ON, inputs={"n": "source/n"}, outputs=("n",),
+        queues={"n": (10, "backpressure")},
+    )  # fmt: skip
     with dataflow.subscribe("reader/n", queue_size=50) as passed_on:
         with pytest.raises(OperatorError, match="source failed before its first event"):
             dataflow.start()
@@ -324,6 +327,7 @@ def test_what_was_asked_for_counts_from_the_moment_it_was_asked(
     monkeypatch.setattr(_supervisor.Supervisor, "_requested", held_back)
     session = Session(dataflow.declared, [], on_change=lambda: None)
     try:
+        session.open()
         assert session.alive
         session.request_stop(grace_secs=0.1)
         assert not session.wait_ended(0)
@@ -332,3 +336,17 @@ def test_what_was_asked_for_counts_from_the_moment_it_was_asked(
         go_on.set()
         session.close()
     assert operator_processes() == []
+
+
+def test_a_stop_that_is_asked_for_before_it_opens_starts_nothing(dataflow: CellDataflow) -> None:
+    """As when a start is interrupted just then."""
+    dataflow.cell("op", IDLE)
+    session = Session(dataflow.declared, [], on_change=lambda: None)
+    try:
+        session.request_stop(grace_secs=0.1)
+        assert session.wait_ended(0)
+        session.open()
+        assert not session.alive
+        assert session.status() == []
+    finally:
+        session.close()

@@ -49,8 +49,7 @@ class Session:
     """The embedded engine at work on one dataflow.
 
     `on_change` is called, on any thread and without the lock, after any operator's state may have
-    changed; it must return at once. Making a session starts every operator; EngineError where the
-    system does not allow that.
+    changed; it must return at once. Nothing is there before `open`.
     """
 
     def __init__(
@@ -76,14 +75,17 @@ class Session:
         self._to_close = contextlib.ExitStack()
         self._worker = Worker("dora-session")
         self._to_close.callback(self._worker.close)
+
+    def open(self) -> None:
+        """Starts every operator, unless a stop was asked for; does not wait, see `wait_settled`.
+
+        EngineError where the system does not allow it; whatever was begun is `close`'s to end.
+        """
         try:
             self._worker.start()
-            self._do(self._open, or_else=_CANNOT_START)
-        except BaseException as error:
-            self._worker.post(self._close)
-            if isinstance(error, RuntimeError) and not isinstance(error, EngineError):
-                raise engine_error(_CANNOT_START, error) from None
-            raise
+        except RuntimeError as error:
+            raise engine_error(_CANNOT_START, error) from None
+        self._do(self._open, or_else=_CANNOT_START)
 
     def _open(self) -> None:
         self._spawner = Spawner()
@@ -93,10 +95,13 @@ class Session:
         self._wiring = Wiring(self._tell, self._tap)
         self._to_close.callback(self._close_wiring)
         _live_sessions.add(self)
-        for spec in self._declared:
-            self._supervisors[spec.name] = Supervisor(spec, self)
-        for supervisor in self._supervisors.values():
-            supervisor.post(lifecycle.Start())
+        with self._lock:
+            if self._stopping:
+                return
+            for spec in self._declared:
+                self._supervisors[spec.name] = Supervisor(spec, self)
+            for supervisor in self._supervisors.values():
+                supervisor.post(lifecycle.Start())
 
     # -- asked by the dataflow -----------------------------------------------------------------------
 
@@ -113,7 +118,7 @@ class Session:
     def listener_status(self, listener: Listener) -> EdgeStatus | None:
         """The counts of a subscription's edge; None where there is no edge yet."""
         with self._lock:
-            for edge, status in self._wiring.statuses():
+            for edge, status in self._edges():
                 if edge.reader == graph.NOTEBOOK and edge.input.name == listener.key:
                     return status
         return listener.last_status
@@ -219,7 +224,7 @@ class Session:
     def status(self) -> list[NodeStatus]:
         """A snapshot of every operator, in the order of declaration."""
         with self._lock:
-            edges = self._wiring.statuses()
+            edges = self._edges()
             return [
                 dataclasses.replace(
                     self._node_status(self._supervisors[spec.name], spec),
@@ -229,6 +234,10 @@ class Session:
                 for spec in self._declared
                 if spec.name in self._supervisors
             ]
+
+    def _edges(self) -> list[tuple[graph.Edge, EdgeStatus]]:
+        """Every edge and its counts. There is no wiring before there are supervisors."""
+        return self._wiring.statuses() if self._supervisors else []
 
     def logs(self) -> dict[str, list[LogLine]]:
         """The lines that each operator printed, as many as are kept."""

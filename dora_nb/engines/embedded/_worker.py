@@ -24,8 +24,12 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Starts the thread; RuntimeError where the system allows none."""
-        self._thread.start()
+        """Starts the thread; RuntimeError where the system allows none, and no call will be made."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._end()
+            raise
 
     def call(self, function: Callable[[], object]) -> bool:
         """Waits until the call was made, and raises what it raised. Not from the thread itself.
