@@ -559,7 +559,7 @@ class Dataflow:
     ) -> None:
         """Waits until the generation after the one before is past its `__init__`; raises its error."""
         self._wait_settled(session, [name], generations, progress)
-        error = session.errors().get(name)
+        error = session.start_error(name)
         if error is not None:
             self.mark_failure_seen(name)
             raise error

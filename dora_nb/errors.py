@@ -69,7 +69,11 @@ class DoraNbError(Exception):
         self.location = location
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}" if self.hint else self.message
+        if not self.hint:
+            return self.message
+        # What ends in words of the user's (an exception's) has no full stop of its own.
+        stop = "" if self.message.endswith((".", ":", ";", ",", "!", "?")) else "."
+        return f"{self.message}{stop} {self.hint}"
 
     def render(self) -> list[str]:
         """The lines that a cell shows."""

@@ -212,3 +212,13 @@ def test_never_two_processes_and_none_without_a_way_out(events: list[Event]) -> 
         if life.phase in NO_PROCESS:
             assert (life.rung, life.outcome, life.again) == (Rung.NONE, None, False)
     assert generations == list(range(1, len(generations) + 1))
+
+
+def test_it_is_known_whether_a_generation_was_ready_before_it_failed() -> None:
+    """Who waited for it is told of a failure at the start, and not of one at a first event."""
+    life, _ = after(Start(), ChildFailed(), ProcessEnded())
+    assert (life.phase, life.was_ready) == (Phase.FAILED, False)
+    life, _ = after(Start(), ChildReady(), Open(), ChildFailed(), ProcessEnded(), life=life)
+    assert (life.phase, life.was_ready) == (Phase.FAILED, True)
+    life, _ = after(Restart(GRACE_SECS), life=life)
+    assert (life.phase, life.was_ready) == (Phase.STARTING, False)

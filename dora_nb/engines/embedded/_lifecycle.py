@@ -59,6 +59,8 @@ class Life:
     """What the end of the process will mean, where that is known before."""
     again: bool = False
     """Whether another generation follows when the process has ended."""
+    was_ready: bool = False
+    """Whether this generation's `__init__` has returned."""
 
 
 # -- events --------------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ def step(life: Life, event: Event) -> tuple[Life, list[Action]]:
                 return life, []
             return _ask_to_stop(replace(life, again=False), grace_secs)
         case ChildReady() if life.phase is Phase.STARTING:
-            return replace(life, phase=Phase.READY), []
+            return replace(life, phase=Phase.READY, was_ready=True), []
         case Open() if life.phase is Phase.READY:
             return replace(life, phase=Phase.RUNNING), [LetGo()]
         case ChildFailed() if life.phase not in NO_PROCESS:

@@ -216,6 +216,14 @@ class Session:
                 if each.error is not None and each.life.phase is Phase.FAILED
             }
 
+    def start_error(self, name: str) -> OperatorError | None:
+        """Why that operator's newest generation failed, if it did before its `__init__` had returned."""
+        with self._lock:
+            supervisor = self._supervisors.get(name)
+            if supervisor is None or supervisor.life.was_ready:
+                return None
+            return self.errors().get(name)
+
     def settling(self) -> list[str]:
         """The operators that are still on their way through `__init__`."""
         with self._lock:
