@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -33,13 +33,14 @@ from .graph import (
     QUEUE_POLICIES,
     Graph,
     InputSpec,
+    NodeKind,
     NodeSpec,
     QueuePolicy,
     SourceCode,
     TopicSource,
     parse_source,
 )
-from .operators import check_operator_source
+from .operators import check_node_source, check_operator_source
 from .status import EdgeStatus, LogLine, NodeStatus, State
 
 if TYPE_CHECKING:
@@ -234,16 +235,27 @@ class Dataflow:
         """
         code = _read_source(name, source)
         check_operator_source(code)
-        spec = NodeSpec(
-            name=name,
-            code=code,
-            inputs=_input_specs(inputs or {}, queues or {}),
-            outputs=tuple(outputs),
-            env=tuple((env or {}).items()),
-            python=python,
-            working_dir=str(Path.cwd()),
+        return self.declare(
+            _node_spec(name, code, "operator", inputs, outputs, queues, env, python)
         )
-        return self.declare(spec)
+
+    def add_node(
+        self,
+        name: str,
+        source: str | Path,
+        *,
+        args: Iterable[str] = (),
+        inputs: Mapping[str, str] | None = None,
+        outputs: Iterable[str] = (),
+        queues: Mapping[str, int | tuple[int, QueuePolicy]] | None = None,
+        env: Mapping[str, str] | None = None,
+        python: str | None = None,
+    ) -> Declaration:
+        """Declares a script that makes a `Node()`, as `add_operator` does; `args` are its `sys.argv[1:]`."""
+        code = _read_source(name, source)
+        check_node_source(code)
+        spec = _node_spec(name, code, "script", inputs, outputs, queues, env, python)
+        return self.declare(replace(spec, args=tuple(args)))
 
     def remove(self, name: str) -> str:
         """Stops an operator and forgets it; returns a sentence that names who waits for it now.
@@ -639,7 +651,29 @@ def _read_source(name: str, source: str | Path) -> SourceCode:
     if isinstance(source, Path):
         path = source.resolve()
         return SourceCode(path.read_text(encoding="utf-8"), str(source), path=str(path))
-    return SourceCode(source, f"<operator {name}>")
+    return SourceCode(source, f"<source of {name}>")
+
+
+def _node_spec(
+    name: str,
+    code: SourceCode,
+    kind: NodeKind,
+    inputs: Mapping[str, str] | None,
+    outputs: Iterable[str],
+    queues: Mapping[str, int | tuple[int, QueuePolicy]] | None,
+    env: Mapping[str, str] | None,
+    python: str | None,
+) -> NodeSpec:
+    return NodeSpec(
+        name=name,
+        code=code,
+        inputs=_input_specs(inputs or {}, queues or {}),
+        outputs=tuple(outputs),
+        env=tuple((env or {}).items()),
+        python=python,
+        working_dir=str(Path.cwd()),
+        kind=kind,
+    )
 
 
 def _input_specs(

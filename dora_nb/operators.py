@@ -29,7 +29,7 @@ from .errors import Location, SourceError
 from .graph import SourceCode
 
 _SKELETON = "write `class Operator:` with `def on_event(self, dora_event, send_output):` in it."
-_SCRIPTS_NOT_YET = "Scripts belong into %%dora_node, which is not available in this version yet: "
+_SCRIPT_SKELETON = "write `node = Node()` (from dora import Node), and loop over its events."
 
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -45,12 +45,12 @@ def check_operator_source(code: SourceCode, *, notebook_names: Collection[str] =
     """
     source = _parse(code)
     _check_operator_class(source)
-    _check_names(source, notebook_names)
+    _check_names(source, notebook_names, runner="an operator")
 
 
 def check_node_source(code: SourceCode, *, notebook_names: Collection[str] = ()) -> None:
     """The same for a script that makes a `Node()`: any script will do, but no operator's."""
-    source = _parse(code)
+    source = _parse(code, skeleton=_SCRIPT_SKELETON)
     operator = _last_class(source, "Operator")
     if operator is not None and _node_call(source.tree) is None:
         raise source.error(
@@ -59,7 +59,7 @@ def check_node_source(code: SourceCode, *, notebook_names: Collection[str] = ())
             node=operator,
             word="Operator",
         )
-    _check_names(source, notebook_names)
+    _check_names(source, notebook_names, runner="a node")
 
 
 # --- the text, its tree and its names -------------------------------------------------------
@@ -100,7 +100,7 @@ def _character_column(line: str, byte_column: int) -> int:
     return len(line.encode("utf-8", "surrogatepass")[:byte_column].decode("utf-8", "ignore"))
 
 
-def _parse(code: SourceCode) -> _Source:
+def _parse(code: SourceCode, *, skeleton: str = _SKELETON) -> _Source:
     # With as many empty lines above it as the editor has, Python's own messages, which name other
     # lines too, are right.
     text = "\n" * (code.first_line - 1) + code.text
@@ -127,7 +127,7 @@ def _parse(code: SourceCode) -> _Source:
         ) from None
     if not source.tree.body:
         what = "has only comments" if code.text.strip() else "is empty"
-        raise SourceError(f"the body {what}:", hint=_SKELETON, location=source.location(1))
+        raise SourceError(f"the body {what}:", hint=skeleton, location=source.location(1))
     source.names = _read_globals(compiled)
     return source
 
@@ -238,7 +238,7 @@ def _is_star_import(step: dis.Instruction) -> bool:
     )
 
 
-def _check_names(source: _Source, notebook_names: Collection[str]) -> None:
+def _check_names(source: _Source, notebook_names: Collection[str], *, runner: str) -> None:
     if not source.names.certain or _calls_for_own_namespace(source.tree):
         return
     guarded = list(_lines_guarded_by_name_error(source.tree))
@@ -256,19 +256,21 @@ def _check_names(source: _Source, notebook_names: Collection[str]) -> None:
     names = sorted(missing, key=lambda name: (missing[name][0], missing[name][1] or 0))
     line, byte_column = missing[names[0]]
     column = None if byte_column is None else _character_column(source.lines[line - 1], byte_column)
-    message, hint = _missing_names_text(names, notebook_names, in_file=source.code.path is not None)
+    message, hint = _missing_names_text(
+        names, notebook_names, in_file=source.code.path is not None, runner=runner
+    )
     raise SourceError(message, hint=hint, location=source.location(line, column))
 
 
 def _missing_names_text(
-    names: Sequence[str], notebook_names: Collection[str], *, in_file: bool
+    names: Sequence[str], notebook_names: Collection[str], *, in_file: bool, runner: str
 ) -> tuple[str, str]:
     here = "file" if in_file else "cell"
     quoted = ", ".join(f"'{name}'" for name in names)
     is_defined = "is defined" if len(names) == 1 else "are defined"
     message = (
         f"{quoted} {is_defined} in the notebook but not in this {here}, "
-        "and an operator runs in an interpreter of its own."
+        f"and {runner} runs in an interpreter of its own."
     )
     imports = [_import_of(name, notebook_names) for name in names]
     if all(imports):
@@ -382,8 +384,8 @@ def _no_operator(source: _Source) -> SourceError:
     call = _node_call(source.tree)
     if call is not None:
         return source.error(
-            "this is a node's script (it makes a `Node()`), not an operator.",
-            hint=_SCRIPTS_NOT_YET + _SKELETON,
+            "this is a node's script (it makes a `Node()`), not an operator:",
+            hint="declare it with %%dora_node.",
             node=call,
         )
     message = "there is no class `Operator`:"

@@ -257,7 +257,7 @@ def test_a_node_script_is_told_its_magic() -> None:
     assert shown.startswith(
         "Cell In[5], line 4\n    node = Node()\n           ^\nSourceError: this is a "
     )
-    assert "%%dora_node, which is not available in this version yet" in shown
+    assert "declare it with %%dora_node" in shown
     assert "node's script" in refusal("import dora as d\ndef main():\n    d.Node('x')\nmain()\n")
     check_node_source(code(script))
 

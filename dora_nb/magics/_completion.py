@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from dora_nb.graph import QUEUE_POLICIES, Graph, TopicSource
 from dora_nb.timers import UNITS
 
-from ._grammar import ENGINES, OPERATOR_OPTIONS, SUB_COMMANDS, Option
+from ._grammar import ENGINES, NODE_OPTIONS, SUB_COMMANDS, Option
 from ._header import goes_on
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
 
-_MAGIC = re.compile(r"^\s*(?:\w+\s*=\s*)?(%%?dora(?:_operator)?)(?=\s|$)")
+_MAGIC = re.compile(r"^\s*(?:\w+\s*=\s*)?(%%?dora(?:_operator|_node)?)(?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +114,13 @@ def _operator_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
     if not cursor.words:
         waited_for = [topic.partition("/")[0] for topic in known.wanted]
         return [*waited_for, *known.nodes, "--help"]
-    if len(cursor.words) == 1 and cursor.magic == "%dora_operator":
+    if len(cursor.words) == 1 and cursor.magic in ("%dora_operator", "%dora_node"):
         return _python_files(cursor.word, folder)
     flag = next((word for word in reversed(cursor.words) if word.startswith("--")), None)
     if flag is not None and cursor.words[-1] == flag and not cursor.word.startswith("-"):
         return _values(flag, cursor, known)
     values = _values(flag, cursor, known) if flag is not None else []
-    return values + _options(cursor, OPERATOR_OPTIONS)
+    return values + _options(cursor, NODE_OPTIONS)
 
 
 def _values(flag: str, cursor: Cursor, known: Known) -> list[str]:

@@ -56,7 +56,7 @@ class SubCommand:
         return " ".join(filter(None, ["%dora", self.name, self.argument, *options]))
 
 
-OPERATOR_OPTIONS = (
+NODE_OPTIONS = (
     Option(
         "--inputs",
         "IN=SOURCE",
@@ -128,8 +128,6 @@ _RESTARTS = "start it again with %dora restart NAME."
 _MESSAGES = "read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
 _PLAIN_CODE = "a cell's body is plain dora code, and runs as a file in a dataflow of dora-rs."
 NOT_YET: Mapping[str, str] = {
-    "%%dora_node": "write a class `Operator` in %%dora_operator.",
-    "%dora_node": "write a class `Operator` in a file for %dora_operator.",
     "--input-timeout": "give the operator a timer input, and look at the time when it ticks.",
     "--exclusive": "the old process always ends before the new one starts.",
     "--on-edit": "running the cell again restarts the operator.",
@@ -213,12 +211,12 @@ def _unknown_option(header: Header, word: Word, flag: str, known: Sequence[str])
     raise header.error(f"there is no option '{flag}'.", hint=hint, at=word)
 
 
-# --- %%dora_operator -------------------------------------------------------------------------
+# --- %%dora_operator, %%dora_node -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorLine:
-    """What the line of ``%%dora_operator`` declares. `file` is only there for a line magic."""
+class NodeLine:
+    """What the line of ``%%dora_operator`` or ``%%dora_node`` declares. `file` is only a line magic's."""
 
     name: str
     file: Word | None
@@ -230,16 +228,19 @@ class OperatorLine:
     """Where each source stands, by its text."""
 
 
-def parse_operator(header: Header, words: Sequence[Word], *, from_file: bool) -> OperatorLine:
-    """Reads the line of ``%%dora_operator``, or of ``%dora_operator`` with its FILE.
+def parse_declaration(
+    header: Header, words: Sequence[Word], *, what: str, from_file: bool
+) -> NodeLine:
+    """Reads the line of ``%%dora_operator``, or of ``%dora_operator`` with its FILE, or of a node's.
 
-    Raises GrammarError, or GraphError where a name is impossible, with the place.
+    `what` is ``operator`` or ``node``. Raises GrammarError, or GraphError where a name is impossible,
+    with the place.
     """
-    name = _operator_name(header, words, from_file=from_file)
-    arguments = read_arguments(header, words[1:], OPERATOR_OPTIONS)
-    file = _operator_file(header, name, arguments.plain, from_file=from_file)
+    name = _node_name(header, words, what=what, from_file=from_file)
+    arguments = read_arguments(header, words[1:], NODE_OPTIONS)
+    file = _source_file(header, name, arguments.plain, what=what, from_file=from_file)
     inputs, sources = _inputs(header, arguments.values)
-    return OperatorLine(
+    return NodeLine(
         name=name.text,
         file=file,
         inputs=inputs,
@@ -250,22 +251,22 @@ def parse_operator(header: Header, words: Sequence[Word], *, from_file: bool) ->
     )
 
 
-def _operator_name(header: Header, words: Sequence[Word], *, from_file: bool) -> Word:
+def _node_name(header: Header, words: Sequence[Word], *, what: str, from_file: bool) -> Word:
     usage = f"{header.magic} NAME {'FILE.py ' if from_file else ''}[options]"
     if not words:
-        raise header.error("the operator's NAME is missing:", hint=f"{usage}.", at=header.end)
+        raise header.error(f"the {what}'s NAME is missing:", hint=f"{usage}.", at=header.end)
     first = words[0]
     if first.is_option:
-        arguments = read_arguments(header, words, OPERATOR_OPTIONS)
+        arguments = read_arguments(header, words, NODE_OPTIONS)
         no_inputs = [word for word in arguments.values.get("--inputs", []) if "=" not in word.text]
         found = next(iter([*arguments.plain, *no_inputs]), None)
         name = "NAME" if found is None else found.text
         raise header.error(
-            "the operator's NAME comes first, before the options:",
+            f"the {what}'s NAME comes first, before the options:",
             hint=f"{header.magic} {name} {first.text} ...",
             at=found or first,
         )
-    _checked_name(header, first, what="an operator")
+    _checked_name(header, first, what=f"{'an' if what == 'operator' else 'a'} {what}")
     return first
 
 
@@ -276,8 +277,8 @@ def _checked_name(header: Header, word: Word, *, what: str) -> str:
         raise header.placed(error, word) from None
 
 
-def _operator_file(
-    header: Header, name: Word, plain: Sequence[Word], *, from_file: bool
+def _source_file(
+    header: Header, name: Word, plain: Sequence[Word], *, what: str, from_file: bool
 ) -> Word | None:
     if not from_file:
         if plain:
@@ -290,7 +291,7 @@ def _operator_file(
     if not plain:
         stem = name.text.removesuffix(".py")
         raise header.error(
-            "the FILE with the operator's code is missing:",
+            f"the FILE with the {what}'s code is missing:",
             hint=f"{header.magic} {stem} {stem}.py, or %{header.magic} {stem} above the code itself.",
             at=header.end,
         )

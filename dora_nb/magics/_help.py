@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ._grammar import OPERATOR_OPTIONS, SUB_COMMANDS, Option, SubCommand
+from ._grammar import NODE_OPTIONS, SUB_COMMANDS, Option, SubCommand
 
 
 def dora_help() -> str:
@@ -14,7 +14,7 @@ def dora_help() -> str:
         f"  {command.usage.ljust(width)}  {command.summary}" for command in SUB_COMMANDS
     )
     return (
-        "Run what the %%dora_operator cells declare.\n\n"
+        "Run what the %%dora_operator and %%dora_node cells declare.\n\n"
         f"{commands}\n\n"
         "  %dora SUB --help  more about one of them\n\n"
         "Example:\n"
@@ -40,7 +40,7 @@ def operator_help() -> str:
             "",
             "  %%dora_operator NAME [options]         the code is the cell's body",
             "  %dora_operator NAME FILE.py [options]  the code is a file, read each time",
-            *_option_lines(OPERATOR_OPTIONS),
+            *_option_lines(NODE_OPTIONS),
             "",
             "NAME comes first. Options may be repeated, values quoted as in a shell; '#' begins a comment",
             "and a line that ends in '\\' goes on in the next. The body sees nothing of the notebook.",
@@ -54,6 +54,33 @@ def operator_help() -> str:
             '          if dora_event["type"] == "INPUT":',
             '              send_output("bbox", dora_event["value"], dora_event["metadata"])',
             "          return DoraStatus.CONTINUE",
+        ]
+    )
+
+
+def node_help() -> str:
+    """For ``%%dora_node?`` and ``%%dora_node --help``."""
+    return "\n".join(
+        [
+            "Declare a node: a script that makes a `Node()` and loops over its events, run in an",
+            "interpreter of its own. Run the cell again to change it; while the dataflow runs, that",
+            "restarts it.",
+            "",
+            "  %%dora_node NAME [options]         the code is the cell's body",
+            "  %dora_node NAME FILE.py [options]  the code is a file, read each time",
+            *_option_lines(NODE_OPTIONS),
+            "",
+            "NAME comes first. Options may be repeated, values quoted as in a shell; '#' begins a comment",
+            "and a line that ends in '\\' goes on in the next. The body sees nothing of the notebook.",
+            "",
+            "Example:",
+            "  %%dora_node echo --inputs in=camera/image --outputs out",
+            "  from dora import Node",
+            "",
+            "  node = Node()",
+            "  for event in node:",
+            '      if event["type"] == "INPUT":',
+            '          node.send_output("out", event["value"], event["metadata"])',
         ]
     )
 

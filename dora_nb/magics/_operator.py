@@ -1,23 +1,25 @@
-"""``%%dora_operator`` and ``%dora_operator``: an operator from a cell, or from a file."""
+"""``%%dora_operator`` and ``%%dora_node``, and both with one ``%``: a node from a cell, or from a file."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import tokenize
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.display import display
 
 from dora_nb.errors import GrammarError, GraphError
-from dora_nb.graph import NodeSpec, SourceCode
+from dora_nb.graph import NodeKind, NodeSpec, SourceCode
 from dora_nb.operators import check_node_source, check_operator_source
 
-from ._grammar import OperatorLine, not_yet, parse_operator, wants_help
+from ._grammar import NodeLine, parse_declaration, wants_help
 from ._header import Header, Word
-from ._help import operator_help
+from ._help import node_help, operator_help
 from ._shell import (
     cell_header,
     line_header,
@@ -34,6 +36,26 @@ if TYPE_CHECKING:
     from dora_nb.dataflow import Dataflow
 
 
+class SourceCheck(Protocol):
+    """What is refused of a kind's source before any of it runs."""
+
+    def __call__(self, code: SourceCode, *, notebook_names: Collection[str]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What differs between the two magics."""
+
+    word: str
+    kind: NodeKind
+    check_source: SourceCheck
+    help: Callable[[], str]
+
+
+_OPERATOR = _Kind("operator", "operator", check_operator_source, operator_help)
+_NODE = _Kind("node", "script", check_node_source, node_help)
+
+
 @magics_class
 class OperatorMagics(Magics):
     """The magics that declare."""
@@ -43,30 +65,28 @@ class OperatorMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def dora_operator(self, line: str, cell: str | None = None) -> None:
-        header, body, first_line = self._split("dora_operator", line, cell)
-        words = header.words()
-        if wants_help(words):
-            say(operator_help())
-            return
-        dataflow = notebook_dataflow()
-        say_what_nobody_saw(dataflow)
-        declared = parse_operator(header, words, from_file=cell is None)
-        if declared.file is None:
-            code = SourceCode(body, header.file, first_line)
-        else:
-            code = read_operator_file(header, declared.file)
-        check_operator_source(code, notebook_names=notebook_names(self.shell))
-        self._declare(dataflow, header, declared, code)
+        self._run(_OPERATOR, line, cell)
 
     @no_var_expand
     @line_cell_magic
     def dora_node(self, line: str, cell: str | None = None) -> None:
-        """Declare a script that makes a `Node()`. It is not available in this version yet."""
-        header, body, first_line = self._split("dora_node", line, cell)
-        header.words()
-        if cell is not None and body.strip():
-            check_node_source(SourceCode(body, header.file, first_line))
-        raise not_yet(header.magic, header, header.start)
+        self._run(_NODE, line, cell)
+
+    def _run(self, kind: _Kind, line: str, cell: str | None) -> None:
+        header, body, first_line = self._split(f"dora_{kind.word}", line, cell)
+        words = header.words()
+        if wants_help(words):
+            say(kind.help())
+            return
+        dataflow = notebook_dataflow()
+        say_what_nobody_saw(dataflow)
+        declared = parse_declaration(header, words, what=kind.word, from_file=cell is None)
+        if declared.file is None:
+            code = SourceCode(body, header.file, first_line)
+        else:
+            code = read_source_file(header, declared.file)
+        kind.check_source(code, notebook_names=notebook_names(self.shell))
+        self._declare(dataflow, header, declared, code, kind)
 
     def _split(self, name: str, line: str, cell: str | None) -> tuple[Header, str, int]:
         if cell is None:
@@ -74,7 +94,12 @@ class OperatorMagics(Magics):
         return cell_header(self.shell, f"%%{name}", line, cell)
 
     def _declare(
-        self, dataflow: Dataflow, header: Header, declared: OperatorLine, code: SourceCode
+        self,
+        dataflow: Dataflow,
+        header: Header,
+        declared: NodeLine,
+        code: SourceCode,
+        kind: _Kind,
     ) -> None:
         from dora_nb.widgets.live_line import show_live_line
         from dora_nb.widgets.progress import Progress
@@ -87,6 +112,7 @@ class OperatorMagics(Magics):
             env=declared.env,
             python=declared.python,
             working_dir=os.getcwd(),  # noqa: PTH109 - a string is what is kept
+            kind=kind.kind,
         )
         interrupted = f"{declared.name} may still be starting; look at it with %dora status."
         with located(header, if_interrupted=interrupted):
@@ -99,13 +125,13 @@ class OperatorMagics(Magics):
         display(line)  # type: ignore[no-untyped-call]
 
 
-def _word_in_question(declared: OperatorLine, error: GraphError) -> Word | None:
+def _word_in_question(declared: NodeLine, error: GraphError) -> Word | None:
     """The source that the error names, if it names one of this line."""
     named = [word for text, word in declared.sources.items() if f"'{text}'" in error.message]
     return named[0] if named else None
 
 
-def read_operator_file(header: Header, word: Word) -> SourceCode:
+def read_source_file(header: Header, word: Word) -> SourceCode:
     """The code in that file, which is looked for from the kernel's working directory."""
     path = Path(word.text).expanduser()
     try:
@@ -141,3 +167,4 @@ def _no_file(header: Header, word: Word, path: Path) -> GrammarError:
 
 
 OperatorMagics.dora_operator.__doc__ = operator_help()
+OperatorMagics.dora_node.__doc__ = node_help()

@@ -74,7 +74,8 @@ dataflow = Dataflow()
 for name, declaration in operators.items():
     if "queues" in declaration:
         declaration["queues"] = {read: tuple(queue) for read, queue in declaration["queues"].items()}
-    dataflow.add_operator(name, **declaration)
+    add = dataflow.add_node if declaration.pop("script", False) else dataflow.add_operator
+    add(name, **declaration)
 dataflow.start()
 print("started", flush=True)
 exec(program)
@@ -162,6 +163,54 @@ def test_a_killed_kernel_takes_everybody_along(
     seen = {name: fifo.wait_for_end().split() for name, fifo in fifos.items()}
     assert {name for name, words in seen.items() if words == ["entered", "STOP"]} == set(LIVING)
     assert {name for name, words in seen.items() if words == ["entered"]} == set(STUCK)
+
+
+SCRIPT = """
+import asyncio, os, threading, time
+from dora import Node
+node = Node()
+pipe = os.open(os.environ["PIPE"], os.O_WRONLY)
+def heard(event):
+    if event["type"] == "STOP":
+        print("parking")
+        os.write(pipe, b"STOP")
+    return event["type"] == "STOP"
+os.write(pipe, b"entered\\n")
+{body}
+"""
+LISTENING = {
+    "iterating": "for event in node: heard(event)",
+    "polling": "while not heard(node.next(timeout=0.01)): pass",
+    "awaiting": "async def main():\n    while not heard(await node.recv_async()): pass\nasyncio.run(main())",
+    "with_a_thread": "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
+    "for event in node: heard(event)",
+}
+DEAF = {
+    "never_asking": "while True: node.send_output('out', b''); time.sleep(0.01)",
+    "asleep": "time.sleep(1000)",
+}
+
+
+def test_a_killed_kernel_takes_scripts_along(
+    start_kernel: Callable[..., Kernel], make_fifo: MakeFifo
+) -> None:
+    fifos = {name: make_fifo(name) for name in LISTENING | DEAF}
+    scripts: dict[str, dict[str, object]] = {
+        name: {
+            "script": True,
+            "source": SCRIPT.format(body=body),
+            "outputs": ["out"],
+            "env": {"PIPE": str(fifos[name].path)},
+        }
+        for name, body in (LISTENING | DEAF).items()
+    }
+    kernel = start_kernel(scripts)
+    for fifo in fifos.values():
+        fifo.wait_for("entered")
+    kernel.process.kill()
+    seen = {name: fifo.wait_for_end().split() for name, fifo in fifos.items()}
+    assert {name for name, words in seen.items() if words == ["entered", "STOP"]} == set(LISTENING)
+    assert {name for name, words in seen.items() if words == ["entered"]} == set(DEAF)
 
 
 def test_without_the_warden_nobody_stays_either(

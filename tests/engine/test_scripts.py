@@ -398,6 +398,15 @@ def test_a_file_has_its_arguments_and_its_own_folder(
     assert lines == [f"['{path}', '--fast', 'a b'] __main__ {path} helped"]
 
 
+def test_a_script_can_be_declared_from_python(dataflow: CellDataflow, tmp_path: Path) -> None:
+    path = tmp_path / "file.py"
+    path.write_text("import sys\nfrom dora import Node\nNode()\nprint(sys.argv[1:])\n")
+    dataflow.add_node("node", path, args=["--fast"])
+    dataflow.add_node("other", "from dora import Node\nNode().send_output('out', b'')")
+    dataflow.start()
+    assert said(dataflow, "node") == ["['--fast']"]
+
+
 # -- its life --------------------------------------------------------------------------------------
 
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from dora_nb.errors import DeclarationError, GrammarError, Location
 from dora_nb.magics._grammar import (
+    NODE_OPTIONS,
     NOT_YET,
-    OPERATOR_OPTIONS,
     SUB_COMMANDS,
     DoraLine,
-    OperatorLine,
+    NodeLine,
+    parse_declaration,
     parse_dora,
-    parse_operator,
 )
 from dora_nb.magics._header import Header, Word, split_header
 
@@ -31,9 +31,11 @@ def header_of(text: str, *, first_line: int = 1) -> Header:
     return Header(lines, magic=magic, name_end=len(magic), file="Cell In[5]", first_line=first_line)
 
 
-def operator(line: str) -> OperatorLine:
+def operator(line: str) -> NodeLine:
     header = header_of(line)
-    return parse_operator(header, header.words(), from_file=not line.startswith("%%"))
+    return parse_declaration(
+        header, header.words(), what="operator", from_file=not line.startswith("%%")
+    )
 
 
 def dora(line: str) -> DoraLine:
@@ -261,8 +263,6 @@ def test_every_mistake_has_its_place_and_its_way_out(
 @pytest.mark.parametrize("what", NOT_YET)
 def test_what_is_promised_and_not_built_is_said_so(what: str) -> None:
     """Never "unknown", always with a way out."""
-    if what in ("%%dora_node", "%dora_node"):  # magics of their own: see test_operator_magic.py
-        return
     if what.startswith("%dora"):
         line = f"{what} x --y"
     elif what in ("--stacks", "--engine dora"):
@@ -276,7 +276,7 @@ def test_what_is_promised_and_not_built_is_said_so(what: str) -> None:
 
 
 def test_what_is_not_built_is_not_in_the_tables() -> None:
-    offered = {option.flag for option in OPERATOR_OPTIONS}
+    offered = {option.flag for option in NODE_OPTIONS}
     offered |= {option.flag for command in SUB_COMMANDS for option in command.options}
     offered |= {f"%dora {command.name}" for command in SUB_COMMANDS}
     assert not offered & set(NOT_YET)
@@ -305,7 +305,7 @@ def test_any_line_at_all_is_read_or_refused_with_its_place(line: str) -> None:
 
 def place_of_refusal(header: Header) -> Location | None:
     try:
-        parse_operator(header, header.words(), from_file=False)
+        parse_declaration(header, header.words(), what="operator", from_file=False)
     except DeclarationError as error:
         return error.location or Location("nowhere")
     return None

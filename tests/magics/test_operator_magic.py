@@ -228,16 +228,30 @@ def test_a_file_that_cannot_be_read_is_refused(
 # --- nodes, help ------------------------------------------------------------------------------
 
 
-def test_node_scripts_are_known_and_not_available_yet(notebook: Any) -> None:
-    shown = notebook.refused("%%dora_node cam\nfrom dora import Node\nnode = Node()")
-    assert shown == (
-        "Cell In[1], line 1\n    %%dora_node cam\n    ^\n"
-        "GrammarError: %%dora_node is not available in this version yet: write a class `Operator` in "
-        "%%dora_operator."
-    )
-    assert "%dora_node is not available" in notebook.refused("%dora_node cam camera.py")
-    assert "%%dora_node is not available" in notebook.refused("%%dora_node cam")
+SCRIPT = "\nfrom dora import Node\nfor event in Node():\n    print(event)\n"
+
+
+def test_a_node_is_declared_as_an_operator_is(notebook: Any, tmp_path: Path) -> None:
+    ran = notebook.run("%%dora_node cam --inputs in=a/b --outputs image --queue in=2" + SCRIPT)
+    assert ran.texts == ["cam: declared"]
+    spec = notebook.dataflow.declared.node("cam")
+    assert (spec.kind, spec.outputs, spec.inputs[0].queue_size) == ("script", ("image",), 2)
+    assert (spec.code.file, spec.code.first_line, spec.code.text) == ("Cell In[1]", 2, SCRIPT[1:])
+    (tmp_path / "cam.py").write_text(SCRIPT)
+    notebook.run(f"%dora_node other {tmp_path / 'cam.py'} --outputs image")
+    spec = notebook.dataflow.declared.node("other")
+    assert (spec.kind, spec.code.path) == ("script", str(tmp_path / "cam.py"))
+
+
+def test_what_a_node_cannot_be_is_said_with_its_own_words(notebook: Any) -> None:
     assert "declare it with %%dora_operator" in notebook.refused("%%dora_node cam" + BODY)
+    assert "declare it with %%dora_node" in notebook.refused("%%dora_operator cam" + SCRIPT)
+    assert "the node's NAME is missing" in notebook.refused("%%dora_node" + SCRIPT)
+    assert "the FILE with the node's code is missing" in notebook.refused("%dora_node cam")
+    assert "write `node = Node()`" in notebook.refused("%%dora_node cam")
+    notebook.run("SPEED = 3")
+    shown = notebook.refused("%%dora_node cam" + SCRIPT + "print(SPEED)")
+    assert "and a node runs in an interpreter of its own" in shown
 
 
 @pytest.mark.parametrize("line", ["%%dora_operator --help", "%%dora_operator x -h\nbody"])
