@@ -23,7 +23,7 @@ LAYERS = (
     ("cli", "magics"),
     ("widgets",),
     ("dataflow",),
-    ("engines",),
+    ("engines", "testing"),
     ("child",),
     ("transport",),
     ("images", "layout", "operators", "status"),

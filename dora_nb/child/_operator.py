@@ -69,26 +69,14 @@ class UserOperator:
             raise
         except BaseException as error:
             raise self._failure(f"in on_event, at {_describe(event)}", error) from None
-        return self._verdict(answer, event)
+        decided = verdict(self.name, answer, event)
+        if isinstance(decided, Failed):
+            raise NodeFailedError(decided)
+        return decided
 
     def forget(self) -> None:
         """Drops the instance, so that its `__del__` runs while its process is whole."""
         del self._instance
-
-    def _verdict(self, answer: Any, event: dict[str, Any]) -> Verdict:
-        if answer is None:
-            return Verdict.CONTINUE
-        value = getattr(answer, "value", None)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 2:
-            return Verdict(value)
-        if inspect.iscoroutine(answer):
-            answer.close()
-            what, hint = "a coroutine", "Write def on_event, not async def."
-        else:
-            what = f"{safe(repr, answer):.60} (a {type(answer).__name__})"
-            hint = "Return DoraStatus.CONTINUE, STOP or STOP_ALL, or nothing to go on."
-        message = f"{self.name}: on_event returned {what} for {_describe(event)}."
-        raise NodeFailedError(Failed(message, [], hint))
 
     def _failure(self, when: str, error: BaseException) -> NodeFailedError:
         if isinstance(error, SystemExit):
@@ -96,6 +84,22 @@ class UserOperator:
             hint = "An operator ends by returning DoraStatus.STOP."
             return NodeFailedError(Failed(message, traceback_lines(error), hint))
         return failure(f"{self.name} failed {when}", error)
+
+
+def verdict(name: str, answer: Any, event: dict[str, Any]) -> Verdict | Failed:
+    """What an answer of `on_event` means, or why it is none."""
+    if answer is None:
+        return Verdict.CONTINUE
+    value = getattr(answer, "value", None)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 2:
+        return Verdict(value)
+    if inspect.iscoroutine(answer):
+        answer.close()
+        what, hint = "a coroutine", "Write def on_event, not async def."
+    else:
+        what = f"{safe(repr, answer):.60} (a {type(answer).__name__})"
+        hint = "Return DoraStatus.CONTINUE, STOP or STOP_ALL, or nothing to go on."
+    return Failed(f"{name}: on_event returned {what} for {_describe(event)}.", [], hint)
 
 
 def is_free(name: str, path: str | None) -> bool:

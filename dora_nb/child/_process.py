@@ -30,7 +30,7 @@ import pyarrow as pa
 from .. import messages, metrics
 from ..timers import Ticks
 from ..transport import Arena, Input, OutEdge, Output, Reservation
-from . import _dora, _output, _patches
+from . import _output, _patches, dora_api
 from ._failures import KernelGoneError, NodeFailedError
 
 FLUSH_SECS = 0.5
@@ -155,7 +155,7 @@ class NodeProcess(abc.ABC):
         os.close(counters_descriptor)
         with open(dataflow_descriptor, encoding="utf-8") as file:
             self._dataflow_descriptor: dict[str, Any] = json.load(file)
-        sys.modules["dora"] = _dora
+        sys.modules["dora"] = dora_api
         sys.argv = [begin.path or begin.name, *begin.args]
         sys.path.insert(0, begin.working_dir)
         if begin.path is not None:  # As dora does, so that modules beside the file are found.

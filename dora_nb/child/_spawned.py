@@ -24,9 +24,9 @@ def announce(name: str, file: str, descriptor: int) -> None:
 
 def make_importable() -> None:
     """Called in a spawned worker, before anything is unpickled there."""
-    from . import _dora
+    from . import dora_api
 
-    sys.modules.setdefault("dora", _dora)
+    sys.modules.setdefault("dora", dora_api)
     if _VARIABLE in os.environ:
         name, source_path, file = os.environ[_VARIABLE].split(":", 2)
         sys.meta_path.insert(0, _OperatorFinder(name, source_path, file))

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-_ORIGIN = "dora_nb.child._dora"
+_PACKAGE = "dora_nb.child.dora_api"
 
 
 class DoraFinder:
-    """Serves the module `dora`, and nothing else."""
+    """Serves the package `dora`; its modules are then found in it."""
 
     @classmethod
     def find_spec(
@@ -24,10 +24,12 @@ class DoraFinder:
         """Part of the import system's protocol."""
         if fullname != "dora":
             return None
-        served = importlib.util.find_spec(_ORIGIN)
+        served = importlib.util.find_spec(_PACKAGE)
         assert served is not None
         assert served.origin is not None
-        return importlib.util.spec_from_file_location("dora", served.origin)
+        return importlib.util.spec_from_file_location(
+            "dora", served.origin, submodule_search_locations=served.submodule_search_locations
+        )
 
 
 def install() -> None:

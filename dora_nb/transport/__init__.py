@@ -29,7 +29,7 @@ from ._arena import MAX_COLUMNS, Arena, new_arena_memory
 from ._edge import Edge, EdgeCounts
 from ._metadata import MetadataError
 from ._publisher import OutEdge, Output, Reservation
-from ._subscriber import Input, Message
+from ._subscriber import Input, Message, as_received
 from ._values import InvalidDataError
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "OutEdge",
     "Output",
     "Reservation",
+    "as_received",
     "new_arena_memory",
 ]

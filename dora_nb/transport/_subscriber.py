@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ import pyarrow as pa
 from . import _words
 from ._arena import DATA_SIZE, MAX_SLOTS, ReaderArena
 from ._forks import generation, refuse_forked_copy
-from ._metadata import Metadata, decode_metadata
-from ._values import decode_value
+from ._metadata import Metadata, decode_metadata, encode_metadata
+from ._values import decode_value, encode_value
 from ._wire import (
     DATAGRAM_LIMIT,
     HEADER_SIZE,
@@ -51,6 +52,17 @@ class Message(NamedTuple):
 
     value: pa.Array[Any]
     metadata: Metadata
+
+
+def as_received(data: object, metadata: Metadata | None, *, warn: Callable[[str], None]) -> Message:
+    """What a reader would get of this, sent now; by the same encoding, without an edge.
+
+    Raises `InvalidDataError` or `MetadataError`.
+    """
+    code, size, payload = encode_value(data)
+    blob = encode_metadata(metadata, warn)
+    value = decode_value(code, pa.py_buffer(bytes(payload)), size)
+    return Message(value, decode_metadata(blob, time.time_ns()))
 
 
 class _Column(NamedTuple):

@@ -11,7 +11,7 @@ from types import ModuleType
 import cv2
 import pytest
 
-from dora_nb.child import _dora
+from dora_nb.child import dora_api
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
@@ -22,7 +22,7 @@ sys.path.append(str(SAMPLES))
 @pytest.fixture
 def camera(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
     """The module camera.py on a machine without webcams: its /dev is an empty folder."""
-    monkeypatch.setitem(sys.modules, "dora", _dora)
+    monkeypatch.setitem(sys.modules, "dora", dora_api)
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in ("CAMERA_SOURCE", "CAMERA_WIDTH", "CAMERA_HEIGHT"):
         monkeypatch.delenv(name, raising=False)

@@ -23,7 +23,7 @@ import pytest
 import scene
 from numpy.typing import NDArray
 
-from dora_nb.child._dora import DoraStatus
+from dora_nb.child.dora_api import DoraStatus
 
 from .conftest import SAMPLES
 

@@ -1,10 +1,14 @@
-"""The module that ``import dora`` gives in an operator's process: dora's Python API, version 1.1.0."""
+"""The module that ``import dora`` gives in a node's process: dora's Python API, version 1.1.0.
+
+In the kernel it is served only where dora-rs is not installed. It is loaded under the name `dora`, so
+imports in here are absolute.
+"""
 
 from __future__ import annotations
 
 import enum
 
-from ._node import Node
+from dora_nb.child._node import Node
 
 __version__ = "1.1.0"
 __all__ = ["DoraStatus", "Node"]

@@ -1,0 +1,110 @@
+"""Unit tests of cells: operators and scripts on prepared events, without processes.
+
+`MockNode` is dora's own stand-in for `Node`. `run_operator` gives an operator events, and returns
+what it sent, as a reader would get it. Importing this module lets ``import dora`` work where dora-rs
+is not installed. A script of its own process runs on recorded inputs where `DORA_TEST_WITH_INPUTS`
+says so, see `dora_nb.child._harness`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .child import dora_finder
+from .child._failures import execute
+from .child._operator import Verdict, verdict
+from .child.dora_api.testing import MockNode
+from .errors import OperatorError
+from .graph import SourceCode
+from .operators import check_operator_source
+from .transport import as_received
+
+__all__ = ["MockNode", "run_operator"]
+
+Event = dict[str, Any]
+
+dora_finder.install()
+
+
+def run_operator(
+    operator: type | str | Path,
+    events: Iterable[Event | tuple[Any, ...]],
+    *,
+    outputs: Iterable[str] | None = None,
+) -> dict[str, list[Event]]:
+    """What an operator sends on these events: for each output a list of INPUT events.
+
+    `operator` is a class, the text of a cell's body, or the path of a file. An event is dora's dict,
+    or short for an INPUT: ``(input, data)`` or ``(input, data, metadata)``. Data and metadata
+    take the same way as between processes, so what cannot be sent raises here too, and arrays arrive
+    read-only. With `outputs`, others are ignored with a warning, as undeclared ones are.
+
+    Runs in this process and thread, until the events are used up or the operator returns STOP or
+    STOP_ALL; STOP and INPUT_CLOSED come only if they are among the events. What the operator raises
+    goes through as it is. OperatorError where `on_event` returns what it may not.
+    """
+    __tracebackhide__ = True
+    name = getattr(operator, "__name__", None) or (
+        operator.stem if isinstance(operator, Path) else "operator"
+    )
+    made = _class_of(operator)()
+    collector = _Collector(None if outputs is None else frozenset(outputs))
+    for given in events:
+        event = _as_event(given)
+        answer = made.on_event(event, collector.send_output)
+        decided = verdict(name, answer, event)
+        if not isinstance(decided, Verdict):
+            raise OperatorError(decided.message, node=name, hint=decided.hint)
+        if decided is not Verdict.CONTINUE:
+            break
+    return collector.sent
+
+
+class _Collector:
+    """Keeps what is sent, by output."""
+
+    def __init__(self, declared: frozenset[str] | None) -> None:
+        self.sent: dict[str, list[Event]] = {output: [] for output in sorted(declared or ())}
+        self._declared = declared
+
+    def send_output(self, output: str, data: Any, metadata: dict[str, Any] | None = None) -> None:
+        if self._declared is not None and output not in self._declared:
+            warnings.warn(f"ignoring output '{output}', which is not declared", stacklevel=2)
+            return
+        value, received = as_received(data, metadata, warn=_warn)
+        event = {"type": "INPUT", "kind": "dora", "id": output, "value": value}
+        self.sent.setdefault(output, []).append({**event, "metadata": received})
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, stacklevel=4)
+
+
+def _class_of(operator: type | str | Path) -> Any:
+    if isinstance(operator, type):
+        return operator
+    if isinstance(operator, Path):
+        code = SourceCode(operator.read_text(encoding="utf-8"), str(operator), path=str(operator))
+    else:
+        code = SourceCode(operator, "<operator>")
+    check_operator_source(code)
+    module = ModuleType(operator.stem if isinstance(operator, Path) else "operator")
+    execute(code.text, code.file, module)
+    return module.__dict__["Operator"]
+
+
+def _as_event(given: Event | tuple[Any, ...]) -> Event:
+    if isinstance(given, dict):
+        event = {"kind": "dora", **given}
+        if event.get("type") != "INPUT":
+            return event
+    else:
+        name, data, *rest = given
+        event = {"type": "INPUT", "kind": "dora", "id": name, "value": data}
+        event["metadata"] = rest[0] if rest else None
+    value, metadata = as_received(event.get("value"), event.get("metadata"), warn=_warn)
+    return {**event, "value": value, "metadata": metadata}
