@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dora_nb.grammar.header import goes_on
+from dora_nb.grammar.lines import ENGINES, NODE_OPTIONS, SUB_COMMANDS, Option
 from dora_nb.graph import QUEUE_POLICIES, Graph, TopicSource
 from dora_nb.timers import UNITS
-
-from ._grammar import ENGINES, NODE_OPTIONS, SUB_COMMANDS, Option
-from ._header import goes_on
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult

@@ -9,9 +9,9 @@ from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from IPython.display import display
 
 from dora_nb.errors import GraphError
+from dora_nb.grammar.header import Header, Word
+from dora_nb.grammar.lines import DoraLine, find_sub_command, parse_dora, wants_help
 
-from ._grammar import DoraLine, find_sub_command, parse_dora, wants_help
-from ._header import Header, Word
 from ._help import command_help, dora_help
 from ._shell import line_header, located, notebook_dataflow, say, say_what_nobody_saw
 

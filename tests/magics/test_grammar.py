@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_nb.errors import DeclarationError, GrammarError, Location
-from dora_nb.magics._grammar import (
+from dora_nb.grammar.header import Header, Word, split_header
+from dora_nb.grammar.lines import (
     NODE_OPTIONS,
     NOT_YET,
     SUB_COMMANDS,
@@ -19,7 +20,6 @@ from dora_nb.magics._grammar import (
     parse_declaration,
     parse_dora,
 )
-from dora_nb.magics._header import Header, Word, split_header
 
 
 def header_of(text: str, *, first_line: int = 1) -> Header:

@@ -23,7 +23,7 @@ from dora_nb.graph import (
     parse_source,
 )
 
-from ._header import Header, Word
+from .header import Header, Word
 
 
 @dataclass(frozen=True, slots=True)
