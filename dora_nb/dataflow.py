@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .descriptor import Allowed, dataflow_text, read_dataflow
 from .engines.embedded import Listener as EngineListener
 from .engines.embedded import Session
 from .errors import (
@@ -256,6 +257,25 @@ class Dataflow:
         check_node_source(code)
         spec = _node_spec(name, code, "script", inputs, outputs, queues, env, python)
         return self.declare(replace(spec, args=tuple(args)))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, *, allowed: Allowed | None = None) -> Self:
+        """A dataflow of its own with what a ``dataflow.yml`` declares. Raises as `read_dataflow`."""
+        dataflow = cls()
+        dataflow.declare_all(read_dataflow(Path(path), allowed=allowed).graph)
+        return dataflow
+
+    def to_yaml(self) -> str:
+        """The text of a ``dataflow.yml``; `write_dataflow` makes the files that it names as well."""
+        return dataflow_text(self._declared)
+
+    def declare_all(self, graph: Graph) -> None:
+        """Declares every node of another graph, as `declare`; nothing, where they do not fit together."""
+        together = self._declared
+        for spec in graph:
+            together = together.with_node(spec)
+        for spec in graph:
+            self.declare(spec)
 
     def remove(self, name: str) -> str:
         """Stops an operator and forgets it; returns a sentence that names who waits for it now.

@@ -260,22 +260,25 @@ class Graph:
         raise GraphError(f"{who} reads '{source}', but {source.node} {has}", hint=hint)
 
 
-def as_descriptor(declared: Graph) -> dict[str, Any]:
-    """The dataflow in the form of ``dataflow.yml``, as nodes and operators are told it."""
-    return {"nodes": [_node_descriptor(spec) for spec in declared]}
+def as_descriptor(declared: Graph, *, files: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The dataflow in the form of ``dataflow.yml``, as nodes and operators are told it.
+
+    `files` says by node where its code lies, where that is another place than it was read from.
+    """
+    return {"nodes": [_node_descriptor(spec, files or {}) for spec in declared]}
 
 
-def _node_descriptor(spec: NodeSpec) -> dict[str, Any]:
+def _node_descriptor(spec: NodeSpec, files: Mapping[str, str]) -> dict[str, Any]:
+    path = files.get(spec.name) or spec.code.path or spec.code.file
     wires = {
         "inputs": {read.name: _input_descriptor(read) for read in spec.inputs},
         "outputs": list(spec.outputs),
     }
     described: dict[str, Any] = {"id": spec.name}
-    path = "dynamic" if spec.kind == "dynamic" else spec.code.path or spec.code.file
     if spec.kind == "operator":
         described["operator"] = {"python": path, **wires}
     else:
-        described |= {"path": path, **wires}
+        described |= {"path": "dynamic" if spec.kind == "dynamic" else path, **wires}
     if spec.args:
         described["args"] = shlex.join(spec.args)
     if spec.env:

@@ -32,17 +32,19 @@ class Option:
 
     flag: str
     value: str
+    """What follows; empty where nothing does."""
     summary: str
     many: bool = False
 
     @property
     def usage(self) -> str:
-        return f"{self.flag} {self.value}{' ...' if self.many else ''}"
+        return f"{self.flag} {self.value}{' ...' if self.many else ''}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class SubCommand:
-    """One word after ``%dora``. `argument` is empty, ``NAME``, or ``[NAME]`` where it may be left out."""
+    """One word after ``%dora``. `argument` is empty, what is to follow, or that in ``[]`` where it may
+    be left out; ``NAME`` is a declared node's."""
 
     name: str
     argument: str
@@ -120,13 +122,26 @@ SUB_COMMANDS = (
         "Without a name, the lines of all, each with its operator's name.",
     ),
     SubCommand("graph", "", (), "draw the dataflow", "Dashed is what is not declared yet."),
+    SubCommand(
+        "export",
+        "DIR",
+        (),
+        "write the dataflow as files for dora-rs",
+        "A dataflow.yml, a file for each cell, requirements.txt: `dora run DIR/dataflow.yml` runs them.",
+    ),
+    SubCommand(
+        "import",
+        "FILE.yml",
+        (Option("--allow-shell-nodes", "", "take nodes that are a line for a shell"),),
+        "declare what a dataflow.yml says",
+        "Keys that have no effect here are named. While the dataflow runs it is applied at once.",
+    ),
 )
 
 ENGINES = ("embedded",)
 
 _RESTARTS = "start it again with %dora restart NAME."
 _MESSAGES = "read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
-_PLAIN_CODE = "a cell's body is plain dora code, and runs as a file in a dataflow of dora-rs."
 NOT_YET: Mapping[str, str] = {
     "--input-timeout": "give the operator a timer input, and look at the time when it ticks.",
     "--exclusive": "the old process always ends before the new one starts.",
@@ -136,8 +151,6 @@ NOT_YET: Mapping[str, str] = {
     "--restart-delay": _RESTARTS,
     "--engine dora": "use --engine embedded.",
     "--stacks": "%dora status and %dora logs NAME show what is known.",
-    "%dora export": _PLAIN_CODE,
-    "%dora import": "declare each operator in a cell, or with %dora_operator NAME FILE.py.",
     "%dora attach": "start the dataflow here with %dora start.",
     "%dora doctor": "%dora status and %dora logs show what is known.",
     "%dora debug": "print in the operator, and read it with %dora logs NAME.",
@@ -184,6 +197,11 @@ def read_arguments(
         flag, equals, _ = word.text.partition("=")
         option = known.get(flag) or _unknown_option(header, word, flag, [*known, *also])
         values = [word.part(len(flag) + 1)] if equals else []
+        if not option.value:
+            if equals:
+                raise header.error(f"'{flag}' takes no value.", at=word)
+            arguments.values[flag] = [word]
+            continue
         while rest and (option.many or not values) and not _starts_option(rest[0]):
             values.append(rest.pop(0))
         if not values:
@@ -477,6 +495,7 @@ class DoraLine:
     engine: str = ENGINES[0]
     grace_secs: float | None = None
     lines: int | None = None
+    allow_shell: bool = False
 
 
 def find_sub_command(header: Header, word: Word) -> SubCommand:
@@ -503,6 +522,7 @@ def parse_dora(header: Header, words: Sequence[Word]) -> DoraLine:
         engine=_engine(header, values.get("--engine")),
         grace_secs=_seconds(header, values.get("--grace")),
         lines=_line_count(header, values.get("--lines")),
+        allow_shell="--allow-shell-nodes" in values,
     )
 
 
@@ -517,8 +537,11 @@ def _command_argument(header: Header, command: SubCommand, plain: Sequence[Word]
                 f"%dora {command.name} is for all of them; for one there is %dora {instead} NAME."
             )
         raise header.error(f"'{word.text}' is unexpected.", hint=hint, at=word)
-    if command.argument == "NAME" and not plain:
-        raise header.error(f"the NAME of an operator is missing: {command.usage}.", at=header.end)
+    if not plain and command.argument and not command.argument.startswith("["):
+        what = (
+            "the NAME of an operator" if command.argument == "NAME" else f"the {command.argument}"
+        )
+        raise header.error(f"{what} is missing: {command.usage}.", at=header.end)
     return plain[0] if plain else None
 
 

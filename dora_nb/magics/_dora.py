@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from IPython.display import display
 
-from dora_nb.errors import GraphError
+from dora_nb.errors import DescriptorError, GraphError
 from dora_nb.grammar.header import Header, Word
 from dora_nb.grammar.lines import DoraLine, find_sub_command, parse_dora, wants_help
 
@@ -113,6 +116,41 @@ def _logs(dataflow: Dataflow, asked: DoraLine) -> None:
     display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
 
 
+def _export(dataflow: Dataflow, asked: DoraLine) -> None:
+    from dora_nb.descriptor import write_dataflow
+
+    folder = Path(_name(asked)).expanduser()
+    with _file_errors("written"):
+        exported = write_dataflow(dataflow.declared, folder)
+    say(f"exported: {', '.join(exported.files)}")
+    for note in exported.notes:
+        say(note)
+    say(f"run it with dora-rs: dora run {shlex.quote(str(folder / exported.path.name))}")
+
+
+def _import(dataflow: Dataflow, asked: DoraLine) -> None:
+    from dora_nb.descriptor import Allowed, read_dataflow
+
+    with _file_errors("read"):
+        path = Path(_name(asked)).expanduser()
+        imported = read_dataflow(path, allowed=Allowed(shell=asked.allow_shell))
+    dataflow.declare_all(imported.graph)
+    say(f"imported: {', '.join(imported.graph.nodes)}")
+    for note in imported.notes:
+        say(note)
+    for name, command in imported.builds:
+        say(f"{name}: its build command was not run: {command}")
+
+
+@contextlib.contextmanager
+def _file_errors(what: str) -> Iterator[None]:
+    """What the system says of a file, as an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise DescriptorError(f"'{error.filename}' cannot be {what}: {error.strerror}.") from None
+
+
 def log_text(lines: Sequence[LogLine], *, name: str | None, most: int) -> str:
     """The last lines as a cell shows them; those of one operator without its name."""
     if not lines:
@@ -138,6 +176,8 @@ _ACTIONS: dict[str, Callable[[Dataflow, DoraLine], None]] = {
     "remove": _remove,
     "logs": _logs,
     "graph": _graph,
+    "export": _export,
+    "import": _import,
 }
 
 

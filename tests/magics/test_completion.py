@@ -45,6 +45,8 @@ def test_sub_commands_and_only_those(two: Any) -> None:
         "remove",
         "logs",
         "graph",
+        "export",
+        "import",
     ]
     assert words(two, "%dora st|") == ["start", "stop", "status"]
     assert complete(two, "x = 1\n%dora rest|") == ["x = 1\n%dora restart"]

@@ -233,7 +233,11 @@ MISTAKES = [
     # %dora
     ("%dora strat", "strat", "%dora has no sub-command 'strat'. Did you mean 'start'?"),
     ("%dora STOP", "STOP", "Did you mean 'stop'?"),
-    ("%dora xyz", "xyz", "There are: start, stop, status, restart, remove, logs, graph."),
+    (
+        "%dora xyz",
+        "xyz",
+        "There are: start, stop, status, restart, remove, logs, graph, export, import.",
+    ),
     ("%dora start camera", "camera", "for one there is %dora restart NAME."),
     ("%dora stop camera", "camera", "for one there is %dora remove NAME."),
     ("%dora graph camera", "camera", "'camera' is unexpected. It is %dora graph."),
