@@ -50,7 +50,7 @@ nodes:
     env: {WHO: $HOME/cam, N: 5, ON: true, S: {__dora_env: SPEED}}
     inputs:
       tick: dora/timer/hz/30
-      cmd: {source: pilot.two/cmd, queue_size: 3, queue_policy: backpressure}
+      cmd: {source: pilot.two/cmd, queue_size: 3, queue_policy: backpressure, input_timeout: 0.5}
     outputs: [image]
   - id: detector
     operator:
@@ -81,7 +81,7 @@ def test_the_keys_of_a_dataflow_become_declarations(folder: Path) -> None:
     }
     assert camera.inputs == (
         InputSpec("tick", parse_source("dora/timer/hz/30")),
-        InputSpec("cmd", parse_source("pilot.two/cmd"), 3, "backpressure"),
+        InputSpec("cmd", parse_source("pilot.two/cmd"), 3, "backpressure", 0.5),
     )
     detector = graph.node("detector")
     assert (detector.kind, dict(detector.env)) == ("operator", {"SHARED": "all", "WHO": "root"})
@@ -97,7 +97,7 @@ nodes:
   - id: b
     custom: {source: node.py, outputs: [out], build: make}
   - id: c
-    operator: {python: {source: op.py, conda_env: e}, send_stdout_as: s, inputs: {in: {source: b/out, input_timeout: 5}}}
+    operator: {python: {source: op.py, conda_env: e}, send_stdout_as: s}
 """
     found = imported(folder, text)
     assert found.notes == (
@@ -108,7 +108,6 @@ nodes:
         "b: `custom` is of dora 0.x; its keys stand in the node now",
         "c: `send_stdout_as` has no effect in the embedded engine",
         "c: `conda_env` has no effect in the embedded engine",
-        "c/in: `input_timeout` has no effect in the embedded engine",
     )
     assert found.builds == (("a", "pip install x"), ("b", "make"))
     assert found.graph.node("b").outputs == ("out",)
@@ -134,6 +133,7 @@ MISTAKES = {
     "nodes:\n  - {id: a, path: node.py, inputs: {i: b}}": ("line 2", "^b}", "the source 'b' names no output"),
     "nodes:\n  - {id: a, path: node.py, inputs: {i: {source: b/c, queue_size: 0}}}": ("line 2", "^0", "1 or more"),
     "nodes:\n  - {id: a, path: node.py, inputs: {i: {source: b/c, queue_policy: x}}}": ("line 2", "^x", "no policy"),
+    "nodes:\n  - {id: a, path: node.py, inputs: {i: {source: b/c, input_timeout: 0}}}": ("line 2", "^0", "more than 0"),
     "nodes:\n  - {id: a, path: node.py, inputs: {i: {queue_size: 1}}}": ("line 2", "^{queue", "no `source`"),
     "nodes:\n  - {id: a, path: node.py, inputs: [x]}": ("line 2", "^[", "`inputs` is to be a mapping"),
     "nodes:\n  - {id: a, path: node.py, env: {A: [1]}}": ("line 2", "^[1]", "a text, a number"),

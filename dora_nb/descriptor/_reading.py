@@ -56,8 +56,7 @@ _NODE_REFUSED = {
 }
 _OPERATOR_KEYS = {"id", "python", "inputs", "outputs", "build", *_SILENT}
 _OPERATOR_IGNORED = {"send_stdout_as", "conda_env"}
-_INPUT_KEYS = {"source", "queue_size", "queue_policy"}
-_INPUT_IGNORED = {"input_timeout"}
+_INPUT_KEYS = {"source", "queue_size", "queue_policy", "input_timeout"}
 _OLD = re.compile(r"communication|_unstable_\w+")
 """Keys of dora 0.x that say nothing any more (``docs/migration-from-0.x.md``)."""
 _URL = re.compile(r"https?://")
@@ -268,7 +267,7 @@ class _Reader:
         if not item.is_mapping:
             return InputSpec(name, self._source(item))
         what = f"the input '{name}'"
-        keys = self._known_keys(item, what, _INPUT_KEYS, _INPUT_IGNORED, owner=f"{owner}/{name}")
+        keys = item.checked_keys(what, _INPUT_KEYS)
         if "source" not in keys:
             raise item.error(f"{what} of {owner} has no `source`.")
         size: object = keys["queue_size"].plain if "queue_size" in keys else DEFAULT_QUEUE_SIZE
@@ -282,7 +281,10 @@ class _Reader:
                 known = ", ".join(QUEUE_POLICIES)
                 raise keys["queue_policy"].error(f"'{named}' is no policy; there are {known}.")
             policy = found[0]
-        return InputSpec(name, self._source(keys["source"]), size, policy)
+        timeout: object = keys["input_timeout"].plain if "input_timeout" in keys else None
+        if timeout is not None and (not isinstance(timeout, int | float) or timeout <= 0):
+            raise keys["input_timeout"].error("`input_timeout` is in seconds, more than 0.")
+        return InputSpec(name, self._source(keys["source"]), size, policy, timeout)
 
     def _env(self, item: Item) -> dict[str, str]:
         return {key: self._env_value(value) for key, value in item.mapping("`env`").items()}
