@@ -269,13 +269,24 @@ class Dataflow:
         """The text of a ``dataflow.yml``; `write_dataflow` makes the files that it names as well."""
         return dataflow_text(self._declared)
 
-    def declare_all(self, graph: Graph) -> None:
-        """Declares every node of another graph, as `declare`; nothing, where they do not fit together."""
+    def declare_all(self, graph: Graph) -> list[Declaration]:
+        """Declares every node of another graph, as `declare`; nothing, where they do not fit together.
+
+        While the dataflow runs, one that fails at its start keeps none of the others back; the first
+        such error is raised after all were declared.
+        """
         together = self._declared
         for spec in graph:
             together = together.with_node(spec)
+        declarations, errors = [], []
         for spec in graph:
-            self.declare(spec)
+            try:
+                declarations.append(self.declare(spec))
+            except OperatorError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return declarations
 
     def remove(self, name: str) -> str:
         """Stops an operator and forgets it; returns a sentence that names who waits for it now.

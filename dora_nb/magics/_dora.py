@@ -134,8 +134,11 @@ def _import(dataflow: Dataflow, asked: DoraLine) -> None:
     with _file_errors("read"):
         path = Path(_name(asked)).expanduser()
         imported = read_dataflow(path, allowed=Allowed(shell=asked.allow_shell))
-    dataflow.declare_all(imported.graph)
+    declarations = dataflow.declare_all(imported.graph)
     say(f"imported: {', '.join(imported.graph.nodes)}")
+    for declaration in declarations:
+        if declaration.what != "declared":
+            say(str(declaration))
     for note in imported.notes:
         say(note)
     for name, command in imported.builds:
