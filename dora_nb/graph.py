@@ -149,6 +149,8 @@ class NodeSpec:
     working_dir: str = "."
     kind: NodeKind = "operator"
     args: tuple[str, ...] = ()
+    send_stdout_as: str | None = None
+    """The output that gets each line that the node prints, beside the log."""
 
     def same_as(self, other: NodeSpec) -> bool:
         """Whether running `other` instead would change nothing (the cell's number does not count)."""
@@ -195,6 +197,12 @@ class Graph:
         for read in spec.inputs:
             check_name(read.name, what="an input")
         _check_unique(spec)
+        if spec.send_stdout_as is not None and spec.send_stdout_as not in spec.outputs:
+            raise GraphError(
+                f"{spec.name} is to send what it prints as '{spec.send_stdout_as}', which is none of its "
+                "outputs:",
+                hint="declare it among them.",
+            )
         graph = Graph({**self.nodes, spec.name: spec})
         for reader in graph:
             graph._check_inputs(reader, declared_now=spec.name)
@@ -270,10 +278,12 @@ def as_descriptor(declared: Graph, *, files: Mapping[str, str] | None = None) ->
 
 def _node_descriptor(spec: NodeSpec, files: Mapping[str, str]) -> dict[str, Any]:
     path = files.get(spec.name) or spec.code.path or spec.code.file
-    wires = {
+    wires: dict[str, Any] = {
         "inputs": {read.name: _input_descriptor(read) for read in spec.inputs},
         "outputs": list(spec.outputs),
     }
+    if spec.send_stdout_as is not None:
+        wires["send_stdout_as"] = spec.send_stdout_as
     described: dict[str, Any] = {"id": spec.name}
     if spec.kind == "operator":
         described["operator"] = {"python": path, **wires}

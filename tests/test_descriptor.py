@@ -97,7 +97,7 @@ nodes:
   - id: b
     custom: {source: node.py, outputs: [out], build: make}
   - id: c
-    operator: {python: {source: op.py, conda_env: e}, send_stdout_as: s}
+    operator: {python: {source: op.py, conda_env: e}, outputs: [s], send_stdout_as: s}
 """
     found = imported(folder, text)
     assert found.notes == (
@@ -106,11 +106,11 @@ nodes:
         "a: `_unstable_deploy` is of dora 0.x, and has no effect",
         "a: `restart_policy` has no effect in the embedded engine",
         "b: `custom` is of dora 0.x; its keys stand in the node now",
-        "c: `send_stdout_as` has no effect in the embedded engine",
         "c: `conda_env` has no effect in the embedded engine",
     )
     assert found.builds == (("a", "pip install x"), ("b", "make"))
     assert found.graph.node("b").outputs == ("out",)
+    assert found.graph.node("c").send_stdout_as == "s"
 
 
 MISTAKES = {
@@ -139,6 +139,7 @@ MISTAKES = {
     "nodes:\n  - {id: a, path: node.py, env: {A: [1]}}": ("line 2", "^[1]", "a text, a number"),
     "nodes:\n  - {id: a, path: node.py, args: \"'\"}": ("line 2", "^\"'\"", "cannot be split into words"),
     "nodes:\n  - {id: a, operators: [{python: op.py}]}": ("line 2", "^{python", "has no `id`"),
+    "nodes:\n  - {id: a, path: node.py, send_stdout_as: x}": ("line 2", "^{id", "none of its outputs"),
     "nodes: {}": ("line 1", "^{}", "`nodes` is to be a list"),
     "nodes: [": ("line 1", "", "this is not valid YAML"),
     "": ("", "", "dataflow.yml is empty"),

@@ -39,13 +39,13 @@ _ROOT_IGNORED = {
 _SILENT = {"name", "description"}
 """They mean nothing to any engine."""
 _NODE_KEYS = {
-    "id", "path", "args", "env", "inputs", "outputs", "operator", "operators", "build", "custom", *_SILENT,
+    "id", "path", "args", "env", "inputs", "outputs", "operator", "operators", "build", "custom", "send_stdout_as", *_SILENT,
 }  # fmt: skip
 _NODE_IGNORED = {
     "branch", "cpu_affinity", "deploy", "finish_grace_secs", "git", "health_check_timeout",
     "input_types", "max_log_size", "max_restart_delay", "max_restarts", "max_rotated_files",
     "min_log_level", "output_framing", "output_metadata", "output_types", "path_sha256", "pattern",
-    "restart_delay", "restart_policy", "restart_window", "rev", "send_logs_as", "send_stdout_as",
+    "restart_delay", "restart_policy", "restart_window", "rev", "send_logs_as",
     "shared_memory_pool_size", "strict_types", "tag",
 }  # fmt: skip
 _NODE_REFUSED = {
@@ -54,8 +54,8 @@ _NODE_REFUSED = {
     "params": "modules are not put together here yet; write their nodes into the file.",
     "ros2": "ROS 2 is not connected here; run this dataflow with dora.",
 }
-_OPERATOR_KEYS = {"id", "python", "inputs", "outputs", "build", *_SILENT}
-_OPERATOR_IGNORED = {"send_stdout_as", "conda_env"}
+_OPERATOR_KEYS = {"id", "python", "inputs", "outputs", "build", "send_stdout_as", *_SILENT}
+_OPERATOR_IGNORED = {"conda_env"}
 _INPUT_KEYS = {"source", "queue_size", "queue_policy", "input_timeout"}
 _OLD = re.compile(r"communication|_unstable_\w+")
 """Keys of dora 0.x that say nothing any more (``docs/migration-from-0.x.md``)."""
@@ -230,6 +230,7 @@ class _Reader:
     ) -> NodeSpec:
         inputs = keys["inputs"].pairs("`inputs`") if "inputs" in keys else []
         outputs = keys["outputs"].sequence("`outputs`") if "outputs" in keys else []
+        printed = keys["send_stdout_as"].text("an output") if "send_stdout_as" in keys else None
         return NodeSpec(
             name=name,
             code=code,
@@ -239,6 +240,7 @@ class _Reader:
             working_dir=str(self.path.resolve().parent),
             kind=kind,
             args=args,
+            send_stdout_as=printed,
         )
 
     def _code(self, item: Item, name: str) -> SourceCode:
