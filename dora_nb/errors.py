@@ -6,7 +6,8 @@
     ├── DeclarationError (ValueError)        what was written is wrong; nothing was changed
     │   ├── GrammarError                     the line of a magic
     │   ├── SourceError                      the Python of an operator, before it ran
-    │   └── GraphError                       names and wiring
+    │   ├── GraphError                       names and wiring
+    │   └── DescriptorError                  a dataflow.yml, or a notebook that is read as a file
     ├── OperatorError                        the operator's own code failed, in its own process
     ├── DataflowStateError (RuntimeError)    the right thing at the wrong moment
     ├── MessageError (ValueError)            a message is not what was asked of it (an image, boxes)
@@ -98,6 +99,10 @@ class SourceError(DeclarationError):
 
 class GraphError(DeclarationError):
     """A name or a connection is impossible."""
+
+
+class DescriptorError(DeclarationError):
+    """A ``dataflow.yml`` cannot be read or written, or a notebook read, as it stands."""
 
 
 class OperatorError(DoraNbError):

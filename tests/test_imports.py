@@ -26,6 +26,7 @@ LAYERS = (
     ("engines", "testing"),
     ("child",),
     ("transport",),
+    ("descriptor",),
     ("images", "layout", "operators", "status"),
     ("graph", "picture_files"),
     ("messages", "metrics", "system", "timers"),
