@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .errors import GraphError, did_you_mean
@@ -149,6 +149,9 @@ class NodeSpec:
     working_dir: str = "."
     kind: NodeKind = "operator"
     args: tuple[str, ...] = ()
+    other_keys: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What its entry in a ``dataflow.yml`` says beyond the fields above, kept for dora-rs and for engines
+    that know it; an operator's own keys are in a mapping under ``operator``."""
 
     def same_as(self, other: NodeSpec) -> bool:
         """Whether running `other` instead would change nothing (the cell's number does not count)."""
@@ -176,6 +179,8 @@ class Graph:
     """All nodes of one dataflow, by name, in the order of their first declaration."""
 
     nodes: Mapping[str, NodeSpec] = field(default_factory=dict)
+    other_keys: Mapping[str, Any] = field(default_factory=dict)
+    """What the ``dataflow.yml`` that it was read from says beside the nodes."""
 
     def __contains__(self, name: str) -> bool:
         return name in self.nodes
@@ -195,7 +200,7 @@ class Graph:
         for read in spec.inputs:
             check_name(read.name, what="an input")
         _check_unique(spec)
-        graph = Graph({**self.nodes, spec.name: spec})
+        graph = replace(self, nodes={**self.nodes, spec.name: spec})
         for reader in graph:
             graph._check_inputs(reader, declared_now=spec.name)
         return graph
@@ -203,7 +208,7 @@ class Graph:
     def without(self, name: str) -> Graph:
         """This graph without that node; its readers wait from now on."""
         self.node(name)
-        return Graph({key: spec for key, spec in self.nodes.items() if key != name})
+        return replace(self, nodes={key: spec for key, spec in self.nodes.items() if key != name})
 
     def node(self, name: str) -> NodeSpec:
         """The node of that name; GraphError with the nearest name where there is none."""
@@ -262,7 +267,7 @@ class Graph:
 
 def as_descriptor(declared: Graph) -> dict[str, Any]:
     """The dataflow in the form of ``dataflow.yml``, as nodes and operators are told it."""
-    return {"nodes": [_node_descriptor(spec) for spec in declared]}
+    return {**declared.other_keys, "nodes": [_node_descriptor(spec) for spec in declared]}
 
 
 def _node_descriptor(spec: NodeSpec) -> dict[str, Any]:
@@ -280,6 +285,17 @@ def _node_descriptor(spec: NodeSpec) -> dict[str, Any]:
         described["args"] = shlex.join(spec.args)
     if spec.env:
         described["env"] = dict(spec.env)
+    return _merged(described, spec.other_keys)
+
+
+def _merged(described: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, one level deep: an operator's keys go to its own."""
+    for key, value in more.items():
+        known = described.get(key)
+        if isinstance(known, dict) and isinstance(value, Mapping):
+            described[key] = {**known, **value}
+        else:
+            described[key] = value
     return described
 
 

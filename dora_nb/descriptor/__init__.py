@@ -7,7 +7,18 @@
 
 from __future__ import annotations
 
-from ._render import DATAFLOW_FILE, Rendered, render
+from ._footer import FOOTER, without_footer
+from ._render import DATAFLOW_FILE, REQUIREMENTS_FILE, Rendered, Surroundings, render
 from ._write import Written, write_dataflow
 
-__all__ = ["DATAFLOW_FILE", "Rendered", "Written", "render", "write_dataflow"]
+__all__ = [
+    "DATAFLOW_FILE",
+    "FOOTER",
+    "REQUIREMENTS_FILE",
+    "Rendered",
+    "Surroundings",
+    "Written",
+    "render",
+    "without_footer",
+    "write_dataflow",
+]

@@ -11,7 +11,7 @@ from ..graph import Graph, NodeSpec
 _SUFFIXES = {"operator": "operator", "script": "node"}
 
 
-def file_names(graph: Graph, *, is_taken: Callable[[str], bool]) -> dict[str, str]:
+def file_names(graph: Graph, *, is_taken: Callable[[NodeSpec, str], bool]) -> dict[str, str]:
     """The file of each node that has code: ``NAME_operator.py`` or ``NAME_node.py``.
 
     dora imports an operator by the stem of its file, after everything else on `sys.path`: so a stem
@@ -20,8 +20,12 @@ def file_names(graph: Graph, *, is_taken: Callable[[str], bool]) -> dict[str, st
     names: dict[str, str] = {}
     stems: set[str] = set()
     for spec in graph:
-        if spec.kind in _SUFFIXES:
-            stem = _free_stem(_stem(spec), lambda stem: stem.lower() in stems or is_taken(stem))
+        if spec.kind in _SUFFIXES and "path" not in spec.other_keys:
+            stem = _stem(spec)
+            number = 1
+            while stem.lower() in stems or stem in sys.stdlib_module_names or is_taken(spec, stem):
+                number += 1
+                stem = f"{_stem(spec)}_{number}"
             stems.add(stem.lower())  # as folders that ignore case have it
             names[spec.name] = f"{stem}.py"
     return names
@@ -31,12 +35,3 @@ def _stem(spec: NodeSpec) -> str:
     plain = re.sub(r"\W", "_", spec.name, flags=re.ASCII)
     digit = "n" if plain[0].isdigit() else ""
     return f"{digit}{plain}_{_SUFFIXES[spec.kind]}"
-
-
-def _free_stem(stem: str, is_taken: Callable[[str], bool]) -> str:
-    """The stem itself, or with the first number after it that is free."""
-    candidate, number = stem, 1
-    while candidate in sys.stdlib_module_names or is_taken(candidate):
-        number += 1
-        candidate = f"{stem}_{number}"
-    return candidate

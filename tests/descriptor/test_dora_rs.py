@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from descriptor_graphs import two
+from descriptor_graphs import graph_of, node, two
 
 from dora_nb.descriptor import write_dataflow
 
@@ -40,3 +40,42 @@ def test_dora_accepts_and_runs_it(tmp_path: Path) -> None:
     assert (checked.returncode, "wiring OK" in checked.stdout) == (0, True), checked.stdout
     ran = dora("run", "dataflow.yml", "--stop-after", "10s", folder=tmp_path)
     assert "INPUT image" in ran.stdout, ran.stdout
+
+
+LENIENT = """\
+import numpy as np
+
+class Operator:
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            send_output("image", np.arange(6, dtype=np.uint8).reshape(2, 3), {"n": 1})
+"""
+STRICT_READER = """\
+from dora import DoraStatus
+from helpers import describe
+
+class Operator:
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            print(describe(dora_event["value"], dora_event["metadata"]["n"]), flush=True)
+        return DoraStatus.STOP
+"""
+
+
+def test_what_only_dora_nb_takes_runs_on_dora_rs_with_its_footer(tmp_path: Path) -> None:
+    """An array of numpy's, None, a module beside the notebook; and no dora_nb to be imported."""
+    notebook = tmp_path / "notebook"
+    notebook.mkdir()
+    (notebook / "helpers.py").write_text(
+        "def describe(value, n): return f'{value.type} {len(value)} {n}'\n"
+    )
+    graph = graph_of(
+        node("camera", LENIENT, inputs={"tick": "dora/timer/hz/20"}, outputs=("image",)),
+        node("reader", STRICT_READER, inputs={"image": "camera/image"}, working_dir=str(notebook)),
+    )
+    written = write_dataflow(graph, tmp_path / "robot")
+    assert written.notes == ()
+    assert "dora_nb" not in (tmp_path / "robot" / "reader_operator.py").read_text()
+    ran = dora("run", "dataflow.yml", "--stop-after", "2s", folder=tmp_path / "robot")
+    assert "uint8 6 1" in ran.stdout, ran.stdout
+    assert ran.returncode == 0, ran.stdout

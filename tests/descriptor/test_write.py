@@ -8,7 +8,7 @@ import pytest
 import yaml
 from descriptor_graphs import SCRIPT, graph_of, node, two
 
-from dora_nb.descriptor import render, write_dataflow
+from dora_nb.descriptor import Surroundings, render, write_dataflow
 from dora_nb.errors import DescriptorError
 
 
@@ -19,6 +19,7 @@ def test_a_file_for_each_node_and_one_that_names_them(tmp_path: Path) -> None:
         "camera_operator.py",
         "dataflow.yml",
         "reader_node.py",
+        "requirements.txt",
     ]
     assert (tmp_path / "robot" / "reader_node.py").read_text() == SCRIPT
     assert yaml.safe_load(written.path.read_text()) == {
@@ -59,7 +60,10 @@ def test_a_folder_of_somebody_elses_is_not_written_over(tmp_path: Path) -> None:
     ],
 )
 def test_files_never_hide_a_module_or_each_other(names: list[str], files: list[str]) -> None:
-    rendered = render(graph_of(*map(node, names)), is_taken=lambda stem: stem == "taken_operator")
+    rendered = render(
+        graph_of(*map(node, names)),
+        Surroundings(is_taken=lambda spec, stem: stem == "taken_operator"),
+    )
     assert [name for name in rendered.files if name.endswith(".py")] == files
 
 
@@ -86,6 +90,6 @@ def test_a_variable_that_dora_would_expand_is_left_out_with_a_note() -> None:
     assert yaml.safe_load(rendered.files["dataflow.yml"])["nodes"][0]["env"] == {"OTHER": "c"}
     (note,) = rendered.notes
     assert note == (
-        "arm: KEY is left out, as dora-rs would expand its '$'; "
+        "arm: KEY is left out, as dora-rs would expand its '$': "
         "set it in the environment that dora-rs is started in."
     )
