@@ -3,11 +3,13 @@
 ::
 
     Graph ─► _render (text of every file, notes) ─► _write ─► a folder that `dora run` runs
+    dataflow.yml ─► _yaml (values with their places) ─► _read ─► Graph, notes, builds
 """
 
 from __future__ import annotations
 
 from ._footer import FOOTER, without_footer
+from ._read import Allowed, Build, Imported, read_dataflow
 from ._render import DATAFLOW_FILE, REQUIREMENTS_FILE, Rendered, Surroundings, render
 from ._write import Written, write_dataflow
 
@@ -15,9 +17,13 @@ __all__ = [
     "DATAFLOW_FILE",
     "FOOTER",
     "REQUIREMENTS_FILE",
+    "Allowed",
+    "Build",
+    "Imported",
     "Rendered",
     "Surroundings",
     "Written",
+    "read_dataflow",
     "render",
     "without_footer",
     "write_dataflow",

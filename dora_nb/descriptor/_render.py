@@ -236,10 +236,13 @@ class _Quoted(str):
     __slots__ = ()
 
 
-_Dumper.add_representer(
-    _Quoted,
-    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"'),
-)
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if isinstance(text, _Quoted) else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style=style)
+
+
+for _text_type in (str, _Quoted):
+    _Dumper.add_representer(_text_type, _represent_text)
 
 
 def _dumped(document: dict[str, Any]) -> str:

@@ -180,5 +180,8 @@ def unknown_keys(item: Item, known: set[str], *, what: str) -> Iterator[Descript
     """A mistake for each key that is none, with the nearest of the known ones."""
     for key in item.mapping(what):
         if key not in known:
-            hint = did_you_mean(key, known) or f"There are: {', '.join(sorted(known))}."
+            # Letters that changed places, `evn`, are nearer than difflib thinks.
+            same_letters = [each for each in known if sorted(each) == sorted(key)]
+            hint = did_you_mean(key, same_letters or sorted(known))
+            hint = hint or f"There are: {', '.join(sorted(known))}."
             yield item.key_error(key, f"{what} has no key '{key}'.", hint=hint)

@@ -55,3 +55,39 @@ def two() -> Graph:
             env=(("MODEL", "1e3"),),
         ),
     )
+
+
+MODULE = """\
+module: {name: t, inputs: [raw], inputs_optional: [config], outputs: [result, two]}
+build: echo module
+nodes:
+  - id: a
+    path: a.py
+    args: --speed $PARAM_SPEED
+    inputs: {i: _mod/raw, c: _mod/config, t: dora/timer/hz/2}
+    outputs: [result, inner]
+    env: {HOW: inner}
+    build: echo inner
+  - id: b
+    operator:
+      python: ../operator.py
+      inputs: {i: {source: _mod/raw, queue_size: 7}, j: a/inner}
+      outputs: [two]
+"""
+WITH_MODULE = """\
+env: {ALL: root, HOW: root}
+nodes:
+  - id: reader
+    path: script.py
+    inputs: {x: pipe/result, y: pipe/two}
+  - id: source
+    path: script.py
+    outputs: [v]
+  - id: pipe
+    module: modules/t.yml
+    inputs: {raw: {source: source/v, queue_size: 3}}
+    params: {speed: "2.5", deep: false}
+    env: {HOW: module, MORE: module}
+    build: echo outer
+    deploy: {machine: m}
+"""

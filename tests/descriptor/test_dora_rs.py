@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from descriptor_graphs import graph_of, node, two
+import yaml
+from descriptor_graphs import MODULE, OPERATOR, SCRIPT, WITH_MODULE, graph_of, node, two
 
-from dora_nb.descriptor import write_dataflow
+from dora_nb.descriptor import read_dataflow, write_dataflow
+from dora_nb.graph import as_descriptor
 
 DORA = Path(sys.executable).with_name("dora")
 
@@ -79,3 +81,23 @@ def test_what_only_dora_nb_takes_runs_on_dora_rs_with_its_footer(tmp_path: Path)
     ran = dora("run", "dataflow.yml", "--stop-after", "2s", folder=tmp_path / "robot")
     assert "uint8 6 1" in ran.stdout, ran.stdout
     assert ran.returncode == 0, ran.stdout
+
+
+def test_modules_are_what_dora_makes_of_them(tmp_path: Path) -> None:
+    """`dora expand` is the oracle."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "dataflow.yml").write_text(WITH_MODULE)
+    (tmp_path / "modules" / "a.py").write_text(SCRIPT)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "modules" / "t.yml").write_text(MODULE.replace("../", ""))
+    (tmp_path / "modules" / "operator.py").write_text(OPERATOR)
+    expanded = yaml.safe_load(dora("expand", "dataflow.yml", folder=tmp_path).stdout)
+    ours = as_descriptor(read_dataflow(tmp_path / "dataflow.yml").graph)
+    for theirs, mine in zip(expanded["nodes"], ours["nodes"], strict=True):
+        theirs.update((theirs.get("operator") or {}) | {"id": theirs["id"]})
+        mine.update(mine.get("operator") or {})
+        assert mine["env"] == {**expanded["env"], **(theirs["env"] or {})}
+        assert sorted(mine["outputs"]) == sorted(theirs["outputs"])
+        assert str(mine["inputs"]).replace("hz/2", "millis/500") == str(theirs["inputs"])
+        for key in ("id", "args", "build"):
+            assert mine.get(key) == theirs.get(key)
