@@ -9,24 +9,27 @@ from __future__ import annotations
 import argparse
 import filecmp
 import importlib.util
+import os
 import shlex
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import DoraNbError, EngineError, did_you_mean
 from .system import check_system
 
+if TYPE_CHECKING:
+    from .descriptor import Build
+    from .graph import Graph
+
 TUTORIAL_FOLDERS = ("notebooks", "samples")
 """They stay side by side, so that ``../samples`` resolves from a notebook as in the repository."""
 DEFAULT_TUTORIAL_DIR = Path("dora-nb-tutorial")
-NOT_BUILT_YET = {
-    "run": "use %dora start in a notebook",
-    "export": "declare the operators in a notebook",
-}
-"""Commands that the design names and that do not exist yet, each with what to do instead."""
+COMMANDS = ("doctor", "export", "run", "tutorial")
 
 
 class CommandError(DoraNbError):
@@ -43,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
     arguments = _parser().parse_args(words)
     try:
-        return _doctor() if arguments.command == "doctor" else _tutorial(arguments)
+        return _ACTIONS[arguments.command](arguments)
     except DoraNbError as error:
-        print(f"dora-nb {arguments.command}: {error}", file=sys.stderr)
+        place = error.location.render() if error.location else []
+        print("\n".join([*place, f"dora-nb {arguments.command}: {error}"]), file=sys.stderr)
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -57,13 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _unknown_command(word: str) -> str | None:
-    if word in NOT_BUILT_YET:
-        return f"'{word}' is not built yet; {NOT_BUILT_YET[word]}."
-    commands = ("doctor", "tutorial")
-    if word in commands:
+    if word in COMMANDS:
         return None
-    near = did_you_mean(word, (*commands, *NOT_BUILT_YET))
-    return f"there is no command '{word}'. " + (near or f"There are: {', '.join(commands)}.")
+    near = did_you_mean(word, COMMANDS)
+    return f"there is no command '{word}'. " + (near or f"There are: {', '.join(COMMANDS)}.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,10 +96,123 @@ def _parser() -> argparse.ArgumentParser:
         "Exit status 1 if something is.",
         allow_abbrev=False,
     )
+    run = commands.add_parser(
+        "run",
+        help="run a dataflow.yml, or what a notebook declares",
+        description="Run a dataflow until every node has ended, and print what the nodes print. Of a "
+        "notebook only the declarations are read; none of its cells is executed. Exit status 1 if a "
+        "node fails.",
+        allow_abbrev=False,
+    )
+    run.add_argument("file", type=Path, metavar="FILE", help="a dataflow.yml, or an .ipynb")
+    run.add_argument(
+        "--stop-after", type=_seconds, metavar="SECONDS", help="stop it after that time"
+    )
+    run.add_argument(
+        "--build", action="store_true", help="run the build commands of the file before it starts"
+    )
+    run.add_argument(
+        "--engine", choices=("embedded",), default="embedded", help="what runs it (%(default)s)"
+    )
+    _add_allowances(run)
+    export = commands.add_parser(
+        "export",
+        help="write what a notebook declares as files for dora-rs",
+        description="Read the declarations of a notebook, without executing any cell, and write a "
+        "dataflow.yml, a file for each node and requirements.txt. Of a dataflow.yml, one of dora 0.x "
+        "too, it writes the same.",
+        allow_abbrev=False,
+    )
+    export.add_argument("file", type=Path, metavar="FILE", help="an .ipynb, or a dataflow.yml")
+    export.add_argument("folder", type=Path, metavar="DIR", help="where the files go")
+    export.set_defaults(build=False)
+    _add_allowances(export)
     return parser
 
 
-def _doctor() -> int:
+def _add_allowances(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-shell-nodes",
+        action="store_true",
+        help="take nodes that are a line for a shell, which may do anything",
+    )
+    parser.add_argument(
+        "--allow-url-sources", action="store_true", help="take code from the network"
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError
+    return seconds
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from .batch import run_to_the_end
+    from .dataflow import Dataflow
+
+    dataflow = Dataflow()
+    dataflow.declare_all(_read(arguments))
+    failed = run_to_the_end(dataflow, stop_after_secs=arguments.stop_after, say=_print_line)
+    for error in failed:
+        print("\n".join(error.render()), file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+def _read(arguments: argparse.Namespace) -> Graph:
+    """The graph in the file of the command line; runs the builds of a ``dataflow.yml`` if it may."""
+    from .descriptor import Allowed, read_dataflow
+    from .notebook_files import read_notebook
+
+    path: Path = arguments.file
+    if path.suffix == ".ipynb":
+        return read_notebook(path)
+    allowed = Allowed(shell=arguments.allow_shell_nodes, urls=arguments.allow_url_sources)
+    imported = read_dataflow(path, allowed=allowed)
+    for note in imported.notes:
+        print(note, file=sys.stderr)
+    for build in imported.builds:
+        for command in build.commands:
+            if arguments.build:
+                _run_build(build, command)
+            else:
+                print(f"{build.node}: not built (--build runs it): {command}", file=sys.stderr)
+    return imported.graph
+
+
+def _run_build(build: Build, command: str) -> None:
+    print(f"{build.node}: {command}", flush=True)
+    try:
+        program, *words = shlex.split(command)
+        # What pip installs is for this Python, which runs the nodes.
+        words = ["-m", "pip", *words] if program in ("pip", "pip3") else words
+        program = sys.executable if program in ("pip", "pip3") else program
+        environment = {**os.environ, **dict(build.env)}
+        ran = subprocess.run([program, *words], cwd=build.working_dir, env=environment, check=False)
+    except (ValueError, OSError) as error:
+        raise CommandError(f"the build of {build.node} cannot run '{command}': {error}.") from None
+    if ran.returncode:
+        status = f"status {ran.returncode}"
+        raise CommandError(f"the build of {build.node} ended with {status}: {command}.")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from .descriptor import write_dataflow
+
+    exported = write_dataflow(_read(arguments), arguments.folder)
+    for note in exported.notes:
+        print(note, file=sys.stderr)
+    print(f"{arguments.folder}: {', '.join(exported.files)}")
+    print(f"next: dora run {shlex.quote(str(exported.path))}")
+    return 0
+
+
+def _doctor(_arguments: argparse.Namespace) -> int:
     checks = check_system()
     width = max(len(check.subject) for check in checks)
     for check in checks:
@@ -176,6 +290,14 @@ def copy_tutorial(root: Path, folder: Path, *, force: bool) -> int:
 
 def _same_file(one: Path, other: Path) -> bool:
     return other.is_file() and filecmp.cmp(one, other, shallow=False)
+
+
+_ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "doctor": _doctor,
+    "export": _export,
+    "run": _run,
+    "tutorial": _tutorial,
+}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import collections
 import queue
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .descriptor import Allowed, dataflow_text, read_dataflow
 from .engines.embedded import Listener as EngineListener
 from .engines.embedded import Session
 from .errors import (
@@ -256,6 +258,40 @@ class Dataflow:
         check_node_source(code)
         spec = _node_spec(name, code, "script", inputs, outputs, queues, env, python)
         return self.declare(replace(spec, args=tuple(args)))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, *, allowed: Allowed | None = None) -> Self:
+        """A dataflow of its own with what a ``dataflow.yml`` declares. Raises as `read_dataflow`.
+
+        What has no effect in the embedded engine is a warning; builds are not run.
+        """
+        imported = read_dataflow(Path(path), allowed=allowed)
+        for note in imported.notes:
+            warnings.warn(note, stacklevel=2)
+        dataflow = cls()
+        dataflow.declare_all(imported.graph)
+        return dataflow
+
+    def to_yaml(self) -> str:
+        """The text of a ``dataflow.yml``; `write_dataflow` makes the files that it names as well."""
+        return dataflow_text(self._declared)
+
+    def declare_all(self, graph: Graph) -> None:
+        """Declares every node of another graph, as `declare`; nothing, where they do not fit together.
+
+        They are declared at once, but to a dataflow that runs one after the other.
+        """
+        with self._lock:
+            together = replace(self._declared.with_nodes(graph), other_keys=graph.other_keys)
+            if self._open_session() is None:
+                for spec in graph:
+                    self._last_status.pop(spec.name, None)
+                self._declared = together
+            else:
+                self._declared = replace(self._declared, other_keys=graph.other_keys)
+        for spec in graph:
+            self.declare(spec)
+        self._changed()
 
     def remove(self, name: str) -> str:
         """Stops an operator and forgets it; returns a sentence that names who waits for it now.

@@ -102,7 +102,7 @@ class GraphError(DeclarationError):
 
 
 class DescriptorError(DeclarationError):
-    """A ``dataflow.yml`` cannot be read or written, or a notebook read, as it stands."""
+    """A ``dataflow.yml`` cannot be read or written as it stands, or a notebook's file not be read."""
 
 
 class OperatorError(DoraNbError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -194,15 +194,16 @@ class Graph:
         Raises GraphError where a name is impossible or an input names an output that its declared
         node lacks, in either direction. An input whose node is not declared is no error: it waits.
         """
-        check_name(spec.name, what=KIND_WORDS[spec.kind])
-        for output in spec.outputs:
-            check_name(output, what="an output")
-        for read in spec.inputs:
-            check_name(read.name, what="an input")
-        _check_unique(spec)
-        graph = replace(self, nodes={**self.nodes, spec.name: spec})
+        return self.with_nodes([spec])
+
+    def with_nodes(self, specs: Iterable[NodeSpec]) -> Graph:
+        """The same for several at once: they have to fit together, but not one after the other."""
+        new = {spec.name: spec for spec in specs}
+        for spec in new.values():
+            _check_names(spec)
+        graph = replace(self, nodes={**self.nodes, **new})
         for reader in graph:
-            graph._check_inputs(reader, declared_now=spec.name)
+            graph._check_inputs(reader, declared_now=new)
         return graph
 
     def without(self, name: str) -> Graph:
@@ -249,10 +250,10 @@ class Graph:
         self._check_output(source, asked_by="the notebook", file=None)
         return source
 
-    def _check_inputs(self, reader: NodeSpec, *, declared_now: str) -> None:
+    def _check_inputs(self, reader: NodeSpec, *, declared_now: Collection[str]) -> None:
         for read in reader.inputs:
             if isinstance(read.source, TopicSource):
-                file = None if reader.name == declared_now else reader.code.file
+                file = None if reader.name in declared_now else reader.code.file
                 self._check_output(read.source, asked_by=reader.name, file=file)
 
     def _check_output(self, source: TopicSource, *, asked_by: str, file: str | None) -> None:
@@ -265,22 +266,26 @@ class Graph:
         raise GraphError(f"{who} reads '{source}', but {source.node} {has}", hint=hint)
 
 
-def as_descriptor(declared: Graph) -> dict[str, Any]:
-    """The dataflow in the form of ``dataflow.yml``, as nodes and operators are told it."""
-    return {**declared.other_keys, "nodes": [_node_descriptor(spec) for spec in declared]}
+def as_descriptor(declared: Graph, *, files: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The dataflow in the form of ``dataflow.yml``, as nodes and operators are told it.
+
+    `files` says by node where its code lies, where that is another place than it was read from.
+    """
+    nodes = [_node_descriptor(spec, files or {}) for spec in declared]
+    return {**declared.other_keys, "nodes": nodes}
 
 
-def _node_descriptor(spec: NodeSpec) -> dict[str, Any]:
+def _node_descriptor(spec: NodeSpec, files: Mapping[str, str]) -> dict[str, Any]:
+    path = files.get(spec.name) or spec.code.path or spec.code.file
     wires = {
         "inputs": {read.name: _input_descriptor(read) for read in spec.inputs},
         "outputs": list(spec.outputs),
     }
     described: dict[str, Any] = {"id": spec.name}
-    path = "dynamic" if spec.kind == "dynamic" else spec.code.path or spec.code.file
     if spec.kind == "operator":
         described["operator"] = {"python": path, **wires}
     else:
-        described |= {"path": path, **wires}
+        described |= {"path": "dynamic" if spec.kind == "dynamic" else path, **wires}
     if spec.args:
         described["args"] = shlex.join(spec.args)
     if spec.env:
@@ -311,7 +316,12 @@ def _input_descriptor(read: InputSpec) -> str | dict[str, Any]:
     return str(read.source) if len(described) == 1 else described
 
 
-def _check_unique(spec: NodeSpec) -> None:
+def _check_names(spec: NodeSpec) -> None:
+    check_name(spec.name, what=KIND_WORDS[spec.kind])
+    for output in spec.outputs:
+        check_name(output, what="an output")
+    for read in spec.inputs:
+        check_name(read.name, what="an input")
     for what, names in (
         ("input", [read.name for read in spec.inputs]),
         ("output", list(spec.outputs)),

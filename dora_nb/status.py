@@ -94,3 +94,5 @@ class LogLine:
     text: str
     time_secs: float
     """Wall clock when the kernel read it, seconds since the epoch."""
+    number: int = 0
+    """Counts the node's lines from 0, those that are not kept any more too."""

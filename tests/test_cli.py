@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -146,22 +147,12 @@ def test_in_the_repository_the_tutorial_is_the_repositorys_own() -> None:
     assert cli.tutorial_root() == REPOSITORY
 
 
-@pytest.mark.parametrize("command", ["run", "export"])
-def test_commands_to_come_are_known_and_say_so(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main([command, "flow.yml", "--engine", "dora"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"dora-nb: '{command}' is not built yet; ")
-    assert said.count("\n") == 1
-
-
 def test_a_mistyped_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tutoral"]) == 2
     expected = "dora-nb: there is no command 'tutoral'. Did you mean 'tutorial'?\n"
     assert capsys.readouterr().err == expected
     assert cli.main(["fly"]) == 2
-    assert "There are: doctor, tutorial." in capsys.readouterr().err
+    assert "There are: doctor, export, run, tutorial." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["--vers"], ["tutorial", "--forc"], ["tutorial", "a", "b"]])
@@ -210,3 +201,95 @@ def test_the_command_starts_without_loading_what_it_does_not_use() -> None:
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+# -- running and exporting -------------------------------------------------------------------------
+
+COUNTING = """\
+%%dora_operator counter --inputs tick=dora/timer/hz/100 --outputs n
+from dora import DoraStatus
+class Operator:
+    n = 0
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            self.n += 1
+            print("counted", self.n)
+            FAIL
+            return DoraStatus.STOP if self.n == 3 else DoraStatus.CONTINUE
+"""
+
+
+def _notebook(folder: Path, cell: str) -> str:
+    cells = [{"cell_type": "code", "source": cell}]
+    (folder / "robot.ipynb").write_text(json.dumps({"cells": cells}))
+    return str(folder / "robot.ipynb")
+
+
+def test_a_notebook_runs_to_its_end_without_a_kernel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", _notebook(tmp_path, COUNTING.replace("FAIL", "pass"))]) == 0
+    assert capsys.readouterr().out == "".join(f"counter: counted {n}\n" for n in (1, 2, 3))
+
+
+def test_a_node_that_fails_is_shown_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", _notebook(tmp_path, COUNTING.replace("FAIL", "1 / 0"))]) == 1
+    printed = capsys.readouterr()
+    assert '"robot.ipynb, cell 1", line 9, in on_event' in printed.err
+    assert "counter failed in on_event, at INPUT 'tick': ZeroDivisionError" in printed.err
+    assert "counter: counted 1\n" in printed.out
+    at_start = COUNTING.replace("FAIL", "pass") + "1 / 0\n"
+    assert cli.main(["run", _notebook(tmp_path, at_start)]) == 1
+    assert "counter failed before its first event" in capsys.readouterr().err
+
+
+def test_what_has_no_end_is_stopped_after_its_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless = COUNTING.replace("FAIL", "self.n %= 3").replace("== 3", "== 9")
+    assert cli.main(["run", _notebook(tmp_path, endless), "--stop-after", "0.3"]) == 0
+    assert "counter: counted 1\n" in capsys.readouterr().out
+
+
+def test_an_export_is_read_and_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook = _notebook(tmp_path, COUNTING.replace("FAIL", "pass"))
+    assert cli.main(["export", notebook, str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out == (
+        f"{tmp_path / 'out'}: dataflow.yml, counter_operator.py, requirements.txt\n"
+        f"next: dora run {tmp_path / 'out' / 'dataflow.yml'}\n"
+    )
+    assert cli.main(["run", str(tmp_path / "out" / "dataflow.yml")]) == 0
+    assert capsys.readouterr().out.count("counter: counted") == 3
+
+
+def test_builds_and_lines_for_a_shell_are_run_only_where_the_user_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flow = tmp_path / "flow.yml"
+    flow.write_text("nodes:\n  - {id: a, path: shell, args: echo hi, build: touch built, rev: x}\n")
+    assert cli.main(["run", str(flow)]) == 1
+    assert "flow.yml, line 2" in capfd.readouterr().err
+    assert cli.main(["run", str(flow), "--allow-shell-nodes"]) == 0
+    printed = capfd.readouterr()
+    assert printed.out == "a: hi\n"
+    assert "a: not built (--build runs it): touch built" in printed.err
+    assert "flow.yml, line 2: the embedded engine ignores 'rev'." in printed.err
+    assert not (tmp_path / "built").exists()
+    assert cli.main(["run", str(flow), "--allow-shell-nodes", "--build"]) == 0
+    assert (tmp_path / "built").exists()
+    flow.write_text("nodes:\n  - {id: a, path: shell, args: echo hi, build: 'false'}\n")
+    assert cli.main(["run", str(flow), "--allow-shell-nodes", "--build"]) == 1
+    assert "the build of a ended with status 1" in capfd.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", str(tmp_path / "no.yml")]) == 1
+    assert capsys.readouterr().err.endswith("no.yml'.\n")
+    with pytest.raises(SystemExit):
+        cli.main(["run", "x.yml", "--stop-after", "-1"])

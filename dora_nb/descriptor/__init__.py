@@ -4,25 +4,30 @@
 
     Graph ─► _render (text of every file, notes) ─► _write ─► a folder that `dora run` runs
     dataflow.yml ─► _yaml (values with their places) ─► _read ─► Graph, notes, builds
+                                                                  └─► _cells (cells that declare it)
+
+Nothing here runs anything.
 """
 
 from __future__ import annotations
 
+from ._cells import cell_text
 from ._footer import FOOTER, without_footer
 from ._read import Allowed, Build, Imported, read_dataflow
-from ._render import DATAFLOW_FILE, REQUIREMENTS_FILE, Rendered, Surroundings, render
-from ._write import Written, write_dataflow
+from ._render import DATAFLOW_FILE, Rendered, Surroundings, render
+from ._write import Exported, dataflow_text, write_dataflow
 
 __all__ = [
     "DATAFLOW_FILE",
     "FOOTER",
-    "REQUIREMENTS_FILE",
     "Allowed",
     "Build",
+    "Exported",
     "Imported",
     "Rendered",
     "Surroundings",
-    "Written",
+    "cell_text",
+    "dataflow_text",
     "read_dataflow",
     "render",
     "without_footer",

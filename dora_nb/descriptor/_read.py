@@ -65,8 +65,10 @@ class Imported:
 class Allowed:
     """What is read only if the user says so, since it runs what nobody here has seen."""
 
-    shell_nodes: bool = False
-    url_sources: bool = False
+    shell: bool = False
+    """Nodes with ``path: shell``, whose arguments are a command line."""
+    urls: bool = False
+    """Sources that are fetched from the network."""
 
 
 def read_dataflow(
@@ -602,7 +604,7 @@ class _Reader:
             raise item.error(f"these arguments cannot be split: {error}.") from None
 
     def _shell_code(self, place: Item, command: str) -> SourceCode:
-        if not self._allowed.shell_nodes:
+        if not self._allowed.shell:
             raise place.error(
                 "a shell node runs whatever command is written here.",
                 hint="If you trust this file, allow it with --allow-shell-nodes.",
@@ -625,7 +627,7 @@ class _Reader:
         return SourceCode(text, str(scope.shown / path), path=str(file.resolve()))
 
     def _fetched(self, url: str, place: Item, checksum: Item | None) -> SourceCode:
-        if not self._allowed.url_sources:
+        if not self._allowed.urls:
             raise place.error(
                 "this source is code from the network.",
                 hint="If you trust it, allow it with --allow-url-sources.",

@@ -52,8 +52,10 @@ def render(graph: Graph, surroundings: Surroundings | None = None) -> Rendered:
 
     Inputs whose node is not declared wait, so they are left out, with a note: dora-rs knows no
     waiting. Variables whose value dora-rs cannot carry are left out too. Raises DescriptorError
-    where nodes need different files of one name.
+    where there is nothing to write, and where nodes need different files of one name.
     """
+    if not graph.nodes:
+        raise DescriptorError("there is nothing to export:", hint="declare an operator first.")
     around = surroundings or Surroundings()
     needs = {spec.name: around.needs_of(spec) for spec in graph if spec.kind != "dynamic"}
     copies = _copies(needs)
@@ -62,13 +64,14 @@ def render(graph: Graph, surroundings: Surroundings | None = None) -> Rendered:
         graph,
         is_taken=lambda spec, stem: stem.lower() in modules or around.is_taken(spec, stem),
     )
-    files = {names[spec.name]: _file_text(spec) for spec in graph if spec.name in names}
     portable = replace(
         graph, nodes={spec.name: _portable(graph, spec, names.get(spec.name)) for spec in graph}
     )
-    entries = [_tidied(entry) for entry in as_descriptor(portable)["nodes"]]
-    document = {**graph.other_keys, "nodes": [*entries, *_notebook_entry(graph)]}
-    files[DATAFLOW_FILE] = _HEAD + _dumped(document)
+    document = as_descriptor(portable, files=names)
+    entries = [_tidied(entry) for entry in document["nodes"]]
+    document["nodes"] = [*entries, *_notebook_entry(graph)]
+    files = {DATAFLOW_FILE: _HEAD + _dumped(document)}
+    files |= {names[spec.name]: _file_text(spec) for spec in graph if spec.name in names}
     files[REQUIREMENTS_FILE] = _requirements(needs.values())
     notes = [_note(graph, spec, needs.get(spec.name, Needs()), around) for spec in graph]
     return Rendered(files, copies, tuple(note for note in notes if note is not None))
@@ -103,14 +106,13 @@ def _file_text(spec: NodeSpec) -> str:
 
 
 def _portable(graph: Graph, spec: NodeSpec, file: str | None) -> NodeSpec:
-    """The node with its file's name as its path, without what dora-rs would refuse."""
+    """The node without what dora-rs would refuse."""
     args, other_keys = spec.args, dict(spec.other_keys)
     if spec.kind == "script" and spec.python is not None and file is not None:
         other_keys["path"] = spec.python
         args = (file, *args)
     return replace(
         spec,
-        code=replace(spec.code, path=file),
         inputs=tuple(read for read in spec.inputs if not _waits(graph, read)),
         env=tuple((key, value) for key, value in spec.env if "$" not in value),
         args=args,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.metadata
+import os
 import re
 import shutil
 import sys
@@ -18,16 +19,18 @@ from ._render import DATAFLOW_FILE, MARK, Rendered, Surroundings, render
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What `write_dataflow` has done. `path` is the ``dataflow.yml``, `files` are all, it included."""
+class Exported:
+    """What was written. `notes` are sentences about what dora-rs will do otherwise, one a node."""
 
     path: Path
-    files: tuple[Path, ...]
+    """The ``dataflow.yml``."""
+    files: tuple[str, ...]
+    """All that was written, it included, by their places in the folder."""
     notes: tuple[str, ...]
 
 
-def write_dataflow(graph: Graph, folder: Path) -> Written:
-    """Writes what ``dora run`` runs: a ``dataflow.yml``, a file for each node with code, the modules
+def write_dataflow(graph: Graph, folder: Path) -> Exported:
+    """Writes a folder that ``dora run`` runs: a ``dataflow.yml``, a file for each node with code, the modules
     beside the notebook that they import, and a ``requirements.txt``.
 
     The folder is made if need be. `notes` has a line for each node that is different on dora-rs.
@@ -43,14 +46,17 @@ def write_dataflow(graph: Graph, folder: Path) -> Written:
         path.write_bytes(content)
     for name, path in rendered.copies.items():
         shutil.copymode(path, folder / name)
-    return Written(
-        folder / DATAFLOW_FILE, tuple(folder / name for name in contents), rendered.notes
-    )
+    return Exported(folder / DATAFLOW_FILE, tuple(contents), rendered.notes)
+
+
+def dataflow_text(graph: Graph) -> str:
+    """The text of the ``dataflow.yml`` alone."""
+    return render(graph, Surroundings()).files[DATAFLOW_FILE]
 
 
 def _contents(rendered: Rendered) -> dict[str, bytes]:
-    copied = {name: path.read_bytes() for name, path in rendered.copies.items()}
-    return {**copied, **{name: text.encode() for name, text in rendered.files.items()}}
+    written = {name: text.encode() for name, text in rendered.files.items()}
+    return written | {name: path.read_bytes() for name, path in rendered.copies.items()}
 
 
 def _refuse_to_overwrite(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -86,7 +92,8 @@ def _surroundings(folder: Path) -> Surroundings:
     return Surroundings(
         is_taken=lambda spec, stem: is_importable(stem, but_from=folder, own_file=spec.code.path),
         needs_of=look_for_needs,
-        has=lambda path: (folder / path).exists(),
+        # The folder need not be there yet, so the system cannot be asked for what is beside it.
+        has=lambda path: Path(os.path.normpath(folder / path)).exists(),
     )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from IPython import get_ipython
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from IPython.display import display
 
-from dora_nb.errors import GraphError
+from dora_nb.errors import DescriptorError, GraphError
+from dora_nb.grammar.header import Header, Word
+from dora_nb.grammar.lines import DoraLine, find_sub_command, parse_dora, wants_help
 
-from ._grammar import DoraLine, find_sub_command, parse_dora, wants_help
-from ._header import Header, Word
 from ._help import command_help, dora_help
 from ._shell import line_header, located, notebook_dataflow, say, say_what_nobody_saw
 
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from dora_nb.dataflow import Dataflow
+    from dora_nb.graph import Graph, NodeSpec
     from dora_nb.status import LogLine
 
 DEFAULT_LOG_LINES = 50
@@ -54,7 +60,7 @@ class DoraMagics(Magics):
             try:
                 _ACTIONS[command](dataflow, asked)
             except GraphError as error:
-                raise header.placed(error, asked.name) from None
+                raise header.placed(error, asked.cell or asked.name) from None
 
 
 def _help(header: Header, words: Sequence[Word]) -> str:
@@ -113,6 +119,84 @@ def _logs(dataflow: Dataflow, asked: DoraLine) -> None:
     display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
 
 
+def _export(dataflow: Dataflow, asked: DoraLine) -> None:
+    from dora_nb.descriptor import write_dataflow
+
+    folder = Path(_name(asked)).expanduser()
+    with _file_errors("written"):
+        exported = write_dataflow(dataflow.declared, folder)
+    say(f"exported: {', '.join(exported.files)}")
+    for note in exported.notes:
+        say(note)
+    say(f"run it with dora-rs: dora run {shlex.quote(str(folder / exported.path.name))}")
+
+
+def _import(dataflow: Dataflow, asked: DoraLine) -> None:
+    from dora_nb.descriptor import Allowed, read_dataflow
+
+    with _file_errors("read"):
+        path = Path(_name(asked)).expanduser()
+        allowed = Allowed(shell=asked.allow_shell, urls=asked.allow_urls)
+        imported = read_dataflow(path, allowed=allowed)
+    chosen = None if asked.cell is None else imported.graph.node(asked.cell.text)
+    dataflow.declare_all(imported.graph)
+    say(f"imported: {', '.join(imported.graph.nodes)}")
+    for note in imported.notes:
+        say(note)
+    for build in imported.builds:
+        say(f"{build.node}: not built, which takes: {' && '.join(build.commands)}")
+    if chosen is not None:
+        _put_into_a_cell(chosen)
+    if asked.cells:
+        _show_cells(imported.graph)
+
+
+def _put_into_a_cell(spec: NodeSpec) -> None:
+    """A new cell below this one. The protocol has room for one such cell an execution."""
+    from dora_nb.descriptor import cell_text
+
+    text, shell = cell_text(spec), get_ipython()
+    if text is None or shell is None:
+        raise GraphError(f"{spec.name} has no code for a cell.")
+    shell.set_next_input(text)
+    for line in _what_no_cell_keeps(spec):
+        say(line)
+
+
+def _show_cells(graph: Graph) -> None:
+    from dora_nb.descriptor import cell_text
+
+    for spec in graph:
+        text = cell_text(spec)
+        if text is not None:
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+            shown = {"text/plain": text, "text/markdown": f"{fence}python\n{text}\n{fence}"}
+            display(shown, raw=True)  # type: ignore[no-untyped-call]
+            for line in _what_no_cell_keeps(spec):
+                say(line)
+
+
+def _what_no_cell_keeps(spec: NodeSpec) -> Iterator[str]:
+    """What a cell cannot say of a node that was read from a file, and that is lost if it is run."""
+    lost = [f"'{key}'" for key in spec.other_keys if key not in ("name", "description", "operator")]
+    lost += [f"'{key}'" for key in spec.other_keys.get("operator", ())]
+    if any(read.input_timeout_secs is not None for read in spec.inputs):
+        lost.append("'input_timeout'")
+    if lost:
+        yield f"{spec.name}: a cell cannot say {', '.join(lost)}."
+    if Path(spec.working_dir) != Path.cwd():
+        yield f"{spec.name}: run from a cell, its paths begin at the notebook's folder."
+
+
+@contextlib.contextmanager
+def _file_errors(what: str) -> Iterator[None]:
+    """What the system says of a file, as an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise DescriptorError(f"'{error.filename}' cannot be {what}: {error.strerror}.") from None
+
+
 def log_text(lines: Sequence[LogLine], *, name: str | None, most: int) -> str:
     """The last lines as a cell shows them; those of one operator without its name."""
     if not lines:
@@ -138,6 +222,8 @@ _ACTIONS: dict[str, Callable[[Dataflow, DoraLine], None]] = {
     "remove": _remove,
     "logs": _logs,
     "graph": _graph,
+    "export": _export,
+    "import": _import,
 }
 
 

@@ -10,8 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dora_nb.errors import DoraNbError, OperatorError
-
-from ._header import Header, split_header
+from dora_nb.grammar.header import Header, split_header
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -9,9 +9,12 @@ import pyarrow as pa
 from dora import DoraStatus
 
 class Operator:
+    sent = 0
+
     def on_event(self, dora_event, send_output):
         send_output("image", pa.array([1, 2, 3]))
-        return DoraStatus.STOP
+        self.sent += 1
+        return DoraStatus.STOP if self.sent == 10 else DoraStatus.CONTINUE
 """
 SCRIPT = """\
 from dora import Node

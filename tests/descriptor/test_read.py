@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import textwrap
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from descriptor_graphs import MODULE, OPERATOR, SCRIPT, WITH_MODULE
 
-from dora_nb.descriptor import Allowed, Imported, read_dataflow, render, write_dataflow
-from dora_nb.errors import DeclarationError, DescriptorError
-from dora_nb.graph import NodeSpec
+from dora_nb.dataflow import Dataflow
+from dora_nb.descriptor import Allowed, Imported, cell_text, read_dataflow, render, write_dataflow
+from dora_nb.errors import DeclarationError, DescriptorError, GraphError
+from dora_nb.graph import Graph, InputSpec, NodeSpec, parse_source
+from dora_nb.notebook_files import read_notebook
 
 Reading = Callable[..., Imported]
 
@@ -289,11 +295,34 @@ def test_a_file_that_is_not_there_is_told(folder: Path) -> None:
 def test_a_shell_node_is_refused_unless_allowed(read: Reading) -> None:
     text = "nodes: [{id: a, path: shell, args: echo $X}]"
     assert "allow it with --allow-shell-nodes" in refused(read, text)
-    imported = read(text, allowed=Allowed(shell_nodes=True))
+    imported = read(text, allowed=Allowed(shell=True))
     assert "'echo $X'" in node(imported, "a").code.text
     rendered = render(imported.graph)
     assert "    path: shell\n    args: echo $X\n" in rendered.files["dataflow.yml"]
     assert [name for name in rendered.files if name.endswith(".py")] == []
+
+
+def test_a_shell_command_runs_until_it_ends_or_is_stopped(read: Reading) -> None:
+    imported = read(
+        """
+        nodes:
+          - {id: a, path: shell, args: echo from a shell; exit 3}
+          - {id: b, path: shell, args: echo begun; exec sleep 600, inputs: {t: dora/timer/secs/1}}
+        """,
+        allowed=Allowed(shell=True),
+    )
+    with Dataflow() as dataflow:
+        dataflow.declare_all(imported.graph)
+        dataflow.start()
+        changed = threading.Event()
+        dataflow.watch(changed.set)
+        while not (dataflow.node_status("a").error and dataflow.logs("b")):
+            assert changed.wait(30)
+            changed.clear()
+        assert dataflow.logs("a")[0].text == "from a shell"
+        assert "sys.exit(3)" in str(dataflow.node_status("a").error)
+        dataflow.stop()
+        assert dataflow.node_status("b").error is None
 
 
 def test_a_source_at_a_url_is_refused_unless_allowed(read: Reading) -> None:
@@ -305,7 +334,7 @@ def test_a_source_at_a_url_is_refused_unless_allowed(read: Reading) -> None:
         asked.append(url)
         return SCRIPT.encode()
 
-    allowed = Allowed(url_sources=True)
+    allowed = Allowed(urls=True)
     imported = read(text, allowed=allowed, fetch=fetch)
     assert (node(imported, "a").code.text, asked) == (SCRIPT, ["https://example.org/a.py"])
     digest = hashlib.sha256(SCRIPT.encode()).hexdigest()
@@ -386,6 +415,63 @@ def test_a_module_that_holds_itself_ends_in_words(
         "nodes: [{id: x, module: t.yml, inputs: {raw: _mod/raw}}]\n"
     )
     assert "more than 8 levels deep" in refused(read, with_module)
+
+
+# --- for who writes Python --------------------------------------------------------------------
+
+
+def test_a_dataflow_is_made_of_a_file_and_gives_one(folder: Path, with_module: str) -> None:
+    (folder / "dataflow.yml").write_text("health_check_interval: 1\n" + with_module)
+    with pytest.warns(UserWarning, match="line 1: the embedded engine ignores 'health_check"):
+        dataflow = Dataflow.from_yaml("dataflow.yml")
+    names = ["reader", "source", "pipe.a", "pipe.b"]
+    assert list(dataflow.declared.nodes) == names
+    described = yaml.safe_load(dataflow.to_yaml())
+    assert [each["id"] for each in described["nodes"]] == names
+    assert described["health_check_interval"] == 1
+
+
+def test_what_does_not_fit_together_declares_nothing(read: Reading) -> None:
+    dataflow = Dataflow()
+    dataflow.declare_all(read(A).graph)
+    to_nothing = InputSpec("i", parse_source("a/nothing"))
+    with pytest.raises(GraphError, match="c reads 'a/nothing', but a has outputs: image"):
+        dataflow.declare_all(
+            Graph()
+            .with_node(replace(node(read(A), "a"), name="b"))
+            .with_node(replace(node(read(A), "a"), name="c", inputs=(to_nothing,)))
+        )
+    assert list(dataflow.declared.nodes) == ["a"]
+
+
+# --- as cells ---------------------------------------------------------------------------------
+
+
+def test_a_cell_declares_what_the_file_did(read: Reading, folder: Path) -> None:
+    imported = read("""
+        nodes:
+          - id: a-long-name-for-a-node
+            path: script.py
+            args: --name 'a b' -v
+            env: {SOME: "it's # not", MORE: "two words"}
+            inputs:
+              image: {source: b/image, queue_size: 3, queue_policy: backpressure}
+              another-input: dora/timer/hz/30
+            outputs: [one, two, three, four-is-a-longer-one]
+          - {id: b, operator: {python: operator.py, outputs: [image]}}
+          - {id: c, path: dynamic}
+    """)
+    assert cell_text(node(imported, "c")) is None
+    cells = [cell_text(spec) for spec in imported.graph if spec.kind != "dynamic"]
+    notebook = folder / "robot.ipynb"
+    made = [{"cell_type": "code", "source": cell} for cell in cells]
+    notebook.write_text(json.dumps({"cells": made}))
+    again = read_notebook(notebook)
+    for spec in again:
+        first = node(imported, spec.name)
+        assert spec == first
+        assert spec.code.text == first.code.text.rstrip("\n")
+    assert max(len(line) for cell in cells for line in str(cell).splitlines()) <= 100
 
 
 # --- there and back ---------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from descriptor_graphs import SCRIPT, graph_of, node, two
+from descriptor_graphs import OPERATOR, SCRIPT, graph_of, node, two
 
 from dora_nb.descriptor import Surroundings, render, write_dataflow
 from dora_nb.errors import DescriptorError
@@ -15,12 +16,12 @@ from dora_nb.errors import DescriptorError
 def test_a_file_for_each_node_and_one_that_names_them(tmp_path: Path) -> None:
     written = write_dataflow(two(), tmp_path / "robot")
     assert written.path == tmp_path / "robot" / "dataflow.yml"
-    assert sorted(path.name for path in written.files) == [
-        "camera_operator.py",
+    assert written.files == (
         "dataflow.yml",
+        "camera_operator.py",
         "reader_node.py",
         "requirements.txt",
-    ]
+    )
     assert (tmp_path / "robot" / "reader_node.py").read_text() == SCRIPT
     assert yaml.safe_load(written.path.read_text()) == {
         "nodes": [
@@ -93,3 +94,62 @@ def test_a_variable_that_dora_would_expand_is_left_out_with_a_note() -> None:
         "arm: KEY is left out, as dora-rs would expand its '$': "
         "set it in the environment that dora-rs is started in."
     )
+
+
+def test_nothing_declared_is_nothing_to_write(tmp_path: Path) -> None:
+    with pytest.raises(DescriptorError, match="there is nothing to export: declare an operator"):
+        write_dataflow(graph_of(), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_modules_packages_and_paths_that_a_node_needs(tmp_path: Path) -> None:
+    """What lies beside the notebook comes along, what is installed is required, the rest is said."""
+    notebook = tmp_path / "notebooks"
+    (notebook / "kit" / "__pycache__").mkdir(parents=True)
+    (notebook / "kit" / "__pycache__" / "a.pyc").write_text("")
+    (notebook / "kit" / "__init__.py").write_text("import yaml, deeper\n")
+    (notebook / "kit" / "table.csv").write_text("1")
+    (notebook / "deeper.py").write_text("import json, dora\n")
+    (notebook / "weights.bin").write_text("w")
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "scene.py").write_text("")
+    text = (
+        "import sys, kit.inner, psutil, nowhere\nsys.path.insert(0, '../samples')\nimport scene\n"
+        "open('weights.bin'), open('not/there.bin'), '/etc/hosts', 'a/b c'\n" + SCRIPT
+    )
+    graph = graph_of(node("arm", text, kind="script", working_dir=str(notebook)))
+    written = write_dataflow(graph, tmp_path / "robot")
+    assert written.files[3:] == ("kit/__init__.py", "kit/table.csv", "deeper.py")
+    required = (tmp_path / "robot" / "requirements.txt").read_text().splitlines()
+    assert required[:2] == ["dora-rs>=1.1,<2", "dora-rs-cli>=1.1,<2"]
+    assert [line.partition("==")[0] for line in required[2:]] == ["psutil", "pyyaml"]
+    (note,) = written.notes
+    assert note == (
+        "arm: no installed package has nowhere: add it to requirements.txt; "
+        "there is no 'weights.bin' where dora-rs runs it: take it along."
+    )
+
+
+def test_two_modules_of_one_name_cannot_lie_in_one_folder(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kit.py").write_text(name)
+    graph = graph_of(
+        *(
+            node(name, "import kit\n" + OPERATOR, working_dir=str(tmp_path / name))
+            for name in ("one", "two")
+        )
+    )
+    with pytest.raises(DescriptorError, match="one folder cannot hold both"):
+        write_dataflow(graph, tmp_path / "robot")
+
+
+def test_a_file_is_named_past_a_module_that_can_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "arm_operator.py").write_text(OPERATOR)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "arm_operator_2.py" in write_dataflow(graph_of(node("arm")), tmp_path / "robot").files
+    own = node("arm")
+    own = replace(own, code=replace(own.code, path=str(tmp_path / "arm_operator.py")))
+    assert "arm_operator.py" in write_dataflow(graph_of(own), tmp_path / "again").files

@@ -53,6 +53,10 @@ class FakeDataflow:
         self.change()
         return FakeDeclaration(spec.name, "unchanged" if unchanged else "declared")
 
+    def declare_all(self, graph: Graph) -> None:
+        for spec in graph:
+            self.declare(spec, progress=lambda sentence: None)
+
     def start(self, engine: str, *, progress: Callable[[str], None]) -> str:
         self.calls.append(("start", engine))
         if not self.declared.nodes:

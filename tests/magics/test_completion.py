@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from IPython.core.completer import provisionalcompleter
 
+from dora_nb.grammar.lines import NOT_YET
 from dora_nb.magics._completion import Cursor, Known, candidates, cursor_in_magic
-from dora_nb.magics._grammar import NOT_YET
 
 BODY = "\nclass Operator:\n    def on_event(self, dora_event, send_output): pass\n"
 
@@ -45,6 +45,8 @@ def test_sub_commands_and_only_those(two: Any) -> None:
         "remove",
         "logs",
         "graph",
+        "export",
+        "import",
     ]
     assert words(two, "%dora st|") == ["start", "stop", "status"]
     assert complete(two, "x = 1\n%dora rest|") == ["x = 1\n%dora restart"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dora_nb.errors import DataflowStateError, OperatorError
-from dora_nb.magics._grammar import SUB_COMMANDS
+from dora_nb.grammar.lines import SUB_COMMANDS
 from dora_nb.status import LogLine, State
 
 BODY = "\nclass Operator:\n    def on_event(self, dora_event, send_output): pass\n"
@@ -224,3 +225,38 @@ def test_run_all_twice_in_one_kernel_is_clean(notebook: Any) -> None:
     ]
     for _, cell in itertools.product(range(2), cells):
         assert notebook.run(cell).error is None
+
+
+# --- dataflow.yml ------------------------------------------------------------------------------
+
+
+def test_an_export_names_its_files_and_an_import_declares_them(
+    two: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    declared = list(two.dataflow.declared.nodes)
+    printed = two.run("%dora export out").stdout
+    assert printed.startswith("exported: dataflow.yml, ")
+    assert printed.endswith("run it with dora-rs: dora run out/dataflow.yml\n")
+    for name in declared:
+        two.run(f"%dora remove {name}")
+    assert two.run("%dora import out/dataflow.yml").stdout == f"imported: {', '.join(declared)}\n"
+    assert list(two.dataflow.declared.nodes) == declared
+
+
+def test_a_file_that_cannot_be_imported_is_named_with_its_line(
+    two: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "there is no file 'no.yml'." in two.refused("%dora import no.yml")
+    (tmp_path / "flow.yml").write_text("nodes:\n  - {id: a, path: shell, args: ls}\n")
+    shown = two.refused("%dora import flow.yml")
+    assert shown.startswith("flow.yml, line 2\n    - {id: a, path: shell, args: ls}\n")
+    printed = two.run("%dora import flow.yml --allow-shell-nodes").stdout
+    assert printed == "imported: a\n"
+    assert "'--allow-shell-nodes' takes no value" in two.refused(
+        "%dora import flow.yml --allow-shell-nodes=yes"
+    )
+    assert "the FILE.yml is missing" in two.refused("%dora import")
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in two.refused("%dora export file")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_nb.errors import DeclarationError, GrammarError, Location
-from dora_nb.magics._grammar import (
+from dora_nb.grammar.header import Header, Word, split_header
+from dora_nb.grammar.lines import (
     NODE_OPTIONS,
     NOT_YET,
     SUB_COMMANDS,
@@ -19,7 +20,6 @@ from dora_nb.magics._grammar import (
     parse_declaration,
     parse_dora,
 )
-from dora_nb.magics._header import Header, Word, split_header
 
 
 def header_of(text: str, *, first_line: int = 1) -> Header:
@@ -233,7 +233,11 @@ MISTAKES = [
     # %dora
     ("%dora strat", "strat", "%dora has no sub-command 'strat'. Did you mean 'start'?"),
     ("%dora STOP", "STOP", "Did you mean 'stop'?"),
-    ("%dora xyz", "xyz", "There are: start, stop, status, restart, remove, logs, graph."),
+    (
+        "%dora xyz",
+        "xyz",
+        "There are: start, stop, status, restart, remove, logs, graph, export, import.",
+    ),
     ("%dora start camera", "camera", "for one there is %dora restart NAME."),
     ("%dora stop camera", "camera", "for one there is %dora remove NAME."),
     ("%dora graph camera", "camera", "'camera' is unexpected. It is %dora graph."),

@@ -272,7 +272,7 @@ def test_a_failure_is_shown_with_its_lines_until_it_is_gone(
     refresher.refresh_all()
     assert page.last["failure"] == {
         "number": 1,
-        "message": "it broke Mend it.",
+        "message": "it broke. Mend it.",
         "traceback": ["Cell In[1], line 2", "    1 / 0"],
     }
     dataflow.change("detector", state=State.RUNNING, error=None)

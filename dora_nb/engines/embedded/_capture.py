@@ -77,5 +77,5 @@ class Log:
     def lines(self) -> list[LogLine]:
         """All lines that are kept, oldest first."""
         with self._lock:
-            kept = list(self._entries)
-        return [LogLine(self._node, *entry) for entry in kept]
+            kept, first = list(self._entries), self.forgotten
+        return [LogLine(self._node, *entry, number) for number, entry in enumerate(kept, first)]

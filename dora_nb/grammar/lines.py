@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from dora_nb.graph import (
     parse_source,
 )
 
-from ._header import Header, Word
+from .header import Header, Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +33,19 @@ class Option:
 
     flag: str
     value: str
+    """What follows; empty where nothing does."""
     summary: str
     many: bool = False
 
     @property
     def usage(self) -> str:
-        return f"{self.flag} {self.value}{' ...' if self.many else ''}"
+        return f"{self.flag} {self.value}{' ...' if self.many else ''}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class SubCommand:
-    """One word after ``%dora``. `argument` is empty, ``NAME``, or ``[NAME]`` where it may be left out."""
+    """One word after ``%dora``. `argument` is empty, what is to follow, or that in ``[]`` where it may
+    be left out; ``NAME`` is a declared node's."""
 
     name: str
     argument: str
@@ -56,7 +59,7 @@ class SubCommand:
         return " ".join(filter(None, ["%dora", self.name, self.argument, *options]))
 
 
-NODE_OPTIONS = (
+OPERATOR_OPTIONS = (
     Option(
         "--inputs",
         "IN=SOURCE",
@@ -74,6 +77,12 @@ NODE_OPTIONS = (
     Option("--env", "KEY=VALUE", "variables of its environment", many=True),
     Option("--python", "INTERPRETER", "another Python to run it"),
 )
+NODE_OPTIONS = (
+    *OPERATOR_OPTIONS,
+    Option("--args", "ARGS", "the script's arguments, its sys.argv[1:], quoted as one word"),
+)
+OPTIONS = {"operator": OPERATOR_OPTIONS, "node": NODE_OPTIONS}
+"""By the word that ends the magic's name."""
 
 SUB_COMMANDS = (
     SubCommand(
@@ -120,13 +129,31 @@ SUB_COMMANDS = (
         "Without a name, the lines of all, each with its operator's name.",
     ),
     SubCommand("graph", "", (), "draw the dataflow", "Dashed is what is not declared yet."),
+    SubCommand(
+        "export",
+        "DIR",
+        (),
+        "write the dataflow as files for dora-rs",
+        "A dataflow.yml, a file for each cell, requirements.txt: `dora run DIR/dataflow.yml` runs them.",
+    ),
+    SubCommand(
+        "import",
+        "FILE.yml",
+        (
+            Option("--cells", "", "show the code of each node as a cell to copy"),
+            Option("--cell", "NAME", "put the code of one node into a new cell below"),
+            Option("--allow-shell-nodes", "", "take nodes that are a line for a shell"),
+            Option("--allow-url-sources", "", "take code from the network"),
+        ),
+        "declare what a dataflow.yml says",
+        "Keys that have no effect here are named. While the dataflow runs it is applied at once.",
+    ),
 )
 
 ENGINES = ("embedded",)
 
 _RESTARTS = "start it again with %dora restart NAME."
 _MESSAGES = "read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
-_PLAIN_CODE = "a cell's body is plain dora code, and runs as a file in a dataflow of dora-rs."
 NOT_YET: Mapping[str, str] = {
     "--input-timeout": "give the operator a timer input, and look at the time when it ticks.",
     "--exclusive": "the old process always ends before the new one starts.",
@@ -136,8 +163,6 @@ NOT_YET: Mapping[str, str] = {
     "--restart-delay": _RESTARTS,
     "--engine dora": "use --engine embedded.",
     "--stacks": "%dora status and %dora logs NAME show what is known.",
-    "%dora export": _PLAIN_CODE,
-    "%dora import": "declare each operator in a cell, or with %dora_operator NAME FILE.py.",
     "%dora attach": "start the dataflow here with %dora start.",
     "%dora doctor": "%dora status and %dora logs show what is known.",
     "%dora debug": "print in the operator, and read it with %dora logs NAME.",
@@ -184,6 +209,11 @@ def read_arguments(
         flag, equals, _ = word.text.partition("=")
         option = known.get(flag) or _unknown_option(header, word, flag, [*known, *also])
         values = [word.part(len(flag) + 1)] if equals else []
+        if not option.value:
+            if equals:
+                raise header.error(f"'{flag}' takes no value.", at=word)
+            arguments.values[flag] = [word]
+            continue
         while rest and (option.many or not values) and not _starts_option(rest[0]):
             values.append(rest.pop(0))
         if not values:
@@ -224,6 +254,7 @@ class NodeLine:
     outputs: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     python: str | None
+    args: tuple[str, ...]
     sources: Mapping[str, Word]
     """Where each source stands, by its text."""
 
@@ -237,7 +268,7 @@ def parse_declaration(
     with the place.
     """
     name = _node_name(header, words, what=what, from_file=from_file)
-    arguments = read_arguments(header, words[1:], NODE_OPTIONS)
+    arguments = read_arguments(header, words[1:], OPTIONS[what])
     file = _source_file(header, name, arguments.plain, what=what, from_file=from_file)
     inputs, sources = _inputs(header, arguments.values)
     return NodeLine(
@@ -247,6 +278,7 @@ def parse_declaration(
         outputs=_outputs(header, arguments.values.get("--outputs", [])),
         env=_env(header, arguments.values.get("--env", [])),
         python=_python(header, arguments.values.get("--python", [])),
+        args=_args(header, arguments.values.get("--args", [])),
         sources=sources,
     )
 
@@ -257,7 +289,7 @@ def _node_name(header: Header, words: Sequence[Word], *, what: str, from_file: b
         raise header.error(f"the {what}'s NAME is missing:", hint=f"{usage}.", at=header.end)
     first = words[0]
     if first.is_option:
-        arguments = read_arguments(header, words, NODE_OPTIONS)
+        arguments = read_arguments(header, words, OPTIONS[what])
         no_inputs = [word for word in arguments.values.get("--inputs", []) if "=" not in word.text]
         found = next(iter([*arguments.plain, *no_inputs]), None)
         name = "NAME" if found is None else found.text
@@ -465,6 +497,15 @@ def _python(header: Header, words: Sequence[Word]) -> str | None:
     return interpreter
 
 
+def _args(header: Header, words: Sequence[Word]) -> tuple[str, ...]:
+    if not words:
+        return ()
+    try:
+        return tuple(shlex.split(words[0].text))
+    except ValueError as error:
+        raise header.error(f"these arguments cannot be split: {error}.", at=words[0]) from None
+
+
 # --- %dora -----------------------------------------------------------------------------------
 
 
@@ -477,6 +518,10 @@ class DoraLine:
     engine: str = ENGINES[0]
     grace_secs: float | None = None
     lines: int | None = None
+    allow_shell: bool = False
+    allow_urls: bool = False
+    cells: bool = False
+    cell: Word | None = None
 
 
 def find_sub_command(header: Header, word: Word) -> SubCommand:
@@ -503,6 +548,10 @@ def parse_dora(header: Header, words: Sequence[Word]) -> DoraLine:
         engine=_engine(header, values.get("--engine")),
         grace_secs=_seconds(header, values.get("--grace")),
         lines=_line_count(header, values.get("--lines")),
+        allow_shell="--allow-shell-nodes" in values,
+        allow_urls="--allow-url-sources" in values,
+        cells="--cells" in values,
+        cell=values.get("--cell"),
     )
 
 
@@ -517,8 +566,11 @@ def _command_argument(header: Header, command: SubCommand, plain: Sequence[Word]
                 f"%dora {command.name} is for all of them; for one there is %dora {instead} NAME."
             )
         raise header.error(f"'{word.text}' is unexpected.", hint=hint, at=word)
-    if command.argument == "NAME" and not plain:
-        raise header.error(f"the NAME of an operator is missing: {command.usage}.", at=header.end)
+    if not plain and command.argument and not command.argument.startswith("["):
+        what = (
+            "the NAME of an operator" if command.argument == "NAME" else f"the {command.argument}"
+        )
+        raise header.error(f"{what} is missing: {command.usage}.", at=header.end)
     return plain[0] if plain else None
 
 
