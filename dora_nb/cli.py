@@ -170,10 +170,9 @@ def _read(arguments: argparse.Namespace) -> Graph:
     from .notebook_files import read_notebook
 
     path: Path = arguments.file
-    if path.suffix == ".ipynb":
-        return read_notebook(path)
+    read = read_notebook if path.suffix == ".ipynb" else read_dataflow
     allowed = Allowed(shell=arguments.allow_shell_nodes, urls=arguments.allow_url_sources)
-    imported = read_dataflow(path, allowed=allowed)
+    imported = read(path, allowed=allowed)
     for note in imported.notes:
         print(note, file=sys.stderr)
     for build in imported.builds:

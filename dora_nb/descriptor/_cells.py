@@ -45,4 +45,13 @@ def _options(spec: NodeSpec) -> Iterator[str]:
 
 
 def _option(flag: str, *values: str) -> str:
-    return " ".join([flag, *map(shlex.quote, values)])
+    return " ".join([flag, *map(_quoted, values)])
+
+
+def _quoted(value: str) -> str:
+    """One word of the line, and a value whatever it begins with."""
+    return (
+        f"'{value}'"
+        if value.startswith("-") and value == shlex.quote(value)
+        else shlex.quote(value)
+    )

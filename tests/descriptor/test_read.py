@@ -466,7 +466,7 @@ def test_a_cell_declares_what_the_file_did(read: Reading, folder: Path) -> None:
     notebook = folder / "robot.ipynb"
     made = [{"cell_type": "code", "source": cell} for cell in cells]
     notebook.write_text(json.dumps({"cells": made}))
-    again = read_notebook(notebook)
+    again = read_notebook(notebook).graph
     for spec in again:
         first = node(imported, spec.name)
         assert spec == first
