@@ -276,22 +276,35 @@ class Dataflow:
         """The text of a ``dataflow.yml``; `write_dataflow` makes the files that it names as well."""
         return dataflow_text(self._declared)
 
-    def declare_all(self, graph: Graph) -> None:
+    def declare_all(self, graph: Graph) -> list[Declaration]:
         """Declares every node of another graph, as `declare`; nothing, where they do not fit together.
 
-        They are declared at once, but to a dataflow that runs one after the other.
+        While the dataflow runs, they are declared one after the other, and one that fails at its start
+        keeps none of the others back; the first such error is raised after all were declared.
         """
         with self._lock:
-            together = replace(self._declared.with_nodes(graph), other_keys=graph.other_keys)
-            if self._open_session() is None:
-                for spec in graph:
-                    self._last_status.pop(spec.name, None)
-                self._declared = together
-            else:
-                self._declared = replace(self._declared, other_keys=graph.other_keys)
-        for spec in graph:
-            self.declare(spec)
+            before = self._declared
+            together = replace(before.with_nodes(graph), other_keys=graph.other_keys)
+            running = self._open_session() is not None
+            self._declared = replace(before, other_keys=graph.other_keys) if running else together
+        if running:
+            return self._declare_one_after_the_other(graph)
         self._changed()
+        return [
+            Declaration(spec.name, "unchanged" if _is_there(spec, before) else "declared")
+            for spec in graph
+        ]
+
+    def _declare_one_after_the_other(self, graph: Graph) -> list[Declaration]:
+        declarations, errors = [], []
+        for spec in graph:
+            try:
+                declarations.append(self.declare(spec))
+            except OperatorError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return declarations
 
     def remove(self, name: str) -> str:
         """Stops an operator and forgets it; returns a sentence that names who waits for it now.
@@ -681,6 +694,10 @@ class Dataflow:
 def get_dataflow() -> Dataflow:
     """The notebook's own dataflow, which the magics act on."""
     return _own
+
+
+def _is_there(spec: NodeSpec, declared: Graph) -> bool:
+    return spec.name in declared and declared.node(spec.name).same_as(spec)
 
 
 def _read_source(name: str, source: str | Path) -> SourceCode:

@@ -7,7 +7,8 @@ gone: the operator gets STOP, and the process ends.
 
 ========  =====================================================================================
 kernel →  `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
-          `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `Go`, `Stop`
+          `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`, `Go`,
+          `Stop`
 process → `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`
 ========  =====================================================================================
 """
@@ -47,6 +48,8 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
     outputs: list[str]
     timers: dict[str, float]
     """Seconds between ticks, by input."""
+    input_timeouts: dict[str, float]
+    """Seconds of silence after which an input counts as closed, by input."""
     topics: int
     """How many inputs read a topic; one that waits for its node keeps the operator alive."""
 
@@ -122,6 +125,20 @@ class VoidLeases(msgspec.Struct, tag=True, frozen=True):
     up_to: int
 
 
+class NodeFailed(msgspec.Struct, tag=True, frozen=True):
+    """A node that inputs read from has failed; `CloseInput` follows for each of them. For scripts."""
+
+    node: str
+    error: str
+    inputs: list[str]
+
+
+class NodeRestarted(msgspec.Struct, tag=True, frozen=True):
+    """Another generation of a node that inputs read from has begun. For scripts."""
+
+    node: str
+
+
 class Go(msgspec.Struct, tag=True, frozen=True):
     """Begin to read and to tick."""
 
@@ -173,7 +190,7 @@ class Logged(msgspec.Struct, tag=True, frozen=True):
 
 ToProcess = (
     Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
-    | CloseInput | OpenInput | VoidLeases | Go | Stop
+    | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted | Go | Stop
 )  # fmt: skip
 ToKernel = Ready | Failed | Finished | Released | Warned | Logged
 

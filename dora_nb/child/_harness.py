@@ -72,6 +72,7 @@ class Recorded:
             dataflow_id=messages.new_id(),
             outputs=[],
             timers={},
+            input_timeouts={},
             topics=0,
         )
         node = {"id": _NODE_ID, "inputs": {}, "outputs": []}

@@ -130,7 +130,7 @@ class Loop(NodeProcess):
     def _next_message(self) -> Verdict:
         """Waits for something, serves the engine, and handles at most one message."""
         ready = self._wait_until_ready(self._secs_to_next_tick())
-        closed = self._next_closed()
+        closed = self._next_closed() or self._next_silent()
         if closed is not None:
             return self._handle({"type": "INPUT_CLOSED", "kind": "dora", "id": closed})
         edge_id = self._next_in_line(ready)
@@ -140,7 +140,7 @@ class Loop(NodeProcess):
         message = reader.take()
         if message is None:
             return Verdict.CONTINUE
-        self._closed.discard(edge_id)
+        self._note_heard(edge_id)
         return self._handle(_process.input_event(name, message.value, message.metadata))
 
     def _next_in_line(self, ready: list[int]) -> int | None:
@@ -170,8 +170,14 @@ class Loop(NodeProcess):
             return None
         if self._closing:
             return 0.0
+        to_silence = self._secs_to_silence()
         if not self._timers:
-            return None
-        return max(
-            0.0, min(ticks.due_secs for ticks in self._timers.values()) - _process.monotonic()
-        )
+            return to_silence
+        due_secs = min(ticks.due_secs for ticks in self._timers.values())
+        to_tick = max(0.0, due_secs - _process.monotonic())
+        return to_tick if to_silence is None else min(to_tick, to_silence)
+
+    def _note_neighbour(
+        self, message: messages.NodeFailed | messages.NodeRestarted, _none: list[int]
+    ) -> None:
+        """Nothing: dora tells operators of their inputs alone."""

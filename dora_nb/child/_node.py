@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..messages import new_id
 from . import _sample
+from ._levels import LEVELS, LogsByLevel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +35,6 @@ IN_AN_OPERATOR = (
 )
 _TIMED_OUT = "Timeout event stream error: Receiver timed out"
 _OUTPUT_ID = re.compile(r"[A-Za-z0-9_./-]+")
-_LEVELS = ("error", "warn", "info", "debug", "trace")
 
 
 class Host(Protocol):
@@ -74,7 +74,7 @@ refusal = OUTSIDE
 """Why there is none."""
 
 
-class Node:
+class Node(LogsByLevel):
     """One node of a dataflow. Made once; it returns when every node of the dataflow is ready.
 
     Events are dicts, as dora gives them: ``type``, ``kind``, and by type ``id``, ``value``,
@@ -189,31 +189,11 @@ class Node:
         fields: dict[str, str] | None = None,
     ) -> None:
         """Puts a line into the node's log. Levels: error, warn, info, debug, trace."""
-        if level not in _LEVELS:
-            raise ValueError(f"'{level}' is no level; there are {', '.join(_LEVELS)}")
+        if level not in LEVELS:
+            raise ValueError(f"'{level}' is no level; there are {', '.join(LEVELS)}")
         before = f"{target}: " if target else ""
         after = "".join(f" {key}={value}" for key, value in (fields or {}).items())
         self._host.log(level, f"{before}{message}{after}")
-
-    def log_error(self, message: str) -> None:
-        """A line of level error."""
-        self.log("error", message)
-
-    def log_warn(self, message: str) -> None:
-        """A line of level warn."""
-        self.log("warn", message)
-
-    def log_info(self, message: str) -> None:
-        """A line of level info."""
-        self.log("info", message)
-
-    def log_debug(self, message: str) -> None:
-        """A line of level debug."""
-        self.log("debug", message)
-
-    def log_trace(self, message: str) -> None:
-        """A line of level trace."""
-        self.log("trace", message)
 
     # -- what it is ------------------------------------------------------------------------------------
 

@@ -55,6 +55,10 @@ class NodeProcess(abc.ABC):
         self._by_descriptor: dict[int, int] = {}
         self._closing: set[int] = set()
         self._closed: set[int] = set()
+        self._silent_from: dict[int, float] = {}
+        """When an input that was heard once will have been silent for too long."""
+        self._silent: set[int] = set()
+        self._input_timeouts_secs: dict[str, float] = {}
         self._outputs: dict[str, Output] = {}
         self._readers: dict[int, tuple[Output, OutEdge]] = {}
         self._timers: dict[str, Ticks] = {}
@@ -83,6 +87,8 @@ class NodeProcess(abc.ABC):
             messages.CloseInput: self._close_input,
             messages.OpenInput: self._open_input,
             messages.VoidLeases: self._void_leases,
+            messages.NodeFailed: self._note_neighbour,
+            messages.NodeRestarted: self._note_neighbour,
             messages.Go: self._go,
             messages.Stop: _took_effect_when_it_came,
         }
@@ -133,6 +139,12 @@ class NodeProcess(abc.ABC):
         """
 
     @abc.abstractmethod
+    def _note_neighbour(
+        self, message: messages.NodeFailed | messages.NodeRestarted, _none: list[int]
+    ) -> None:
+        """A node that inputs read from has failed or come back."""
+
+    @abc.abstractmethod
     def _watch_input(self, reader: Input) -> None:
         """Messages of this input are to be seen from now on."""
 
@@ -151,6 +163,7 @@ class NodeProcess(abc.ABC):
             )
         self._begin = begin
         self._name = begin.name
+        self._input_timeouts_secs = begin.input_timeouts
         self._counters = metrics.OperatorCounters(counters_descriptor)
         os.close(counters_descriptor)
         with open(dataflow_descriptor, encoding="utf-8") as file:
@@ -208,8 +221,37 @@ class NodeProcess(abc.ABC):
             if reader.next_stamp_nanos() is None:
                 self._closing.discard(edge_id)
                 self._closed.add(edge_id)
+                self._silent_from.pop(edge_id, None)
                 return name
         return None
+
+    def _next_silent(self) -> str | None:
+        """The name of an input that has been silent for longer than it may; named once."""
+        now_secs = monotonic()
+        for edge_id, from_secs in list(self._silent_from.items()):
+            name, reader = self._inputs[edge_id]
+            if now_secs >= from_secs and reader.next_stamp_nanos() is None:
+                del self._silent_from[edge_id]
+                self._silent.add(edge_id)
+                return name
+        return None
+
+    def _note_heard(self, edge_id: int) -> bool:
+        """A message came on that input; whether it had been silent for too long before."""
+        self._closed.discard(edge_id)
+        timeout_secs = self._input_timeouts_secs.get(self._inputs[edge_id][0])
+        if timeout_secs is None:
+            return False
+        self._silent_from[edge_id] = monotonic() + timeout_secs
+        was_silent = edge_id in self._silent
+        self._silent.discard(edge_id)
+        return was_silent
+
+    def _secs_to_silence(self) -> float | None:
+        """How long until an input has been silent for too long; None where none may be."""
+        if not self._silent_from:
+            return None
+        return max(0.0, min(self._silent_from.values()) - monotonic())
 
     def _count_missed_ticks(self) -> None:
         self._counters.words[metrics.MISSED_TICKS] = sum(
@@ -389,6 +431,8 @@ class NodeProcess(abc.ABC):
             _, reader = self._inputs.pop(message.edge_id)
             self._closing.discard(message.edge_id)
             self._closed.discard(message.edge_id)
+            self._silent.discard(message.edge_id)
+            self._silent_from.pop(message.edge_id, None)
             del self._by_descriptor[reader.fileno()]
             if self._going:
                 self._unwatch_input(reader)

@@ -5,12 +5,13 @@ see a stop or the end of the kernel. Events are read by whoever asks for one, st
 so a line's bound and its policy hold for scripts as they do for operators.
 
 What is due is decided anew for each event, in this order (``apis/rust/node/src/event_stream``): a
-stop, the end of an input, then the input or timer whose last turn is the longest ago. An input's end
-is told when its line is empty; dora may tell it before the messages in line.
+stop, the end of an input, what became of other nodes, then the input or timer whose last turn is the
+longest ago. An input's end is told when its line is empty; dora may tell it before the messages in line.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime
 import itertools
@@ -20,6 +21,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +32,14 @@ from ._failures import KernelGoneError, NodeFailedError, execute, failure
 from ._process import NodeProcess
 
 Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    """An event that came from no input; it is told once the inputs named in `after` have closed."""
+
+    event: Event
+    after: set[str] = field(default_factory=set)
 
 
 class Script(NodeProcess):
@@ -47,6 +57,7 @@ class Script(NodeProcess):
         self._kernel_gone = False
         self._at_end = False
         self._inputs_have_closed = False
+        self._notices: collections.deque[_Notice] = collections.deque()
 
     # -- the script's life -----------------------------------------------------------------------------
 
@@ -186,7 +197,7 @@ class Script(NodeProcess):
             event = self._choose()
             if event is not None:
                 self._note_event()
-            if self._stopping or self._closing or self._at_end:
+            if self._stopping or self._closing or self._has_due_notice() or self._at_end:
                 os.eventfd_write(
                     self._changed, 1
                 )  # For other threads, which may wait for an event too.
@@ -197,19 +208,21 @@ class Script(NodeProcess):
         with self._inputs_changed:
             if self._at_end:
                 return False
-            ended = self._stopping or bool(self._closing) or self._all_inputs_closed()
-            return ended or bool(self._candidates())
+            told = bool(self._closing) or self._has_due_notice() or self._all_inputs_closed()
+            return self._stopping or told or bool(self._candidates())
 
     def fileno(self) -> int:
         """Readable when `event_now` may have something, timers aside."""
         return self._to_read.fileno()
 
     def secs_to_next_tick(self) -> float | None:
-        """How long until a timer is due; None where there is none."""
-        if not self._timers or not self._going:
+        """How long until a timer is due, or an input was silent for too long; None where neither can be."""
+        if not self._going:
             return None
-        due_secs = min(ticks.due_secs for ticks in self._timers.values())
-        return max(0.0, due_secs - _process.monotonic())
+        now_secs = _process.monotonic()
+        waits_secs = [max(0.0, ticks.due_secs - now_secs) for ticks in self._timers.values()]
+        to_silence = self._secs_to_silence()
+        return min([*waits_secs, *([] if to_silence is None else [to_silence])], default=None)
 
     # -- inside ----------------------------------------------------------------------------------------
 
@@ -219,9 +232,11 @@ class Script(NodeProcess):
         if self._stopping:  # Also if it came before anything had moved.
             self._at_end = True
             return {"type": "STOP", "kind": "dora", "id": "MANUAL"}
-        closed = self._next_closed()
+        closed = self._next_closed() or self._next_silent()
         if closed is not None:
             return {"type": "INPUT_CLOSED", "kind": "dora", "id": closed}
+        if self._has_due_notice():
+            return self._notices.popleft().event
         if self._all_inputs_closed():
             self._at_end = self._inputs_have_closed = True
             return {"type": "STOP", "kind": "dora", "id": "ALL_INPUTS_CLOSED"}
@@ -260,8 +275,36 @@ class Script(NodeProcess):
         message = reader.take()
         if message is None:
             return None
-        self._closed.discard(edge_id)
-        return _process.input_event(name, message.value, message.metadata)
+        event = _process.input_event(name, message.value, message.metadata)
+        if not self._note_heard(edge_id):
+            return event
+        self._notices.appendleft(_Notice(event))
+        return {"type": "INPUT_RECOVERED", "kind": "dora", "id": name}
+
+    def _has_due_notice(self) -> bool:
+        """A failure is told after the ends of its inputs, as in dora; unless the node is back already."""
+        if not self._notices:
+            return False
+        open_inputs = {name for edge, (name, _) in self._inputs.items() if edge not in self._closed}
+        return not self._notices[0].after & open_inputs
+
+    def _note_neighbour(
+        self, message: messages.NodeFailed | messages.NodeRestarted, _none: list[int]
+    ) -> None:
+        with self._inputs_changed:
+            if isinstance(message, messages.NodeRestarted):
+                for notice in self._notices:
+                    notice.after.clear()
+                event: Event = {"type": "NODE_RESTARTED", "kind": "dora", "id": message.node}
+                self._notices.append(_Notice(event))
+                return
+            value = {
+                "source_node_id": message.node,
+                "error": message.error,
+                "affected_input_ids": message.inputs,
+            }
+            event = {"type": "NODE_FAILED", "kind": "dora", "id": message.node, "value": value}
+            self._notices.append(_Notice(event, set(message.inputs)))
 
     # What an operator spends in on_event, a script spends between two events.
 

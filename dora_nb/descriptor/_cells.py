@@ -36,6 +36,13 @@ def _options(spec: NodeSpec) -> Iterator[str]:
     ]
     if queues:
         yield _option("--queue", *queues)
+    timeouts = [
+        f"{read.name}={read.input_timeout_secs:g}"
+        for read in spec.inputs
+        if read.input_timeout_secs is not None
+    ]
+    if timeouts:
+        yield _option("--input-timeout", *timeouts)
     if spec.env:
         yield _option("--env", *(f"{key}={value}" for key, value in spec.env))
     if spec.python is not None:

@@ -715,6 +715,8 @@ def _with_options(spec: InputSpec, options: Mapping[str, Item]) -> InputSpec:
         spec = replace(spec, queue_policy=_policy(options["queue_policy"]))
     if "input_timeout" in options:
         seconds = number(options["input_timeout"], "'input_timeout'", whole=False)
+        if not seconds:
+            raise options["input_timeout"].error("'input_timeout' is more than 0 seconds.")
         spec = replace(spec, input_timeout_secs=float(seconds))
     return spec
 

@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dora_nb.errors import GrammarError, GraphError, did_you_mean
@@ -20,6 +20,7 @@ from dora_nb.graph import (
     QUEUE_POLICIES,
     InputSpec,
     QueuePolicy,
+    TimerSource,
     check_name,
     parse_source,
 )
@@ -72,6 +73,12 @@ OPERATOR_OPTIONS = (
         "IN=SIZE[:POLICY]",
         f"how much may wait at an input (default {DEFAULT_QUEUE_SIZE}), and what happens beyond: "
         + " or ".join(QUEUE_POLICIES),
+        many=True,
+    ),
+    Option(
+        "--input-timeout",
+        "IN=SECONDS",
+        "silence after which an input counts as closed, until it is heard again",
         many=True,
     ),
     Option("--env", "KEY=VALUE", "variables of its environment", many=True),
@@ -155,7 +162,6 @@ ENGINES = ("embedded",)
 _RESTARTS = "start it again with %dora restart NAME."
 _MESSAGES = "read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
 NOT_YET: Mapping[str, str] = {
-    "--input-timeout": "give the operator a timer input, and look at the time when it ticks.",
     "--exclusive": "the old process always ends before the new one starts.",
     "--on-edit": "running the cell again restarts the operator.",
     "--restart-policy": _RESTARTS,
@@ -405,7 +411,9 @@ def _inputs(
             raise header.placed(error, source) from None
         sources.setdefault(source.text, source)
     for key, size, policy in _queues(header, values.get("--queue", []), reads):
-        reads[key] = InputSpec(key, reads[key].source, size, policy)
+        reads[key] = replace(reads[key], queue_size=size, queue_policy=policy)
+    for key, timeout_secs in _timeouts(header, values.get("--input-timeout", []), reads):
+        reads[key] = replace(reads[key], input_timeout_secs=timeout_secs)
     return tuple(reads.values()), sources
 
 
@@ -425,16 +433,40 @@ def _queues(
         name, value = _pair(
             header, words, index, form="IN=SIZE[:POLICY]", example="image=1:drop_oldest"
         )
-        if name.text not in reads:
-            known = f"Its inputs are: {', '.join(reads)}." if reads else "It has no inputs."
-            hint = did_you_mean(name.text, reads) or known
-            raise header.error(f"'{name.text}' is no input of it.", hint=hint, at=name)
+        _check_is_input(header, name, reads)
         _refuse_repeated(header, name, queues, what="queue of")
         size_text, colon, _ = value.text.partition(":")
         size = _whole_number(header, value.part(0, len(size_text)), what="a queue's size")
         policy = value.part(len(size_text) + 1)
         queues[name.text] = (name.text, size, _policy(header, policy, given=bool(colon), at=value))
     return list(queues.values())
+
+
+def _check_is_input(header: Header, name: Word, reads: Mapping[str, InputSpec]) -> None:
+    if name.text not in reads:
+        known = f"Its inputs are: {', '.join(reads)}." if reads else "It has no inputs."
+        hint = did_you_mean(name.text, reads) or known
+        raise header.error(f"'{name.text}' is no input of it.", hint=hint, at=name)
+
+
+def _timeouts(
+    header: Header, words: Sequence[Word], reads: Mapping[str, InputSpec]
+) -> list[tuple[str, float]]:
+    _no_commas(header, words, what="timeouts")
+    timeouts: dict[str, float] = {}
+    for index, _ in enumerate(words):
+        name, value = _pair(header, words, index, form="IN=SECONDS", example="image=0.5")
+        _check_is_input(header, name, reads)
+        if isinstance(reads[name.text].source, TimerSource):
+            raise header.error(
+                f"'{name.text}' is a timer, which is never silent;", hint="leave it out.", at=name
+            )
+        _refuse_repeated(header, name, timeouts, what="timeout of")
+        seconds = _seconds(header, value, what="--input-timeout")
+        if not seconds:
+            raise header.error("a timeout is more than 0 seconds.", at=value)
+        timeouts[name.text] = seconds
+    return list(timeouts.items())
 
 
 def _policy(header: Header, word: Word, *, given: bool, at: Word) -> QueuePolicy:
@@ -542,11 +574,12 @@ def parse_dora(header: Header, words: Sequence[Word]) -> DoraLine:
     arguments = read_arguments(header, words[1:], command.options)
     name = _command_argument(header, command, arguments.plain)
     values = {flag: given[0] for flag, given in arguments.values.items()}
+    grace = values.get("--grace")
     return DoraLine(
         command,
         name,
         engine=_engine(header, values.get("--engine")),
-        grace_secs=_seconds(header, values.get("--grace")),
+        grace_secs=None if grace is None else _seconds(header, grace, what="--grace"),
         lines=_line_count(header, values.get("--lines")),
         allow_shell="--allow-shell-nodes" in values,
         allow_urls="--allow-url-sources" in values,
@@ -583,15 +616,13 @@ def _engine(header: Header, word: Word | None) -> str:
     raise header.error(f"there is no engine '{word.text}'.", hint=hint, at=word)
 
 
-def _seconds(header: Header, word: Word | None) -> float | None:
-    if word is None:
-        return None
+def _seconds(header: Header, word: Word, *, what: str) -> float:
     try:
         seconds = float(word.text)
     except ValueError:
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise header.error(f"--grace takes seconds, 0 or more, not '{word.text}'.", at=word)
+        raise header.error(f"{what} takes seconds, 0 or more, not '{word.text}'.", at=word)
     return seconds
 
 

@@ -139,8 +139,11 @@ def _import(dataflow: Dataflow, asked: DoraLine) -> None:
         allowed = Allowed(shell=asked.allow_shell, urls=asked.allow_urls)
         imported = read_dataflow(path, allowed=allowed)
     chosen = None if asked.cell is None else imported.graph.node(asked.cell.text)
-    dataflow.declare_all(imported.graph)
+    declarations = dataflow.declare_all(imported.graph)
     say(f"imported: {', '.join(imported.graph.nodes)}")
+    for declaration in declarations:
+        if declaration.what != "declared":
+            say(str(declaration))
     for note in imported.notes:
         say(note)
     for build in imported.builds:
@@ -180,8 +183,6 @@ def _what_no_cell_keeps(spec: NodeSpec) -> Iterator[str]:
     """What a cell cannot say of a node that was read from a file, and that is lost if it is run."""
     lost = [f"'{key}'" for key in spec.other_keys if key not in ("name", "description", "operator")]
     lost += [f"'{key}'" for key in spec.other_keys.get("operator", ())]
-    if any(read.input_timeout_secs is not None for read in spec.inputs):
-        lost.append("'input_timeout'")
     if lost:
         yield f"{spec.name}: a cell cannot say {', '.join(lost)}."
     if Path(spec.working_dir) != Path.cwd():

@@ -261,6 +261,7 @@ A = "nodes:\n  - id: a\n    path: script.py\n    outputs: [image]\n"
         (f"{A}    inputs:\n      i: {{source: a/image, size: 3}}\n", "line 6: an input has no key 'size'"),
         (f"{A}    inputs: {{i: {{source: a/image, queue_size: -1}}}}\n", "'queue_size' is a whole number"),
         (f"{A}    inputs: {{i: {{source: a/image, queue_policy: x}}}}\n", "'x' is no policy of a queue."),
+        (f"{A}    inputs: {{i: {{source: a/image, input_timeout: 0}}}}\n", "is more than 0 seconds."),
         (f"{A}    env: {{X: $NOPE}}\n", "line 5: the variable NOPE is not set."),
         (f"{A}    args: \"'\"\n", "line 5: these arguments cannot be split: No closing quotation."),
         ("nodes: [{id: a, operator: {python: operator.py, input: {}}}]", "Did you mean 'inputs'?"),
@@ -455,7 +456,7 @@ def test_a_cell_declares_what_the_file_did(read: Reading, folder: Path) -> None:
             args: --name 'a b' -v
             env: {SOME: "it's # not", MORE: "two words"}
             inputs:
-              image: {source: b/image, queue_size: 3, queue_policy: backpressure}
+              image: {source: b/image, queue_size: 3, queue_policy: backpressure, input_timeout: 0.5}
               another-input: dora/timer/hz/30
             outputs: [one, two, three, four-is-a-longer-one]
           - {id: b, operator: {python: operator.py, outputs: [image]}}

@@ -425,3 +425,16 @@ def test_a_stop_tells_nobody_that_an_input_has_closed(dataflow: CellDataflow) ->
         for name in ("one", "two", "three"):
             assert dataflow.said_by(name) == ["STOP MANUAL "]
             assert dataflow.node_status(name).state is State.STOPPED
+
+
+def test_of_many_declared_at_once_one_that_fails_keeps_no_other_back(
+    dataflow: CellDataflow,
+) -> None:
+    dataflow.cell("first", SENDING, inputs=EVERY_MILLI, outputs=("out",))
+    dataflow.start()
+    other = CellDataflow()
+    other.cell("fails", "1 / 0")
+    other.cell("second", SENDING, inputs=EVERY_MILLI, outputs=("out",))
+    with pytest.raises(OperatorError, match="fails failed before its first event"):
+        dataflow.declare_all(other.declared)
+    assert dataflow.take("second/out", 2)

@@ -53,9 +53,8 @@ class FakeDataflow:
         self.change()
         return FakeDeclaration(spec.name, "unchanged" if unchanged else "declared")
 
-    def declare_all(self, graph: Graph) -> None:
-        for spec in graph:
-            self.declare(spec, progress=lambda sentence: None)
+    def declare_all(self, graph: Graph) -> list[FakeDeclaration]:
+        return [self.declare(spec, progress=lambda sentence: None) for spec in graph]
 
     def start(self, engine: str, *, progress: Callable[[str], None]) -> str:
         self.calls.append(("start", engine))

@@ -67,6 +67,7 @@ def test_names_and_options_of_operators(two: Any) -> None:
         "--inputs",
         "--outputs",
         "--queue",
+        "--input-timeout",
         "--env",
         "--python",
     ]

@@ -242,6 +242,8 @@ def test_an_export_names_its_files_and_an_import_declares_them(
         two.run(f"%dora remove {name}")
     assert two.run("%dora import out/dataflow.yml").stdout == f"imported: {', '.join(declared)}\n"
     assert list(two.dataflow.declared.nodes) == declared
+    again = two.run("%dora import out/dataflow.yml").stdout.splitlines()
+    assert again[1:] == [f"{name}: unchanged" for name in declared]
 
 
 def test_a_file_that_cannot_be_imported_is_named_with_its_line(

@@ -226,12 +226,18 @@ MISTAKES = [
     (
         "%%dora_operator a --xyz",
         "--xyz",
-        "There are: --inputs, --outputs, --queue, --env, --python.",
+        "There are: --inputs, --outputs, --queue, --input-timeout, --env, --python.",
     ),
     ("%%dora_operator a -o x", "-o x", "there is no option '-o'."),
     ("%%dora_operator a -- x", "-- x", "there is no option '--'."),
     # %dora
     ("%dora strat", "strat", "%dora has no sub-command 'strat'. Did you mean 'start'?"),
+    ("%%dora_operator op --inputs i=a/b --input-timeout j=1", "j=1", "'j' is no input of it."),
+    ("%%dora_operator op --inputs i=a/b --input-timeout i=x", "x", "takes seconds, 0 or more"),
+    ("%%dora_operator op --inputs i=a/b --input-timeout i=0", "0", "more than 0 seconds"),
+    ("%%dora_operator op --inputs i=a/b --input-timeout i", "i", "as in image=0.5"),
+    ("%%dora_operator op --inputs i=a/b --input-timeout i=1 i=2", "i=2", "is given twice"),
+    ("%%dora_operator op --inputs t=dora/timer/hz/1 --input-timeout t=1", "t=1", "never silent"),
     ("%dora STOP", "STOP", "Did you mean 'stop'?"),
     (
         "%dora xyz",

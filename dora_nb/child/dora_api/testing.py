@@ -8,12 +8,14 @@ import uuid
 from collections.abc import Iterable
 from typing import Any, NoReturn, Self
 
+from dora_nb.child._levels import LogsByLevel
+
 __all__ = ["MockNode"]
 
 Event = dict[str, Any]
 
 
-class MockNode:
+class MockNode(LogsByLevel):
     """Stands in for `dora.Node`: gives prepared events, and keeps what is sent.
 
     `inputs` are ``(input_id, data)`` pairs, which become INPUT events with a copy of `metadata`, or
@@ -118,26 +120,6 @@ class MockNode:
         """Keeps the line in `logs`."""
         entry = {"level": level, "message": message, "target": target, "fields": dict(fields or {})}
         self.logs.append(entry)
-
-    def log_error(self, message: str) -> None:
-        """A line of level error."""
-        self.log("error", message)
-
-    def log_warn(self, message: str) -> None:
-        """A line of level warn."""
-        self.log("warn", message)
-
-    def log_info(self, message: str) -> None:
-        """A line of level info."""
-        self.log("info", message)
-
-    def log_debug(self, message: str) -> None:
-        """A line of level debug."""
-        self.log("debug", message)
-
-    def log_trace(self, message: str) -> None:
-        """A line of level trace."""
-        self.log("trace", message)
 
     def dataflow_descriptor(self) -> dict[str, Any]:
         """What was given."""

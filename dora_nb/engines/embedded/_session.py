@@ -32,6 +32,7 @@ from ._tap import Listener, Tap
 from ._wiring import Wiring
 from ._worker import Worker
 
+_MOST_ERROR_CHARS = 2000
 _CANNOT_START = "the dataflow cannot be started"
 _STATES = {
     Phase.IDLE: State.DECLARED,
@@ -331,6 +332,11 @@ class Session:
                 for read in spec.inputs
                 if isinstance(read.source, graph.TimerSource)
             },
+            input_timeouts={
+                read.name: read.input_timeout_secs
+                for read in spec.inputs
+                if read.input_timeout_secs is not None
+            },
             topics=sum(isinstance(read.source, graph.TopicSource) for read in spec.inputs),
         )
         with contextlib.ExitStack() as texts:
@@ -342,6 +348,9 @@ class Session:
             texts.callback(os.close, dataflow)
             supervisor.tell(begin, [source, counters, dataflow])
         self._wiring.introduce(spec)
+        if supervisor.life.generation > 1:
+            for name, _ in self._scripts_that_read(spec.name):
+                self._tell(name, messages.NodeRestarted(spec.name), [])
         self._wake_readers_that_finished(spec.name)
 
     def process_reaped(self, process: OperatorProcess) -> None:
@@ -351,6 +360,13 @@ class Session:
     def process_gone(self, supervisor: Supervisor, *, for_good: bool, outputs_closed: bool) -> None:
         """Gives back what a process held."""
         with self._lock:
+            if for_good and outputs_closed and supervisor.error is not None:
+                # Before its readers' inputs close: the last of them may be the end of a reader.
+                for name, inputs in self._scripts_that_read(supervisor.name):
+                    failed = messages.NodeFailed(
+                        supervisor.name, str(supervisor.error)[:_MOST_ERROR_CHARS], inputs
+                    )
+                    self._tell(name, failed, [])
             self._wiring.process_gone(
                 supervisor.name, for_good=for_good, outputs_closed=outputs_closed
             )
@@ -452,6 +468,14 @@ class Session:
                 continue
             if reader.life.phase is Phase.FINISHED and reader.inputs_closed:
                 reader.post(lifecycle.Start())
+
+    def _scripts_that_read(self, name: str) -> list[tuple[str, list[str]]]:
+        """The scripts with inputs from that node, and those inputs' names: dora tells operators nothing."""
+        inputs: dict[str, list[str]] = {}
+        for edge in self._declared.edges():
+            if edge.source.node == name and self._declared.node(edge.reader).kind == "script":
+                inputs.setdefault(edge.reader, []).append(edge.input.name)
+        return list(inputs.items())
 
     def _is_settled(self, name: str, after: int) -> bool:
         supervisor = self._supervisors.get(name)
