@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import filecmp
 import importlib.util
+import os
 import shlex
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from .errors import DoraNbError, EngineError, did_you_mean
 from .system import check_system
 
 if TYPE_CHECKING:
+    from .descriptor import Build
     from .graph import Graph
 
 TUTORIAL_FOLDERS = ("notebooks", "samples")
@@ -110,20 +112,33 @@ def _parser() -> argparse.ArgumentParser:
         "--build", action="store_true", help="run the build commands of the file before it starts"
     )
     run.add_argument(
-        "--allow-shell-nodes",
-        action="store_true",
-        help="take nodes that are a line for a shell, which may do anything",
+        "--engine", choices=("embedded",), default="embedded", help="what runs it (%(default)s)"
     )
+    _add_allowances(run)
     export = commands.add_parser(
         "export",
         help="write what a notebook declares as files for dora-rs",
         description="Read the declarations of a notebook, without executing any cell, and write a "
-        "dataflow.yml, a file for each node and requirements.txt.",
+        "dataflow.yml, a file for each node and requirements.txt. Of a dataflow.yml, one of dora 0.x "
+        "too, it writes the same.",
         allow_abbrev=False,
     )
-    export.add_argument("file", type=Path, metavar="FILE.ipynb", help="the notebook")
+    export.add_argument("file", type=Path, metavar="FILE", help="an .ipynb, or a dataflow.yml")
     export.add_argument("folder", type=Path, metavar="DIR", help="where the files go")
+    export.set_defaults(build=False)
+    _add_allowances(export)
     return parser
+
+
+def _add_allowances(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-shell-nodes",
+        action="store_true",
+        help="take nodes that are a line for a shell, which may do anything",
+    )
+    parser.add_argument(
+        "--allow-url-sources", action="store_true", help="take code from the network"
+    )
 
 
 def _seconds(text: str) -> float:
@@ -150,32 +165,45 @@ def _print_line(line: str) -> None:
 
 
 def _read(arguments: argparse.Namespace) -> Graph:
-    """The graph in the file of the command line; builds what it asks for, if that is allowed."""
+    """The graph in the file of the command line; runs the builds of a ``dataflow.yml`` if it may."""
     from .descriptor import Allowed, read_dataflow
     from .notebook_files import read_notebook
 
     path: Path = arguments.file
-    if path.suffix == ".ipynb":
-        return read_notebook(path)
-    imported = read_dataflow(path, allowed=Allowed(shell=arguments.allow_shell_nodes))
+    read = read_notebook if path.suffix == ".ipynb" else read_dataflow
+    allowed = Allowed(shell=arguments.allow_shell_nodes, urls=arguments.allow_url_sources)
+    imported = read(path, allowed=allowed)
     for note in imported.notes:
         print(note, file=sys.stderr)
-    for name, command in imported.builds:
-        if not arguments.build:
-            print(f"{name}: not built (--build runs it): {command}", file=sys.stderr)
-            continue
-        print(f"{name}: {command}", flush=True)
-        status = subprocess.run(shlex.split(command), cwd=path.parent, check=False).returncode
-        if status:
-            raise CommandError(f"the build of {name} ended with status {status}: {command}")
+    for build in imported.builds:
+        for command in build.commands:
+            if arguments.build:
+                _run_build(build, command)
+            else:
+                print(f"{build.node}: not built (--build runs it): {command}", file=sys.stderr)
     return imported.graph
+
+
+def _run_build(build: Build, command: str) -> None:
+    print(f"{build.node}: {command}", flush=True)
+    try:
+        program, *words = shlex.split(command)
+        # What pip installs is for this Python, which runs the nodes.
+        words = ["-m", "pip", *words] if program in ("pip", "pip3") else words
+        program = sys.executable if program in ("pip", "pip3") else program
+        environment = {**os.environ, **dict(build.env)}
+        ran = subprocess.run([program, *words], cwd=build.working_dir, env=environment, check=False)
+    except (ValueError, OSError) as error:
+        raise CommandError(f"the build of {build.node} cannot run '{command}': {error}.") from None
+    if ran.returncode:
+        status = f"status {ran.returncode}"
+        raise CommandError(f"the build of {build.node} ended with {status}: {command}.")
 
 
 def _export(arguments: argparse.Namespace) -> int:
     from .descriptor import write_dataflow
-    from .notebook_files import read_notebook
 
-    exported = write_dataflow(read_notebook(arguments.file), arguments.folder)
+    exported = write_dataflow(_read(arguments), arguments.folder)
     for note in exported.notes:
         print(note, file=sys.stderr)
     print(f"{arguments.folder}: {', '.join(exported.files)}")

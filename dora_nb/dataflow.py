@@ -12,6 +12,7 @@ import collections
 import queue
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -201,6 +202,8 @@ class Dataflow:
             before = self._declared.nodes.get(spec.name)
             declared = self._declared.with_node(spec)
             session = self._open_session()
+            if session is not None:
+                _refuse_dynamic([spec])
             unchanged = before is not None and before.same_as(spec)
             # Running a failed operator's cell again, unchanged, means: try once more.
             if unchanged and not (session is not None and spec.name in session.errors()):
@@ -260,9 +263,15 @@ class Dataflow:
 
     @classmethod
     def from_yaml(cls, path: str | Path, *, allowed: Allowed | None = None) -> Self:
-        """A dataflow of its own with what a ``dataflow.yml`` declares. Raises as `read_dataflow`."""
+        """A dataflow of its own with what a ``dataflow.yml`` declares. Raises as `read_dataflow`.
+
+        What has no effect in the embedded engine is a warning; builds are not run.
+        """
+        imported = read_dataflow(Path(path), allowed=allowed)
+        for note in imported.notes:
+            warnings.warn(note, stacklevel=2)
         dataflow = cls()
-        dataflow.declare_all(read_dataflow(Path(path), allowed=allowed).graph)
+        dataflow.declare_all(imported.graph)
         return dataflow
 
     def to_yaml(self) -> str:
@@ -272,12 +281,23 @@ class Dataflow:
     def declare_all(self, graph: Graph) -> list[Declaration]:
         """Declares every node of another graph, as `declare`; nothing, where they do not fit together.
 
-        While the dataflow runs, one that fails at its start keeps none of the others back; the first
-        such error is raised after all were declared.
+        While the dataflow runs, they are declared one after the other, and one that fails at its start
+        keeps none of the others back; the first such error is raised after all were declared.
         """
-        together = self._declared
-        for spec in graph:
-            together = together.with_node(spec)
+        with self._lock:
+            before = self._declared
+            together = replace(before.with_nodes(graph), other_keys=graph.other_keys)
+            running = self._open_session() is not None
+            self._declared = replace(before, other_keys=graph.other_keys) if running else together
+        if running:
+            return self._declare_one_after_the_other(graph)
+        self._changed()
+        return [
+            Declaration(spec.name, "unchanged" if _is_there(spec, before) else "declared")
+            for spec in graph
+        ]
+
+    def _declare_one_after_the_other(self, graph: Graph) -> list[Declaration]:
         declarations, errors = [], []
         for spec in graph:
             try:
@@ -556,6 +576,7 @@ class Dataflow:
                 raise DataflowStateError(
                     "there is nothing to start:", hint="declare an operator with %%dora_operator."
                 )
+            _refuse_dynamic(self._declared)
             session = self._session
             if session is None or not session.alive:
                 return []
@@ -678,11 +699,24 @@ def get_dataflow() -> Dataflow:
     return _own
 
 
+def _is_there(spec: NodeSpec, declared: Graph) -> bool:
+    return spec.name in declared and declared.node(spec.name).same_as(spec)
+
+
 def _read_source(name: str, source: str | Path) -> SourceCode:
     if isinstance(source, Path):
         path = source.resolve()
         return SourceCode(path.read_text(encoding="utf-8"), str(source), path=str(path))
     return SourceCode(source, f"<source of {name}>")
+
+
+def _refuse_dynamic(specs: Iterable[NodeSpec]) -> None:
+    for spec in specs:
+        if spec.kind == "dynamic":
+            raise GraphError(
+                f"{spec.name} is a dynamic node, and those cannot join the embedded engine yet:",
+                hint=f"run the dataflow with dora, or leave it out (%dora remove {spec.name}).",
+            )
 
 
 def _node_spec(

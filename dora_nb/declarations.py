@@ -75,6 +75,7 @@ def read_declaration(
         python=line.python,
         working_dir=str(folder),
         kind=magic.kind,
+        args=line.args,
     )
     return DeclaredNode(spec, line)
 

@@ -7,7 +7,7 @@
     │   ├── GrammarError                     the line of a magic
     │   ├── SourceError                      the Python of an operator, before it ran
     │   ├── GraphError                       names and wiring
-    │   └── DescriptorError                  a dataflow.yml
+    │   └── DescriptorError                  a dataflow.yml, or a notebook that is read as a file
     ├── OperatorError                        the operator's own code failed, in its own process
     ├── DataflowStateError (RuntimeError)    the right thing at the wrong moment
     ├── MessageError (ValueError)            a message is not what was asked of it (an image, boxes)
@@ -102,7 +102,7 @@ class GraphError(DeclarationError):
 
 
 class DescriptorError(DeclarationError):
-    """A ``dataflow.yml`` cannot be read as one, or not be made of what is declared."""
+    """A ``dataflow.yml`` cannot be read or written as it stands, or a notebook's file not be read."""
 
 
 class OperatorError(DoraNbError):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .errors import GraphError, did_you_mean
@@ -149,8 +149,16 @@ class NodeSpec:
     working_dir: str = "."
     kind: NodeKind = "operator"
     args: tuple[str, ...] = ()
-    send_stdout_as: str | None = None
-    """The output that gets each line that the node prints, beside the log."""
+    other_keys: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What its entry in a ``dataflow.yml`` says beyond the fields above, kept for dora-rs and for engines
+    that know it; an operator's own keys are in a mapping under ``operator``."""
+
+    @property
+    def send_stdout_as(self) -> str | None:
+        """The output that gets each line that the node prints, beside the log."""
+        keys = self.other_keys.get("operator", {}) if self.kind == "operator" else self.other_keys
+        output: str | None = keys.get("send_stdout_as")
+        return output
 
     def same_as(self, other: NodeSpec) -> bool:
         """Whether running `other` instead would change nothing (the cell's number does not count)."""
@@ -178,6 +186,8 @@ class Graph:
     """All nodes of one dataflow, by name, in the order of their first declaration."""
 
     nodes: Mapping[str, NodeSpec] = field(default_factory=dict)
+    other_keys: Mapping[str, Any] = field(default_factory=dict)
+    """What the ``dataflow.yml`` that it was read from says beside the nodes."""
 
     def __contains__(self, name: str) -> bool:
         return name in self.nodes
@@ -191,27 +201,22 @@ class Graph:
         Raises GraphError where a name is impossible or an input names an output that its declared
         node lacks, in either direction. An input whose node is not declared is no error: it waits.
         """
-        check_name(spec.name, what=KIND_WORDS[spec.kind])
-        for output in spec.outputs:
-            check_name(output, what="an output")
-        for read in spec.inputs:
-            check_name(read.name, what="an input")
-        _check_unique(spec)
-        if spec.send_stdout_as is not None and spec.send_stdout_as not in spec.outputs:
-            raise GraphError(
-                f"{spec.name} is to send what it prints as '{spec.send_stdout_as}', which is none of its "
-                "outputs:",
-                hint="declare it among them.",
-            )
-        graph = Graph({**self.nodes, spec.name: spec})
+        return self.with_nodes([spec])
+
+    def with_nodes(self, specs: Iterable[NodeSpec]) -> Graph:
+        """The same for several at once: they have to fit together, but not one after the other."""
+        new = {spec.name: spec for spec in specs}
+        for spec in new.values():
+            _check_names(spec)
+        graph = replace(self, nodes={**self.nodes, **new})
         for reader in graph:
-            graph._check_inputs(reader, declared_now=spec.name)
+            graph._check_inputs(reader, declared_now=new)
         return graph
 
     def without(self, name: str) -> Graph:
         """This graph without that node; its readers wait from now on."""
         self.node(name)
-        return Graph({key: spec for key, spec in self.nodes.items() if key != name})
+        return replace(self, nodes={key: spec for key, spec in self.nodes.items() if key != name})
 
     def node(self, name: str) -> NodeSpec:
         """The node of that name; GraphError with the nearest name where there is none."""
@@ -252,10 +257,10 @@ class Graph:
         self._check_output(source, asked_by="the notebook", file=None)
         return source
 
-    def _check_inputs(self, reader: NodeSpec, *, declared_now: str) -> None:
+    def _check_inputs(self, reader: NodeSpec, *, declared_now: Collection[str]) -> None:
         for read in reader.inputs:
             if isinstance(read.source, TopicSource):
-                file = None if reader.name == declared_now else reader.code.file
+                file = None if reader.name in declared_now else reader.code.file
                 self._check_output(read.source, asked_by=reader.name, file=file)
 
     def _check_output(self, source: TopicSource, *, asked_by: str, file: str | None) -> None:
@@ -273,17 +278,16 @@ def as_descriptor(declared: Graph, *, files: Mapping[str, str] | None = None) ->
 
     `files` says by node where its code lies, where that is another place than it was read from.
     """
-    return {"nodes": [_node_descriptor(spec, files or {}) for spec in declared]}
+    nodes = [_node_descriptor(spec, files or {}) for spec in declared]
+    return {**declared.other_keys, "nodes": nodes}
 
 
 def _node_descriptor(spec: NodeSpec, files: Mapping[str, str]) -> dict[str, Any]:
     path = files.get(spec.name) or spec.code.path or spec.code.file
-    wires: dict[str, Any] = {
+    wires = {
         "inputs": {read.name: _input_descriptor(read) for read in spec.inputs},
         "outputs": list(spec.outputs),
     }
-    if spec.send_stdout_as is not None:
-        wires["send_stdout_as"] = spec.send_stdout_as
     described: dict[str, Any] = {"id": spec.name}
     if spec.kind == "operator":
         described["operator"] = {"python": path, **wires}
@@ -293,6 +297,17 @@ def _node_descriptor(spec: NodeSpec, files: Mapping[str, str]) -> dict[str, Any]
         described["args"] = shlex.join(spec.args)
     if spec.env:
         described["env"] = dict(spec.env)
+    return _merged(described, spec.other_keys)
+
+
+def _merged(described: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, one level deep: an operator's keys go to its own."""
+    for key, value in more.items():
+        known = described.get(key)
+        if isinstance(known, dict) and isinstance(value, Mapping):
+            described[key] = {**known, **value}
+        else:
+            described[key] = value
     return described
 
 
@@ -308,7 +323,12 @@ def _input_descriptor(read: InputSpec) -> str | dict[str, Any]:
     return str(read.source) if len(described) == 1 else described
 
 
-def _check_unique(spec: NodeSpec) -> None:
+def _check_names(spec: NodeSpec) -> None:
+    check_name(spec.name, what=KIND_WORDS[spec.kind])
+    for output in spec.outputs:
+        check_name(output, what="an output")
+    for read in spec.inputs:
+        check_name(read.name, what="an input")
     for what, names in (
         ("input", [read.name for read in spec.inputs]),
         ("output", list(spec.outputs)),
@@ -318,6 +338,12 @@ def _check_unique(spec: NodeSpec) -> None:
             raise GraphError(
                 f"{spec.name} has the {what} '{twice}' twice;", hint="give each a name of its own."
             )
+    if spec.send_stdout_as is not None and spec.send_stdout_as not in spec.outputs:
+        raise GraphError(
+            f"{spec.name} is to send what it prints as '{spec.send_stdout_as}', which is none of its "
+            "outputs:",
+            hint="declare it among them.",
+        )
 
 
 def _first_repeated(names: Iterable[str]) -> str | None:

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import symtable
+import tokenize
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .declarations import MAGICS, DeclaredNode, read_declaration
-from .errors import DescriptorError, GraphError
+from .declarations import MAGICS, read_declaration
+from .descriptor import Allowed, Imported, read_dataflow
+from .errors import DescriptorError, DoraNbError, GraphError
 from .grammar.header import Header, split_header
-from .graph import Graph, SourceCode
+from .grammar.lines import parse_dora
+from .graph import Graph, NodeSpec, SourceCode
 
 _CELL_MAGIC = re.compile(r"%%(dora_operator|dora_node)(?=\s|$)")
 _LINE_MAGIC = re.compile(r"\s*%(dora_operator|dora_node)(?=\s|$)")
+_IMPORT = re.compile(r"\s*(%dora)\s+import\s")
+_IPYTHON = re.compile(r"\s*[%!?]")
 
 
-def read_notebook(path: Path) -> Graph:
+def read_notebook(path: Path, *, allowed: Allowed | None = None) -> Imported:
     """The dataflow that running all cells from top to bottom would declare.
 
-    Of two declarations of one name the later counts. Paths begin at the notebook's folder. Raises
+    Of two declarations of one name the later counts. Paths begin at the notebook's folder. Files that
+    ``%dora import`` names are read too, `allowed` to what its options or the caller say. Raises
     DescriptorError where the file is no notebook or declares nothing, and for a mistake in a cell what
     its magic would raise, with the cell's number among the code cells (from 1) and the line.
     """
-    found: dict[str, tuple[Header, DeclaredNode]] = {}
+    reader = _Reader(path, allowed or Allowed())
     for number, source in enumerate(_code_cells(path), start=1):
-        for header, declared in _declarations(source, f"{path.name}, cell {number}", path):
-            found[declared.spec.name] = (header, declared)
-    if not found:
+        reader.read_cell(source, f"{path.name}, cell {number}")
+    if not reader.found:
         raise DescriptorError(f"{path} declares no operator and no node.")
-    graph = Graph()
-    for header, declared in found.values():
+    graph = Graph(other_keys=reader.other_keys)
+    for header, spec in reader.found.values():
         try:
-            graph = graph.with_node(declared.spec)
+            graph = graph.with_node(spec)
         except GraphError as error:
             raise header.placed(error) from None
-    return graph
+    return Imported(graph, tuple(reader.notes), tuple(reader.builds))
 
 
 def _code_cells(path: Path) -> list[str]:
@@ -51,31 +59,116 @@ def _code_cells(path: Path) -> list[str]:
         ) from None
 
 
-def _declarations(source: str, cell: str, path: Path) -> Iterator[tuple[Header, DeclaredNode]]:
-    folder = path.resolve().parent
-    lines = source.split("\n")
-    first = next((at for at, line in enumerate(lines) if line.strip()), 0)
-    found = _CELL_MAGIC.match(lines[first])
-    if found is not None:
+@dataclass
+class _Reader:
+    """What is gathered from the cells, from top to bottom."""
+
+    path: Path
+    allowed: Allowed
+    found: dict[str, tuple[Header, NodeSpec]] = field(default_factory=dict)
+    other_keys: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    builds: list[Any] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    """What the cells so far define in the notebook, and no operator sees."""
+
+    @property
+    def folder(self) -> Path:
+        return self.path.resolve().parent
+
+    def read_cell(self, source: str, cell: str) -> None:
+        """Takes the declarations of one cell."""
+        lines = source.split("\n")
+        first = next((at for at, line in enumerate(lines) if line.strip()), 0)
+        magic = _CELL_MAGIC.match(lines[first])
+        if magic is not None:
+            self._read_body(lines, first, magic, cell)
+            return
+        if lines[first].startswith("%%"):
+            return
+        for at, line in enumerate(lines):
+            magic = _LINE_MAGIC.match(line) or _IMPORT.match(line)
+            if magic is not None and not _goes_on(lines[:at]):
+                header_lines, _ = split_header(line, "\n".join(lines[at + 1 :]))
+                self._read_line(_header(header_lines, magic, cell, at), magic)
+        self.names |= _defined_in(lines)
+
+    def _read_body(self, lines: list[str], first: int, magic: re.Match[str], cell: str) -> None:
         header_lines, body = split_header(lines[first], "\n".join(lines[first + 1 :]))
-        header = _header(header_lines, found, cell, first)
+        header = _header(header_lines, magic, cell, first)
         code = SourceCode(body, cell, first + len(header_lines) + 1)
-        yield (
+        self._declare(header, magic[1], code)
+
+    def _read_line(self, header: Header, magic: re.Match[str]) -> None:
+        if magic[1] in MAGICS:
+            self._declare(header, magic[1], None)
+        else:
+            self._import(header)
+
+    def _declare(self, header: Header, magic: str, code: SourceCode | None) -> None:
+        declared = read_declaration(
+            MAGICS[magic],
             header,
-            read_declaration(MAGICS[found[1]], header, header.words(), code, folder=folder),
+            header.words(),
+            code,
+            folder=self.folder,
+            notebook_names=self.names,
         )
-        return
-    for at, line in enumerate(lines):
-        found = _LINE_MAGIC.match(line)
-        if found is not None:
-            header_lines, _ = split_header(line, "\n".join(lines[at + 1 :]))
-            header = _header(header_lines, found, cell, at)
-            yield (
-                header,
-                read_declaration(MAGICS[found[1]], header, header.words(), None, folder=folder),
-            )
+        self.found[declared.spec.name] = (header, declared.spec)
+
+    def _import(self, header: Header) -> None:
+        asked = parse_dora(header, header.words())
+        assert asked.name is not None  # the grammar has asked for it
+        allowed = Allowed(
+            shell=asked.allow_shell or self.allowed.shell,
+            urls=asked.allow_urls or self.allowed.urls,
+        )
+        try:
+            imported = read_dataflow(self.folder / asked.name.text, allowed=allowed)
+        except DoraNbError as error:
+            raise header.placed(error, asked.name) from None
+        self.found |= {spec.name: (header, spec) for spec in imported.graph}
+        self.other_keys |= imported.graph.other_keys
+        self.notes += imported.notes
+        self.builds += imported.builds
 
 
 def _header(lines: list[str], found: re.Match[str], cell: str, above: int) -> Header:
-    magic = found[0].strip()
-    return Header(lines, magic=magic, name_end=found.end(), file=cell, first_line=above + 1)
+    magic = (found[1] if found[1].startswith("%") else found[0]).strip()
+    name_end = found.start(1) + len(found[1])
+    return Header(lines, magic=magic, name_end=name_end, file=cell, first_line=above + 1)
+
+
+def _as_python(lines: list[str]) -> str:
+    """The lines with `pass` in place of those that are IPython's."""
+    return "\n".join(
+        f"{line[: len(line) - len(line.lstrip())]}pass" if _IPYTHON.match(line) else line
+        for line in lines
+    )
+
+
+def _goes_on(above: list[str]) -> bool:
+    """Whether a string or a bracket that those lines have opened is still open below them."""
+    try:
+        _exhaust(tokenize.generate_tokens(io.StringIO(_as_python(above)).readline))
+    except tokenize.TokenError as error:
+        # In the words of Python up to 3.11 and from 3.12 on.
+        return any(word in str(error.args[0]) for word in ("multi-line", "triple-quoted"))
+    except SyntaxError:
+        return False
+    return False
+
+
+def _exhaust(tokens: Iterator[tokenize.TokenInfo]) -> None:
+    for _ in tokens:
+        pass
+
+
+def _defined_in(lines: list[str]) -> set[str]:
+    """The names that a cell binds; none where its text is no Python."""
+    try:
+        table = symtable.symtable(_as_python(lines), "cell", "exec")
+    except (SyntaxError, ValueError):
+        return set()
+    symbols = table.get_symbols()
+    return {each.get_name() for each in symbols if each.is_assigned() or each.is_imported()}

@@ -62,6 +62,19 @@ def check_node_source(code: SourceCode, *, notebook_names: Collection[str] = ())
     _check_names(source, notebook_names, runner="a node")
 
 
+def on_event_of(code: SourceCode) -> ast.FunctionDef | None:
+    """The `def on_event` that an operator certainly has; None where the text leaves it open.
+
+    Raises SourceError where the text is no Python.
+    """
+    source = _parse(code)
+    operator = _last_class(source, "Operator")
+    if operator is None or _set_elsewhere(source, "on_event"):
+        return None
+    found = _find_method(source, operator, "on_event")
+    return found if isinstance(found, ast.FunctionDef) and not found.decorator_list else None
+
+
 # --- the text, its tree and its names -------------------------------------------------------
 
 

@@ -270,16 +270,14 @@ def test_builds_and_lines_for_a_shell_are_run_only_where_the_user_says_so(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     flow = tmp_path / "flow.yml"
-    flow.write_text(
-        "nodes:\n  - {id: a, path: shell, args: echo hi, build: touch built, deploy: {}}\n"
-    )
+    flow.write_text("nodes:\n  - {id: a, path: shell, args: echo hi, build: touch built, rev: x}\n")
     assert cli.main(["run", str(flow)]) == 1
     assert "flow.yml, line 2" in capfd.readouterr().err
     assert cli.main(["run", str(flow), "--allow-shell-nodes"]) == 0
     printed = capfd.readouterr()
     assert printed.out == "a: hi\n"
     assert "a: not built (--build runs it): touch built" in printed.err
-    assert "a: `deploy` has no effect" in printed.err
+    assert "flow.yml, line 2: the embedded engine ignores 'rev'." in printed.err
     assert not (tmp_path / "built").exists()
     assert cli.main(["run", str(flow), "--allow-shell-nodes", "--build"]) == 0
     assert (tmp_path / "built").exists()
@@ -288,10 +286,35 @@ def test_builds_and_lines_for_a_shell_are_run_only_where_the_user_says_so(
     assert "the build of a ended with status 1" in capfd.readouterr().err
 
 
+def test_builds_run_with_the_nodes_variables_and_this_python(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flow = tmp_path / "flow.yml"
+    build = "sh -c 'echo $WHAT in $(pwd)'\\npip --version\\nnoprogram x"
+    entry = f'{{id: a, path: shell, args: echo hi, env: {{WHAT: built}}, build: "{build}"}}'
+    flow.write_text(f"nodes: [{entry}]\n")
+    assert cli.main(["run", str(flow), "--allow-shell-nodes", "--build"]) == 1
+    printed = capfd.readouterr()
+    assert f"\nbuilt in {tmp_path}\n" in printed.out
+    assert f"from {Path(sys.executable).parent.parent}" in printed.out
+    assert "a cannot run 'noprogram x': " in printed.err
+
+
+def test_an_old_file_is_exported_as_a_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.py").write_text("from dora import Node\nNode()\n")
+    old = tmp_path / "old.yml"
+    old.write_text("nodes: [{id: a, custom: {source: a.py}}]")
+    assert cli.main(["export", str(old), str(tmp_path / "out")]) == 0
+    assert "'custom' is of dora 0.x" in capsys.readouterr().err
+    assert "path: a_node.py" in (tmp_path / "out" / "dataflow.yml").read_text()
+
+
 def test_a_file_that_is_not_there_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["run", str(tmp_path / "no.yml")]) == 1
-    assert capsys.readouterr().err.endswith("no.yml: No such file or directory\n")
+    assert capsys.readouterr().err.endswith("no.yml'.\n")
     with pytest.raises(SystemExit):
         cli.main(["run", "x.yml", "--stop-after", "-1"])

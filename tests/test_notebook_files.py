@@ -32,7 +32,7 @@ def test_what_the_cells_declare_is_read_and_no_cell_is_executed(tmp_path: Path) 
         "x = 1\n%dora_operator cam cam.py --outputs image  # from a file\n%dora start",
         "print('%%dora_operator nobody')",
     )
-    graph = read_notebook(path)
+    graph = read_notebook(path).graph
     assert list(graph.nodes) == ["detector", "logger", "cam"]
     detector = graph.node("detector")
     assert (detector.code.file, detector.code.first_line) == ("robot.ipynb, cell 2", 4)
@@ -44,7 +44,7 @@ def test_what_the_cells_declare_is_read_and_no_cell_is_executed(tmp_path: Path) 
 
 def test_of_two_declarations_the_later_counts(tmp_path: Path) -> None:
     first, second = ("%%dora_operator op --outputs " + output + BODY for output in ("a", "b"))
-    assert read_notebook(notebook(tmp_path, first, second)).node("op").outputs == ("b",)
+    assert read_notebook(notebook(tmp_path, first, second)).graph.node("op").outputs == ("b",)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,45 @@ def test_what_is_no_notebook_or_declares_nothing_is_said_so(tmp_path: Path, text
     path.write_text(text)
     with pytest.raises(DescriptorError, match=r"is no notebook|declares no operator"):
         read_notebook(path)
+
+
+def test_a_name_of_the_notebooks_is_missed_in_a_cell_below(tmp_path: Path) -> None:
+    """As the magic would miss it, had the cells above been run."""
+    cells = (
+        "%time size = 3\nimport numpy as np\nspeed = 3\n!ls",
+        "%%dora_operator op" + BODY + "x = speed\n",
+    )
+    with pytest.raises(
+        DeclarationError, match="'speed' is defined in the notebook but not"
+    ) as raised:
+        read_notebook(notebook(tmp_path, *cells))
+    assert raised.value.render()[0] == "robot.ipynb, cell 2, line 4"
+    read_notebook(notebook(tmp_path, *reversed(cells)))
+
+
+def test_what_only_looks_like_a_magic_declares_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cam.py").write_text(BODY)
+    text = 'help = """\n%dora_operator no nofile.py\n"""\nf(\n%dora_operator\n)\n'
+    path = notebook(
+        tmp_path, text + "%time 1\n  %dora_operator cam cam.py", "%%bash\n%dora_node x y.py"
+    )
+    assert list(read_notebook(path).graph.nodes) == ["cam"]
+
+
+def test_files_that_are_imported_are_read_too(tmp_path: Path) -> None:
+    (tmp_path / "cam.py").write_text(SCRIPT)
+    text = "exit_when_nodes_finish: true\nnodes: [{id: cam, path: cam.py, outputs: [image], build: make}]"
+    (tmp_path / "flow.yml").write_text(text)
+    reader = "%%dora_operator reader --inputs image=cam/image" + BODY
+    read = read_notebook(notebook(tmp_path, reader, "%dora import flow.yml --cells  # all"))
+    assert list(read.graph.nodes) == ["reader", "cam"]
+    assert read.notes[0].endswith(
+        "flow.yml, line 1: the embedded engine ignores 'exit_when_nodes_finish'."
+    )
+    assert read.builds[0].commands == ("make",)
+    assert read.graph.other_keys == {"exit_when_nodes_finish": True}
+    with pytest.raises(
+        DescriptorError, match=r"no file .*flw.yml'. Did you mean 'flow.yml'"
+    ) as raised:
+        read_notebook(notebook(tmp_path, "%dora import flw.yml"))
+    assert raised.value.render()[:2] == ["robot.ipynb, cell 1, line 1", "    %dora import flw.yml"]

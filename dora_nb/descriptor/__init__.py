@@ -1,12 +1,35 @@
-"""``dataflow.yml``, in and out: the form in which dora-rs runs what was declared here, and the reverse.
+"""``dataflow.yml`` in and out: the form in which dora-rs takes a dataflow (1.1; ``docs/yaml-spec.md``).
 
-Nothing here runs anything. Reading gives a `Graph` and says in words what of the file has no meaning
-here; writing makes a folder that ``dora run`` runs without this package.
+::
+
+    Graph ─► _render (text of every file, notes) ─► _write ─► a folder that `dora run` runs
+    dataflow.yml ─► _yaml (values with their places) ─► _read ─► Graph, notes, builds
+                                                                  └─► _cells (cells that declare it)
+
+Nothing here runs anything.
 """
 
 from __future__ import annotations
 
-from ._reading import Allowed, Imported, read_dataflow
-from ._writing import Exported, dataflow_text, write_dataflow
+from ._cells import cell_text
+from ._footer import FOOTER, without_footer
+from ._read import Allowed, Build, Imported, read_dataflow
+from ._render import DATAFLOW_FILE, Rendered, Surroundings, render
+from ._write import Exported, dataflow_text, write_dataflow
 
-__all__ = ["Allowed", "Exported", "Imported", "dataflow_text", "read_dataflow", "write_dataflow"]
+__all__ = [
+    "DATAFLOW_FILE",
+    "FOOTER",
+    "Allowed",
+    "Build",
+    "Exported",
+    "Imported",
+    "Rendered",
+    "Surroundings",
+    "cell_text",
+    "dataflow_text",
+    "read_dataflow",
+    "render",
+    "without_footer",
+    "write_dataflow",
+]

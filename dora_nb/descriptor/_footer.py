@@ -1,91 +1,195 @@
-"""What an operator's file needs so that dora-rs runs it as it ran here.
+"""What an operator's file needs at its end, so that dora-rs takes all that dora_nb took.
 
-dora ends an operator whose `on_event` returns None, and refuses numpy arrays; here both are taken.
-A marked footer of plain Python makes up for that, and an import takes it off again.
+dora-rs fails an operator whose `on_event` returns None, and refuses numpy arrays
+(``binaries/runtime-python/src/runner.rs``). The footer is plain Python at the end of the file, so
+every line above keeps its number; it stands between two marks, by which `without_footer` finds it.
+It sets one attribute of the class and leaves the name `Operator` to it, for the class may read it.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 
-_BEGIN = "# --- what dora_nb takes and dora does not; `%dora import` takes these lines off again"
-_FOOTER = f"""{_BEGIN}
-import numpy as _numpy
-import pyarrow as _pyarrow
-from dora import DoraStatus as _DoraStatus
+from ..graph import SourceCode
+from ..operators import on_event_of
+from ._needs import imported_modules
 
+_BEGIN = "# --- dora_nb: here on_event may return None, and send_output takes numpy arrays ---"
+_END = "# --- dora_nb: end ---"
+FOOTER = f"""
 
-def _as_dora_has_it(on_event):
-    def on_event_of_dora(self, dora_event, send_output):
+{_BEGIN}
+def _for_dora_rs(on_event):
+    import dora, numpy, pyarrow
+    def on_event_for_dora_rs(self, dora_event, send_output):
         def send(output, data, metadata=None):
-            if isinstance(data, _numpy.ndarray):
-                data = _pyarrow.array(data.ravel())
-            send_output(output, data, metadata)
-
-        status = on_event(self, dora_event, send)
-        return _DoraStatus.CONTINUE if status is None else status
-
-    return on_event_of_dora
-
-
-Operator.on_event = _as_dora_has_it(Operator.on_event)
+            if isinstance(data, numpy.ndarray):
+                plain = data if numpy.ma.isMaskedArray(data) else numpy.asarray(data)
+                data = pyarrow.array(plain.ravel())
+            return send_output(output, data, metadata)
+        status = on_event.__get__(self, type(self))(dora_event, send)
+        return dora.DoraStatus.CONTINUE if status is None else status
+    return on_event_for_dora_rs
+Operator.on_event = _for_dora_rs(
+    next(vars(c)["on_event"] for c in Operator.__mro__ if "on_event" in vars(c)))
+{_END}
 """
+_MARKED = re.compile(rf"\n?\n?{re.escape(_BEGIN)}\n.*?{re.escape(_END)}\n", re.DOTALL)
 
 
-def with_footer(source: str) -> str:
-    """The source of an operator as dora-rs is to run it; unchanged where nothing is missing."""
-    body = source if source.endswith("\n") else source + "\n"
-    return f"{body}\n\n{_FOOTER}" if needs_footer(source) else body
+def without_footer(text: str) -> str:
+    """The text without what `FOOTER` has added to it."""
+    return _MARKED.sub("", text)
 
 
-def without_footer(source: str) -> str:
-    """The source without its footer, if it has one."""
-    body, found, _ = source.partition("\n\n" + _BEGIN)
-    return body if found else source
+def needs_footer(code: SourceCode) -> bool:
+    """Whether the operator may do what dora-rs fails at: None returned, or a numpy array sent.
 
-
-def needs_footer(source: str) -> bool:
-    """Whether `on_event` may return None, or numpy arrays may be sent: unless the text rules it out."""
-    tree = ast.parse(source)
-    methods = [
-        node
-        for cls in ast.walk(tree)
-        if isinstance(cls, ast.ClassDef) and cls.name == "Operator"
-        for node in cls.body
-        if isinstance(node, ast.FunctionDef) and node.name == "on_event"
-    ]
-    if len(methods) != 1 or not _always_returns(methods[0].body):
+    True as well where that cannot be told from the text.
+    """
+    function = on_event_of(code)
+    if function is None:
         return True
-    returns = [node for node in ast.walk(methods[0]) if isinstance(node, ast.Return)]
-    return any(_is_none(node.value) for node in returns) or _may_make_numpy(tree)
+    arrow = _ArrowNames(ast.parse(code.text), function)
+    return not (_always_returns_a_status(function) and arrow.all_sends_are_arrow())
 
 
-def uses_stop_all(source: str) -> bool:
-    """Whether the text names STOP_ALL, which dora-rs does not implement."""
-    return any(
-        isinstance(node, ast.Attribute) and node.attr == "STOP_ALL"
-        for node in ast.walk(ast.parse(source))
+def takes_footer(code: SourceCode) -> bool:
+    """Whether `Operator` has an `on_event` to be wrapped: not where it is a function."""
+    return not any(
+        isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == "Operator"
+        for node in ast.parse(code.text).body
     )
 
 
-def _always_returns(body: list[ast.stmt]) -> bool:
-    last = body[-1]
+def stops_all(code: SourceCode) -> bool:
+    """Whether the text names `STOP_ALL`."""
+    return any(
+        isinstance(node, ast.Attribute) and node.attr == "STOP_ALL"
+        for node in ast.walk(ast.parse(code.text))
+    )
+
+
+def may_send_numpy(code: SourceCode) -> bool:
+    """Whether a script sends something and has no pyarrow to make an Arrow array with."""
+    tree = ast.parse(code.text)
+    sends = any(
+        isinstance(node, ast.Attribute) and node.attr == "send_output" for node in ast.walk(tree)
+    )
+    modules = {name.partition(".")[0] for name in imported_modules(code.text)}
+    return sends and "numpy" in modules and "pyarrow" not in modules
+
+
+# --- None ------------------------------------------------------------------------------------
+
+
+def _always_returns_a_status(function: ast.FunctionDef) -> bool:
+    returns = [node for node in _own_nodes(function) if isinstance(node, ast.Return)]
+    return _ends(function.body) and all(_is_status(node.value) for node in returns)
+
+
+def _is_status(value: ast.expr | None) -> bool:
+    if isinstance(value, ast.IfExp):
+        return _is_status(value.body) and _is_status(value.orelse)
+    return isinstance(value, ast.Attribute) and value.attr in ("CONTINUE", "STOP", "STOP_ALL")
+
+
+def _ends(body: list[ast.stmt]) -> bool:
+    """Whether running these statements to their end certainly returns or raises."""
+    last = body[-1] if body else None
     if isinstance(last, ast.If):
-        return bool(last.orelse) and _always_returns(last.body) and _always_returns(last.orelse)
-    return isinstance(last, ast.Return | ast.Raise)
+        return _ends(last.body) and _ends(last.orelse)
+    if isinstance(last, ast.Try):
+        whole = [*last.body, *last.orelse]
+        handled = all(_ends(handler.body) for handler in last.handlers)
+        return _ends(last.finalbody) or (_ends(whole) and handled)
+    return isinstance(last, (ast.Return, ast.Raise))
 
 
-def _is_none(value: ast.expr | None) -> bool:
-    return value is None or (isinstance(value, ast.Constant) and value.value is None)
+def _own_nodes(function: ast.FunctionDef) -> list[ast.AST]:
+    """The nodes of a function without those of functions inside it."""
+    found: list[ast.AST] = []
+    todo: list[ast.AST] = list(function.body)
+    while todo:
+        node = todo.pop()
+        found.append(node)
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            todo.extend(ast.iter_child_nodes(node))
+    return found
 
 
-def _may_make_numpy(tree: ast.Module) -> bool:
-    """Whether anything but the standard library and Arrow is around that could hold an array."""
-    imported = {
-        (alias.name if isinstance(node, ast.Import) else node.module or "").partition(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    }
-    to_numpy = any(isinstance(n, ast.Attribute) and n.attr == "to_numpy" for n in ast.walk(tree))
-    return to_numpy or bool(imported & {"numpy", "cv2", "torch", "scipy", "pandas"})
+# --- numpy -----------------------------------------------------------------------------------
+
+
+class _ArrowNames:
+    """Which expressions of `on_event` are certainly what dora-rs sends."""
+
+    def __init__(self, tree: ast.Module, function: ast.FunctionDef) -> None:
+        self._function = function
+        self._pyarrow = {
+            alias.asname or alias.name.partition(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if alias.name.partition(".")[0] == "pyarrow"
+        }
+        arguments = function.args.posonlyargs + function.args.args
+        self._send = arguments[-1].arg if arguments else ""
+
+    def all_sends_are_arrow(self) -> bool:
+        """Whether `send_output` is only ever called, and only with Arrow arrays or bytes."""
+        nodes = list(ast.walk(self._function))
+        calls = [
+            node
+            for node in nodes
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == self._send
+        ]
+        mentions = sum(isinstance(node, ast.Name) and node.id == self._send for node in nodes)
+        return mentions == len(calls) and all(self._sends_arrow(call) for call in calls)
+
+    def _sends_arrow(self, call: ast.Call) -> bool:
+        named = [keyword.value for keyword in call.keywords if keyword.arg == "data"]
+        data = call.args[1] if len(call.args) > 1 else next(iter(named), None)
+        return data is not None and self._is_arrow(data)
+
+    def _is_arrow(self, value: ast.expr) -> bool:
+        if isinstance(value, ast.Constant):
+            return isinstance(value.value, bytes)
+        if isinstance(value, ast.Subscript):  # An event's value.
+            return isinstance(value.slice, ast.Constant) and value.slice.value == "value"
+        if isinstance(value, ast.Call):
+            return self._makes_arrow(value.func)
+        return isinstance(value, ast.Name) and self._is_arrow_variable(value.id)
+
+    def _makes_arrow(self, function: ast.expr) -> bool:
+        if isinstance(function, ast.Attribute) and function.attr == "tobytes":
+            return True
+        root = function
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        is_name = isinstance(root, ast.Name)
+        return is_name and root.id in {*self._pyarrow, "bytes"}  # type: ignore[attr-defined]
+
+    def _is_arrow_variable(self, name: str) -> bool:
+        """Whether all that binds the name in the function is a plain assignment of such a value."""
+        bound = [
+            node
+            for node in ast.walk(self._function)
+            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)
+        ]
+        values = [
+            node.value
+            for node in ast.walk(self._function)
+            if isinstance(node, ast.Assign)
+            and any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+        ]
+        return (
+            bool(values)
+            and len(values) == len(bound)
+            and all(
+                isinstance(value, ast.Call) and self._makes_arrow(value.func) for value in values
+            )
+        )

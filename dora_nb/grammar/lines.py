@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,7 +60,7 @@ class SubCommand:
         return " ".join(filter(None, ["%dora", self.name, self.argument, *options]))
 
 
-NODE_OPTIONS = (
+OPERATOR_OPTIONS = (
     Option(
         "--inputs",
         "IN=SOURCE",
@@ -83,6 +84,12 @@ NODE_OPTIONS = (
     Option("--env", "KEY=VALUE", "variables of its environment", many=True),
     Option("--python", "INTERPRETER", "another Python to run it"),
 )
+NODE_OPTIONS = (
+    *OPERATOR_OPTIONS,
+    Option("--args", "ARGS", "the script's arguments, its sys.argv[1:], quoted as one word"),
+)
+OPTIONS = {"operator": OPERATOR_OPTIONS, "node": NODE_OPTIONS}
+"""By the word that ends the magic's name."""
 
 SUB_COMMANDS = (
     SubCommand(
@@ -139,7 +146,12 @@ SUB_COMMANDS = (
     SubCommand(
         "import",
         "FILE.yml",
-        (Option("--allow-shell-nodes", "", "take nodes that are a line for a shell"),),
+        (
+            Option("--cells", "", "show the code of each node as a cell to copy"),
+            Option("--cell", "NAME", "put the code of one node into a new cell below"),
+            Option("--allow-shell-nodes", "", "take nodes that are a line for a shell"),
+            Option("--allow-url-sources", "", "take code from the network"),
+        ),
         "declare what a dataflow.yml says",
         "Keys that have no effect here are named. While the dataflow runs it is applied at once.",
     ),
@@ -248,6 +260,7 @@ class NodeLine:
     outputs: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     python: str | None
+    args: tuple[str, ...]
     sources: Mapping[str, Word]
     """Where each source stands, by its text."""
 
@@ -261,7 +274,7 @@ def parse_declaration(
     with the place.
     """
     name = _node_name(header, words, what=what, from_file=from_file)
-    arguments = read_arguments(header, words[1:], NODE_OPTIONS)
+    arguments = read_arguments(header, words[1:], OPTIONS[what])
     file = _source_file(header, name, arguments.plain, what=what, from_file=from_file)
     inputs, sources = _inputs(header, arguments.values)
     return NodeLine(
@@ -271,6 +284,7 @@ def parse_declaration(
         outputs=_outputs(header, arguments.values.get("--outputs", [])),
         env=_env(header, arguments.values.get("--env", [])),
         python=_python(header, arguments.values.get("--python", [])),
+        args=_args(header, arguments.values.get("--args", [])),
         sources=sources,
     )
 
@@ -281,7 +295,7 @@ def _node_name(header: Header, words: Sequence[Word], *, what: str, from_file: b
         raise header.error(f"the {what}'s NAME is missing:", hint=f"{usage}.", at=header.end)
     first = words[0]
     if first.is_option:
-        arguments = read_arguments(header, words, NODE_OPTIONS)
+        arguments = read_arguments(header, words, OPTIONS[what])
         no_inputs = [word for word in arguments.values.get("--inputs", []) if "=" not in word.text]
         found = next(iter([*arguments.plain, *no_inputs]), None)
         name = "NAME" if found is None else found.text
@@ -515,6 +529,15 @@ def _python(header: Header, words: Sequence[Word]) -> str | None:
     return interpreter
 
 
+def _args(header: Header, words: Sequence[Word]) -> tuple[str, ...]:
+    if not words:
+        return ()
+    try:
+        return tuple(shlex.split(words[0].text))
+    except ValueError as error:
+        raise header.error(f"these arguments cannot be split: {error}.", at=words[0]) from None
+
+
 # --- %dora -----------------------------------------------------------------------------------
 
 
@@ -528,6 +551,9 @@ class DoraLine:
     grace_secs: float | None = None
     lines: int | None = None
     allow_shell: bool = False
+    allow_urls: bool = False
+    cells: bool = False
+    cell: Word | None = None
 
 
 def find_sub_command(header: Header, word: Word) -> SubCommand:
@@ -556,6 +582,9 @@ def parse_dora(header: Header, words: Sequence[Word]) -> DoraLine:
         grace_secs=None if grace is None else _seconds(header, grace, what="--grace"),
         lines=_line_count(header, values.get("--lines")),
         allow_shell="--allow-shell-nodes" in values,
+        allow_urls="--allow-url-sources" in values,
+        cells="--cells" in values,
+        cell=values.get("--cell"),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dora_nb.grammar.header import goes_on
-from dora_nb.grammar.lines import ENGINES, NODE_OPTIONS, SUB_COMMANDS, Option
+from dora_nb.grammar.lines import ENGINES, OPTIONS, SUB_COMMANDS, Option
 from dora_nb.graph import QUEUE_POLICIES, Graph, TopicSource
 from dora_nb.timers import UNITS
 
@@ -119,7 +119,7 @@ def _operator_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
     if flag is not None and cursor.words[-1] == flag and not cursor.word.startswith("-"):
         return _values(flag, cursor, known)
     values = _values(flag, cursor, known) if flag is not None else []
-    return values + _options(cursor, NODE_OPTIONS)
+    return values + _options(cursor, OPTIONS[cursor.magic.rpartition("_")[2]])
 
 
 def _values(flag: str, cursor: Cursor, known: Known) -> list[str]:

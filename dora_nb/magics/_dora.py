@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from IPython import get_ipython
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from IPython.display import display
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from dora_nb.dataflow import Dataflow
+    from dora_nb.graph import Graph, NodeSpec
     from dora_nb.status import LogLine
 
 DEFAULT_LOG_LINES = 50
@@ -57,7 +60,7 @@ class DoraMagics(Magics):
             try:
                 _ACTIONS[command](dataflow, asked)
             except GraphError as error:
-                raise header.placed(error, asked.name) from None
+                raise header.placed(error, asked.cell or asked.name) from None
 
 
 def _help(header: Header, words: Sequence[Word]) -> str:
@@ -133,7 +136,9 @@ def _import(dataflow: Dataflow, asked: DoraLine) -> None:
 
     with _file_errors("read"):
         path = Path(_name(asked)).expanduser()
-        imported = read_dataflow(path, allowed=Allowed(shell=asked.allow_shell))
+        allowed = Allowed(shell=asked.allow_shell, urls=asked.allow_urls)
+        imported = read_dataflow(path, allowed=allowed)
+    chosen = None if asked.cell is None else imported.graph.node(asked.cell.text)
     declarations = dataflow.declare_all(imported.graph)
     say(f"imported: {', '.join(imported.graph.nodes)}")
     for declaration in declarations:
@@ -141,8 +146,47 @@ def _import(dataflow: Dataflow, asked: DoraLine) -> None:
             say(str(declaration))
     for note in imported.notes:
         say(note)
-    for name, command in imported.builds:
-        say(f"{name}: its build command was not run: {command}")
+    for build in imported.builds:
+        say(f"{build.node}: not built, which takes: {' && '.join(build.commands)}")
+    if chosen is not None:
+        _put_into_a_cell(chosen)
+    if asked.cells:
+        _show_cells(imported.graph)
+
+
+def _put_into_a_cell(spec: NodeSpec) -> None:
+    """A new cell below this one. The protocol has room for one such cell an execution."""
+    from dora_nb.descriptor import cell_text
+
+    text, shell = cell_text(spec), get_ipython()
+    if text is None or shell is None:
+        raise GraphError(f"{spec.name} has no code for a cell.")
+    shell.set_next_input(text)
+    for line in _what_no_cell_keeps(spec):
+        say(line)
+
+
+def _show_cells(graph: Graph) -> None:
+    from dora_nb.descriptor import cell_text
+
+    for spec in graph:
+        text = cell_text(spec)
+        if text is not None:
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+            shown = {"text/plain": text, "text/markdown": f"{fence}python\n{text}\n{fence}"}
+            display(shown, raw=True)  # type: ignore[no-untyped-call]
+            for line in _what_no_cell_keeps(spec):
+                say(line)
+
+
+def _what_no_cell_keeps(spec: NodeSpec) -> Iterator[str]:
+    """What a cell cannot say of a node that was read from a file, and that is lost if it is run."""
+    lost = [f"'{key}'" for key in spec.other_keys if key not in ("name", "description", "operator")]
+    lost += [f"'{key}'" for key in spec.other_keys.get("operator", ())]
+    if lost:
+        yield f"{spec.name}: a cell cannot say {', '.join(lost)}."
+    if Path(spec.working_dir) != Path.cwd():
+        yield f"{spec.name}: run from a cell, its paths begin at the notebook's folder."
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dora_nb.grammar.lines import NODE_OPTIONS, SUB_COMMANDS, Option, SubCommand
+from dora_nb.grammar.lines import NODE_OPTIONS, OPERATOR_OPTIONS, SUB_COMMANDS, Option, SubCommand
 
 
 def dora_help() -> str:
@@ -40,7 +40,7 @@ def operator_help() -> str:
             "",
             "  %%dora_operator NAME [options]         the code is the cell's body",
             "  %dora_operator NAME FILE.py [options]  the code is a file, read each time",
-            *_option_lines(NODE_OPTIONS),
+            *_option_lines(OPERATOR_OPTIONS),
             "",
             "NAME comes first. Options may be repeated, values quoted as in a shell; '#' begins a comment",
             "and a line that ends in '\\' goes on in the next. The body sees nothing of the notebook.",

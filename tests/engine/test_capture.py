@@ -70,7 +70,8 @@ def test_a_log_keeps_the_newest_lines_and_counts_the_others() -> None:
         texts = [str(number) for number in range(first, min(first + 700, 3 * MOST_LINES))]
         log.add("stderr", texts, time_secs=1.5)
     lines = log.lines()
-    assert lines[-1] == LogLine("camera", "stderr", str(3 * MOST_LINES - 1), 1.5)
+    last = 3 * MOST_LINES - 1
+    assert lines[-1] == LogLine("camera", "stderr", str(last), 1.5, last)
     assert [line.text for line in lines] == [str(n) for n in range(2 * MOST_LINES, 3 * MOST_LINES)]
     assert log.forgotten == 2 * MOST_LINES
 

@@ -405,6 +405,7 @@ DEFINE
         "script": "from dora import Node\nnode = Node()\nif True:",
         "operator": "class Operator:\n  def on_event(self, dora_event, send_output):",
     }[kind]
+    printed = {"send_stdout_as": "lines"}
     spec = NodeSpec(
         name="node",
         code=SourceCode(printing.replace("DEFINE", define), "Cell In[1]"),
@@ -412,7 +413,7 @@ DEFINE
         outputs=("lines",),
         working_dir=str(Path.cwd()),
         kind=kind,
-        send_stdout_as="lines",
+        other_keys=printed if kind == "script" else {"operator": printed},
     )
     dataflow.declare(spec)
     with dataflow.subscribe("node/lines", queue_size=20) as messages:

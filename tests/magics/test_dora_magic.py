@@ -250,7 +250,7 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_line(
     two: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "'no.yml' cannot be read: No such file" in two.refused("%dora import no.yml")
+    assert "there is no file 'no.yml'." in two.refused("%dora import no.yml")
     (tmp_path / "flow.yml").write_text("nodes:\n  - {id: a, path: shell, args: ls}\n")
     shown = two.refused("%dora import flow.yml")
     assert shown.startswith("flow.yml, line 2\n    - {id: a, path: shell, args: ls}\n")
@@ -262,3 +262,55 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_line(
     assert "the FILE.yml is missing" in two.refused("%dora import")
     (tmp_path / "file").write_text("")
     assert "cannot be written" in two.refused("%dora export file")
+
+
+FLOW = """\
+nodes:
+  - {id: eye, operator: {python: eye.py, outputs: [image]}, restart_policy: always, build: make}
+  - {id: log, path: log.py, inputs: {image: eye/image}, args: -v}
+  - {id: hand, path: dynamic}
+"""
+
+
+@pytest.fixture
+def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataflow.yml in the kernel's folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "eye.py").write_text(BODY[1:])
+    (tmp_path / "log.py").write_text("from dora import Node\nNode()  # ``` in text\n")
+    (tmp_path / "flow.yml").write_text(FLOW)
+
+
+def test_an_import_says_what_it_does_not_do(notebook: Any, flow: None) -> None:
+    assert notebook.run("%dora import flow.yml").stdout == (
+        "imported: eye, log, hand\n"
+        "flow.yml, line 2: the embedded engine ignores 'restart_policy'.\n"
+        "eye: not built, which takes: make\n"
+    )
+
+
+def test_imported_nodes_are_shown_as_cells(notebook: Any, flow: None) -> None:
+    ran = notebook.run("%dora import flow.yml --cells")
+    assert ran.texts == [
+        "%%dora_operator eye --outputs image\n" + BODY.strip(),
+        "%%dora_node log --inputs image=eye/image --args '-v'\nfrom dora import Node\nNode()  # ``` in text",
+    ]
+    assert ran.displayed[0]["text/markdown"] == f"```python\n{ran.texts[0]}\n```"
+    assert ran.displayed[1]["text/markdown"] == f"````python\n{ran.texts[1]}\n````"
+    assert "eye: a cell cannot say 'restart_policy', 'build'.\n" in ran.stdout
+
+
+def test_one_imported_node_goes_into_a_new_cell(
+    notebook: Any, flow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(notebook.shell, "set_next_input", made.append)
+    assert notebook.run("%dora import flow.yml --cell log").error is None
+    assert [cell.partition("\n")[0] for cell in made] == [
+        "%%dora_node log --inputs image=eye/image --args '-v'"
+    ]
+    assert notebook.run(made[0]).texts == ["log: declared"]
+    shown = notebook.refused("%dora import flow.yml --cell lug")
+    assert "Did you mean 'log'?" in shown
+    assert shown.splitlines()[2].index("^") == len("    %dora import flow.yml --cell ")
+    assert "hand has no code for a cell." in notebook.refused("%dora import flow.yml --cell hand")

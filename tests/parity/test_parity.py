@@ -281,7 +281,10 @@ CASES: dict[str, tuple[NodeSpec, ...]] = {
         node("ticked", "script", TICKED, {"tick": "dora/timer/millis/50"}),
     ),
     "what is printed": (
-        replace(node("speaks", "script", SPEAKING, outputs=("lines",)), send_stdout_as="lines"),
+        replace(
+            node("speaks", "script", SPEAKING, outputs=("lines",)),
+            other_keys={"send_stdout_as": "lines"},
+        ),
         node("reader", "operator", PRINTING, {"in": "speaks/lines"}),
     ),
     "how operators end": (

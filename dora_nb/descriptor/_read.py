@@ -1,0 +1,762 @@
+"""``dataflow.yml`` ─► Graph. Every mistake has its line; what the embedded engine ignores has one, too.
+
+Nodes are read scope by scope: the file itself, and each module in it (``docs/modules.md``), whose
+nodes get the module's name before their own and whose wires are drawn through it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import DescriptorError, GraphError, Location, did_you_mean
+from ..graph import (
+    NOTEBOOK,
+    QUEUE_POLICIES,
+    Graph,
+    InputSpec,
+    NodeKind,
+    NodeSpec,
+    QueuePolicy,
+    SourceCode,
+    check_name,
+    parse_source,
+)
+from ..operators import check_node_source, check_operator_source
+from . import _keys as keys
+from ._footer import without_footer
+from ._shell import SHELL, shell_script
+from ._types import TypeCheck
+from ._values import number, text_of_variable
+from ._yaml import Item, parse, unknown_keys
+
+_MOST_LEVELS = 8
+"""How deep modules may stand in modules, as in dora."""
+_INTERPRETER = re.compile(r"(?:.*/)?python(?:3(?:\.\d+)?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What ``dora build`` would run for a node before it starts: one command a line."""
+
+    node: str
+    commands: tuple[str, ...]
+    working_dir: str
+    env: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A dataflow that was read. `notes` are sentences for the person who reads it, `builds` was not run."""
+
+    graph: Graph
+    notes: tuple[str, ...]
+    builds: tuple[Build, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What is read only if the user says so, since it runs what nobody here has seen."""
+
+    shell: bool = False
+    """Nodes with ``path: shell``, whose arguments are a command line."""
+    urls: bool = False
+    """Sources that are fetched from the network."""
+
+
+def read_dataflow(
+    path: Path,
+    *,
+    allowed: Allowed | None = None,
+    environ: Mapping[str, str] | None = None,
+    fetch: Callable[[str], bytes] | None = None,
+) -> Imported:
+    """Reads a ``dataflow.yml`` of dora 1.x, or of 0.x as far as it means the same.
+
+    `environ` is where ``$VAR`` in values of `env` is looked up. Runs nothing, and fetches nothing but
+    sources at a URL, if that is allowed. Raises DescriptorError, GraphError or SourceError with the
+    file and the line.
+    """
+    reader = _Reader(
+        path.resolve().parent,
+        allowed or Allowed(),
+        os.environ if environ is None else environ,
+        fetch or _fetch,
+    )
+    return reader.read(path)
+
+
+def _fetch(url: str) -> bytes:
+    if not url.startswith(("https://", "http://")):
+        raise OSError(None, "only http and https are fetched")
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        content: bytes = answer.read()
+    return content
+
+
+@dataclass
+class _Scope:
+    """The file whose nodes are read: the dataflow, or a module in it."""
+
+    folder: Path
+    shown: Path
+    """The folder as the user wrote it, for messages."""
+    prefix: str = ""
+    ports: Mapping[str, InputSpec | None] | None = None
+    """What the module's inputs are wired to; None for an optional one that is not."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    builds: tuple[str, ...] = ()
+    deploy: Any = None
+    level: int = 0
+    nodes: dict[str, Item] = field(default_factory=dict)
+    modules: dict[str, _Module] = field(default_factory=dict)
+
+
+@dataclass
+class _Module:
+    """A module's file, and what its outputs are inside."""
+
+    item: Item
+    """The node that names it."""
+    root: dict[str, Item]
+    scope: _Scope
+    head: Item
+    outputs: dict[str, str]
+
+
+@dataclass
+class _Read:
+    """A node that was read, and where it stands."""
+
+    spec: NodeSpec
+    item: Item
+    reads: dict[str, Item]
+
+
+class _Reader:
+    def __init__(
+        self,
+        folder: Path,
+        allowed: Allowed,
+        environ: Mapping[str, str],
+        fetch: Callable[[str], bytes],
+    ) -> None:
+        self._folder = folder
+        self._allowed = allowed
+        self._environ = environ
+        self._fetch = fetch
+        self._ignored: dict[str, list[Location]] = {}
+        self._notes: list[str] = []
+        self._builds: list[Build] = []
+        self._found: list[_Read] = []
+        self._types = TypeCheck()
+
+    def read(self, path: Path) -> Imported:
+        document = parse(_text_of(path), str(path))
+        root = _known(document, keys.ROOT_USED | keys.ROOT_KEPT | keys.ROOT_OLD, what="a dataflow")
+        for key in sorted(keys.ROOT_KEPT & root.keys()):
+            self._ignore(key, document)
+        for key in sorted(keys.ROOT_OLD & root.keys()):
+            self._note_old(document, key, "is ignored")
+        if "nodes" not in root:
+            raise document.error("a dataflow has a list of 'nodes'.")
+        scope = _Scope(self._folder, path.parent, env=self._variables(root.get("env")))
+        self._read_scope(scope, root["nodes"])
+        graph = self._graph(root)
+        self._notes += self._types.problems(
+            graph, root.get("type_rules"), strict=_is_true(root.get("strict_types"))
+        )
+        return Imported(graph, (*self._ignored_notes(), *self._notes), tuple(self._builds))
+
+    def _graph(self, root: Mapping[str, Item]) -> Graph:
+        kept = (keys.ROOT_KEPT | {"type_rules", "strict_types"}) & root.keys()
+        graph = Graph(other_keys={key: root[key].plain() for key in root if key in kept})
+        declared = {read.spec.name for read in self._found}
+        for read in self._found:
+            self._check_sources(read, declared)
+            try:
+                graph = graph.with_node(read.spec)
+            except GraphError as error:
+                raise _placed(error, read) from None
+        return graph
+
+    def _check_sources(self, read: _Read, declared: set[str]) -> None:
+        for spec in read.spec.inputs:
+            node = getattr(spec.source, "node", NOTEBOOK)
+            if node not in declared and node != NOTEBOOK:
+                raise read.reads[spec.name].error(
+                    f"there is no node '{node}'.", hint=did_you_mean(node, declared)
+                )
+
+    # -- notes ---------------------------------------------------------------------------------------
+
+    def _ignore(self, key: str, item: Item) -> None:
+        """Notes a key that only dora-rs knows what to do with; not where it says what is so anyway."""
+        if key in keys.HONOURED:
+            return
+        value = item.mapping("")[key].plain()
+        if value not in (None, [], {}, False, 0, "never", {"enable_debug_inspection": False}):
+            assert item.keys is not None
+            self._ignored.setdefault(key, []).append(item.keys[key])
+
+    def _ignored_notes(self) -> Iterable[str]:
+        for key, places in self._ignored.items():
+            numbers = ", ".join(str(place.line) for place in places)
+            lines = "line" if len(places) == 1 else "lines"
+            yield f"{places[0].file}, {lines} {numbers}: the embedded engine ignores '{key}'."
+
+    def _note_old(self, item: Item, key: str, fate: str) -> None:
+        assert item.keys is not None
+        self._notes.append(f"{item.keys[key]}: '{key}' is of dora 0.x, and {fate}.")
+
+    # -- scopes --------------------------------------------------------------------------------------
+
+    def _read_scope(self, scope: _Scope, nodes: Item) -> None:
+        for item in nodes.sequence("'nodes'"):
+            name = self._id_of(item)
+            if name in scope.nodes:
+                first = scope.nodes[name].location.line
+                raise item.mapping("")["id"].error(
+                    f"there are two nodes '{name}'; the first is in line {first}."
+                )
+            scope.nodes[name] = item
+        for name, item in scope.nodes.items():
+            if "module" in item.mapping("a node"):
+                scope.modules[name] = self._open_module(scope, name, item)
+        for name, item in scope.nodes.items():
+            if name in scope.modules:
+                self._read_module(scope, scope.modules[name])
+            elif name == NOTEBOOK and item.mapping("")["path"].value == "dynamic":
+                continue  # What comes from the notebook, as it was written by an export.
+            else:
+                self._read_node(scope, name, item)
+
+    def _id_of(self, item: Item) -> str:
+        entries = item.mapping("a node")
+        if "id" not in entries:
+            raise item.error("this node has no 'id'.")
+        name = entries["id"].text("an 'id'")
+        if name != NOTEBOOK:
+            _check_name(name, entries["id"], what="a node")
+        return name
+
+    # -- modules -------------------------------------------------------------------------------------
+
+    def _open_module(self, scope: _Scope, name: str, item: Item) -> _Module:
+        entries = _known(item, keys.MODULE_NODE_KEYS, what="a module's node")
+        place = entries["module"]
+        if scope.level == _MOST_LEVELS:
+            raise place.error(f"modules stand in modules more than {_MOST_LEVELS} levels deep.")
+        path = scope.folder / place.text("'module'")
+        if not path.resolve().is_relative_to(self._folder):
+            raise place.error("a module's file lies in the dataflow's folder or below it.")
+        shown = scope.shown / place.text("'module'")
+        document = parse(_text_of(path, place, shown), str(shown))
+        root = _known(document, keys.MODULE_FILE_KEYS, what="a module's file")
+        if "module" not in root or "nodes" not in root:
+            raise document.error("a module's file has 'module' and 'nodes'.")
+        head = root["module"]
+        _known(head, keys.MODULE_HEAD_KEYS, what="'module'")
+        inner = _Scope(
+            path.parent, shown.parent, prefix=f"{scope.prefix}{name}.", level=scope.level + 1
+        )
+        for child in root["nodes"].sequence("'nodes'"):
+            inner.nodes[self._id_of(child)] = child
+        inner_modules = {
+            child: self._open_module(inner, child, child_item)
+            for child, child_item in inner.nodes.items()
+            if "module" in child_item.mapping("a node")
+        }
+        inner.modules = inner_modules
+        outputs = {
+            output.text("an output"): self._module_output(inner, output)
+            for output in _entry(head, "outputs")
+        }
+        inner.nodes = {}
+        inner.modules = {}
+        return _Module(item, root, inner, head, outputs)
+
+    def _module_output(self, inner: _Scope, output: Item) -> str:
+        """The topic inside that an output of the module is."""
+        name = output.text("an output")
+        topics = [
+            topic
+            for child, item in inner.nodes.items()
+            for topic in self._topics_named(inner, child, item, name)
+        ]
+        if len(topics) != 1:
+            how_many = "no node in it has" if not topics else f"{len(topics)} nodes in it have"
+            raise output.error(f"{how_many} this output of the module.")
+        return topics[0]
+
+    def _topics_named(self, inner: _Scope, child: str, item: Item, output: str) -> list[str]:
+        full = f"{inner.prefix}{child}"
+        if child in inner.modules:
+            found = inner.modules[child].outputs.get(output)
+            return [] if found is None else [found]
+        entries = item.mapping("a node")
+        owners = {full: item}
+        if "operators" in entries:
+            owners = dict(_operators(full, entries["operators"]))
+        elif "operator" in entries or "custom" in entries:
+            owners = {full: entries.get("operator", entries.get("custom", item))}
+        return [
+            f"{owner}/{output}"
+            for owner, owner_item in owners.items()
+            if output in [each.value for each in _entry(owner_item, "outputs")]
+        ]
+
+    def _read_module(self, scope: _Scope, module: _Module) -> None:
+        entries = module.item.mapping("a node")
+        inner = module.scope
+        inner.ports = self._ports(scope, module)
+        params = _params(entries.get("params"))
+        inner.params = {**scope.params, **params}
+        inner.env = {**scope.env, **self._variables(entries.get("env"))}
+        inner.builds = (
+            *scope.builds,
+            *_commands(entries.get("build")),
+            *_commands(module.root.get("build")),
+        )
+        inner.deploy = entries["deploy"].plain() if "deploy" in entries else scope.deploy
+        self._read_scope(inner, module.root["nodes"])
+
+    def _ports(self, scope: _Scope, module: _Module) -> dict[str, InputSpec | None]:
+        wired = module.item.mapping("a node").get("inputs")
+        inputs = {} if wired is None else wired.mapping("'inputs'")
+        needed = [each.text("an input") for each in _entry(module.head, "inputs")]
+        optional = [each.text("an input") for each in _entry(module.head, "inputs_optional")]
+        for key in inputs:
+            if key not in (*needed, *optional):
+                assert wired is not None
+                hint = did_you_mean(key, (*needed, *optional))
+                raise wired.key_error(key, f"the module has no input '{key}'.", hint=hint)
+        for key in needed:
+            if key not in inputs:
+                raise module.item.error(f"the module's input '{key}' is not wired.")
+        ports: dict[str, InputSpec | None] = dict.fromkeys(optional)
+        for key, item in inputs.items():
+            ports[key] = self._input(scope, key, item)
+        return ports
+
+    # -- nodes ---------------------------------------------------------------------------------------
+
+    def _read_node(self, scope: _Scope, name: str, item: Item) -> None:
+        known = keys.NODE_USED | keys.NODE_KEPT | keys.NODE_OLD
+        entries = _known(item, known, what="a node")
+        if "custom" in entries:
+            item = self._from_custom(item, entries.pop("custom"))
+            entries = _known(item, known, what="a node")
+        sources = [key for key in keys.NODE_SOURCES if key in entries]
+        if len(sources) != 1:
+            have = " and ".join(f"'{key}'" for key in sources)
+            message = f"'{name}' has {have}" if sources else f"'{name}' does not say what it runs"
+            raise item.error(f"{message}:", hint="give one of path, operator, module.")
+        for key in sorted(keys.NODE_KEPT & entries.keys()):
+            if key in sources:
+                raise item.key_error(
+                    key,
+                    f"'{name}' is no Python file ('{key}'), and the embedded engine runs nothing else.",
+                    hint="Run this dataflow with dora-rs.",
+                )
+            self._ignore(key, item)
+        if sources == ["path"]:
+            self._read_script(scope, name, item, entries)
+        elif sources == ["operator"]:
+            self._read_operator(scope, name, item, entries, entries["operator"])
+        else:
+            owned = dict(_operators(name, entries["operators"]))
+            for each, operator in owned.items():
+                self._read_operator(scope, each, item, entries, operator)
+            if len(owned) > 1:
+                self._notes.append(
+                    f"{item.location}: each of the operators of '{name}' is a node here: "
+                    f"{', '.join(owned)}."
+                )
+
+    def _from_custom(self, item: Item, custom: Item) -> Item:
+        """The node with what 0.x said under ``custom:``, as 1.x says it."""
+        self._note_old(item, "custom", "is read as keys of the node itself")
+        renamed = {"source": "path", "envs": "env"}
+        inner = _known(custom, keys.CUSTOM_KEYS, what="'custom'")
+        outer = {key: value for key, value in item.mapping("a node").items() if key != "custom"}
+        values = outer | {renamed.get(key, key): value for key, value in inner.items()}
+        places = {**(item.keys or {}), **(custom.keys or {})}
+        return Item(
+            values,
+            item.location,
+            {key: places.get(key, custom.location) for key in values},
+        )
+
+    def _read_script(self, scope: _Scope, name: str, item: Item, entries: dict[str, Item]) -> None:
+        args = self._args(scope, entries.get("args"))
+        place = entries["path"]
+        path = place.text("'path'")
+        other_keys = self._other_keys(scope, item, entries)
+        python = None
+        kind: NodeKind = "script"
+        if path == "dynamic":
+            kind = "dynamic"
+            code = SourceCode("", place.location.file)
+        elif path == SHELL:
+            command = entries["args"].text("'args'") if "args" in entries else ""
+            code = self._shell_code(place, command)
+            other_keys |= {"path": SHELL, "args": command}
+            args = ()
+        else:
+            if _INTERPRETER.fullmatch(path) and args and args[0].endswith(".py"):
+                python = path if "/" not in path else str(scope.folder / path)
+                path, args = args[0], args[1:]
+            code = self._code(scope, path, place, entries.get("path_sha256"))
+            check_node_source(code)
+        spec = self._spec(scope, name, kind, code, entries)
+        self._keep(
+            replace(spec, python=python, args=args, other_keys=other_keys),
+            item,
+            entries,
+            scope.builds + _commands(entries.get("build")),
+        )
+
+    def _read_operator(
+        self,
+        scope: _Scope,
+        name: str,
+        item: Item,
+        entries: dict[str, Item],
+        operator: Item,
+    ) -> None:
+        known = keys.OPERATOR_USED | keys.OPERATOR_KEPT | keys.OPERATOR_OTHER_SOURCES
+        own = _known(operator, known, what="an operator")
+        for key in ("inputs", "outputs", "input_types", "output_types", "args"):
+            if key in entries and entries[key].value not in ([], {}):
+                raise item.key_error(
+                    key, f"'{key}' of an operator's node stands under its operator."
+                )
+        for key in sorted(keys.OPERATOR_OTHER_SOURCES & own.keys()):
+            raise operator.key_error(
+                key,
+                "the embedded engine runs operators in Python only.",
+                hint="Run this dataflow with dora-rs.",
+            )
+        if "python" not in own:
+            raise operator.error("an operator has a 'python', which names its file.")
+        for key in sorted(keys.OPERATOR_KEPT & own.keys()):
+            self._ignore(key, operator)
+        place = own["python"]
+        if isinstance(place.value, dict):
+            source = _known(place, keys.PYTHON_KEYS, what="'python'")
+            if "conda_env" in source:
+                self._ignore("conda_env", place)
+            if "source" not in source:
+                raise place.error("'python' has a 'source', which names the operator's file.")
+            place = source["source"]
+        code = self._code(scope, place.text("'python'"), place, None)
+        code = replace(code, text=without_footer(code.text))
+        check_operator_source(code)
+        spec = self._spec(scope, name, "operator", code, {**own, "env": entries.get("env")})
+        mine = {
+            key: value.plain()
+            for key, value in own.items()
+            if key not in ("id", "python", "inputs", "outputs")
+        }
+        other_keys = self._other_keys(scope, item, entries)
+        if mine:
+            other_keys["operator"] = mine
+        commands = scope.builds + _commands(entries.get("build")) + _commands(own.get("build"))
+        self._keep(replace(spec, other_keys=other_keys), item, own, commands)
+
+    def _spec(
+        self,
+        scope: _Scope,
+        name: str,
+        kind: NodeKind,
+        code: SourceCode,
+        entries: Mapping[str, Item | None],
+    ) -> NodeSpec:
+        wires = entries.get("inputs")
+        inputs = {} if wires is None else wires.mapping("'inputs'")
+        reads = [self._input(scope, key, value) for key, value in inputs.items()]
+        outputs = entries.get("outputs")
+        names = [] if outputs is None else outputs.sequence("'outputs'")
+        for each in names:
+            _check_name(each.text("an output"), each, what="an output")
+        env = {**scope.env, **self._variables(entries.get("env")), **scope.params}
+        return NodeSpec(
+            name=f"{scope.prefix}{name}",
+            code=code,
+            inputs=tuple(read for read in reads if read is not None),
+            outputs=tuple(each.text("an output") for each in names),
+            env=tuple(env.items()),
+            working_dir=str(self._folder),
+            kind=kind,
+        )
+
+    def _keep(
+        self,
+        spec: NodeSpec,
+        item: Item,
+        entries: Mapping[str, Item],
+        commands: tuple[str, ...],
+    ) -> None:
+        wires = entries.get("inputs")
+        reads = {} if wires is None else wires.mapping("'inputs'")
+        self._types.learn(spec, entries.get("input_types"), entries.get("output_types"))
+        self._found.append(_Read(spec, item, reads))
+        if commands:
+            self._builds.append(Build(spec.name, commands, spec.working_dir, spec.env))
+
+    def _other_keys(self, scope: _Scope, item: Item, entries: Mapping[str, Item]) -> dict[str, Any]:
+        """What of the node's entry no field of its spec has."""
+        mine = keys.NODE_KEPT | keys.NODE_WORDS | {"build", "input_types", "output_types"}
+        other = {key: value.plain() for key, value in entries.items() if key in mine}
+        if "_unstable_deploy" in entries:
+            self._note_old(item, "_unstable_deploy", "is called 'deploy' in 1.x")
+            other["deploy"] = entries["_unstable_deploy"].plain()
+        if scope.deploy is not None:
+            other.setdefault("deploy", scope.deploy)
+        if scope.builds:
+            own = _commands(entries.get("build"))
+            other["build"] = "\n".join([*scope.builds, *own])
+        return other
+
+    # -- what stands in a node -----------------------------------------------------------------------
+
+    def _input(self, scope: _Scope, name: str, item: Item) -> InputSpec | None:
+        """An input; None for one that reads an optional input of its module, which is not wired."""
+        _check_name(name, item, what="an input")
+        options: dict[str, Item] = {}
+        place = item
+        if isinstance(item.value, dict):
+            options = _known(item, keys.INPUT_KEYS, what="an input")
+            if "source" not in options:
+                raise item.error("an input has a 'source'.")
+            place = options["source"]
+        source = place.text("a source")
+        if source.startswith("_mod/"):
+            wired = self._port(scope, source, place)
+            if wired is None:
+                return None
+            wired = replace(wired, name=name)
+        else:
+            try:
+                wired = InputSpec(name, parse_source(self._in_scope(scope, source, place)))
+            except GraphError as error:
+                error.location = place.location
+                raise
+        return _with_options(wired, options)
+
+    def _port(self, scope: _Scope, source: str, place: Item) -> InputSpec | None:
+        port = source.removeprefix("_mod/")
+        if scope.ports is None:
+            raise place.error(f"'{source}' is an input of a module, and this is no module's file.")
+        if port not in scope.ports:
+            hint = did_you_mean(port, scope.ports)
+            raise place.error(f"the module has no input '{port}'.", hint=hint)
+        return scope.ports[port]
+
+    def _in_scope(self, scope: _Scope, source: str, place: Item) -> str:
+        """The source with the full names of the nodes of this file."""
+        node, slash, output = source.partition("/")
+        if node not in scope.nodes:
+            return source
+        full = f"{scope.prefix}{node}"
+        if node in scope.modules:
+            outputs = scope.modules[node].outputs
+            if output not in outputs:
+                hint = did_you_mean(output, outputs)
+                raise place.error(f"the module '{node}' has no output '{output}'.", hint=hint)
+            return outputs[output]
+        entries = scope.nodes[node].mapping("a node")
+        if "operators" in entries and output.count("/") == 1:
+            operator, _, output = output.partition("/")
+            named = {
+                _text(each, "id"): owner for owner, each in _operators(full, entries["operators"])
+            }
+            if operator not in named:
+                hint = did_you_mean(operator, named)
+                raise place.error(f"'{node}' has no operator '{operator}'.", hint=hint)
+            full = named[operator]
+        return f"{full}{slash}{output}"
+
+    def _variables(self, item: Item | None) -> dict[str, str]:
+        if item is None:
+            return {}
+        return {
+            key: text_of_variable(key, value, self._environ)
+            for key, value in item.mapping("'env'").items()
+        }
+
+    def _args(self, scope: _Scope, item: Item | None) -> tuple[str, ...]:
+        if item is None:
+            return ()
+        text = item.text("'args'")
+        for key in sorted(scope.params, key=len, reverse=True):
+            text = text.replace(f"${key}", scope.params[key])
+        try:
+            return tuple(shlex.split(text))
+        except ValueError as error:
+            raise item.error(f"these arguments cannot be split: {error}.") from None
+
+    def _shell_code(self, place: Item, command: str) -> SourceCode:
+        if not self._allowed.shell:
+            raise place.error(
+                "a shell node runs whatever command is written here.",
+                hint="If you trust this file, allow it with --allow-shell-nodes.",
+            )
+        if not command:
+            raise place.error("a shell node has its command in 'args'.")
+        return SourceCode(shell_script(command), place.location.file)
+
+    def _code(self, scope: _Scope, path: str, place: Item, checksum: Item | None) -> SourceCode:
+        """The text of a node's file, whatever it holds."""
+        if "://" in path:
+            return self._fetched(path, place, checksum)
+        if not path.endswith(".py"):
+            raise place.error(
+                f"'{path}' is no Python file, and the embedded engine runs nothing else.",
+                hint="Run this dataflow with dora-rs.",
+            )
+        file = scope.folder / path
+        text = _text_of(file, place, scope.shown / path)
+        return SourceCode(text, str(scope.shown / path), path=str(file.resolve()))
+
+    def _fetched(self, url: str, place: Item, checksum: Item | None) -> SourceCode:
+        if not self._allowed.urls:
+            raise place.error(
+                "this source is code from the network.",
+                hint="If you trust it, allow it with --allow-url-sources.",
+            )
+        try:
+            content = self._fetch(url)
+        except OSError as error:
+            reason = error.strerror or str(getattr(error, "reason", error))
+            raise place.error(f"'{url}' cannot be fetched: {reason}.") from None
+        if checksum is not None and hashlib.sha256(content).hexdigest() != checksum.value:
+            raise checksum.error(f"what '{url}' holds has another checksum.")
+        try:
+            return SourceCode(content.decode(), url)
+        except UnicodeDecodeError:
+            raise place.error(f"'{url}' is no text.") from None
+
+
+# --- parts of the document ---------------------------------------------------------------------
+
+
+def _known(item: Item, known: set[str], *, what: str) -> dict[str, Item]:
+    """The entries of a mapping that have a value; all of its keys are known."""
+    for error in unknown_keys(item, known, what=what):
+        raise error
+    return {key: value for key, value in item.mapping(what).items() if value.value is not None}
+
+
+def _entry(item: Item, key: str) -> list[Item]:
+    entries = item.mapping(f"what has '{key}'")
+    return entries[key].sequence(f"'{key}'") if key in entries else []
+
+
+def _operators(name: str, item: Item) -> Iterable[tuple[str, Item]]:
+    """The operators of a list, each with the name of the node that it is here."""
+    operators = item.sequence("'operators'")
+    for operator in operators:
+        each = _text(operator, "id")
+        yield (name if len(operators) == 1 else f"{name}.{each}"), operator
+
+
+def _text(item: Item, key: str) -> str:
+    entries = item.mapping("an operator")
+    if key not in entries:
+        raise item.error(f"this operator has no '{key}'.")
+    return entries[key].text(f"'{key}'")
+
+
+def _params(item: Item | None) -> dict[str, str]:
+    """A module's parameters, as the variables that its nodes find."""
+    params: dict[str, str] = {}
+    for key, value in ({} if item is None else item.mapping("'params'")).items():
+        if not re.fullmatch(r"[A-Za-z0-9_]+", key):
+            raise value.error(f"'{key}' cannot be the name of a parameter.")
+        if isinstance(value.value, (dict, list)):
+            raise value.error("a parameter is a text or a number.")
+        text = str(value.value)
+        params[f"PARAM_{key.upper()}"] = text.lower() if isinstance(value.value, bool) else text
+    return params
+
+
+def _commands(item: Item | None) -> tuple[str, ...]:
+    if item is None or item.value is None:
+        return ()
+    return tuple(line for line in item.text("'build'").splitlines() if line.strip())
+
+
+def _is_true(item: Item | None) -> bool:
+    return item is not None and item.value is True
+
+
+def _check_name(name: str, item: Item, *, what: str) -> None:
+    try:
+        check_name(name, what=what)
+    except GraphError as error:
+        error.location = item.location
+        raise
+
+
+def _with_options(spec: InputSpec, options: Mapping[str, Item]) -> InputSpec:
+    """The input with what is said of its queue; what is not said stays."""
+    if "queue_size" in options:
+        size = number(options["queue_size"], "'queue_size'", whole=True)
+        spec = replace(spec, queue_size=max(1, int(size)))
+    if "queue_policy" in options:
+        spec = replace(spec, queue_policy=_policy(options["queue_policy"]))
+    if "input_timeout" in options:
+        seconds = number(options["input_timeout"], "'input_timeout'", whole=False)
+        if not seconds:
+            raise options["input_timeout"].error("'input_timeout' is more than 0 seconds.")
+        spec = replace(spec, input_timeout_secs=float(seconds))
+    return spec
+
+
+def _policy(item: Item) -> QueuePolicy:
+    for policy in QUEUE_POLICIES:
+        if item.value == policy:
+            return policy
+    hint = (
+        did_you_mean(str(item.value), QUEUE_POLICIES) or f"There are: {', '.join(QUEUE_POLICIES)}."
+    )
+    raise item.error(f"'{item.value}' is no policy of a queue.", hint=hint)
+
+
+def _placed(error: GraphError, read: _Read) -> GraphError:
+    """The error at the input that it names, or at its node."""
+    if error.location is None:
+        named = [
+            read.reads[each.name]
+            for each in read.spec.inputs
+            if each.name in read.reads and f"'{each.source}'" in error.message
+        ]
+        error.location = (named[0] if named else read.item).location
+    return error
+
+
+def _text_of(path: Path, place: Item | None = None, shown: Path | None = None) -> str:
+    """The text of a file; a mistake at the place that names it."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message, hint = _why_not_read(error, path, shown or path)
+    raise DescriptorError(message, hint=hint, location=None if place is None else place.location)
+
+
+def _why_not_read(error: Exception, path: Path, shown: Path) -> tuple[str, str | None]:
+    if isinstance(error, FileNotFoundError):
+        there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        return f"there is no file '{shown}'.", did_you_mean(path.name, there)
+    reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+    return f"'{shown}' cannot be read: {reason}.", None

@@ -1,0 +1,257 @@
+"""A graph as the text of files. Pure: what the machine has to offer is asked of `Surroundings`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import DescriptorError
+from ..graph import NOTEBOOK, Graph, InputSpec, NodeSpec, TopicSource, as_descriptor
+from ._footer import FOOTER, may_send_numpy, needs_footer, stops_all, takes_footer
+from ._names import file_names
+from ._needs import Needs
+
+DATAFLOW_FILE = "dataflow.yml"
+REQUIREMENTS_FILE = "requirements.txt"
+_DORA_RS = ("dora-rs>=1.1,<2", "dora-rs-cli>=1.1,<2")
+MARK = "# Made by dora_nb."
+"""How the first line of a file begins that may be written over."""
+_HEAD = f"{MARK} Anywhere: pip install -r requirements.txt && dora run {DATAFLOW_FILE}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The files of a dataflow, by their names, and what a person should know of each node.
+
+    `copies` are files that are taken as they are.
+    """
+
+    files: Mapping[str, str]
+    copies: Mapping[str, Path]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What there is where a dataflow is written."""
+
+    is_taken: Callable[[NodeSpec, str], bool] = lambda spec, stem: False
+    """Whether there is another module of that name already."""
+    needs_of: Callable[[NodeSpec], Needs] = lambda spec: Needs()
+    has: Callable[[str], bool] = lambda path: True
+    """Whether that path, taken from the folder of the ``dataflow.yml``, is there."""
+
+
+def render(graph: Graph, surroundings: Surroundings | None = None) -> Rendered:
+    """The files that dora-rs runs this graph from.
+
+    Inputs whose node is not declared wait, so they are left out, with a note: dora-rs knows no
+    waiting. Variables whose value dora-rs cannot carry are left out too. Raises DescriptorError
+    where there is nothing to write, and where nodes need different files of one name.
+    """
+    if not graph.nodes:
+        raise DescriptorError("there is nothing to export:", hint="declare an operator first.")
+    around = surroundings or Surroundings()
+    needs = {spec.name: around.needs_of(spec) for spec in graph if spec.kind != "dynamic"}
+    copies = _copies(needs)
+    modules = {name.partition("/")[0].removesuffix(".py").lower() for name in copies}
+    names = file_names(
+        graph,
+        is_taken=lambda spec, stem: stem.lower() in modules or around.is_taken(spec, stem),
+    )
+    portable = replace(
+        graph, nodes={spec.name: _portable(graph, spec, names.get(spec.name)) for spec in graph}
+    )
+    document = as_descriptor(portable, files=names)
+    entries = [_tidied(entry) for entry in document["nodes"]]
+    document["nodes"] = [*entries, *_notebook_entry(graph)]
+    files = {DATAFLOW_FILE: _HEAD + _dumped(document)}
+    files |= {names[spec.name]: _file_text(spec) for spec in graph if spec.name in names}
+    files[REQUIREMENTS_FILE] = _requirements(needs.values())
+    notes = [_note(graph, spec, needs.get(spec.name, Needs()), around) for spec in graph]
+    return Rendered(files, copies, tuple(note for note in notes if note is not None))
+
+
+def _copies(needs: Mapping[str, Needs]) -> dict[str, Path]:
+    copies: dict[str, Path] = {}
+    for name, each in needs.items():
+        for place, path in each.copies.items():
+            there = copies.setdefault(place, path)
+            if there != path and there.read_bytes() != path.read_bytes():
+                raise DescriptorError(
+                    f"{name} needs {path}, and another node needs {there}: one folder cannot hold both.",
+                    hint="Rename one of the modules.",
+                )
+    return copies
+
+
+def _requirements(needs: Iterable[Needs]) -> str:
+    packages = sorted({package for each in needs for package in each.packages}, key=str.lower)
+    return "\n".join([*_DORA_RS, *packages]) + "\n"
+
+
+# --- one node ---------------------------------------------------------------------------------
+
+
+def _file_text(spec: NodeSpec) -> str:
+    text = spec.code.text.replace("\r\n", "\n")
+    text = text if text.endswith("\n") else f"{text}\n"
+    footer = spec.kind == "operator" and needs_footer(spec.code) and takes_footer(spec.code)
+    return text + FOOTER if footer else text
+
+
+def _portable(graph: Graph, spec: NodeSpec, file: str | None) -> NodeSpec:
+    """The node without what dora-rs would refuse."""
+    args, other_keys = spec.args, dict(spec.other_keys)
+    if spec.kind == "script" and spec.python is not None and file is not None:
+        other_keys["path"] = spec.python
+        args = (file, *args)
+    return replace(
+        spec,
+        inputs=tuple(read for read in spec.inputs if not _waits(graph, read)),
+        env=tuple((key, value) for key, value in spec.env if "$" not in value),
+        args=args,
+        other_keys=other_keys,
+    )
+
+
+def _waits(graph: Graph, read: InputSpec) -> bool:
+    return isinstance(read.source, TopicSource) and (
+        read.source.node not in graph and read.source.node != NOTEBOOK
+    )
+
+
+def _note(graph: Graph, spec: NodeSpec, needs: Needs, around: Surroundings) -> str | None:
+    """One line with everything that is different on dora-rs; None where nothing is."""
+    clauses = [
+        *_wire_clauses(graph, spec),
+        *_variable_clauses(spec),
+        *_code_clauses(spec),
+        *_surrounding_clauses(needs, around),
+    ]
+    return f"{spec.name}: {'; '.join(clauses)}." if clauses else None
+
+
+def _wire_clauses(graph: Graph, spec: NodeSpec) -> Iterator[str]:
+    waiting = [read.name for read in spec.inputs if _waits(graph, read)]
+    if waiting:
+        yield f"{_listed('input', waiting)} left out, as what it reads is not declared"
+    blocking = [read.name for read in spec.inputs if read.queue_policy == "backpressure"]
+    if blocking:
+        yield (
+            f"backpressure at {', '.join(blocking)} blocks no publisher on dora-rs, "
+            "which drops the oldest of a longer line instead"
+        )
+
+
+def _variable_clauses(spec: NodeSpec) -> Iterator[str]:
+    for key, value in spec.env:
+        if "$" in value:
+            yield (
+                f"{key} is left out, as dora-rs would expand its '$': set it in the environment "
+                "that dora-rs is started in"
+            )
+        elif _coerced(value) != value:
+            yield f"{key}={value} arrives as {_coerced(value)} on dora-rs"
+
+
+def _code_clauses(spec: NodeSpec) -> Iterator[str]:
+    if spec.kind == "operator":
+        if spec.python is not None:
+            yield f"dora-rs runs operators with the python on its PATH, not with {spec.python}"
+        if stops_all(spec.code):
+            yield "STOP_ALL is an error on dora-rs; return STOP, or end it from outside"
+        if needs_footer(spec.code) and not takes_footer(spec.code):
+            yield (
+                "`Operator` is no class, so nothing is added to it: let on_event return a DoraStatus "
+                "and send Arrow arrays"
+            )
+    elif spec.kind == "script" and may_send_numpy(spec.code):
+        yield "a node sends no numpy arrays on dora-rs; send pyarrow.array(x.ravel())"
+
+
+def _surrounding_clauses(needs: Needs, around: Surroundings) -> Iterator[str]:
+    if needs.unknown:
+        yield f"no installed package has {', '.join(needs.unknown)}: add it to {REQUIREMENTS_FILE}"
+    missing = [f"'{path}'" for path in needs.paths if not around.has(path)]
+    if missing:
+        yield f"there is no {', '.join(missing)} where dora-rs runs it: take it along"
+
+
+def _listed(what: str, names: list[str]) -> str:
+    quoted = ", ".join(f"'{name}'" for name in names)
+    return f"{what} {quoted} is" if len(names) == 1 else f"{what}s {quoted} are"
+
+
+def _coerced(value: str) -> str:
+    """What dora-rs 1.1 makes of a variable's value: what looks like a number becomes one."""
+    if re.fullmatch(r"[+-]?[0-9]+", value) and -(2**63) <= int(value) < 2**63:
+        return str(int(value))
+    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value):
+        return (
+            f"{float(value):.17g}" if float(value) != int(float(value)) else f"{float(value):.0f}"
+        )
+    return value
+
+
+def _tidied(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry without empty lists and maps."""
+    return {
+        key: _tidied(value) if isinstance(value, dict) else value
+        for key, value in entry.items()
+        if value not in ([], {})
+    }
+
+
+def _notebook_entry(graph: Graph) -> Iterator[dict[str, Any]]:
+    """What comes from the notebook is the output of a node that somebody attaches."""
+    topics = [
+        read.source.output
+        for spec in graph
+        for read in spec.inputs
+        if isinstance(read.source, TopicSource) and read.source.node == NOTEBOOK
+    ]
+    if topics:
+        yield {"id": NOTEBOOK, "path": "dynamic", "outputs": list(dict.fromkeys(topics))}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes lists indented below their key, and never an anchor."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        del indentless
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+class _Quoted(str):
+    """A string that stays one under every reader's idea of what a number is."""
+
+    __slots__ = ()
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if isinstance(text, _Quoted) else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style=style)
+
+
+for _text_type in (str, _Quoted):
+    _Dumper.add_representer(_text_type, _represent_text)
+
+
+def _dumped(document: dict[str, Any]) -> str:
+    for entry in document["nodes"]:
+        if "env" in entry:
+            entry["env"] = {key: _Quoted(value) for key, value in entry["env"].items()}
+    text: str = yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**30
+    )
+    return text

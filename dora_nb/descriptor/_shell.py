@@ -1,0 +1,26 @@
+"""``path: shell``: a node that is a command of the shell."""
+
+from __future__ import annotations
+
+SHELL = "shell"
+
+
+def shell_script(command: str) -> str:
+    """A script that runs the command until it ends or the dataflow stops, and fails as it fails."""
+    return f"""\
+import subprocess
+import sys
+
+from dora import Node
+
+node = Node()
+process = subprocess.Popen(["sh", "-c", {command!r}])
+while process.poll() is None:
+    event = node.next(timeout=0.1)
+    if event is not None and event["type"] == "STOP":
+        process.terminate()
+        sys.exit(0 if process.wait() < 0 else process.returncode)
+    if event is None:
+        process.wait()
+sys.exit(process.returncode)
+"""

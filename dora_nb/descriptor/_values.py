@@ -1,0 +1,58 @@
+"""Values of ``dataflow.yml`` that are more than they look."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from ..errors import did_you_mean
+from ._yaml import Item
+
+_VARIABLE = re.compile(
+    r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))"
+)
+_FROM_HOST = "__dora_env"
+
+
+def text_of_variable(key: str, item: Item, environ: Mapping[str, str]) -> str:
+    """The value of a variable in `env`: a scalar, in which ``$VAR`` is expanded, or ``{__dora_env: VAR}``."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+        raise item.error(f"'{key}' cannot be the name of a variable.")
+    if isinstance(item.value, dict) and list(item.value) == [_FROM_HOST]:
+        return expanded(f"${{{item.value[_FROM_HOST].text('a variable')}}}", item, environ)
+    if isinstance(item.value, bool):
+        return "true" if item.value else "false"
+    if isinstance(item.value, (int, float)):
+        return f"{item.value}".removesuffix(".0")
+    return expanded(item.text(f"the value of {key}"), item, environ)
+
+
+def expanded(text: str, item: Item, environ: Mapping[str, str]) -> str:
+    """The text with ``$VAR``, ``${VAR}`` and ``${VAR:-default}`` replaced; ``$$`` is a ``$``."""
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match[1] or match[3]
+        if name is None:
+            return "$"
+        value = environ.get(name, match[2])
+        if value is None:
+            raise item.error(f"the variable {name} is not set.", hint=did_you_mean(name, environ))
+        return value
+
+    return _VARIABLE.sub(value_of, text)
+
+
+def number(item: Item, what: str, *, whole: bool) -> float:
+    """A number that is not negative."""
+    value = item.value
+    kinds = (int,) if whole else (int, float)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, kinds)
+        or not math.isfinite(value)
+        or value < 0
+    ):
+        kind = "a whole number" if whole else "a number"
+        raise item.error(f"{what} is {kind}, 0 or more.")
+    return value

@@ -1,0 +1,116 @@
+"""The files of a dataflow in a folder."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DescriptorError
+from ..graph import Graph, NodeSpec
+from ._needs import Needs, needs_of
+from ._render import DATAFLOW_FILE, MARK, Rendered, Surroundings, render
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written. `notes` are sentences about what dora-rs will do otherwise, one a node."""
+
+    path: Path
+    """The ``dataflow.yml``."""
+    files: tuple[str, ...]
+    """All that was written, it included, by their places in the folder."""
+    notes: tuple[str, ...]
+
+
+def write_dataflow(graph: Graph, folder: Path) -> Exported:
+    """Writes a folder that ``dora run`` runs: a ``dataflow.yml``, a file for each node with code, the modules
+    beside the notebook that they import, and a ``requirements.txt``.
+
+    The folder is made if need be. `notes` has a line for each node that is different on dora-rs.
+    Raises DescriptorError, with nothing written, where a file is there that differs and that dora_nb
+    did not write; and OSError.
+    """
+    rendered = render(graph, _surroundings(folder))
+    contents = _contents(rendered)
+    _refuse_to_overwrite(folder, contents)
+    for name, content in contents.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    for name, path in rendered.copies.items():
+        shutil.copymode(path, folder / name)
+    return Exported(folder / DATAFLOW_FILE, tuple(contents), rendered.notes)
+
+
+def dataflow_text(graph: Graph) -> str:
+    """The text of the ``dataflow.yml`` alone."""
+    return render(graph, Surroundings()).files[DATAFLOW_FILE]
+
+
+def _contents(rendered: Rendered) -> dict[str, bytes]:
+    written = {name: text.encode() for name, text in rendered.files.items()}
+    return written | {name: path.read_bytes() for name, path in rendered.copies.items()}
+
+
+def _refuse_to_overwrite(folder: Path, contents: Mapping[str, bytes]) -> None:
+    descriptor = folder / DATAFLOW_FILE
+    if descriptor.is_file() and descriptor.read_bytes().startswith(MARK.encode()):
+        return
+    others = [
+        name
+        for name, content in contents.items()
+        if (folder / name).exists()
+        and not ((folder / name).is_file() and (folder / name).read_bytes() == content)
+    ]
+    if others:
+        raise DescriptorError(
+            f"{folder} has a {', '.join(others)} that dora_nb did not write; nothing was written.",
+            hint="Choose another folder.",
+        )
+
+
+# --- what there is ----------------------------------------------------------------------------
+
+
+def _surroundings(folder: Path) -> Surroundings:
+    packages = importlib.metadata.packages_distributions()
+
+    def requirement_of(module: str) -> str | None:
+        names = sorted(packages.get(module, ()))
+        return _requirement(names[0]) if names else None
+
+    def look_for_needs(spec: NodeSpec) -> Needs:
+        return needs_of(spec, requirement_of=requirement_of)
+
+    return Surroundings(
+        is_taken=lambda spec, stem: is_importable(stem, but_from=folder, own_file=spec.code.path),
+        needs_of=look_for_needs,
+        # The folder need not be there yet, so the system cannot be asked for what is beside it.
+        has=lambda path: Path(os.path.normpath(folder / path)).exists(),
+    )
+
+
+def _requirement(distribution: str) -> str:
+    """The release that is installed, without the suffix of a build that only one index serves."""
+    version = importlib.metadata.version(distribution).partition("+")[0]
+    return f"{re.sub(r'[-_.]+', '-', distribution).lower()}=={version}"
+
+
+def is_importable(module: str, *, but_from: Path, own_file: str | None) -> bool:
+    """Whether this interpreter finds a module of that name that is not the node's own file, anywhere
+    but in that folder."""
+    places = [entry for entry in sys.path if Path(entry).resolve() != but_from.resolve()]
+    finders = (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter)
+    if any(finder.find_spec(module) is not None for finder in finders):
+        return True
+    found = importlib.machinery.PathFinder.find_spec(module, places)
+    if found is None:
+        return False
+    return own_file is None or found.origin is None or Path(found.origin) != Path(own_file)
