@@ -237,6 +237,7 @@ class Dataflow:
         `queues` maps it to a size, or a size and a policy. Blocks and raises as `declare`, and
         SourceError where the code cannot be an operator.
         """
+        _check_arguments(name, inputs, outputs)
         code = _read_source(name, source)
         check_operator_source(code)
         return self.declare(
@@ -256,6 +257,7 @@ class Dataflow:
         python: str | None = None,
     ) -> Declaration:
         """Declares a script that makes a `Node()`, as `add_operator` does; `args` are its `sys.argv[1:]`."""
+        _check_arguments(name, inputs, outputs)
         code = _read_source(name, source)
         check_node_source(code)
         spec = _node_spec(name, code, "script", inputs, outputs, queues, env, python)
@@ -358,6 +360,8 @@ class Dataflow:
 
         Blocks until all have ended. Declarations are kept.
         """
+        if not grace_secs >= 0:
+            raise GraphError(f"grace_secs is 0 or more, not {grace_secs!r}.")
         session = self._session
         if session is None:
             return "already stopped"
@@ -486,6 +490,7 @@ class Dataflow:
 
     def subscribe(self, topic: str, queue_size: int = DEFAULT_QUEUE_SIZE) -> Subscription:
         """The messages of a topic from now on, to be iterated over."""
+        _check_count(queue_size, "queue_size")
         return Subscription(self, topic, queue_size)
 
     def take(self, topic: str, n: int, timeout_secs: float = 10.0) -> list[Event]:
@@ -494,6 +499,7 @@ class Dataflow:
         There may be gaps between them, as the kernel never slows a dataflow. Raises
         TopicTimeoutError, which names the topic, how many came, and the state of its node.
         """
+        _check_count(n, "the number of messages")
         return self._collect(topic, n, timeout_secs, replay_last=False)
 
     def latest(self, topic: str, timeout_secs: float = 10.0) -> Event:
@@ -604,15 +610,21 @@ class Dataflow:
         for name in errors:
             self.mark_failure_seen(name)
         first, *others = errors.values()
-        if others:
-            named = ", ".join(error.node for error in others)
-            first = OperatorError(
-                first.message,
-                node=first.node,
-                traceback_lines=first.traceback_lines,
-                hint=f"{first.hint or ''} Failed too: {named}.".strip(),
+        failed_too = f"Failed too: {', '.join(error.node for error in others)}." if others else ""
+        way_out = ""
+        if len(errors) < len(self._declared.nodes):
+            way_out = (
+                "The others are ready: correct the cell and run it, or remove it, and they go."
             )
-        raise first
+        if not others and not way_out:
+            raise first
+        hint = " ".join(filter(None, [first.hint, failed_too, way_out]))
+        raise OperatorError(
+            first.message,
+            node=first.node,
+            traceback_lines=first.traceback_lines,
+            hint=hint or None,
+        )
 
     def _wait_for(
         self,
@@ -630,7 +642,11 @@ class Dataflow:
 
     def _applied(self, name: str, *, restarted: bool) -> str:
         status = self.node_status(name)
-        waiting = f", waiting for {', '.join(status.waiting_for)}" if status.waiting_for else ""
+        waiting_for = self._declared.waiting_text(name)
+        waiting = f", waiting for {waiting_for}" if waiting_for else ""
+        session = self._session
+        if session is not None and not session.going and (holding := session.errors()):
+            waiting += f"; the start is held by {', '.join(holding)}"
         if not restarted:
             return f"started{waiting}"
         return f"generation {status.generation}, restarted, state not kept{waiting}"
@@ -703,10 +719,30 @@ def _is_there(spec: NodeSpec, declared: Graph) -> bool:
     return spec.name in declared and declared.node(spec.name).same_as(spec)
 
 
+def _check_arguments(name: str, inputs: object, outputs: object) -> None:
+    """What a type checker would have found."""
+    if isinstance(outputs, str):
+        hint = f"give outputs=['{outputs}']."
+        raise GraphError(f"the outputs of {name} are a text, not a list:", hint=hint)
+    if inputs is not None and not isinstance(inputs, Mapping):
+        hint = "give inputs={'IN': 'NODE/OUTPUT'}."
+        raise GraphError(
+            f"the inputs of {name} are a {type(inputs).__name__}, not a dict:", hint=hint
+        )
+
+
+def _check_count(count: object, what: str) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise GraphError(f"{what} is a whole number, 1 or more, not {count!r}.")
+
+
 def _read_source(name: str, source: str | Path) -> SourceCode:
     if isinstance(source, Path):
         path = source.resolve()
         return SourceCode(path.read_text(encoding="utf-8"), str(source), path=str(path))
+    if "\n" not in source and source.endswith(".py"):
+        hint = f"give Path('{source}') for the file."
+        raise GraphError(f"the source of {name} is the code itself, and this is a path:", hint=hint)
     return SourceCode(source, f"<source of {name}>")
 
 

@@ -23,8 +23,11 @@ dora_nb: `_render_traceback_` is IPython's documented way for an exception to dr
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+_PLACE = re.compile(r'(Cell In\[\d+\], line \d+)|File "([^"]+)", line (\d+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,14 @@ class OperatorError(DoraNbError):
         super().__init__(message, hint=hint, location=location)
         self.node = node
         self.traceback_lines = tuple(traceback_lines)
+
+    @property
+    def place(self) -> str | None:
+        """``Cell In[5], line 7``, or a file and its line: the innermost that the traceback names."""
+        for line in reversed(self.traceback_lines):
+            if found := _PLACE.match(line.strip()):
+                return found[1] or f"{found[2]}, line {found[3]}"
+        return None
 
     def render(self) -> list[str]:
         return [*self.traceback_lines, f"{type(self).__name__}: {self}"]

@@ -246,6 +246,16 @@ class Graph:
         ]
         return tuple(dict.fromkeys(missing))
 
+    def waiting_text(self, name: str) -> str:
+        """The same as words, each with the declared name that is nearest to it; empty for none."""
+        known = [other for other in self.nodes if other != name]
+        return ", ".join(
+            f"{missing} ({hint[0].lower()}{hint[1:]})"
+            if (hint := did_you_mean(missing, known))
+            else missing
+            for missing in self.waiting_for(name)
+        )
+
     def check_topic(self, topic: str) -> TopicSource:
         """A topic that something in the notebook wants to read.
 
@@ -270,6 +280,8 @@ class Graph:
         who = asked_by if file is None else f"{asked_by} ({file})"
         has = f"has outputs: {', '.join(owner.outputs)}." if owner.outputs else "has no outputs."
         hint = did_you_mean(source.output, owner.outputs)
+        if file is not None:
+            hint = f"Keep the output, or change {asked_by} first."
         raise GraphError(f"{who} reads '{source}', but {source.node} {has}", hint=hint)
 
 

@@ -552,6 +552,13 @@ def _check_init(source: _Source, operator: ast.ClassDef) -> None:
             word="__init__",
         )
     own = _implicit_arguments(found)
+    if own and not ast.unparse(found.args):
+        raise source.error(
+            "`__init__()` takes no argument, and Python gives it one:",
+            hint="write `def __init__(self):`.",
+            node=found,
+            word="__init__",
+        )
     if own is not None and not _accepts(found.args, own):
         raise source.error(
             f"`__init__({ast.unparse(found.args)})` cannot be called as `Operator()`, which is how "

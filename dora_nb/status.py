@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from .errors import OperatorError
 from .graph import QueuePolicy
 
+LONG_BUSY_SECS = 2.0
+
 
 class State(enum.Enum):
     """Where an operator is in its life, in the words that a user sees."""
@@ -75,6 +77,12 @@ class NodeStatus:
     def dropped(self) -> int:
         """Messages lost on the way to this operator."""
         return sum(edge.dropped for edge in self.inputs)
+
+    @property
+    def long_busy_secs(self) -> float | None:
+        """How long it has been busy with one event, where that is long enough to be worth a word."""
+        secs = self.busy_secs
+        return secs if secs is not None and secs >= LONG_BUSY_SECS else None
 
     def state_text(self) -> str:
         """The state as a sentence's end: ``running``, ``waiting (for camera)``."""

@@ -191,7 +191,7 @@ def test_lines_are_those_of_the_editor_also_below_a_form_feed() -> None:
             ),
         ),
         (GOOD + "    def __init__(self, *, model): pass\n", "cannot be called as `Operator()`"),
-        (GOOD + "    def __init__(): pass\n", "cannot be called as `Operator()`"),
+        (GOOD + "    def __init__(): pass\n", "write `def __init__(self):`"),
         (GOOD + "    async def __init__(self): pass\n", "`__init__` cannot be `async def`"),
     ],
 )

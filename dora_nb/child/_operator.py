@@ -53,7 +53,14 @@ class UserOperator:
                 raise NodeFailedError(
                     Failed(f"{name} has no class Operator once {file} has run", [])
                 )
+            if not isinstance(operator_class, type):
+                what = f"`Operator` is a {type(operator_class).__name__}, and no class"
+                raise NodeFailedError(Failed(f"{name}: in {file}, {what}.", []))
             self._instance = operator_class()
+            if not callable(getattr(self._instance, "on_event", None)):
+                raise NodeFailedError(
+                    Failed(f"{name}: the class `Operator` of {file} has no on_event.", [])
+                )
             # As dora does, which means: not there yet in `__init__`.
             self._instance.dataflow_descriptor = dataflow_descriptor or {}
         except (NodeFailedError, KernelGoneError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import collections
 import contextlib
+import difflib
 import errno
 import faulthandler
 import gc
@@ -39,8 +40,11 @@ FLUSH_SECS = 0.5
 _MOST_WARNINGS = 200
 _MOST_WARNING_CHARS = 1000
 _MOST_REPORT_CHARS = 500
+_MOST_NAME_CHARS = 50
 _MOST_FIRST_LINES, _MOST_LAST_LINES = 20, 40
 """Of a failure's traceback; with them a report fits into one message of the control socket."""
+LONGEST_WAIT_SECS = 3600.0
+"""poll(2) takes no more than 24 days; then one looks again."""
 TICK_VALUE = pa.nulls(0)
 monotonic = time.monotonic
 
@@ -278,7 +282,9 @@ class NodeProcess(abc.ABC):
 
     def _wait_until_ready(self, timeout_secs: float | None) -> list[int]:
         """Blocks until something can be done; serves the engine; returns the inputs with messages."""
-        timeout_millis = None if timeout_secs is None else timeout_secs * 1e3
+        timeout_millis = (
+            None if timeout_secs is None else min(timeout_secs, LONGEST_WAIT_SECS) * 1e3
+        )
         ready = []
         self._watch_overflow()
         for descriptor, _ in self._poller.poll(timeout_millis):
@@ -308,16 +314,23 @@ class NodeProcess(abc.ABC):
 
     def send_output(self, output: str, data: Any, metadata: dict[str, Any] | None) -> None:
         """Publishes to one output. An output that is not declared is ignored, as dora does."""
+        if not isinstance(output, str):
+            raise TypeError(
+                f"the output's name comes first, and this is {type(output).__name__}: "
+                "send_output('OUTPUT', data, metadata)"
+            )
         publisher = self._outputs.get(output)
         if publisher is not None:
             publisher.publish(data, metadata)
             self._hand_over_overflow(publisher)
             return
         self._counters.words[metrics.UNDECLARED_OUTPUTS] += 1
+        own = output.rpartition("/")[2][:_MOST_NAME_CHARS]
+        near = difflib.get_close_matches(own, self._outputs, n=1)
+        way_out = f"did you mean '{near[0]}'?" if near else "add it to --outputs"
         declared = ", ".join(self._outputs) or "none"
         self._warn(
-            f"ignoring output '{self._name}/{output}', which is not declared (declared: {declared}); "
-            "add it to --outputs"
+            f"ignoring output '{self._name}/{output}', which is not declared (declared: {declared}); {way_out}"
         )
 
     def _hand_over_overflow(self, publisher: Output) -> None:

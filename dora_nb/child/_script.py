@@ -185,7 +185,8 @@ class Script(NodeProcess):
                 if left_secs <= 0:
                     raise TimeoutError
                 wait_secs = left_secs if wait_secs is None else min(left_secs, wait_secs)
-            self._to_read.poll(wait_secs)
+            longest = _process.LONGEST_WAIT_SECS
+            self._to_read.poll(longest if wait_secs is None else min(wait_secs, longest))
 
     def event_now(self) -> Event | None:
         """The next event if there is one at this moment; never waits."""

@@ -167,7 +167,7 @@ def split_header(line: str, body: str) -> tuple[list[str], str]:
     `line` is the first one; after a ``\`` at its end the next line of the body belongs to it.
     """
     lines = [line]
-    while goes_on(lines[-1]) and body:
+    while goes_on(lines[-1]) and body.strip():
         following, _, body = body.partition("\n")
         lines.append(following)
     return lines, body

@@ -154,7 +154,7 @@ def say(text: str) -> None:
 
 def say_what_nobody_saw(dataflow: Dataflow) -> None:
     """Names, once, failures that no front end has shown since the last magic."""
-    lines = [_failure_line(error) for error in dataflow.unseen_failures()]
+    lines = [_failure_line(error, dataflow) for error in dataflow.unseen_failures()]
     live = sys.modules.get("dora_nb.widgets._live")
     if live is not None:
         lines += live.REFRESHER.take_problems()
@@ -163,6 +163,9 @@ def say_what_nobody_saw(dataflow: Dataflow) -> None:
         sys.stderr.write(line + "\n")
 
 
-def _failure_line(error: OperatorError) -> str:
+def _failure_line(error: OperatorError, dataflow: Dataflow) -> str:
     said = str(error).partition("\n")[0]
-    return said if said.startswith(error.node) else f"{error.node} failed: {said}"
+    named = said if said.startswith(error.node) else f"{error.node} failed: {said}"
+    spec = dataflow.declared.nodes.get(error.node)
+    place = error.place or (None if spec is None else spec.code.file)
+    return named if place is None else f"{place}: {named}"

@@ -17,6 +17,7 @@ export function factsOf(status) {
   const facts = [];
   if (status.generation > 1) facts.push(`generation ${status.generation}`);
   if (status.rate !== null) facts.push(`${status.rate} events/s`);
+  if (status.busy) facts.push(`busy with one event for ${status.busy} s`);
   if (status.dropped) facts.push(`${status.dropped} dropped`);
   if (status.missed) facts.push(counted(status.missed, "missed tick", "missed ticks"));
   if (status.undeclared) {

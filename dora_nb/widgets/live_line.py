@@ -2,7 +2,8 @@
 
 A cell saves one stable sentence (``detector: declared``). Only the page's line changes later, by the
 messages of `dora_nb.widgets._live`; here they hold `state` (a word for the dot's colour), `text`,
-`generation`, `rate` in events per second or null, `dropped`, `undeclared`, `missed`, and `failure`,
+`generation`, `rate` in events per second or null, `dropped`, `undeclared`, `missed`, `busy`
+(for how many seconds with one event, where that is long, or null) and `failure`,
 null or its `number`, `message` and `traceback` (a list of lines).
 """
 
@@ -70,6 +71,7 @@ class LiveLine(LiveWidget):
             "dropped": status.dropped,
             "undeclared": status.undeclared_outputs,
             "missed": status.missed_ticks,
+            "busy": None if status.long_busy_secs is None else int(status.long_busy_secs),
             "failure": self._failure_content(status),
         }
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import traitlets
 
+from dora_nb.errors import OperatorError
 from dora_nb.graph import Graph, InputSpec, NodeSpec, TimerSource
 from dora_nb.status import EdgeStatus, NodeStatus, State
 
@@ -49,6 +50,8 @@ class StatusView(LiveWidget):
         """Short texts, as a page shows them."""
         rate = self._meters.setdefault(status.name, RateMeter()).rate(status.events, now_secs)
         numbers = []
+        if (busy_secs := status.long_busy_secs) is not None:
+            numbers.append(f"busy with one event for {busy_secs:.0f} s")
         if rate is not None and status.state is State.RUNNING:
             numbers.append(f"{rate:g} events/s")
         if status.on_event_p50_secs is not None and status.on_event_p95_secs is not None:
@@ -102,7 +105,7 @@ def _row(status: NodeStatus, spec: NodeSpec | None) -> dict[str, Any]:
         "generation": str(status.generation) if status.generation else "",
         "inputs": [_input_text(read, edges.get(read.name)) for read in inputs],
         "outputs": list(spec.outputs) if spec is not None else [],
-        "failure": "" if status.error is None else _failure_text(status.name, str(status.error)),
+        "failure": "" if status.error is None else _failure_text(status, status.error),
         "numbers": [],
     }
 
@@ -117,8 +120,10 @@ def _input_text(read: InputSpec, edge: EdgeStatus | None) -> str:
     return f"{text} ({size}, {policy})"
 
 
-def _failure_text(name: str, said: str) -> str:
-    return said if said.startswith(name) else f"{name}: {said}"
+def _failure_text(status: NodeStatus, error: OperatorError) -> str:
+    said = str(error)
+    named = said if said.startswith(status.name) else f"{status.name}: {said}"
+    return f"{error.place or status.declared_in}: {named}"
 
 
 def _millis(secs: float) -> str:

@@ -89,6 +89,10 @@ def test_the_line_says_state_and_numbers_and_leaves_out_what_is_zero(line: OnPag
     expect(line.page.locator(".dora-line")).to_have_attribute("data-state", "running")
     expect(line.page.locator(".dora-line-state")).to_have_text("running")
     expect(line.page.locator(".dora-line-facts")).to_have_text("29.8 events/s")
+    line.tell(**RUNNING | {"busy": 12})
+    expect(line.page.locator(".dora-line-facts")).to_have_text(
+        "29.8 events/s · busy with one event for 12 s"
+    )
     line.tell(**RUNNING | {"generation": 2, "dropped": 3, "undeclared": 1, "missed": 2})
     expect(line.page.locator(".dora-line-facts")).to_have_text(
         "generation 2 · 29.8 events/s · 3 dropped · 2 missed ticks · 1 message to undeclared outputs"

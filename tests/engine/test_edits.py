@@ -232,6 +232,8 @@ def test_a_waiting_input_comes_alive(dataflow: CellDataflow) -> None:
     dataflow.cell("reader", TELLING, inputs={"in": "source/out"}, outputs=("told",))
     dataflow.start()
     assert dataflow.until_state("reader", State.WAITING).waiting_for == ("source",)
+    typo = dataflow.cell("typo", TELLING, inputs={"in": "raeder/told", "other": "x/y"})
+    assert str(typo) == "typo: started, waiting for raeder (did you mean 'reader'?), x"
     declared = dataflow.cell("source", SENDING, inputs=EVERY_MILLI, outputs=("out",))
     assert str(declared) == "source: started"
     assert dataflow.latest("reader/told")["metadata"]["type"] == "INPUT"

@@ -129,7 +129,15 @@ CASES = [
     ),
     Case(
         "on_event is missing", "class Operator:\n    pass\n",
-        "AttributeError: 'Operator' object has no attribute 'on_event'",
+        r"NAME: the class `Operator` of Cell In\[5\] has no on_event", at_start=True,
+    ),
+    Case(
+        "Operator is no class", "Operator = 3\n",
+        r"NAME: in Cell In\[5\], `Operator` is a int, and no class", at_start=True,
+    ),
+    Case(
+        "send_output turned round", operator(EVENT, "send_output(b'x', 'out')"),
+        r"TypeError: the output's name comes first, and this is bytes: send_output\('OUTPUT', data, metadata\)",
     ),
     Case("returns True", answering("True"), r"on_event returned True \(a bool\) for INPUT 'tick'", STATUS_HINT),
     Case("returns an int", answering("0"), r"returned 0 \(a int\)", STATUS_HINT),
@@ -335,6 +343,34 @@ def test_an_undeclared_output_is_ignored_warned_of_once_and_counted(dataflow: Ce
     status = dataflow.node_status("op")
     assert status.undeclared_outputs >= 5
     assert status.error is None
+
+
+def test_an_output_that_is_nearly_declared_is_suggested(dataflow: CellDataflow) -> None:
+    statement = "send_output('uot', b''); send_output('op/out', b''); send_output('out', b'')"
+    dataflow.cell("op", operator(EVENT, statement), inputs=TICK, outputs=("out",))
+    dataflow.start()
+    dataflow.latest("op/out")
+    dataflow.stop()
+    warnings = dataflow.said_by("op", "engine")
+    assert [warning.endswith("(declared: out); did you mean 'out'?") for warning in warnings] == [
+        True
+    ] * 2
+
+
+def test_the_last_words_of_an_earlier_generation_are_not_repeated(dataflow: CellDataflow) -> None:
+    dying = "import os, sys\nprint('WORD', file=sys.stderr)\nos._exit(4)\n"
+    dataflow.cell("op", operator(EVENT, "pass"))
+    dataflow.start()
+    for word in ("first", "second"):
+        with pytest.raises(OperatorError) as raised:
+            dataflow.cell("op", dying.replace("WORD", word))
+        assert [line.strip() for line in raised.value.traceback_lines][1:] == [word]
+
+
+def test_an_error_knows_its_innermost_line(dataflow: CellDataflow) -> None:
+    dataflow.cell("op", "def helper():\n    1 / 0\n" + operator(EVENT, "helper()"), inputs=TICK)
+    dataflow.start()
+    assert dataflow.failure_of("op").place == "Cell In[5], line 3"
 
 
 def test_endless_warnings_are_bounded(dataflow: CellDataflow) -> None:

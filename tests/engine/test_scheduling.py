@@ -265,6 +265,19 @@ def test_ticks_that_were_missed_are_counted_and_not_made_up_for(dataflow: CellDa
     assert status.missed_ticks >= 30 * (status.events - 3)
 
 
+@pytest.mark.parametrize("source", ["secs/99999999999999999999", "hz/1e-300"])
+def test_a_tick_may_be_an_eternity_away(dataflow: CellDataflow, source: str) -> None:
+    body = NOTING_TIMES.replace("SLOW", "pass")
+    inputs = {"seldom": f"dora/timer/{source}", "often": "dora/timer/hz/100"}
+    dataflow.cell("op", body, inputs={"seldom": inputs["seldom"]}, outputs=("out",))
+    dataflow.cell("other", body, inputs=inputs, outputs=("out",))
+    with dataflow.subscribe("op/out") as ticks:
+        dataflow.start()
+        assert ticks.next(TIMEOUT_SECS)["metadata"]["id"] == "seldom"
+    assert dataflow.take("other/out", 3)
+    assert dataflow.node_status("op").error is None
+
+
 def test_threads_of_an_operator_may_send(dataflow: CellDataflow) -> None:
     """All at once, beside the loop; each one's messages stay in its order."""
     body = """

@@ -109,12 +109,15 @@ def test_one_that_fails_leaves_the_others_ready_until_it_is_corrected(
         queues={"n": (10, "backpressure")},
     )  # fmt: skip
     with dataflow.subscribe("reader/n", queue_size=50) as passed_on:
-        with pytest.raises(OperatorError, match="source failed before its first event"):
+        with pytest.raises(OperatorError, match="source failed before its first event") as raised:
             dataflow.start()
+        assert "The others are ready: correct the cell" in str(raised.value)
         reader = dataflow.node_status("reader")
         assert (reader.state, reader.events) == (State.STARTING, 0)
         with pytest.raises(OperatorError, match="source failed before its first event"):
             dataflow.cell("source", FAILING + "# still", outputs=("n",))
+        idle = dataflow.cell("idle", IDLE)
+        assert str(idle) == "idle: started; the start is held by source"
         dataflow.cell("source", COUNTING, inputs=TICK, outputs=("n",))
         assert passed_on.next(TIMEOUT_SECS)["metadata"]["n"] == 0
     reader = dataflow.node_status("reader")

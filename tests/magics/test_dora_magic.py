@@ -210,7 +210,7 @@ def test_help_names_every_sub_command_and_does_nothing(notebook: Any) -> None:
 @pytest.mark.parametrize("command", [c.name for c in SUB_COMMANDS if c.argument != "NAME"])
 def test_each_names_failures_that_nobody_saw_once(two: Any, command: str) -> None:
     two.dataflow.failures = [OperatorError("it broke", node="camera")]
-    assert two.run(f"%dora {command}").stderr == "camera failed: it broke\n"
+    assert two.run(f"%dora {command}").stderr == "Cell In[1]: camera failed: it broke\n"
     assert two.run(f"%dora {command}").stderr == ""
 
 

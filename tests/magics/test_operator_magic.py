@@ -228,6 +228,13 @@ def test_a_file_that_cannot_be_read_is_refused(
 # --- nodes, help ------------------------------------------------------------------------------
 
 
+def test_a_line_that_goes_on_in_nothing_is_said_so(notebook: Any) -> None:
+    for cell in ("%%dora_operator op \\", "%%dora_operator op \\\n\n"):
+        shown = notebook.refused(cell)
+        assert shown.splitlines()[0].endswith(", line 1"), shown
+        assert "this line ends in" in shown
+
+
 SCRIPT = "\nfrom dora import Node\nfor event in Node():\n    print(event)\n"
 
 

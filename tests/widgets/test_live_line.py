@@ -164,6 +164,7 @@ def test_a_hello_is_answered_with_everything(page: Page, refresher: ByHand) -> N
             "dropped": 0,
             "undeclared": 0,
             "missed": 0,
+            "busy": None,
             "failure": None,
             "greeting": True,
         }
@@ -260,6 +261,20 @@ def test_a_rate_is_of_the_last_seconds_and_begins_anew_with_a_run() -> None:
 
 def failure(*lines: str) -> OperatorError:
     return OperatorError("it broke", node="detector", traceback_lines=lines, hint="Mend it.")
+
+
+def test_an_event_that_takes_long_is_named(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    page.say(type="hello")
+    for secs, shown in ((1.9, None), (12.7, 12)):
+        dataflow.change("detector", state=State.RUNNING, busy_secs=secs)
+        refresher.refresh_all()
+        assert page.last["busy"] == shown
+    table = StatusView(dataflow, refresher=refresher)
+    (row,) = table.content(refresher.now_secs)["rows"]
+    assert "busy with one event for 13 s" in row["numbers"]
+    table.close()
 
 
 def test_a_failure_is_shown_with_its_lines_until_it_is_gone(

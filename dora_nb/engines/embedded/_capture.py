@@ -74,6 +74,12 @@ class Log:
             self.forgotten += max(0, len(self._entries) + len(texts) - MOST_LINES)
             self._entries.extend((stream, text, time_secs) for text in texts)
 
+    @property
+    def count(self) -> int:
+        """How many lines there ever were."""
+        with self._lock:
+            return self.forgotten + len(self._entries)
+
     def lines(self) -> list[LogLine]:
         """All lines that are kept, oldest first."""
         with self._lock:

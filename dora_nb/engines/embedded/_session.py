@@ -500,6 +500,10 @@ class Session:
         state = _STATES[supervisor.life.phase]
         if state is State.RUNNING and waiting_for:
             state = State.WAITING
+        ends_by_itself = supervisor.life.rung is lifecycle.Rung.NONE
+        if supervisor.error is not None and ends_by_itself and state is State.RUNNING:
+            # It is known a moment before the process has ended.
+            state = State.FAILED
         return NodeStatus(
             name=spec.name,
             state=state,

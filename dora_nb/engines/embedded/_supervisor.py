@@ -83,6 +83,8 @@ class Supervisor:
         self._deadline_secs: float | None = None
         self._exit_status: int | None = None
         self._killed = False
+        self._first_line = 0
+        """Where the lines of this generation begin in the log."""
         self._counters_lock = threading.Lock()
         self._past = _NO_WORDS
         self._past_durations: list[int] = []
@@ -269,6 +271,7 @@ class Supervisor:
     def _spawn(self) -> None:
         self.error = None
         self.inputs_closed = False
+        self._first_line = self.log.count
         self._exit_status = None
         self._killed = False
         try:
@@ -411,7 +414,8 @@ class Supervisor:
                 node=self.name,
                 hint="Something in it closes descriptors that are not its own (os.closerange).",
             )
-        return describe_death(self.name, self._exit_status, self.log.lines())
+        own = [line for line in self.log.lines() if line.number >= self._first_line]
+        return describe_death(self.name, self._exit_status, own)
 
     def _read_stream(self, stream: Stream) -> None:
         lines = stream.read()
