@@ -308,7 +308,7 @@ def test_a_shell_command_runs_until_it_ends_or_is_stopped(read: Reading) -> None
         """
         nodes:
           - {id: a, path: shell, args: echo from a shell; exit 3}
-          - {id: b, path: shell, args: echo begun; exec sleep 600, inputs: {t: dora/timer/secs/1}}
+          - {id: b, path: shell, args: "trap 'echo parked' TERM; echo begun; sleep 600 & wait", inputs: {t: dora/timer/secs/1}}
         """,
         allowed=Allowed(shell=True),
     )
@@ -324,6 +324,7 @@ def test_a_shell_command_runs_until_it_ends_or_is_stopped(read: Reading) -> None
         assert "sys.exit(3)" in str(dataflow.node_status("a").error)
         dataflow.stop()
         assert dataflow.node_status("b").error is None
+        assert [line.text for line in dataflow.logs("b")] == ["begun", "parked"]
 
 
 def test_a_source_at_a_url_is_refused_unless_allowed(read: Reading) -> None:
