@@ -202,6 +202,8 @@ class Dataflow:
             before = self._declared.nodes.get(spec.name)
             declared = self._declared.with_node(spec)
             session = self._open_session()
+            if session is not None:
+                _refuse_dynamic([spec])
             unchanged = before is not None and before.same_as(spec)
             # Running a failed operator's cell again, unchanged, means: try once more.
             if unchanged and not (session is not None and spec.name in session.errors()):
@@ -574,6 +576,7 @@ class Dataflow:
                 raise DataflowStateError(
                     "there is nothing to start:", hint="declare an operator with %%dora_operator."
                 )
+            _refuse_dynamic(self._declared)
             session = self._session
             if session is None or not session.alive:
                 return []
@@ -705,6 +708,15 @@ def _read_source(name: str, source: str | Path) -> SourceCode:
         path = source.resolve()
         return SourceCode(path.read_text(encoding="utf-8"), str(source), path=str(path))
     return SourceCode(source, f"<source of {name}>")
+
+
+def _refuse_dynamic(specs: Iterable[NodeSpec]) -> None:
+    for spec in specs:
+        if spec.kind == "dynamic":
+            raise GraphError(
+                f"{spec.name} is a dynamic node, and those cannot join the embedded engine yet:",
+                hint=f"run the dataflow with dora, or leave it out (%dora remove {spec.name}).",
+            )
 
 
 def _node_spec(

@@ -153,6 +153,13 @@ class NodeSpec:
     """What its entry in a ``dataflow.yml`` says beyond the fields above, kept for dora-rs and for engines
     that know it; an operator's own keys are in a mapping under ``operator``."""
 
+    @property
+    def send_stdout_as(self) -> str | None:
+        """The output that gets each line that the node prints, beside the log."""
+        keys = self.other_keys.get("operator", {}) if self.kind == "operator" else self.other_keys
+        output: str | None = keys.get("send_stdout_as")
+        return output
+
     def same_as(self, other: NodeSpec) -> bool:
         """Whether running `other` instead would change nothing (the cell's number does not count)."""
         return (
@@ -331,6 +338,12 @@ def _check_names(spec: NodeSpec) -> None:
             raise GraphError(
                 f"{spec.name} has the {what} '{twice}' twice;", hint="give each a name of its own."
             )
+    if spec.send_stdout_as is not None and spec.send_stdout_as not in spec.outputs:
+        raise GraphError(
+            f"{spec.name} is to send what it prints as '{spec.send_stdout_as}', which is none of its "
+            "outputs:",
+            hint="declare it among them.",
+        )
 
 
 def _first_repeated(names: Iterable[str]) -> str | None:

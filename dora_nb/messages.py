@@ -50,6 +50,8 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
     """Seconds between ticks, by input."""
     input_timeouts: dict[str, float]
     """Seconds of silence after which an input counts as closed, by input."""
+    send_stdout_as: str | None
+    """The output that gets each line that the node prints."""
     topics: int
     """How many inputs read a topic; one that waits for its node keeps the operator alive."""
 

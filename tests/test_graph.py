@@ -106,3 +106,14 @@ def test_removing_leaves_the_readers_waiting() -> None:
 def test_the_same_output_twice_is_refused() -> None:
     with pytest.raises(GraphError, match="the output 'image' twice"):
         Graph().with_node(_spec("camera", outputs="image image"))
+
+
+def test_what_a_node_prints_goes_to_one_of_its_outputs() -> None:
+    spec = NodeSpec("a", SourceCode("", "a"), kind="script", other_keys={"send_stdout_as": "lines"})
+    with pytest.raises(
+        GraphError, match="a is to send what it prints as 'lines', which is none of"
+    ):
+        Graph().with_node(spec)
+    own = {"operator": {"send_stdout_as": "lines"}}
+    operator = NodeSpec("b", SourceCode("", "b"), outputs=("lines",), other_keys=own)
+    assert Graph().with_node(operator).node("b").send_stdout_as == "lines"

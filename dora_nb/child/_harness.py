@@ -73,6 +73,7 @@ class Recorded:
             outputs=[],
             timers={},
             input_timeouts={},
+            send_stdout_as=None,
             topics=0,
         )
         node = {"id": _NODE_ID, "inputs": {}, "outputs": []}

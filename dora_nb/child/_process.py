@@ -32,6 +32,7 @@ from ..timers import Ticks
 from ..transport import Arena, Input, OutEdge, Output, Reservation
 from . import _output, _patches, dora_api
 from ._failures import KernelGoneError, NodeFailedError
+from ._tee import Tee
 
 FLUSH_SECS = 0.5
 """How long a message that waits for room may take once STOP was asked for."""
@@ -58,6 +59,7 @@ class NodeProcess(abc.ABC):
         self._silent_from: dict[int, float] = {}
         """When an input that was heard once will have been silent for too long."""
         self._silent: set[int] = set()
+        self._tee: Tee | None = None
         self._input_timeouts_secs: dict[str, float] = {}
         self._outputs: dict[str, Output] = {}
         self._readers: dict[int, tuple[Output, OutEdge]] = {}
@@ -99,6 +101,7 @@ class NodeProcess(abc.ABC):
         _output.protect()
         try:
             report = self._live(begin, descriptors)
+            self._close_tee()
             if report is not None:
                 self._report(_bounded(report))
                 sys.exit(1)
@@ -175,6 +178,8 @@ class NodeProcess(abc.ABC):
             sys.path.append(os.path.dirname(begin.path))
         first_output = begin.outputs[0] if begin.outputs else "OUTPUT"
         _patches.install(f"{begin.name}/{first_output}")
+        if begin.send_stdout_as is not None:
+            self._tee = Tee(self._send_line)
         start_secs = monotonic()
         self._timers = {
             name: Ticks(interval_secs, start_secs=start_secs)
@@ -184,8 +189,21 @@ class NodeProcess(abc.ABC):
         with open(source_descriptor, encoding="utf-8", closefd=False) as file:
             return file.read()
 
+    def _send_line(self, line: str) -> None:
+        """On the thread of the tee. As in dora, nothing that is printed before messages move."""
+        output = self._begin.send_stdout_as
+        if self._going and output is not None:
+            with contextlib.suppress(KernelGoneError):
+                self.send_output(output, pa.array([line]), None)
+
+    def _close_tee(self) -> None:
+        if self._tee is not None:
+            tee, self._tee = self._tee, None
+            tee.close(while_waiting=lambda: self.wait_readable(-1, 0))
+
     def _end(self, finished: messages.Finished) -> None:
         """Moves on what the sockets could not hold yet, for a bounded time once STOP has come."""
+        self._close_tee()
         with self._inputs_changed:
             self._going = False
             for _, reader in self._inputs.values():

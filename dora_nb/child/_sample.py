@@ -49,8 +49,20 @@ class SampleHandler:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._entered.release()
-        if error is None:
-            self.send()
-        else:
-            self._reservation.cancel()
+        try:
+            if error is None:
+                self._close(self._entered)
+                self.send()
+        finally:
+            if not self._sent:
+                self._reservation.cancel()
+
+    def _close(self, view: memoryview) -> None:
+        """Nothing may write any more; what the body has made of the buffer counts as an open view."""
+        try:
+            view.release()
+        except BufferError:
+            raise RuntimeError(
+                "Cannot send: 1 buffer view(s) are still open; del what was made of the buffer, since "
+                "readers would see what is written through it"
+            ) from None

@@ -13,6 +13,8 @@ ROOT_OLD = {"communication", "daemon_config", "_unstable_debug", "_unstable_depl
 _WIRES = {"inputs", "outputs", "input_types", "output_types"}
 _WORDS = {"name", "description"}
 """For people; nothing follows from them."""
+HONOURED = {"send_stdout_as"}
+"""Kept for dora-rs, and done here as well."""
 _LOGS = {"send_stdout_as", "send_logs_as", "min_log_level", "max_log_size", "max_rotated_files"}
 _PORTS = {"output_framing", "output_metadata", "pattern"}
 

@@ -200,6 +200,8 @@ class _Reader:
 
     def _ignore(self, key: str, item: Item) -> None:
         """Notes a key that only dora-rs knows what to do with; not where it says what is so anyway."""
+        if key in keys.HONOURED:
+            return
         value = item.mapping("")[key].plain()
         if value not in (None, [], {}, False, 0, "never", {"enable_debug_inspection": False}):
             assert item.keys is not None

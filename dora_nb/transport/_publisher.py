@@ -27,6 +27,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from ..errors import EngineError
 from . import _words
 from ._arena import DATA_SIZE, MAX_SLOTS, Arena, Slot
@@ -328,19 +331,29 @@ class Reservation:
         self.size = size
         self.slot = slot
         """None where the message is small, or there is no slot to be had: then it is copied after all."""
-        self.memory: Any = bytearray(size) if slot is None else output.arena.memory_of(slot, size)
+        self.memory: npt.NDArray[np.uint8] = (
+            np.zeros(size, np.uint8) if slot is None else output.arena.memory_of(slot, size)
+        )
         self._output = output
-        self._views: list[weakref.ref[memoryview]] = []
+        self._views: list[weakref.ref[npt.NDArray[np.uint8]]] = []
+        """An array for each view, which lives as long as anything that was made of the view."""
+        self._hold = object()
+        """What stands for it among the slot's leases: it must not keep itself alive."""
+        if slot is not None:
+            slot.leases[self._hold] = _RESERVED
+
+    def __del__(self) -> None:
+        self.cancel()
 
     def view(self) -> memoryview:
         """The bytes, to be written. What they hold before that is anything."""
-        view = memoryview(self.memory)
-        self._views.append(weakref.ref(view))
-        return view
+        array = self.memory[:]
+        self._views.append(weakref.ref(array))
+        return memoryview(array)  # type: ignore[arg-type]
 
     def open_views(self) -> int:
         """How many of the views somebody can still write through."""
-        return sum(_is_open(view()) for view in self._views)
+        return sum(array() is not None for array in self._views)
 
     def publish(self, metadata: Metadata | None) -> None:
         """Sends it. RuntimeError while a view is open."""
@@ -352,17 +365,9 @@ class Reservation:
         self._output.publish_reserved(self, metadata)
 
     def cancel(self) -> None:
-        """Gives the room back."""
-        self._output.cancel(self)
-
-
-def _is_open(view: memoryview | None) -> bool:
-    if view is None:
-        return False
-    try:
-        return view.nbytes >= 0
-    except ValueError:  # it was released
-        return False
+        """Gives the room back, if it was not given back before. Takes no lock: `__del__` calls it."""
+        if self.slot is not None:
+            self.slot.leases.pop(self._hold, None)
 
 
 _Encoded = tuple[int, int, Any, bytes]
@@ -422,22 +427,13 @@ class Output:
         with self._turn:
             if size > INLINE_LIMIT:
                 slot = self._free_slot(size)
-            reservation = Reservation(self, size, slot)
-            if slot is not None:
-                slot.leases[reservation] = _RESERVED
-        return reservation
+            return Reservation(self, size, slot)
 
     def publish_reserved(self, reservation: Reservation, metadata: Metadata | None) -> None:
         """Sends what was written into a reservation, which is spent then."""
         blob = encode_metadata(metadata, self._warn)
         with self._turn:
             self._to_send.append((UINT8, reservation.size, reservation, blob))
-
-    def cancel(self, reservation: Reservation) -> None:
-        """Gives a reservation's room back; nothing is sent."""
-        with self._turn:
-            if reservation.slot is not None:
-                reservation.slot.leases.pop(reservation, None)
 
     def attach(self, edge: OutEdge, *, replay_last: bool) -> None:
         """Adds an edge; with `replay_last` its reader gets the newest message at once, if there is one."""
@@ -468,7 +464,7 @@ class Output:
         with self._turn:
             for slot in self.arena.slots:
                 self._forget_returned(slot)
-            holding = {edge for slot in self.arena.slots for edge in slot.leases}
+            holding = {edge for slot in self.arena.slots for edge in list(slot.leases)}
             free = [edge for edge in self._parted if edge not in holding]
             self._parted = [edge for edge in self._parted if edge in holding]
         return free
@@ -509,7 +505,9 @@ class Output:
         if isinstance(payload, Reservation):
             if payload.slot is not None and len(blob) <= DATAGRAM_LIMIT - HEADER_SIZE:
                 return self._message_in_place(payload, payload.slot, stamp, blob)
-            payload = payload.memory
+            message = self._message((type_code, size, payload.memory, blob))
+            payload.cancel()
+            return message
         if size + len(blob) <= INLINE_LIMIT:
             body = b"".join((payload, blob))
             message = Outgoing(INLINE, type_code, stamp, size, len(blob), body)
@@ -529,9 +527,9 @@ class Output:
     def _message_in_place(
         self, reservation: Reservation, slot: Slot, stamp: int, blob: bytes
     ) -> Outgoing:
-        del slot.leases[reservation]
         size, number = reservation.size, self.arena.number
         self._last = Outgoing(SLOT, UINT8, stamp, size, len(blob), blob, slot, number)
+        reservation.cancel()  # From here on the slot is the newest message's.
         return self._last
 
     # -- slots -----------------------------------------------------------------------------------------
@@ -653,7 +651,8 @@ def _fits(slot: Slot, size: int) -> bool:
 
 
 def _leased_by(slot: Slot) -> list[OutEdge]:
-    return [edge for edge in slot.leases if isinstance(edge, OutEdge)]
+    # A copy: a reservation may be given back by a garbage collection in between.
+    return [edge for edge in list(slot.leases) if isinstance(edge, OutEdge)]
 
 
 class _Turn:

@@ -156,7 +156,6 @@ def test_what_the_embedded_engine_ignores_is_said_once_a_key_and_kept_for_dora(
         "dataflow.yml, line 2: the embedded engine ignores 'health_check_interval'.",
         "dataflow.yml, lines 9, 13: the embedded engine ignores 'cpu_affinity'.",
         "dataflow.yml, line 10: the embedded engine ignores 'restart_policy'.",
-        "dataflow.yml, line 16: the embedded engine ignores 'send_stdout_as'.",
     )
     exported = render(imported.graph).files["dataflow.yml"]
     for line in (
@@ -205,8 +204,8 @@ def test_0_x_files_are_read_with_a_note(read: Reading) -> None:
     """)
     assert node(imported, "a").args == ("-v",)
     assert node(imported, "a").env == (("A", "b"),)
+    assert node(imported, "a").send_stdout_as == "o"
     assert imported.notes == (
-        "dataflow.yml, line 10: the embedded engine ignores 'send_stdout_as'.",
         "dataflow.yml, line 2: 'communication' is of dora 0.x, and is ignored.",
         "dataflow.yml, line 5: 'custom' is of dora 0.x, and is read as keys of the node itself.",
         "dataflow.yml, line 12: '_unstable_deploy' is of dora 0.x, and is called 'deploy' in 1.x.",

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from dora_nb.errors import OperatorError
+from dora_nb.graph import InputSpec, NodeKind, NodeSpec, SourceCode, parse_source
 from dora_nb.status import State
 
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
@@ -386,6 +387,43 @@ except ValueError as error:
         ("warn", "root: WARNING:root:by logging"),
         ("error", "mine: ERROR:mine:of mine"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["script", "operator"])
+def test_what_it_prints_can_be_an_output_too(dataflow: CellDataflow, kind: NodeKind) -> None:
+    """Of either stream and of child processes, once messages move, and to a failure's end; the log has it too."""
+    printing = """
+import os, sys
+DEFINE
+    print("in", "parts", end=" "); print("of a line")
+    print("to stderr", file=sys.stderr, flush=True)
+    os.system("echo from a child")
+    os.write(1, b"x" * 70_000)
+    1 / 0
+"""
+    define = {
+        "script": "from dora import Node\nnode = Node()\nif True:",
+        "operator": "class Operator:\n  def on_event(self, dora_event, send_output):",
+    }[kind]
+    printed = {"send_stdout_as": "lines"}
+    spec = NodeSpec(
+        name="node",
+        code=SourceCode(printing.replace("DEFINE", define), "Cell In[1]"),
+        inputs=(InputSpec("tick", parse_source("dora/timer/secs/3600")),),
+        outputs=("lines",),
+        working_dir=str(Path.cwd()),
+        kind=kind,
+        other_keys=printed if kind == "script" else {"operator": printed},
+    )
+    dataflow.declare(spec)
+    with dataflow.subscribe("node/lines", queue_size=20) as messages:
+        dataflow.start()
+        dataflow.failure_of("node")
+        lines = [messages.next(TIMEOUT_SECS)["value"].to_pylist()[0] for _ in range(5)]
+    assert sorted(lines[:3]) == ["from a child\n", "in parts of a line\n", "to stderr\n"]
+    assert [len(line) for line in lines[3:]] == [1 << 16, 70_000 - (1 << 16)]
+    assert dataflow.said_by("node")[0] == "in parts of a line"
+    assert dataflow.said_by("node", "stderr")[0] == "to stderr"
 
 
 def test_a_file_has_its_arguments_and_its_own_folder(

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,16 @@ for event in Node():
     break
 """
 
+SPEAKING = """
+import os, sys
+from dora import Node
+node = Node()
+print("one\\ntwo")
+print("to stderr", file=sys.stderr)
+os.system("echo from a child")
+os.write(1, b"no end")
+"""
+
 CASES: dict[str, tuple[NodeSpec, ...]] = {
     "what is sent, and what arrives": (
         node("source", "script", SENDING),
@@ -268,6 +279,13 @@ CASES: dict[str, tuple[NodeSpec, ...]] = {
         node("methods", "script", METHODS),
         node("reader", "script", LISTENING, {"in": "methods/out"}),
         node("ticked", "script", TICKED, {"tick": "dora/timer/millis/50"}),
+    ),
+    "what is printed": (
+        replace(
+            node("speaks", "script", SPEAKING, outputs=("lines",)),
+            other_keys={"send_stdout_as": "lines"},
+        ),
+        node("reader", "operator", PRINTING, {"in": "speaks/lines"}),
     ),
     "how operators end": (
         node("source", "script", FEW),
@@ -287,6 +305,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         r"^reader: OBS 200 .* DoubleArray": "numpy arrays",
         r"^source: OBS refused metadata \{'huge'": "integers beyond 64 bits",
     },
+    "what is printed": {r"^reader: OBS .* \['no end'\]": "a last line without its end"},
 }
 """By case: what only one engine prints, as patterns, and the row of docs/compatibility.md about it."""
 

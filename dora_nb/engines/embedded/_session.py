@@ -337,6 +337,7 @@ class Session:
                 for read in spec.inputs
                 if read.input_timeout_secs is not None
             },
+            send_stdout_as=spec.send_stdout_as,
             topics=sum(isinstance(read.source, graph.TopicSource) for read in spec.inputs),
         )
         with contextlib.ExitStack() as texts:
