@@ -203,6 +203,7 @@ def test_0_x_files_are_read_with_a_note(read: Reading) -> None:
               send_stdout_as: o
           - id: b
             _unstable_deploy: {machine: m}
+            _unstable_other: 1
             operator: {python: operator.py, inputs: {i: a/o}}
     """)
     assert node(imported, "a").args == ("-v",)
@@ -211,6 +212,7 @@ def test_0_x_files_are_read_with_a_note(read: Reading) -> None:
     assert imported.notes == (
         "dataflow.yml, line 2: 'communication' is of dora 0.x, and is ignored.",
         "dataflow.yml, line 5: 'custom' is of dora 0.x, and is read as keys of the node itself.",
+        "dataflow.yml, line 13: '_unstable_other' is of dora 0.x, and is ignored.",
         "dataflow.yml, line 12: '_unstable_deploy' is of dora 0.x, and is called 'deploy' in 1.x.",
     )
     exported = render(imported.graph).files["dataflow.yml"]
