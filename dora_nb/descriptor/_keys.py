@@ -8,7 +8,8 @@ from __future__ import annotations
 
 ROOT_USED = {"nodes", "env", "type_rules", "strict_types"}
 ROOT_KEPT = {"debug", "deploy", "exit_when_nodes_finish", "health_check_interval"}
-ROOT_OLD = {"communication", "daemon_config", "_unstable_debug", "_unstable_deploy"}
+ROOT_OLD = {"communication", "daemon_config"}
+"""And whatever begins with ``_unstable_``."""
 
 _WIRES = {"inputs", "outputs", "input_types", "output_types"}
 _WORDS = {"name", "description"}

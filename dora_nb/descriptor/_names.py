@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 
 from ..graph import Graph, NodeSpec
@@ -23,7 +22,7 @@ def file_names(graph: Graph, *, is_taken: Callable[[NodeSpec, str], bool]) -> di
         if spec.kind in _SUFFIXES and "path" not in spec.other_keys:
             stem = _stem(spec)
             number = 1
-            while stem.lower() in stems or stem in sys.stdlib_module_names or is_taken(spec, stem):
+            while stem.lower() in stems or is_taken(spec, stem):
                 number += 1
                 stem = f"{_stem(spec)}_{number}"
             stems.add(stem.lower())  # as folders that ignore case have it

@@ -70,7 +70,7 @@ def needs_of(spec: NodeSpec, *, requirement_of: Callable[[str], str | None]) -> 
     found = Needs()
     folder = Path(spec.working_dir)
     texts = [spec.code.text]
-    found.paths = [path for path in relative_paths(spec.code.text) if (folder / path).exists()]
+    found.paths = _paths_that_are_there(spec, folder)
     places = [folder] if spec.code.path is None else [folder, Path(spec.code.path).parent]
     on_own_path = [folder / path for path in found.paths if (folder / path).is_dir()]
     seen: set[str] = set()
@@ -89,6 +89,13 @@ def needs_of(spec: NodeSpec, *, requirement_of: Callable[[str], str | None]) -> 
             elif not any(dict(_local_files(name, [place])) for place in on_own_path):
                 found.unknown.append(name)
     return found
+
+
+def _paths_that_are_there(spec: NodeSpec, folder: Path) -> list[str]:
+    """Named in the code, in a variable or in an argument."""
+    given = [value for _, value in spec.env] + list(spec.args)
+    named = [*relative_paths(spec.code.text), *filter(_looks_like_a_path, given)]
+    return [path for path in dict.fromkeys(named) if (folder / path).exists()]
 
 
 def _local_files(name: str, places: list[Path]) -> Iterator[tuple[str, Path]]:

@@ -161,10 +161,11 @@ class _Reader:
 
     def read(self, path: Path) -> Imported:
         document = parse(_text_of(path), str(path))
-        root = _known(document, keys.ROOT_USED | keys.ROOT_KEPT | keys.ROOT_OLD, what="a dataflow")
+        old = keys.ROOT_OLD | _unstable(document)
+        root = _known(document, keys.ROOT_USED | keys.ROOT_KEPT | old, what="a dataflow")
         for key in sorted(keys.ROOT_KEPT & root.keys()):
             self._ignore(key, document)
-        for key in sorted(keys.ROOT_OLD & root.keys()):
+        for key in sorted(old & root.keys()):
             self._note_old(document, key, "is ignored")
         if "nodes" not in root:
             raise document.error("a dataflow has a list of 'nodes'.")
@@ -350,11 +351,14 @@ class _Reader:
     # -- nodes ---------------------------------------------------------------------------------------
 
     def _read_node(self, scope: _Scope, name: str, item: Item) -> None:
-        known = keys.NODE_USED | keys.NODE_KEPT | keys.NODE_OLD
+        unstable = _unstable(item) - keys.NODE_OLD
+        known = keys.NODE_USED | keys.NODE_KEPT | keys.NODE_OLD | unstable
         entries = _known(item, known, what="a node")
         if "custom" in entries:
             item = self._from_custom(item, entries.pop("custom"))
             entries = _known(item, known, what="a node")
+        for key in sorted(unstable & entries.keys()):
+            self._note_old(item, key, "is ignored")
         sources = [key for key in keys.NODE_SOURCES if key in entries]
         if len(sources) != 1:
             have = " and ".join(f"'{key}'" for key in sources)
@@ -655,6 +659,12 @@ def _known(item: Item, known: set[str], *, what: str) -> dict[str, Item]:
     for error in unknown_keys(item, known, what=what):
         raise error
     return {key: value for key, value in item.mapping(what).items() if value.value is not None}
+
+
+def _unstable(item: Item) -> set[str]:
+    """Keys that 0.x had on trial; 1.x has none that begins so."""
+    entries = item.value if isinstance(item.value, dict) else {}
+    return {key for key in entries if key.startswith("_unstable_")}
 
 
 def _entry(item: Item, key: str) -> list[Item]:

@@ -6,7 +6,10 @@ SHELL = "shell"
 
 
 def shell_script(command: str) -> str:
-    """A script that runs the command until it ends or the dataflow stops, and fails as it fails."""
+    """A script that runs the command until it ends or the dataflow stops, and fails as it fails.
+
+    How it ends once it was told to stop is no failure.
+    """
     return f"""\
 import subprocess
 import sys
@@ -19,7 +22,8 @@ while process.poll() is None:
     event = node.next(timeout=0.1)
     if event is not None and event["type"] == "STOP":
         process.terminate()
-        sys.exit(0 if process.wait() < 0 else process.returncode)
+        process.wait()
+        sys.exit()
     if event is None:
         process.wait()
 sys.exit(process.returncode)

@@ -84,13 +84,17 @@ def cursor_in_magic(text: str, line: int, column: int) -> Cursor | None:
 def candidates(cursor: Cursor, known: Known, *, folder: Path | None = None) -> list[str]:
     """Words that may stand in place of the one being written; `folder` is where files are."""
     if cursor.magic == "%dora":
-        offered = _dora_words(cursor, known)
+        offered = _dora_words(cursor, known, folder or Path.cwd())
     else:
         offered = _operator_words(cursor, known, folder or Path.cwd())
     return [each for each in dict.fromkeys(offered) if each.startswith(cursor.word)]
 
 
-def _dora_words(cursor: Cursor, known: Known) -> list[str]:
+_FILES = {"FILE.yml": (".yml", ".yaml"), "DIR": ()}
+"""The endings of the files that an argument may be, beside folders."""
+
+
+def _dora_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
     if not cursor.words:
         return [command.name for command in SUB_COMMANDS]
     command = next((each for each in SUB_COMMANDS if each.name == cursor.words[0]), None)
@@ -98,10 +102,13 @@ def _dora_words(cursor: Cursor, known: Known) -> list[str]:
         return []
     if cursor.words[-1] == "--engine":
         return list(ENGINES)
-    if cursor.words[-1].startswith("--"):
+    if any(each.value and each.flag == cursor.words[-1] for each in command.options):
         return []
     plain = [word for word in cursor.words[1:] if not word.startswith("-")]
-    names = list(known.nodes) if command.argument and not plain else []
+    names: list[str] = []
+    if command.argument and not plain:
+        endings = _FILES.get(command.argument)
+        names = list(known.nodes) if endings is None else _files(cursor.word, folder, endings)
     return names + _options(cursor, (*command.options, Option("--help", "", "")))
 
 
@@ -114,7 +121,7 @@ def _operator_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
         waited_for = [topic.partition("/")[0] for topic in known.wanted]
         return [*waited_for, *known.nodes, "--help"]
     if len(cursor.words) == 1 and cursor.magic in ("%dora_operator", "%dora_node"):
-        return _python_files(cursor.word, folder)
+        return _files(cursor.word, folder, (".py",))
     flag = next((word for word in reversed(cursor.words) if word.startswith("--")), None)
     if flag is not None and cursor.words[-1] == flag and not cursor.word.startswith("-"):
         return _values(flag, cursor, known)
@@ -153,8 +160,8 @@ def _queues(cursor: Cursor) -> list[str]:
     return [f"{read}=" for read in reads]
 
 
-def _python_files(word: str, folder: Path) -> list[str]:
-    """Folders and Python files whose path begins so."""
+def _files(word: str, folder: Path, endings: Sequence[str]) -> list[str]:
+    """Folders, and files with one of these endings, whose path begins so."""
     start, slash, name = word.rpartition("/")
     within = folder / Path(start + slash).expanduser()
     try:
@@ -165,7 +172,7 @@ def _python_files(word: str, folder: Path) -> list[str]:
     return [
         f"{start}{slash}{each.name}{'/' if each.is_dir() else ''}"
         for each in seen
-        if each.is_dir() or each.suffix == ".py"
+        if each.is_dir() or each.suffix in endings
     ]
 
 

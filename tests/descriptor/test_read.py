@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 import yaml
 from descriptor_graphs import MODULE, OPERATOR, SCRIPT, WITH_MODULE
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dora_nb.dataflow import Dataflow
 from dora_nb.descriptor import Allowed, Imported, cell_text, read_dataflow, render, write_dataflow
 from dora_nb.errors import DeclarationError, DescriptorError, GraphError
-from dora_nb.graph import Graph, InputSpec, NodeSpec, parse_source
+from dora_nb.graph import RESERVED_NAMES, Graph, InputSpec, NodeSpec, SourceCode, parse_source
 from dora_nb.notebook_files import read_notebook
 
 Reading = Callable[..., Imported]
@@ -200,6 +203,7 @@ def test_0_x_files_are_read_with_a_note(read: Reading) -> None:
               send_stdout_as: o
           - id: b
             _unstable_deploy: {machine: m}
+            _unstable_other: 1
             operator: {python: operator.py, inputs: {i: a/o}}
     """)
     assert node(imported, "a").args == ("-v",)
@@ -208,6 +212,7 @@ def test_0_x_files_are_read_with_a_note(read: Reading) -> None:
     assert imported.notes == (
         "dataflow.yml, line 2: 'communication' is of dora 0.x, and is ignored.",
         "dataflow.yml, line 5: 'custom' is of dora 0.x, and is read as keys of the node itself.",
+        "dataflow.yml, line 13: '_unstable_other' is of dora 0.x, and is ignored.",
         "dataflow.yml, line 12: '_unstable_deploy' is of dora 0.x, and is called 'deploy' in 1.x.",
     )
     exported = render(imported.graph).files["dataflow.yml"]
@@ -307,7 +312,7 @@ def test_a_shell_command_runs_until_it_ends_or_is_stopped(read: Reading) -> None
         """
         nodes:
           - {id: a, path: shell, args: echo from a shell; exit 3}
-          - {id: b, path: shell, args: echo begun; exec sleep 600, inputs: {t: dora/timer/secs/1}}
+          - {id: b, path: shell, args: "trap 'echo parked' TERM; echo begun; sleep 600 & wait", inputs: {t: dora/timer/secs/1}}
         """,
         allowed=Allowed(shell=True),
     )
@@ -323,6 +328,7 @@ def test_a_shell_command_runs_until_it_ends_or_is_stopped(read: Reading) -> None
         assert "sys.exit(3)" in str(dataflow.node_status("a").error)
         dataflow.stop()
         assert dataflow.node_status("b").error is None
+        assert [line.text for line in dataflow.logs("b")] == ["begun", "parked"]
 
 
 def test_a_source_at_a_url_is_refused_unless_allowed(read: Reading) -> None:
@@ -475,6 +481,36 @@ def test_a_cell_declares_what_the_file_did(read: Reading, folder: Path) -> None:
 
 
 # --- there and back ---------------------------------------------------------------------------
+
+
+_NAMES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,8}", fullmatch=True).filter(
+    lambda name: name not in RESERVED_NAMES
+)
+_WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+
+
+@settings(max_examples=20)  # each writes files
+@given(
+    names=st.lists(_NAMES, min_size=1, max_size=4, unique=True),
+    env=st.dictionaries(st.from_regex(r"[A-Z_]{1,3}", fullmatch=True), _WORDS, max_size=3),
+    args=st.lists(_WORDS, max_size=3),
+    about=_WORDS,
+)
+def test_whatever_is_written_is_read_as_it_was(
+    names: list[str], env: dict[str, str], args: list[str], about: str
+) -> None:
+    other_keys = {"description": about} if about else {}
+    graph = Graph()
+    for name in names:
+        read_topic = InputSpec("in", parse_source(f"{names[0]}/{names[-1]}"))
+        made = NodeSpec(name, SourceCode(SCRIPT, ""), (read_topic,), (names[-1],), kind="script")
+        env_items = tuple((key, value) for key, value in env.items() if "$" not in value)
+        graph = graph.with_node(
+            replace(made, env=env_items, args=tuple(args), other_keys=other_keys)
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        again = read_dataflow(write_dataflow(graph, Path(folder)).path).graph
+        assert [replace(spec, working_dir=".") for spec in again] == list(graph)
 
 
 def test_export_import_export_gives_the_same_bytes(read: Reading, with_module: str) -> None:

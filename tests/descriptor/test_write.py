@@ -117,7 +117,9 @@ def test_modules_packages_and_paths_that_a_node_needs(tmp_path: Path) -> None:
         "import sys, kit.inner, psutil, nowhere\nsys.path.insert(0, '../samples')\nimport scene\n"
         "open('weights.bin'), open('not/there.bin'), '/etc/hosts', 'a/b c'\n" + SCRIPT
     )
-    graph = graph_of(node("arm", text, kind="script", working_dir=str(notebook)))
+    (notebook / "map.png").write_text("m")
+    here = {"working_dir": str(notebook), "env": (("MAP", "map.png"), ("NOT", "no.png"))}
+    graph = graph_of(node("arm", text, kind="script", **here))
     written = write_dataflow(graph, tmp_path / "robot")
     assert written.files[3:] == ("kit/__init__.py", "kit/table.csv", "deeper.py")
     required = (tmp_path / "robot" / "requirements.txt").read_text().splitlines()
@@ -126,7 +128,7 @@ def test_modules_packages_and_paths_that_a_node_needs(tmp_path: Path) -> None:
     (note,) = written.notes
     assert note == (
         "arm: no installed package has nowhere: add it to requirements.txt; "
-        "there is no 'weights.bin' where dora-rs runs it: take it along."
+        "there is no 'weights.bin', 'map.png' where dora-rs runs it: take it along."
     )
 
 

@@ -118,6 +118,22 @@ def test_files_for_a_line_magic(two: Any, tmp_path: Path) -> None:
     assert words(two, "%dora_operator cam no/such/|") == ["no/such/"]
 
 
+def test_files_and_folders_for_import_and_export(two: Any, tmp_path: Path) -> None:
+    (tmp_path / "robot").mkdir()
+    for name in ("flow.yml", "old.yaml", "camera.py", "robot/dataflow.yml"):
+        (tmp_path / name).touch()
+    offered = [each for each in words(two, "%dora import |") if each != "ipython/"]
+    assert offered[:3] == ["flow.yml", "old.yaml", "robot/"]
+    assert "--cells" in offered
+    assert words(two, "%dora import robot/|") == ["robot/dataflow.yml"]
+    assert words(two, "%dora import flow.yml --cells --a|") == [
+        "--allow-shell-nodes",
+        "--allow-url-sources",
+    ]
+    assert words(two, "%dora import flow.yml --cell -|") == ["-"]
+    assert words(two, "%dora export r|") == ["robot/"]
+
+
 @pytest.mark.parametrize(
     "text",
     [

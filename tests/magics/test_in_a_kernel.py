@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -18,7 +22,11 @@ def leak_kinds() -> tuple[str, ...]:
     return ("processes", "shared memory")
 
 
-def run(*cells: str, allow_errors: bool = False) -> list[list[nbformat.NotebookNode]]:
+def run(
+    *cells: str,
+    allow_errors: bool = False,
+    on_reply: Callable[..., None] | None = None,
+) -> list[list[nbformat.NotebookNode]]:
     """Each cell's outputs."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     client = NotebookClient(
@@ -27,6 +35,7 @@ def run(*cells: str, allow_errors: bool = False) -> list[list[nbformat.NotebookN
         allow_errors=allow_errors,
         kernel_name="python3",
         store_widget_state=False,
+        on_cell_executed=on_reply,
     )
     client.execute()
     nbformat.validate(notebook)
@@ -94,3 +103,19 @@ def test_progress_leaves_no_text_and_takes_nothing_away() -> None:
     texts = [output.text for output in outputs if output.output_type == "stream"]
     assert "".join(texts) == "before\nstarted: camera\n"
     assert [output.data for output in outputs if output.output_type != "stream"] == [{}]
+
+
+def test_an_imported_node_reaches_the_front_end_as_a_cell_to_be_made(tmp_path: Path) -> None:
+    """By the payload at which JupyterLab puts a cell below; without a front end there is no cell."""
+    (tmp_path / "log.py").write_text("from dora import Node\nNode()\n")
+    (tmp_path / "flow.yml").write_text("nodes: [{id: log, path: log.py}]")
+    replies: list[dict[str, Any]] = []
+    run(
+        "%load_ext dora_nb",
+        f"%dora import {tmp_path}/flow.yml --cell log",
+        on_reply=lambda cell, cell_index, execute_reply: replies.append(execute_reply["content"]),
+    )
+    (payload,) = replies[1]["payload"]
+    assert payload["source"] == "set_next_input"
+    assert payload["text"] == "%%dora_node log\nfrom dora import Node\nNode()"
+    assert payload["replace"] is False
