@@ -209,9 +209,10 @@ class NodeProcess(abc.ABC):
         """Moves on what the sockets could not hold yet, for a bounded time once STOP has come."""
         self._close_tee()
         with self._inputs_changed:
+            if self._going:  # A stop may come before anything has moved.
+                for _, reader in self._inputs.values():
+                    self._unwatch_input(reader)
             self._going = False
-            for _, reader in self._inputs.values():
-                self._unwatch_input(reader)
         self._forget()
         gc.collect()
         deadline_secs = monotonic() + FLUSH_SECS

@@ -14,7 +14,7 @@ from dora_nb.engines.embedded import Session, _spawner, _supervisor
 from dora_nb.engines.embedded import _lifecycle as lifecycle
 from dora_nb.engines.embedded._process import OperatorProcess
 from dora_nb.errors import DataflowStateError, GraphError, OperatorError
-from dora_nb.graph import NodeSpec, SourceCode
+from dora_nb.graph import NodeKind, NodeSpec, SourceCode
 from dora_nb.status import State
 
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
@@ -123,6 +123,28 @@ def test_one_that_fails_leaves_the_others_ready_until_it_is_corrected(
     reader = dataflow.node_status("reader")
     assert (reader.state, reader.generation) == (State.RUNNING, 1)
     assert dataflow.node_status("source").generation == 3
+
+
+@pytest.mark.parametrize("kind", ["operator", "script"])
+def test_a_stop_before_anything_has_moved_ends_readers_in_order(
+    dataflow: CellDataflow, kind: NodeKind
+) -> None:
+    reading = (
+        PASSING_ON if kind == "operator" else "from dora import Node\nfor event in Node(): pass\n"
+    )
+    dataflow.cell("counter", COUNTING, inputs=TICK, outputs=("n",))
+    dataflow.cell("reader", reading, inputs={"n": "counter/n"}, outputs=("n",), kind=kind)
+    dataflow.cell("fails", FAILING)
+    with pytest.raises(OperatorError, match="fails failed"):
+        dataflow.start()
+    dataflow.stop()
+    assert {each.name: each.state for each in dataflow.status()} == {
+        "counter": State.STOPPED,
+        "reader": State.STOPPED,
+        "fails": State.FAILED,
+    }
+    assert dataflow.node_status("reader").error is None
+    assert dataflow.said_by("reader", "engine") == []
 
 
 def test_it_goes_too_when_the_failed_one_is_removed(dataflow: CellDataflow) -> None:
