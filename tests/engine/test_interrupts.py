@@ -38,9 +38,10 @@ def interrupt_when(dataflow: Dataflow, condition: Callable[[], bool]) -> Callabl
     main = threading.main_thread().ident
     assert main is not None
     sent = threading.Event()
+    once = threading.Lock()  # Several threads may look at the same time.
 
     def look() -> None:
-        if not sent.is_set() and condition():
+        if not sent.is_set() and condition() and once.acquire(blocking=False):
             sent.set()
             signal.pthread_kill(main, signal.SIGINT)
 
