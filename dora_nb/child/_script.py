@@ -63,6 +63,7 @@ class Script(NodeProcess):
 
     def _serve(self, source: str) -> messages.Finished:
         keeper = threading.Thread(target=self._keep, name="dora-keeper", daemon=True)
+        self._serving_thread = 0  # Nobody, until the keeper says that it is.
         keeper.start()
         _node.host = self
         try:
