@@ -60,6 +60,7 @@ class LiveLine(LiveWidget):
             return _bare_content("removed", "declared by another cell now")
         try:
             status = self.dataflow.node_status(self.name)
+            reads = bool(self.dataflow.declared.node(self.name).inputs)
         except GraphError:
             return _bare_content("removed", "removed")
         rate = self._meter.rate(status.events, now_secs)
@@ -67,7 +68,7 @@ class LiveLine(LiveWidget):
             "state": status.state.value,
             "text": status.state_text(),
             "generation": status.generation,
-            "rate": rate if status.state is State.RUNNING else None,
+            "rate": rate if reads and status.state is State.RUNNING else None,
             "dropped": status.dropped,
             "undeclared": status.undeclared_outputs,
             "missed": status.missed_ticks,

@@ -52,7 +52,9 @@ class StatusView(LiveWidget):
         numbers = []
         if (busy_secs := status.long_busy_secs) is not None:
             numbers.append(f"busy with one event for {busy_secs:.0f} s")
-        if rate is not None and status.state is State.RUNNING:
+        spec = self.dataflow.declared.nodes.get(status.name)
+        reads = spec is not None and bool(spec.inputs)
+        if reads and rate is not None and status.state is State.RUNNING:
             numbers.append(f"{rate:g} events/s")
         if status.on_event_p50_secs is not None and status.on_event_p95_secs is not None:
             p50, p95 = _millis(status.on_event_p50_secs), _millis(status.on_event_p95_secs)

@@ -248,6 +248,21 @@ def test_rates_and_counts(page: Page, dataflow: Scripted, refresher: ByHand) -> 
     assert page.last["rate"] is None
 
 
+def test_a_node_without_inputs_has_no_rate(dataflow: Scripted, refresher: ByHand) -> None:
+    """It has nothing to handle, and does its work all the same."""
+    dataflow.add("camera", None, "image")
+    line = LiveLine("camera", "camera: declared", dataflow=dataflow, refresher=refresher)
+    table = StatusView(dataflow, refresher=refresher)
+    dataflow.change("camera", state=State.RUNNING)
+    for widget in (line, table):
+        widget.content(100.0)
+    assert line.content(101.0)["rate"] is None
+    rows = {row["name"]: row["numbers"] for row in table.content(101.0)["rows"]}
+    assert rows["camera"] == []
+    line.close()
+    table.close()
+
+
 def test_a_rate_is_of_the_last_seconds_and_begins_anew_with_a_run() -> None:
     meter = RateMeter()
     assert meter.rate(1000, 0.0) is None
