@@ -153,7 +153,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from .dataflow import Dataflow
 
     dataflow = Dataflow()
-    dataflow.declare_all(_read(arguments))
+    for declaration in dataflow.declare_all(_read(arguments)):
+        if declaration.what != "declared":
+            print(declaration, file=sys.stderr)
     failed = run_to_the_end(dataflow, stop_after_secs=arguments.stop_after, say=_print_line)
     for error in failed:
         print("\n".join(error.render()), file=sys.stderr)

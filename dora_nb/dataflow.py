@@ -216,7 +216,7 @@ class Dataflow:
         generations = {} if session is None else session.generations()
         if session is None or not session.apply(declared, spec.name, grace_secs=STOP_GRACE_SECS):
             self._changed()
-            return Declaration(spec.name, "declared")
+            return Declaration(spec.name, _declared_words(declared, spec.name))
         self._wait_for(session, spec.name, generations, progress)
         return Declaration(spec.name, self._applied(spec.name, restarted=before is not None))
 
@@ -267,13 +267,16 @@ class Dataflow:
     def from_yaml(cls, path: str | Path, *, allowed: Allowed | None = None) -> Self:
         """A dataflow of its own with what a ``dataflow.yml`` declares. Raises as `read_dataflow`.
 
-        What has no effect in the embedded engine is a warning; builds are not run.
+        What has no effect in the embedded engine is a warning, and so is a cycle that can stand still;
+        builds are not run.
         """
         imported = read_dataflow(Path(path), allowed=allowed)
         for note in imported.notes:
             warnings.warn(note, stacklevel=2)
         dataflow = cls()
-        dataflow.declare_all(imported.graph)
+        for declaration in dataflow.declare_all(imported.graph):
+            if declaration.what != "declared":
+                warnings.warn(str(declaration), stacklevel=2)
         return dataflow
 
     def to_yaml(self) -> str:
@@ -295,7 +298,10 @@ class Dataflow:
             return self._declare_one_after_the_other(graph)
         self._changed()
         return [
-            Declaration(spec.name, "unchanged" if _is_there(spec, before) else "declared")
+            Declaration(
+                spec.name,
+                "unchanged" if _is_there(spec, before) else _declared_words(together, spec.name),
+            )
             for spec in graph
         ]
 
@@ -647,6 +653,7 @@ class Dataflow:
         session = self._session
         if session is not None and not session.going and (holding := session.errors()):
             waiting += f"; the start is held by {', '.join(holding)}"
+        waiting += _cycle_warning(self._declared, name)
         if not restarted:
             return f"started{waiting}"
         return f"generation {status.generation}, restarted, state not kept{waiting}"
@@ -717,6 +724,21 @@ def get_dataflow() -> Dataflow:
 
 def _is_there(spec: NodeSpec, declared: Graph) -> bool:
     return spec.name in declared and declared.node(spec.name).same_as(spec)
+
+
+def _declared_words(declared: Graph, name: str) -> str:
+    return "declared" + _cycle_warning(declared, name)
+
+
+def _cycle_warning(declared: Graph, name: str) -> str:
+    """The end of a sentence; empty where the node waits for itself in no way."""
+    cycle = declared.blocking_cycle(name)
+    if not cycle:
+        return ""
+    return (
+        f"; {' → '.join([*cycle, name])} stands still once its queues are full, as every input in it "
+        "has backpressure: let one drop its oldest"
+    )
 
 
 def _check_arguments(name: str, inputs: object, outputs: object) -> None:

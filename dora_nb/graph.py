@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -255,6 +256,28 @@ class Graph:
             else missing
             for missing in self.waiting_for(name)
         )
+
+    def blocking_cycle(self, name: str) -> list[str]:
+        """The nodes of the shortest cycle through this node where every edge blocks its publisher, in the
+        order in which messages go, this node first; empty where there is none.
+
+        Once all its queues are full each node waits for the next, and so for itself.
+        """
+        readers: dict[str, list[str]] = {}
+        for edge in self.edges():
+            if edge.input.queue_policy == "backpressure":
+                readers.setdefault(edge.source.node, []).append(edge.reader)
+        paths = deque([[name]])
+        seen: set[str] = set()
+        while paths:
+            path = paths.popleft()
+            for reader in readers.get(path[-1], []):
+                if reader == name:
+                    return path
+                if reader not in seen:
+                    seen.add(reader)
+                    paths.append([*path, reader])
+        return []
 
     def check_topic(self, topic: str) -> TopicSource:
         """A topic that something in the notebook wants to read.

@@ -8,8 +8,10 @@ counted (``binaries/daemon/src/running_dataflow.rs``, tokio's `MissedTickBehavio
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 _SECS_PER_UNIT = {"secs": 1.0, "millis": 1e-3, "micros": 1e-6, "nanos": 1e-9}
+_NANOS_PER_UNIT = {"secs": 10**9, "millis": 10**6, "micros": 10**3, "nanos": 1}
 UNITS = (*_SECS_PER_UNIT, "hz")
 
 
@@ -24,10 +26,23 @@ def parse_interval_secs(unit: str, number: str) -> float:
         value = float(number) if unit == "hz" else float(int(number))
     except ValueError:
         kind = "a number" if unit == "hz" else "a whole number"
-        raise ValueError(f"a timer in {unit} takes {kind}, not '{number}'") from None
+        instead = _in_smaller_unit(unit, number)
+        raise ValueError(f"a timer in {unit} takes {kind}, not '{number}'{instead}") from None
     if not math.isfinite(value) or value <= 0:
         raise ValueError(f"a timer in {unit} takes a number above zero, not '{number}'")
     return 1.0 / value if unit == "hz" else value * _SECS_PER_UNIT[unit]
+
+
+def _in_smaller_unit(unit: str, number: str) -> str:
+    """``: that is millis/500`` for the fraction of a unit, if another has it whole."""
+    try:
+        nanos = Fraction(number) * _NANOS_PER_UNIT[unit]
+    except (ValueError, ZeroDivisionError, KeyError):
+        return ""
+    for smaller, per_unit in _NANOS_PER_UNIT.items():
+        if nanos > 0 and nanos % per_unit == 0:
+            return f": that is {smaller}/{nanos // per_unit}"
+    return ""
 
 
 class Ticks:

@@ -253,6 +253,16 @@ def test_what_has_no_end_is_stopped_after_its_time(
     assert "counter: counted 1\n" in capsys.readouterr().out
 
 
+def test_a_cycle_that_can_stand_still_is_said_and_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wired = COUNTING.replace("hz/100", "hz/100 back=counter/n --queue back=5:backpressure")
+    assert cli.main(["run", _notebook(tmp_path, wired.replace("FAIL", "pass"))]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("counter: declared; counter → counter stands still once")
+    assert printed.out.endswith("counter: counted 3\n")
+
+
 def test_an_export_is_read_and_run_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

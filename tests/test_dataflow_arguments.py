@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,3 +29,31 @@ def test_they_are_refused_in_words(said: str) -> None:
         WRONG[said](dataflow)
     assert said in str(raised.value)
     assert not dataflow.declared.nodes
+
+
+def test_a_cycle_that_can_stand_still_is_said_by_who_closes_it() -> None:
+    dataflow = Dataflow()
+    blocking = {"i": (5, "backpressure")}
+    first = dataflow.add_operator("a", CODE, inputs={"i": "b/o"}, outputs=["o"], queues=blocking)
+    assert str(first) == "a: declared"
+    second = dataflow.add_operator("b", CODE, inputs={"i": "a/o"}, outputs=["o"], queues=blocking)
+    assert str(second) == (
+        "b: declared; b → a → b stands still once its queues are full, as every input in it has "
+        "backpressure: let one drop its oldest"
+    )
+    third = dataflow.add_operator("b", CODE, inputs={"i": "a/o"}, outputs=["o"])
+    assert str(third) == "b: declared"
+
+
+def test_such_a_cycle_in_a_file_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "op.py").write_text(CODE)
+    (tmp_path / "dataflow.yml").write_text(
+        "nodes:\n"
+        "  - id: echo\n"
+        "    operator:\n"
+        "      python: op.py\n"
+        "      inputs: {i: {source: echo/o, queue_policy: backpressure}}\n"
+        "      outputs: [o]\n"
+    )
+    with pytest.warns(UserWarning, match="echo → echo stands still"):
+        Dataflow.from_yaml(tmp_path / "dataflow.yml")

@@ -9,6 +9,7 @@ from dora_nb.graph import (
     Graph,
     InputSpec,
     NodeSpec,
+    QueuePolicy,
     SourceCode,
     TimerSource,
     TopicSource,
@@ -117,3 +118,36 @@ def test_what_a_node_prints_goes_to_one_of_its_outputs() -> None:
     own = {"operator": {"send_stdout_as": "lines"}}
     operator = NodeSpec("b", SourceCode("", "b"), outputs=("lines",), other_keys=own)
     assert Graph().with_node(operator).node("b").send_stdout_as == "lines"
+
+
+def _wired(wires: str) -> Graph:
+    """From ``b<a c<-b``: b reads a, and so on; where it is ``<-`` the reader's queue blocks a."""
+    reads: dict[str, list[InputSpec]] = {}
+    for wire in wires.split():
+        reader, _, writer = wire.partition("<")
+        source = writer.lstrip("-")
+        policy: QueuePolicy = "backpressure" if writer.startswith("-") else "drop_oldest"
+        reads.setdefault(source, [])
+        reads.setdefault(reader, []).append(
+            InputSpec(f"from_{source}", parse_source(f"{source}/out"), 10, policy)
+        )
+    return Graph().with_nodes(
+        NodeSpec(name, SourceCode("", name), tuple(inputs), ("out",))
+        for name, inputs in reads.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("wires", "cycle"),
+    [
+        ("b<-a a<-b", "ab"),
+        ("a<-a", "a"),
+        ("b<-a c<-b a<-c d<-c", "abc"),
+        ("b<-a c<-b a<-c a<-b", "ab"),  # the shorter one
+        ("b<-a a<b", ""),  # one input drops, so nobody waits for ever
+        ("b<-a c<-b", ""),
+        ("b<-a c<-b b<-c", ""),  # a cycle, but not through a
+    ],
+)
+def test_a_cycle_in_which_every_input_blocks_is_found(wires: str, cycle: str) -> None:
+    assert "".join(_wired(wires).blocking_cycle("a")) == cycle

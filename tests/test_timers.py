@@ -30,7 +30,8 @@ def test_each_unit_of_dora_is_understood(unit: str, number: str, secs: float) ->
         ("herz", "30", "'herz' is no unit of a timer; there are secs"),
         ("millis", "0", "above zero, not '0'"),
         ("millis", "-5", "above zero, not '-5'"),
-        ("millis", "1.5", "a whole number, not '1.5'"),
+        ("millis", "1.5", "a whole number, not '1.5': that is micros/1500"),
+        ("secs", "0.5", "a whole number, not '0.5': that is millis/500"),
         ("millis", "ten", "a whole number, not 'ten'"),
         ("hz", "nan", "above zero, not 'nan'"),
         ("hz", "inf", "above zero, not 'inf'"),
@@ -41,6 +42,13 @@ def test_what_is_no_timer_is_named(unit: str, number: str, said: str) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
         parse_interval_secs(unit, number)
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("number", ["0.5", "-0.5", "1/0"])
+def test_no_other_unit_is_proposed_where_none_has_it_whole(number: str) -> None:
+    unit = "nanos" if number == "0.5" else "secs"
+    with pytest.raises(ValueError, match=f"a whole number, not '{number}'$"):
+        parse_interval_secs(unit, number)
 
 
 def test_the_first_tick_comes_at_once_and_the_next_after_the_interval() -> None:
