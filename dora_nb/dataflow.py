@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import collections
+import json
 import queue
 import threading
 import time
@@ -55,6 +56,7 @@ Progress = Callable[[str], None]
 ENGINES = ("embedded",)
 STOP_GRACE_SECS = 2.0
 PROGRESS_AFTER_SECS = 2.0
+MOST_PARAM_CHARS = 65536
 _PROGRESS_EVERY_SECS = 1.0
 _LOOK_EVERY_SECS = 0.2
 
@@ -390,6 +392,42 @@ class Dataflow:
         session.restart(name, grace_secs=STOP_GRACE_SECS)
         self._wait_for(session, name, generations, progress)
         return f"{name}: {self._applied(name, restarted=True)}"
+
+    def params(self, name: str) -> dict[str, Any]:
+        """The parameters of a node that runs, by key. They last until the dataflow stops."""
+        self._declared.node(name)
+        return self._running_session(f"'{name}' has no parameters").params(name)
+
+    def param(self, name: str, key: str) -> Any:
+        """One parameter of a node that runs; GraphError with the nearest key where there is none."""
+        known = self.params(name)
+        if key not in known:
+            has = f"It has: {', '.join(known)}." if known else "It has none."
+            hint = did_you_mean(key, known) or has
+            raise GraphError(f"{name} has no parameter '{key}'.", hint=hint)
+        return known[key]
+
+    def set_param(self, name: str, key: str, value: Any) -> str:
+        """Gives a running node a parameter: any value that JSON knows, 64 KB at most.
+
+        The node gets a PARAM_UPDATE event with it. As in dora, operators are told of none, so one of
+        those is refused (GraphError), and a node that is restarted is not told again.
+        """
+        spec = self._declared.node(name)
+        session = self._running_session(f"'{name}' cannot be given a parameter")
+        if spec.kind == "operator":
+            raise GraphError(
+                f"{name} is an operator, and those are told of no parameter:",
+                hint="send it on an input, or make it a node with %%dora_node.",
+            )
+        session.set_param(name, key, _json_value(key, value))
+        return f"{name}: {key} = {json.dumps(value)}"
+
+    def delete_param(self, name: str, key: str) -> str:
+        """Takes a parameter of a running node away; the node gets a PARAM_DELETED event."""
+        self.param(name, key)
+        self._running_session(f"'{name}' has no parameters").delete_param(name, key)
+        return f"{name}: {key} deleted"
 
     def wait(self, timeout_secs: float | None = None) -> bool:
         """Waits until every operator has ended by itself or was stopped; False when the time is over."""
@@ -817,6 +855,20 @@ def _input_specs(
             )
         specs.append(InputSpec(name, parse_source(source), size, policy))
     return tuple(specs)
+
+
+def _json_value(key: str, value: Any) -> Any:
+    """The value as it comes out of JSON (tuples are lists then)."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise GraphError(f"the value of '{key}' is not what JSON knows: {error}.") from None
+    if len(text) > MOST_PARAM_CHARS:
+        raise GraphError(
+            f"the value of '{key}' is {len(text)} characters long, and {MOST_PARAM_CHARS} is the most:",
+            hint="send it on an input.",
+        )
+    return json.loads(text)
 
 
 def _is_positive(size: object) -> bool:

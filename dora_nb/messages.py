@@ -7,8 +7,8 @@ gone: the operator gets STOP, and the process ends.
 
 ========  =====================================================================================
 kernel →  `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
-          `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`, `Go`,
-          `Stop`
+          `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`,
+          `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`
 process → `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`
 ========  =====================================================================================
 """
@@ -22,10 +22,11 @@ import secrets
 import socket
 import time
 import uuid
+from typing import Any
 
 import msgspec
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 _RECEIVE_SIZE = 1 << 17
 _ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 """Room for eight descriptors; no message has more than three."""
@@ -141,6 +142,20 @@ class NodeRestarted(msgspec.Struct, tag=True, frozen=True):
     node: str
 
 
+class ParamUpdated(msgspec.Struct, tag=True, frozen=True):
+    """A parameter of the node has this value now. For scripts."""
+
+    key: str
+    value: Any
+    """What JSON knows."""
+
+
+class ParamDeleted(msgspec.Struct, tag=True, frozen=True):
+    """A parameter of the node is there no more. For scripts."""
+
+    key: str
+
+
 class Go(msgspec.Struct, tag=True, frozen=True):
     """Begin to read and to tick."""
 
@@ -192,7 +207,8 @@ class Logged(msgspec.Struct, tag=True, frozen=True):
 
 ToProcess = (
     Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
-    | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted | Go | Stop
+    | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted
+    | ParamUpdated | ParamDeleted | Go | Stop
 )  # fmt: skip
 ToKernel = Ready | Failed | Finished | Released | Warned | Logged
 

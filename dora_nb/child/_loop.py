@@ -181,3 +181,8 @@ class Loop(NodeProcess):
         self, message: messages.NodeFailed | messages.NodeRestarted, _none: list[int]
     ) -> None:
         """Nothing: dora tells operators of their inputs alone."""
+
+    def _note_param(
+        self, message: messages.ParamUpdated | messages.ParamDeleted, _none: list[int]
+    ) -> None:
+        """Nothing, for the same reason; the engine sends an operator none."""

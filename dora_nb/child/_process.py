@@ -95,6 +95,8 @@ class NodeProcess(abc.ABC):
             messages.VoidLeases: self._void_leases,
             messages.NodeFailed: self._note_neighbour,
             messages.NodeRestarted: self._note_neighbour,
+            messages.ParamUpdated: self._note_param,
+            messages.ParamDeleted: self._note_param,
             messages.Go: self._go,
             messages.Stop: _took_effect_when_it_came,
         }
@@ -150,6 +152,12 @@ class NodeProcess(abc.ABC):
         self, message: messages.NodeFailed | messages.NodeRestarted, _none: list[int]
     ) -> None:
         """A node that inputs read from has failed or come back."""
+
+    @abc.abstractmethod
+    def _note_param(
+        self, message: messages.ParamUpdated | messages.ParamDeleted, _none: list[int]
+    ) -> None:
+        """A parameter of this node was set or deleted."""
 
     @abc.abstractmethod
     def _watch_input(self, reader: Input) -> None:

@@ -308,6 +308,15 @@ class Script(NodeProcess):
             event = {"type": "NODE_FAILED", "kind": "dora", "id": message.node, "value": value}
             self._notices.append(_Notice(event, set(message.inputs)))
 
+    def _note_param(
+        self, message: messages.ParamUpdated | messages.ParamDeleted, _none: list[int]
+    ) -> None:
+        event: Event = {"type": "PARAM_DELETED", "kind": "dora", "id": message.key}
+        if isinstance(message, messages.ParamUpdated):
+            event |= {"type": "PARAM_UPDATE", "value": message.value}
+        with self._inputs_changed:
+            self._notices.append(_Notice(event))
+
     # What an operator spends in on_event, a script spends between two events.
 
     def _note_event(self) -> None:

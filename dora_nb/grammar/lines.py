@@ -6,6 +6,7 @@ it knows no place for a caret, guesses abbreviations, and ends the process when 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shlex
@@ -135,6 +136,14 @@ SUB_COMMANDS = (
         "show what operators printed",
         "Without a name, the lines of all, each with its operator's name.",
     ),
+    SubCommand(
+        "param",
+        "list|get|set|delete NODE [KEY] [VALUE]",
+        (),
+        "read or change the parameters of a running node",
+        "The node gets a PARAM_UPDATE or PARAM_DELETED event. VALUE is JSON; a word that is none is a\n"
+        "text. They last until the dataflow stops. Operators are told of none, as in dora.",
+    ),
     SubCommand("graph", "", (), "draw the dataflow", "Dashed is what is not declared yet."),
     SubCommand(
         "export",
@@ -174,7 +183,6 @@ NOT_YET: Mapping[str, str] = {
     "%dora debug": "print in the operator, and read it with %dora logs NAME.",
     "%dora retry": _RESTARTS,
     "%dora topic": _MESSAGES,
-    "%dora param": "give values with --env KEY=VALUE, and restart.",
 }
 """What is promised and not built, with the way out until then. Known words, so no mistakes, but
 neither offered nor completed."""
@@ -541,6 +549,19 @@ def _args(header: Header, words: Sequence[Word]) -> tuple[str, ...]:
 # --- %dora -----------------------------------------------------------------------------------
 
 
+PARAM_ACTIONS: Mapping[str, int] = {"list": 0, "get": 1, "set": 2, "delete": 1}
+"""What ``%dora param`` does, and how many words follow the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParamLine:
+    """What a line of ``%dora param`` asks for; ``list`` has no key, and only ``set`` has a value."""
+
+    action: str
+    key: Word | None = None
+    value: object = None
+
+
 @dataclass(frozen=True, slots=True)
 class DoraLine:
     """What a line of ``%dora`` asks for."""
@@ -554,6 +575,7 @@ class DoraLine:
     allow_urls: bool = False
     cells: bool = False
     cell: Word | None = None
+    param: ParamLine | None = None
 
 
 def find_sub_command(header: Header, word: Word) -> SubCommand:
@@ -572,6 +594,8 @@ def parse_dora(header: Header, words: Sequence[Word]) -> DoraLine:
     """Reads a line of ``%dora`` that has a first word. Raises GrammarError with the place."""
     command = find_sub_command(header, words[0])
     arguments = read_arguments(header, words[1:], command.options)
+    if command.name == "param":
+        return _param_line(header, command, arguments.plain)
     name = _command_argument(header, command, arguments.plain)
     values = {flag: given[0] for flag, given in arguments.values.items()}
     grace = values.get("--grace")
@@ -605,6 +629,40 @@ def _command_argument(header: Header, command: SubCommand, plain: Sequence[Word]
         )
         raise header.error(f"{what} is missing: {command.usage}.", at=header.end)
     return plain[0] if plain else None
+
+
+def _param_line(header: Header, command: SubCommand, plain: Sequence[Word]) -> DoraLine:
+    if not plain:
+        raise header.error(f"what to do is missing: {command.usage}.", at=header.end)
+    action, *rest = plain
+    if action.text not in PARAM_ACTIONS:
+        hint = did_you_mean(action.text, PARAM_ACTIONS) or f"There are: {', '.join(PARAM_ACTIONS)}."
+        raise header.error(f"%dora param has no '{action.text}'.", hint=hint, at=action)
+    expected = ["NODE", "KEY", "VALUE"][: 1 + PARAM_ACTIONS[action.text]]
+    usage = " ".join(["%dora param", action.text, *expected])
+    if len(rest) < len(expected):
+        raise header.error(f"the {expected[len(rest)]} is missing: {usage}.", at=header.end)
+    if len(rest) > len(expected):
+        word = rest[len(expected)]
+        hint = f"It is {usage}."
+        if action.text == "set":
+            hint += " A value with blanks is quoted."
+        raise header.error(f"'{word.text}' is unexpected.", hint=hint, at=word)
+    key = rest[1] if len(rest) > 1 else None
+    value = _json_or_text(rest[2].text) if len(rest) > 2 else None
+    return DoraLine(command, rest[0], param=ParamLine(action.text, key, value))
+
+
+def _json_or_text(text: str) -> object:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        return text
+
+
+def _refuse_constant(text: str) -> object:
+    """``NaN`` and ``Infinity`` are Python's, and no JSON."""
+    raise ValueError(text)
 
 
 def _engine(header: Header, word: Word | None) -> str:

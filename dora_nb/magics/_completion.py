@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dora_nb.grammar.header import goes_on
-from dora_nb.grammar.lines import ENGINES, OPTIONS, SUB_COMMANDS, Option
+from dora_nb.grammar.lines import ENGINES, OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option
 from dora_nb.graph import QUEUE_POLICIES, Graph, TopicSource
 from dora_nb.timers import UNITS
 
@@ -106,7 +106,9 @@ def _dora_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
         return []
     plain = [word for word in cursor.words[1:] if not word.startswith("-")]
     names: list[str] = []
-    if command.argument and not plain:
+    if command.name == "param":
+        names = list(PARAM_ACTIONS) if not plain else list(known.nodes) if len(plain) == 1 else []
+    elif command.argument and not plain:
         endings = _FILES.get(command.argument)
         names = list(known.nodes) if endings is None else _files(cursor.word, folder, endings)
     return names + _options(cursor, (*command.options, Option("--help", "", "")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +61,15 @@ class DoraMagics(Magics):
             try:
                 _ACTIONS[command](dataflow, asked)
             except GraphError as error:
-                raise header.placed(error, asked.cell or asked.name) from None
+                raise header.placed(error, _word_in_question(asked, error)) from None
+
+
+def _word_in_question(asked: DoraLine, error: GraphError) -> Word | None:
+    """What of the line the error is about: a parameter's key where it names that."""
+    key = None if asked.param is None else asked.param.key
+    if key is not None and f"'{key.text}'" in error.message:
+        return key
+    return asked.cell or asked.name
 
 
 def _help(header: Header, words: Sequence[Word]) -> str:
@@ -117,6 +126,22 @@ def _logs(dataflow: Dataflow, asked: DoraLine) -> None:
     lines = dataflow.logs(name)
     text = log_text(lines, name=name, most=asked.lines or DEFAULT_LOG_LINES)
     display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
+
+
+def _param(dataflow: Dataflow, asked: DoraLine) -> None:
+    param = asked.param
+    assert param is not None  # the grammar has read it
+    name = _name(asked)
+    key = "" if param.key is None else param.key.text
+    if param.action == "set":
+        say(dataflow.set_param(name, key, param.value))
+    elif param.action == "delete":
+        say(dataflow.delete_param(name, key))
+    else:
+        one = param.action == "get"
+        params = {key: dataflow.param(name, key)} if one else dataflow.params(name)
+        lines = [f"{name}: {key} = {json.dumps(value)}" for key, value in params.items()]
+        say("\n".join(lines) or f"{name}: no parameters")
 
 
 def _export(dataflow: Dataflow, asked: DoraLine) -> None:
@@ -223,6 +248,7 @@ _ACTIONS: dict[str, Callable[[Dataflow, DoraLine], None]] = {
     "remove": _remove,
     "logs": _logs,
     "graph": _graph,
+    "param": _param,
     "export": _export,
     "import": _import,
 }

@@ -1,4 +1,4 @@
-"""What a node learns of the others: silence on an input, a failure, a restart."""
+"""What a node is told beside its messages: silence on an input, a failure, a restart, a parameter."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dora_nb.errors import DataflowStateError, GraphError
 from dora_nb.graph import InputSpec, NodeKind, NodeSpec, SourceCode, parse_source
 from dora_nb.status import State
 
@@ -114,3 +115,56 @@ def test_a_node_is_told_of_a_restart_and_of_no_end(dataflow: CellDataflow) -> No
         assert told(messages, 1) == ["INPUT in"]
         dataflow.restart("source")
         assert sorted(told(messages, 2)) == ["INPUT in", "NODE_RESTARTED source"]
+
+
+WAITING_SCRIPT = """
+from dora import Node
+node = Node()
+node.send_output("told", b"up")
+for event in node:
+    if event["type"] != "INPUT":
+        node.send_output("told", f"{event['type']} {event['id']} {event.get('value')}".encode())
+"""
+RARELY = {"tick": "dora/timer/secs/3600"}
+
+
+def test_a_node_is_told_of_its_parameters_and_another_generation_is_not(
+    dataflow: CellDataflow,
+) -> None:
+    """While it waits for events that do not come. As in dora, a restart keeps them and says nothing."""
+    dataflow.cell("teller", WAITING_SCRIPT, inputs=RARELY, outputs=("told",), kind="script")
+    with dataflow.subscribe("teller/told", queue_size=50) as messages:
+        dataflow.start()
+        assert told(messages, 1) == ["up"]
+        assert dataflow.set_param("teller", "gain", 0.5) == "teller: gain = 0.5"
+        dataflow.set_param("teller", "limits", {"low": (1, None), "on": True})
+        dataflow.delete_param("teller", "gain")
+        assert told(messages, 3) == [
+            "PARAM_UPDATE gain 0.5",
+            "PARAM_UPDATE limits {'low': [1, None], 'on': True}",
+            "PARAM_DELETED gain None",
+        ]
+        dataflow.restart("teller")
+        assert told(messages, 2) == ["STOP MANUAL None", "up"]
+        dataflow.set_param("teller", "last", "x")
+        assert told(messages, 1) == ["PARAM_UPDATE last x"]
+        assert dataflow.params("teller") == {"limits": {"low": [1, None], "on": True}, "last": "x"}
+
+
+def test_parameters_that_nobody_would_read_are_refused(dataflow: CellDataflow) -> None:
+    dataflow.cell("node", WAITING_SCRIPT, inputs=RARELY, outputs=("told",), kind="script")
+    dataflow.cell("operator", TELLING_OPERATOR, inputs=RARELY, outputs=("told",))
+    with pytest.raises(DataflowStateError, match="is not running"):
+        dataflow.set_param("node", "k", 1)
+    dataflow.start()
+    with pytest.raises(GraphError, match="operator is an operator, and those are told of no"):
+        dataflow.set_param("operator", "k", 1)
+    for wrong in ({1}, float("nan"), "x" * 70_000):
+        with pytest.raises(GraphError, match="the value of 'k'"):
+            dataflow.set_param("node", "k", wrong)
+    dataflow.set_param("node", "gain", 1)
+    for ask in (dataflow.param, dataflow.delete_param):
+        with pytest.raises(GraphError, match=r"no parameter 'gian'\. Did you mean 'gain'"):
+            ask("node", "gian")
+    assert dataflow.params("node") == {"gain": 1}
+    dataflow.stop(grace_secs=0.0)

@@ -44,6 +44,7 @@ def test_sub_commands_and_only_those(two: Any) -> None:
         "restart",
         "remove",
         "logs",
+        "param",
         "graph",
         "export",
         "import",
@@ -59,6 +60,12 @@ def test_names_and_options_of_sub_commands(two: Any) -> None:
     assert words(two, "%dora logs camera --l|") == ["--lines"]
     assert words(two, "%dora stop --|") == ["--grace", "--help"]
     assert words(two, "%dora start --engine |") == ["embedded"]
+
+
+def test_what_a_parameters_line_may_say(two: Any) -> None:
+    assert words(two, "%dora param |") == ["list", "get", "set", "delete", "--help"]
+    assert words(two, "%dora param get c|") == ["camera"]
+    assert words(two, "%dora param set camera |") == ["--help"]
 
 
 def test_names_and_options_of_operators(two: Any) -> None:

@@ -242,7 +242,7 @@ MISTAKES = [
     (
         "%dora xyz",
         "xyz",
-        "There are: start, stop, status, restart, remove, logs, graph, export, import.",
+        "There are: start, stop, status, restart, remove, logs, param, graph, export, import.",
     ),
     ("%dora start camera", "camera", "for one there is %dora restart NAME."),
     ("%dora stop camera", "camera", "for one there is %dora remove NAME."),
@@ -257,6 +257,12 @@ MISTAKES = [
     ("%dora stop --grace -1", "-1", "0 or more, not '-1'."),
     ("%dora stop --grace nan", "nan", "0 or more, not 'nan'."),
     ("%dora start --engine embeded", "embeded", "Did you mean 'embedded'?"),
+    ("%dora param", "", "what to do is missing: %dora param list|get|set|delete NODE"),
+    ("%dora param lst arm", "lst arm", "has no 'lst'. Did you mean 'list'?"),
+    ("%dora param set arm gain", "", "the VALUE is missing: %dora param set NODE KEY VALUE."),
+    ("%dora param get", "", "the NODE is missing: %dora param get NODE KEY."),
+    ("%dora param set arm gain 1 2", "2", "It is %dora param set NODE KEY VALUE. A value with"),
+    ("%dora param list arm gain", "gain", "'gain' is unexpected. It is %dora param list NODE."),
     ("%dora status --x", "--x", "there is no option '--x'. There are none."),
 ]
 
@@ -300,6 +306,29 @@ def test_dora_lines() -> None:
     assert logs.name is not None
     assert (logs.name.text, logs.lines) == ("camera", 5)
     assert dora("%dora logs").name is None
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("0.5", 0.5),
+        ("-2", -2),
+        ("true", True),
+        ("null", None),
+        ("fast", "fast"),
+        ("NaN", "NaN"),
+        ("'{\"a\": [1, 2]}'", {"a": [1, 2]}),
+        ("'\"7\"'", "7"),
+    ],
+)
+def test_a_parameters_value_is_json_or_else_a_text(word: str, value: object) -> None:
+    asked = dora(f"%dora param set arm gain {word}")
+    assert asked.name is not None
+    assert asked.param is not None
+    assert asked.param.key is not None
+    assert (asked.name.text, asked.param.action, asked.param.key.text) == ("arm", "set", "gain")
+    assert asked.param.value == value
+    assert type(asked.param.value) is type(value)
 
 
 @given(line=st.text(alphabet="ab=/:,.'\"\\# -\ninputsqe", max_size=40))

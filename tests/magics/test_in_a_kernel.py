@@ -119,3 +119,41 @@ def test_an_imported_node_reaches_the_front_end_as_a_cell_to_be_made(tmp_path: P
     assert payload["source"] == "set_next_input"
     assert payload["text"] == "%%dora_node log\nfrom dora import Node\nNode()"
     assert payload["replace"] is False
+
+
+TELLING = """
+from dora import Node
+for event in Node():
+    if event["type"] == "PARAM_UPDATE":
+        print(event["id"], event["value"])
+        if event["id"] == "done":
+            break
+"""
+
+
+def test_parameters_of_a_running_node() -> None:
+    outputs = run(
+        "%load_ext dora_nb\nimport dora_nb",
+        "%%dora_node arm --inputs tick=dora/timer/secs/3600\n" + TELLING,
+        "%dora start",
+        "%dora param list arm",
+        "%dora param set arm speed '{\"max\": 0.5}'",
+        "%dora param list arm\n%dora param get arm speed",
+        "%dora param get arm sped",
+        "%dora param set arm done yes\nassert dora_nb.get_dataflow().wait(30)",
+        "%dora logs arm",
+        "%dora param list arm",
+        "%dora stop",
+        allow_errors=True,
+    )
+    assert outputs[3][0].text == "arm: no parameters\n"
+    assert outputs[4][0].text == 'arm: speed = {"max": 0.5}\n'
+    assert "".join(each.text for each in outputs[5]) == 'arm: speed = {"max": 0.5}\n' * 2
+    assert outputs[6][0].traceback == [
+        "Cell In[7], line 1",
+        "    %dora param get arm sped",
+        "                        ^",
+        "GraphError: arm has no parameter 'sped'. Did you mean 'speed'?",
+    ]
+    assert outputs[8][0].data["text/plain"] == "speed {'max': 0.5}\ndone yes"
+    assert outputs[9][0].traceback[-1].startswith("DataflowStateError: 'arm' has no parameters: ")

@@ -17,6 +17,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from ... import graph, messages
 from ...errors import EngineError, OperatorError
@@ -71,6 +72,7 @@ class Session:
         self._stopping = False
         self._forked = False
         self._supervisors: dict[str, Supervisor] = {}
+        self._params: dict[str, dict[str, Any]] = {}
         self._leaving: set[str] = set()
         """Operators that were removed and have not ended yet."""
         self._to_close = contextlib.ExitStack()
@@ -159,6 +161,31 @@ class Session:
                     self._supervisors[name].post(lifecycle.Restart(grace_secs))
 
         self._do(restart)
+
+    def params(self, name: str) -> dict[str, Any]:
+        """The parameters of that node."""
+        with self._lock:
+            return dict(self._params.get(name, {}))
+
+    def set_param(self, name: str, key: str, value: Any) -> None:
+        """Sets a parameter and tells the node. As in dora, a later generation is not told again."""
+
+        def set_it() -> None:
+            with self._lock:
+                self._params.setdefault(name, {})[key] = value
+                self._tell(name, messages.ParamUpdated(key, value), [])
+
+        self._do(set_it)
+
+    def delete_param(self, name: str, key: str) -> None:
+        """Takes a parameter away and tells the node."""
+
+        def delete_it() -> None:
+            with self._lock:
+                self._params.get(name, {}).pop(key, None)
+                self._tell(name, messages.ParamDeleted(key), [])
+
+        self._do(delete_it)
 
     def remove(self, declared: graph.Graph, name: str, *, grace_secs: float) -> None:
         """Stops an operator and forgets it. Waits until it has ended; it ends without the wait too."""
@@ -438,6 +465,7 @@ class Session:
         if name in self._declared:
             self._declared = self._declared.without(name)
         del self._supervisors[name]
+        self._params.pop(name, None)
         self._wiring.forget(name)
         self._wiring.reconcile(self._declared, self._listeners)
         supervisor.close()
