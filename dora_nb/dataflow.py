@@ -57,6 +57,8 @@ ENGINES = ("embedded",)
 STOP_GRACE_SECS = 2.0
 PROGRESS_AFTER_SECS = 2.0
 MOST_PARAM_CHARS = 65536
+"""Of JSON. The most bytes that these become in a message is 9 for 5, of short floats in a list, and that
+fits into one of the control socket."""
 _PROGRESS_EVERY_SECS = 1.0
 _LOOK_EVERY_SECS = 0.2
 

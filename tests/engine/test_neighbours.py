@@ -148,6 +148,9 @@ def test_a_node_is_told_of_its_parameters_and_another_generation_is_not(
         assert told(messages, 2) == ["STOP MANUAL None", "up"]
         dataflow.set_param("teller", "last", "x")
         assert told(messages, 1) == ["PARAM_UPDATE last x"]
+        dataflow.set_param("teller", "last", [0.5] * 13_000)
+        assert told(messages, 1) == [f"PARAM_UPDATE last {[0.5] * 13_000}"]
+        dataflow.set_param("teller", "last", "x")
         assert dataflow.params("teller") == {"limits": {"low": [1, None], "on": True}, "last": "x"}
 
 
