@@ -57,8 +57,7 @@ ENGINES = ("embedded",)
 STOP_GRACE_SECS = 2.0
 PROGRESS_AFTER_SECS = 2.0
 MOST_PARAM_CHARS = 65536
-"""Of JSON. The most bytes that these become in a message is 9 for 5, of short floats in a list, and that
-fits into one of the control socket."""
+"""Of JSON, key and value: one message on a control socket."""
 _PROGRESS_EVERY_SECS = 1.0
 _LOOK_EVERY_SECS = 0.2
 
@@ -861,13 +860,16 @@ def _input_specs(
 
 def _json_value(key: str, value: Any) -> Any:
     """The value as it comes out of JSON (tuples are lists then)."""
+    if not isinstance(key, str):
+        raise GraphError(f"the key of a parameter is a text, not {key!r}.")
     try:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise GraphError(f"the value of '{key}' is not what JSON knows: {error}.") from None
-    if len(text) > MOST_PARAM_CHARS:
+    length = len(json.dumps(key)) + len(text)
+    if length > MOST_PARAM_CHARS:
         raise GraphError(
-            f"the value of '{key}' is {len(text)} characters long, and {MOST_PARAM_CHARS} is the most:",
+            f"the parameter '{key[:40]}' has {length} characters, and {MOST_PARAM_CHARS} is the most:",
             hint="send it on an input.",
         )
     return json.loads(text)

@@ -22,7 +22,6 @@ import secrets
 import socket
 import time
 import uuid
-from typing import Any
 
 import msgspec
 
@@ -146,8 +145,7 @@ class ParamUpdated(msgspec.Struct, tag=True, frozen=True):
     """A parameter of the node has this value now. For scripts."""
 
     key: str
-    value: Any
-    """What JSON knows."""
+    value_json: str
 
 
 class ParamDeleted(msgspec.Struct, tag=True, frozen=True):

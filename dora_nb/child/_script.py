@@ -15,6 +15,7 @@ import collections
 import contextlib
 import datetime
 import itertools
+import json
 import os
 import select
 import socket
@@ -313,7 +314,7 @@ class Script(NodeProcess):
     ) -> None:
         event: Event = {"type": "PARAM_DELETED", "kind": "dora", "id": message.key}
         if isinstance(message, messages.ParamUpdated):
-            event |= {"type": "PARAM_UPDATE", "value": message.value}
+            event |= {"type": "PARAM_UPDATE", "value": json.loads(message.value_json)}
         with self._inputs_changed:
             self._notices.append(_Notice(event))
 

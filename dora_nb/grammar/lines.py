@@ -656,7 +656,7 @@ def _param_line(header: Header, command: SubCommand, plain: Sequence[Word]) -> D
 def _json_or_text(text: str) -> object:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -173,7 +173,7 @@ class Session:
         def set_it() -> None:
             with self._lock:
                 self._params.setdefault(name, {})[key] = value
-                self._tell(name, messages.ParamUpdated(key, value), [])
+                self._tell(name, messages.ParamUpdated(key, json.dumps(value)), [])
 
         self._do(set_it)
 
