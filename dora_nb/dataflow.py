@@ -421,8 +421,9 @@ class Dataflow:
                 f"{name} is an operator, and those are told of no parameter:",
                 hint="send it on an input, or make it a node with %%dora_node.",
             )
-        session.set_param(name, key, _json_value(key, value))
-        return f"{name}: {key} = {json.dumps(value)}"
+        value_json = _json_text(key, value)
+        session.set_param(name, key, value_json)
+        return f"{name}: {key} = {value_json}"
 
     def delete_param(self, name: str, key: str) -> str:
         """Takes a parameter of a running node away; the node gets a PARAM_DELETED event."""
@@ -858,8 +859,8 @@ def _input_specs(
     return tuple(specs)
 
 
-def _json_value(key: str, value: Any) -> Any:
-    """The value as it comes out of JSON (tuples are lists then)."""
+def _json_text(key: str, value: Any) -> str:
+    """The value of a parameter as JSON, where that fits into a message."""
     if not isinstance(key, str):
         raise GraphError(f"the key of a parameter is a text, not {key!r}.")
     try:
@@ -872,7 +873,7 @@ def _json_value(key: str, value: Any) -> Any:
             f"the parameter '{key[:40]}' has {length} characters, and {MOST_PARAM_CHARS} is the most:",
             hint="send it on an input.",
         )
-    return json.loads(text)
+    return text
 
 
 def _is_positive(size: object) -> bool:

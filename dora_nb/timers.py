@@ -8,6 +8,7 @@ counted (``binaries/daemon/src/running_dataflow.rs``, tokio's `MissedTickBehavio
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 
 _SECS_PER_UNIT = {"secs": 1.0, "millis": 1e-3, "micros": 1e-6, "nanos": 1e-9}
@@ -35,10 +36,10 @@ def parse_interval_secs(unit: str, number: str) -> float:
 
 def _in_smaller_unit(unit: str, number: str) -> str:
     """``: that is millis/500`` for the fraction of a unit, if another has it whole."""
-    try:
-        nanos = Fraction(number) * _NANOS_PER_UNIT[unit]
-    except (ValueError, ZeroDivisionError, KeyError):
+    # Not every number: an exponent could ask for more digits than there is memory.
+    if unit == "hz" or not re.fullmatch(r"[0-9]{0,15}\.[0-9]{1,15}", number):
         return ""
+    nanos = Fraction(number) * _NANOS_PER_UNIT[unit]
     for smaller, per_unit in _NANOS_PER_UNIT.items():
         if nanos > 0 and nanos % per_unit == 0:
             return f": that is {smaller}/{nanos // per_unit}"

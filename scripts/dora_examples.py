@@ -11,7 +11,6 @@ it went well; where it has no such words, anything. Exit status 1 unless all hav
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -67,7 +66,6 @@ def run(example: Example, checkout: Path) -> tuple[str, str]:
         ran = subprocess.run(
             [sys.executable, "-m", "dora_nb.cli", *words],
             cwd=path.parent,
-            env={**os.environ, "PYTHONFAULTHANDLER": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -44,7 +44,7 @@ def test_what_is_no_timer_is_named(unit: str, number: str, said: str) -> None:
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize("number", ["0.5", "-0.5", "1/0"])
+@pytest.mark.parametrize("number", ["0.5", "-0.5", "1/0", "1e-999999999"])
 def test_no_other_unit_is_proposed_where_none_has_it_whole(number: str) -> None:
     unit = "nanos" if number == "0.5" else "secs"
     with pytest.raises(ValueError, match=f"a whole number, not '{number}'$"):

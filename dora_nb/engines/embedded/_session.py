@@ -72,7 +72,8 @@ class Session:
         self._stopping = False
         self._forked = False
         self._supervisors: dict[str, Supervisor] = {}
-        self._params: dict[str, dict[str, Any]] = {}
+        self._params: dict[str, dict[str, str]] = {}
+        """By node and key, as JSON."""
         self._leaving: set[str] = set()
         """Operators that were removed and have not ended yet."""
         self._to_close = contextlib.ExitStack()
@@ -165,15 +166,16 @@ class Session:
     def params(self, name: str) -> dict[str, Any]:
         """The parameters of that node."""
         with self._lock:
-            return dict(self._params.get(name, {}))
+            texts = dict(self._params.get(name, {}))
+        return {key: json.loads(text) for key, text in texts.items()}
 
-    def set_param(self, name: str, key: str, value: Any) -> None:
+    def set_param(self, name: str, key: str, value_json: str) -> None:
         """Sets a parameter and tells the node. As in dora, a later generation is not told again."""
 
         def set_it() -> None:
             with self._lock:
-                self._params.setdefault(name, {})[key] = value
-                self._tell(name, messages.ParamUpdated(key, json.dumps(value)), [])
+                self._params.setdefault(name, {})[key] = value_json
+                self._tell(name, messages.ParamUpdated(key, value_json), [])
 
         self._do(set_it)
 
