@@ -238,8 +238,13 @@ class _Quoted(str):
     __slots__ = ()
 
 
+_FOLDED_BY_READERS = re.compile("[\x85\u2028\u2029]")
+"""Line breaks of YAML 1.1: only an escape in double quotes brings them through every reader as they are."""
+
+
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = '"' if isinstance(text, _Quoted) else "|" if "\n" in text else None
+    quoted = isinstance(text, _Quoted) or _FOLDED_BY_READERS.search(text)
+    style = '"' if quoted else "|" if "\n" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style=style)
 
 

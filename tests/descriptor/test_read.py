@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from descriptor_graphs import MODULE, OPERATOR, SCRIPT, WITH_MODULE
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dora_nb.dataflow import Dataflow
@@ -489,7 +489,8 @@ _NAMES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,8}", fullmatch=True).filt
 _WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
 
-@settings(max_examples=20)  # each writes files
+@settings(max_examples=20, deadline=None)  # each writes files
+@example(names=["n"], env={"E": "a\x85b"}, args=["a\x85b"], about="a\u2029\nb")
 @given(
     names=st.lists(_NAMES, min_size=1, max_size=4, unique=True),
     env=st.dictionaries(st.from_regex(r"[A-Z_]{1,3}", fullmatch=True), _WORDS, max_size=3),
