@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .descriptor import Allowed, dataflow_text, read_dataflow
 from .engines.embedded import Listener as EngineListener
 from .engines.embedded import Session
+from .engines.session import EngineSession
 from .errors import (
     DataflowStateError,
     GraphError,
@@ -53,7 +54,8 @@ Event = dict[str, Any]
 """One event as dora gives it: ``type``, ``id``, ``value`` (a `pyarrow.Array`), ``metadata``."""
 Progress = Callable[[str], None]
 """What is called with a sentence, now and then, by what takes long."""
-ENGINES = ("embedded",)
+ENGINES = ("embedded", "dora")
+ENGINE_NAMES = {"embedded": "the embedded engine", "dora": "dora-rs"}
 STOP_GRACE_SECS = 2.0
 PROGRESS_AFTER_SECS = 2.0
 MOST_PARAM_CHARS = 65536
@@ -173,7 +175,7 @@ class Dataflow:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._declared = Graph()
-        self._session: Session | None = None
+        self._session: EngineSession | None = None
         self._listeners: list[EngineListener] = []
         self._last_status: dict[str, NodeStatus] = {}
         self._last_logs: dict[str, list[LogLine]] = {}
@@ -213,6 +215,7 @@ class Dataflow:
                 if session is None:
                     self._declared = declared  # the cell has another number now
                 return Declaration(spec.name, "unchanged")
+            self._check_may_change(f"{spec.name} cannot be changed now")
             self._declared = declared
             if session is None:
                 self._last_status.pop(spec.name, None)
@@ -326,6 +329,7 @@ class Dataflow:
         """
         with self._lock:
             declared = self._declared.without(name)
+            self._check_may_change(f"{name} cannot be removed now")
             self._declared = declared
             self._last_status.pop(name, None)
             self._last_logs.pop(name, None)
@@ -347,17 +351,18 @@ class Dataflow:
         itself once the failed one is declared again or removed. An interrupt stops what was started.
         """
         if engine not in ENGINES:
-            hint = did_you_mean(engine, ENGINES) or f"There is: {', '.join(ENGINES)}."
+            hint = did_you_mean(engine, ENGINES) or f"There are: {', '.join(ENGINES)}."
             raise GraphError(f"there is no engine '{engine}'.", hint=hint)
-        failed = self._to_start_again()
+        failed = self._to_start_again(engine)
         if failed is None:
             return "already running"
         try:
-            session = self._begin(failed)
+            session = self._begin(failed, engine)
             self._wait_settled(session, None, {}, progress)
             if not session.going:  # What fails after all were ready is no failure of the start.
                 self._raise_start_errors(session)
-            return f"started: {', '.join(self._declared.nodes)}"
+            on = "" if engine == ENGINES[0] else f" on {ENGINE_NAMES[engine]}"
+            return "\n".join([f"started{on}: {', '.join(self._declared.nodes)}", *session.notes])
         except OperatorError:
             raise
         except BaseException:
@@ -389,6 +394,7 @@ class Dataflow:
         """
         self._declared.node(name)
         session = self._running_session(f"'{name}' cannot be restarted")
+        self._check_may_change(f"{name} cannot be restarted alone")
         generations = session.generations()
         session.restart(name, grace_secs=STOP_GRACE_SECS)
         self._wait_for(session, name, generations, progress)
@@ -606,7 +612,7 @@ class Dataflow:
 
     def _wait_settled(
         self,
-        session: Session,
+        session: EngineSession,
         names: list[str] | None,
         generations: dict[str, int],
         progress: Progress | None,
@@ -621,27 +627,30 @@ class Dataflow:
                 waited_for = ", ".join(names or session.settling())
                 progress(f"starting: {waited_for} ({waited_secs:.0f} s)")
 
-    def _to_start_again(self) -> list[str] | None:
+    def _to_start_again(self, engine: str) -> list[str] | None:
         """The operators that a start has to try once more; None where everything runs already."""
         with self._lock:
             if not self._declared.nodes:
                 raise DataflowStateError(
                     "there is nothing to start:", hint="declare an operator with %%dora_operator."
                 )
-            _refuse_dynamic(self._declared)
+            if engine == "embedded":
+                _refuse_dynamic(self._declared)
             session = self._session
             if session is None or not session.alive:
                 return []
             return (list(session.errors()) or None) if not session.going else None
 
-    def _begin(self, failed: list[str]) -> Session:
+    def _begin(self, failed: list[str], engine: str) -> EngineSession:
         """The session that a start waits for: a new one, or the one whose failed operators try again."""
         with self._lock:
             session = self._session
             if session is None or not failed:
                 self._close_session()
                 # Known before it opens: a start that is interrupted in between is stopped as any other.
-                session = Session(self._declared, self._listeners, on_change=self._changed)
+                session = _new_session(
+                    engine, self._declared, self._listeners, on_change=self._changed
+                )
                 self._session = session
                 session.open()
                 return session
@@ -649,7 +658,7 @@ class Dataflow:
             session.restart(name, grace_secs=STOP_GRACE_SECS)
         return session
 
-    def _raise_start_errors(self, session: Session) -> None:
+    def _raise_start_errors(self, session: EngineSession) -> None:
         errors = session.errors()
         if not errors:
             return
@@ -658,7 +667,9 @@ class Dataflow:
         first, *others = errors.values()
         failed_too = f"Failed too: {', '.join(error.node for error in others)}." if others else ""
         way_out = ""
-        if len(errors) < len(self._declared.nodes):
+        if not session.failed_start_goes_on:
+            way_out = "Nothing runs now: correct the cell, and start again."
+        elif len(errors) < len(self._declared.nodes):
             way_out = (
                 "The others are ready: correct the cell and run it, or remove it, and they go."
             )
@@ -674,7 +685,7 @@ class Dataflow:
 
     def _wait_for(
         self,
-        session: Session,
+        session: EngineSession,
         name: str,
         generations: dict[str, int],
         progress: Progress | None,
@@ -698,7 +709,7 @@ class Dataflow:
             return f"started{waiting}"
         return f"generation {status.generation}, restarted, state not kept{waiting}"
 
-    def _running_session(self, what: str) -> Session:
+    def _running_session(self, what: str) -> EngineSession:
         session = self._session
         if session is None or not session.alive:
             raise DataflowStateError(
@@ -706,11 +717,18 @@ class Dataflow:
             )
         return session
 
-    def _open_session(self) -> Session | None:
+    def _open_session(self) -> EngineSession | None:
         """The session that an edit is applied to: started, and not asked to stop. All of its
         operators may have ended by themselves, or failed."""
         session = self._session
-        return None if session is None or session.stopping else session
+        if session is None or session.stopping:
+            return None
+        return session if session.alive or session.edit_refusal is None else None
+
+    def _check_may_change(self, what: str) -> None:
+        session = self._open_session()
+        if session is not None and session.edit_refusal is not None:
+            raise DataflowStateError(f"{what}, as {session.edit_refusal}.")
 
     def _close_session(self) -> None:
         """Keeps what is worth keeping of a session that has ended, and lets go of it."""
@@ -760,6 +778,20 @@ class Dataflow:
 def get_dataflow() -> Dataflow:
     """The notebook's own dataflow, which the magics act on."""
     return _own
+
+
+def _new_session(
+    engine: str,
+    declared: Graph,
+    listeners: Iterable[EngineListener],
+    *,
+    on_change: Callable[[], None],
+) -> EngineSession:
+    if engine == "dora":
+        from .engines.dora import DoraSession  # only who asks for it needs dora-rs
+
+        return DoraSession(declared, listeners, on_change=on_change)
+    return Session(declared, listeners, on_change=on_change)
 
 
 def _is_there(spec: NodeSpec, declared: Graph) -> bool:

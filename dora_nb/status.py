@@ -62,8 +62,8 @@ class NodeStatus:
     inputs: tuple[EdgeStatus, ...] = ()
     outputs: tuple[EdgeStatus, ...] = ()
     """One entry for each reader of each output."""
-    events: int = 0
-    """Events handled, over all generations of this run."""
+    events: int | None = 0
+    """Events handled, over all generations of this run; None where the engine does not count them."""
     missed_ticks: int = 0
     undeclared_outputs: int = 0
     """Calls of `send_output` that named an output which is not declared; ignored, as dora does."""

@@ -28,12 +28,13 @@ _HEAD = f"{MARK} Anywhere: pip install -r requirements.txt && dora run {DATAFLOW
 class Rendered:
     """The files of a dataflow, by their names, and what a person should know of each node.
 
-    `copies` are files that are taken as they are.
+    `copies` are files that are taken as they are; `names` says which file has which node's code.
     """
 
     files: Mapping[str, str]
     copies: Mapping[str, Path]
     notes: tuple[str, ...]
+    names: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def render(graph: Graph, surroundings: Surroundings | None = None) -> Rendered:
     files |= {names[spec.name]: _file_text(spec) for spec in graph if spec.name in names}
     files[REQUIREMENTS_FILE] = _requirements(needs.values())
     notes = [_note(graph, spec, needs.get(spec.name, Needs()), around) for spec in graph]
-    return Rendered(files, copies, tuple(note for note in notes if note is not None))
+    return Rendered(files, copies, tuple(note for note in notes if note is not None), names)
 
 
 def _copies(needs: Mapping[str, Needs]) -> dict[str, Path]:

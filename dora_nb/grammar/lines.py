@@ -96,7 +96,7 @@ SUB_COMMANDS = (
     SubCommand(
         "start",
         "",
-        (Option("--engine", "ENGINE", "what runs it: embedded"),),
+        (Option("--engine", "ENGINE", "what runs it: embedded (default), or dora for dora-rs"),),
         "start every declared operator",
         "Returns when all have returned from `__init__`; no message moves before. An interrupt stops\n"
         "what was started. While the dataflow runs it does nothing.",
@@ -166,7 +166,7 @@ SUB_COMMANDS = (
     ),
 )
 
-ENGINES = ("embedded",)
+ENGINES = ("embedded", "dora")
 
 _RESTARTS = "start it again with %dora restart NAME."
 _MESSAGES = "read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
@@ -176,7 +176,6 @@ NOT_YET: Mapping[str, str] = {
     "--restart-policy": _RESTARTS,
     "--max-restarts": _RESTARTS,
     "--restart-delay": _RESTARTS,
-    "--engine dora": "use --engine embedded.",
     "--stacks": "%dora status and %dora logs NAME show what is known.",
     "%dora attach": "start the dataflow here with %dora start.",
     "%dora doctor": "%dora status and %dora logs show what is known.",
@@ -668,9 +667,7 @@ def _refuse_constant(text: str) -> object:
 def _engine(header: Header, word: Word | None) -> str:
     if word is None or word.text in ENGINES:
         return ENGINES[0] if word is None else word.text
-    if f"--engine {word.text}" in NOT_YET:
-        raise not_yet(f"--engine {word.text}", header, word)
-    hint = did_you_mean(word.text, ENGINES) or f"There is: {', '.join(ENGINES)}."
+    hint = did_you_mean(word.text, ENGINES) or f"There are: {', '.join(ENGINES)}."
     raise header.error(f"there is no engine '{word.text}'.", hint=hint, at=word)
 
 

@@ -77,8 +77,10 @@ class RateMeter:
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
 
-    def rate(self, count: int, now_secs: float) -> float | None:
-        """Takes a sample; None until two are far enough apart to say anything."""
+    def rate(self, count: int | None, now_secs: float) -> float | None:
+        """Takes a sample; None until two are far enough apart to say anything, or nobody counts."""
+        if count is None:
+            return None
         if self._samples and count < self._samples[-1][1]:  # a new run counts from 0
             self._samples.clear()
         self._samples.append((now_secs, count))

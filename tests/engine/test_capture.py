@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dora_nb.child import program
 from dora_nb.engines.embedded import _death
-from dora_nb.engines.embedded._capture import MOST_LINE_CHARS, MOST_LINES, LineSplitter, Log
+from dora_nb.engines.capture import MOST_LINE_CHARS, MOST_LINES, LineSplitter, Log
 from dora_nb.engines.embedded._death import describe_death
 from dora_nb.status import LogLine
 

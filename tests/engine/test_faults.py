@@ -19,8 +19,8 @@ import pytest
 from dora_nb import messages
 from dora_nb.engines.embedded import _session, _spawner, _supervisor, _tap, _wiring
 from dora_nb.engines.embedded._process import ControlSocket, Stream
-from dora_nb.engines.embedded._shortage import engine_error
-from dora_nb.engines.embedded._worker import Worker
+from dora_nb.engines.shortage import engine_error
+from dora_nb.engines.worker import Worker
 from dora_nb.errors import DoraNbError, EngineError, OperatorError
 from dora_nb.status import State
 

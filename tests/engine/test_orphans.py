@@ -226,7 +226,7 @@ def test_without_the_warden_nobody_stays_either(
     for fifo in fifos.values():
         fifo.wait_for("entered")
     for pid in " ".join(iter(kernel.line, ".")).split():
-        if b"_warden.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"warden_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(int(pid), signal.SIGKILL)
     kernel.process.kill()
     assert fifos["idle"].wait_for_end().split() == ["entered", "STOP"]
@@ -387,4 +387,6 @@ def wardens() -> list[int]:
         for task in Path("/proc/self/task").iterdir()
         for pid in (task / "children").read_text().split()
     ]
-    return [pid for pid in children if b"_warden.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        pid for pid in children if b"warden_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]

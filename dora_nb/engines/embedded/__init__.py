@@ -5,9 +5,8 @@
     Session            one run of a dataflow: starts, stops, applies edits; the only class others use
     ├── _supervisor    a thread for each operator; carries out what `_lifecycle` decides
     │   ├── _lifecycle pure: (life, event) → (life, actions)
-    │   ├── _process   one process: its control socket, its output, its end
-    │   └── _capture   pure: bytes → bounded lines
-    ├── _spawner       the one thread that starts processes, and the warden (`_warden`)
+    │   └── _process   one process: its control socket, its output, its end
+    ├── _spawner       the one thread that starts processes
     ├── _wiring        edges and arenas: who holds which ends now
     └── _tap           the kernel as a reader
 """

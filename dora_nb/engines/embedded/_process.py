@@ -22,8 +22,8 @@ import weakref
 from dataclasses import dataclass, field
 
 from ... import messages, metrics
-from ._capture import LineSplitter
-from ._warden import kill_session
+from ..capture import LineSplitter
+from ..warden import kill_session
 
 _READ_SIZE = 1 << 16
 _MOST_LAST_READS = 64

@@ -23,15 +23,15 @@ from ... import graph, messages
 from ...errors import EngineError, OperatorError
 from ...metrics import quantile_secs
 from ...status import EdgeStatus, LogLine, NodeStatus, State
+from ..shortage import engine_error
+from ..worker import Worker
 from . import _lifecycle as lifecycle
 from ._lifecycle import Phase
 from ._process import OperatorProcess
-from ._shortage import engine_error
 from ._spawner import Spawner
 from ._supervisor import Supervisor
 from ._tap import Listener, Tap
 from ._wiring import Wiring
-from ._worker import Worker
 
 _MOST_ERROR_CHARS = 2000
 _CANNOT_START = "the dataflow cannot be started"
@@ -53,6 +53,10 @@ class Session:
     `on_change` is called, on any thread and without the lock, after any operator's state may have
     changed; it must return at once. Nothing is there before `open`.
     """
+
+    notes: tuple[str, ...] = ()
+    edit_refusal: str | None = None
+    failed_start_goes_on = True
 
     def __init__(
         self,
@@ -434,7 +438,6 @@ class Session:
         self._changed = threading.Condition(self._lock)
         for supervisor in self._supervisors.values():
             supervisor.forget_in_fork()
-        self._spawner.close_in_fork()
         self._wiring.close_in_fork()
 
     def _tell(self, name: str, message: messages.ToProcess, descriptors: list[int]) -> None:

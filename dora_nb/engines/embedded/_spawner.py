@@ -19,12 +19,11 @@ from concurrent.futures import Future
 from ... import metrics
 from ...errors import EngineError
 from ...graph import NodeSpec
+from ..shortage import engine_error
+from ..warden import Warden, kill_session
 from ._process import ControlSocket, OperatorProcess
-from ._shortage import engine_error
-from ._warden import kill_session
 
 _PROGRAM = os.path.normpath(os.path.join(os.path.dirname(__file__), "../../child/program.py"))
-_WARDEN = os.path.join(os.path.dirname(__file__), "_warden.py")
 
 
 class Spawner:
@@ -62,10 +61,6 @@ class Spawner:
         process.reap()
         self.forget(process)
         process.close()
-
-    def close_in_fork(self) -> None:
-        """In a process forked from the kernel: lets go of the warden, or it would never see the end."""
-        self._warden.close_in_fork()
 
     def close(self) -> None:
         """Ends the thread and the warden."""
@@ -107,69 +102,6 @@ class Spawner:
             process = OperatorProcess(popen, control, counters)
             undo.pop_all()
         return process, counters
-
-
-class Warden:
-    """The kernel's end of the warden: the sessions that it is to end after the kernel. Thread-safe.
-
-    Should somebody have killed it, the next operator that starts or ends brings another.
-    """
-
-    def __init__(self) -> None:
-        self._sessions: set[int] = set()
-        self._lock = threading.Lock()
-        self._popen = _start_warden()
-
-    def look_after(self, session_id: int) -> None:
-        """That session ends with the kernel from now on."""
-        with self._lock:
-            self._sessions.add(session_id)
-            self._tell(f"+{session_id}\n")
-
-    def forget(self, session_id: int) -> None:
-        """That session is no more."""
-        # A warden that cannot be replaced now is replaced when the next operator starts.
-        with self._lock, contextlib.suppress(OSError):
-            self._sessions.discard(session_id)
-            self._tell(f"-{session_id}\n")
-
-    def close(self) -> None:
-        """Ends it, and what is left of the sessions it knows."""
-        assert self._popen.stdin is not None
-        self._popen.stdin.close()
-        self._popen.wait()
-
-    def close_in_fork(self) -> None:
-        """Lets go of the copy that a forked process got."""
-        assert self._popen.stdin is not None
-        self._popen.stdin.close()
-
-    def _tell(self, line: str) -> None:
-        assert self._popen.stdin is not None
-        try:
-            os.write(self._popen.stdin.fileno(), line.encode())
-        except (BrokenPipeError, ValueError):  # ValueError: closed, and could not be replaced
-            self._replace()
-
-    def _replace(self) -> None:
-        assert self._popen.stdin is not None
-        self._popen.stdin.close()
-        self._popen.wait()
-        self._popen = _start_warden()
-        assert self._popen.stdin is not None
-        lines = "".join(f"+{session_id}\n" for session_id in self._sessions)
-        os.write(self._popen.stdin.fileno(), lines.encode())
-
-
-def _start_warden() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", _WARDEN],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        bufsize=0,
-    )
 
 
 def _end(popen: subprocess.Popen[bytes]) -> None:

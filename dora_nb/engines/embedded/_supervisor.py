@@ -24,11 +24,11 @@ from typing import Protocol
 from ... import messages, metrics
 from ...errors import EngineError, OperatorError
 from ...graph import NodeSpec
+from ..capture import Log
+from ..shortage import engine_error
 from . import _lifecycle as lifecycle
-from ._capture import Log
 from ._death import describe_death
 from ._process import OperatorProcess, Stream
-from ._shortage import engine_error
 
 _CONGESTION_SECS = 0.05
 _NO_WORDS = [0, 0, 0]

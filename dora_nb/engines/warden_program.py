@@ -1,14 +1,16 @@
 """A program of its own: ends the operators' sessions when the kernel is gone.
 
 An operator ends by itself when its kernel does (`dora_nb.child._parent`), but what it started in
-turn, and whatever is stuck, must end too. The warden reads the sessions' ids from its standard input,
-``+ID`` and ``-ID`` a line; at its end it waits until the operators had their time to park, and kills
-whatever is left in those sessions.
+turn, and whatever is stuck, must end too. The warden reads from its standard input, a line each:
+``+ID`` and ``-ID`` for a session that is there and is no more, ``!COMMAND`` and ``~COMMAND`` (a list
+in JSON) for what is to be run at the end. At the end of its input it begins those commands, waits until
+the operators had their time to park, and kills whatever is left in the sessions.
 
 Run by path with ``python -I -S``, so it imports next to nothing and needs nothing installed.
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -57,12 +59,30 @@ def kill_session(session_id: int) -> None:
 def main() -> None:
     """Runs until the standard input is at its end, and a little longer."""
     sessions: set[int] = set()
+    commands: dict[str, list[str]] = {}
     for line in sys.stdin:
-        (sessions.add if line[0] == "+" else sessions.discard)(int(line[1:]))
-    if sessions:
+        sign, word = line[0], line[1:].rstrip("\n")
+        if sign in "+-":
+            (sessions.add if sign == "+" else sessions.discard)(int(word))
+        elif sign == "!":
+            commands[word] = json.loads(word)
+        else:
+            commands.pop(word, None)
+    last_words = [_begin(command) for command in commands.values()]
+    if sessions or last_words:
         time.sleep(PARK_SECS)
     for session_id in sessions:
         kill_session(session_id)
+    for process_id in filter(None, last_words):
+        os.waitpid(process_id, 0)
+
+
+def _begin(command: list[str]) -> int | None:
+    """Its process; None where it cannot be started any more, and nobody is left to be told."""
+    try:
+        return os.posix_spawn(command[0], command, os.environ)
+    except OSError:
+        return None
 
 
 if __name__ == "__main__":

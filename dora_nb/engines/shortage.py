@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 
-from ...errors import EngineError
+from ..errors import EngineError
 
 _OUT_OF_MEMORY = "Stop operators, or send smaller messages."
 

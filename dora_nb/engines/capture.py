@@ -10,7 +10,7 @@ import codecs
 import collections
 import threading
 
-from ...status import LogLine
+from ..status import LogLine
 
 MOST_LINE_CHARS = 2000
 MOST_LINES = 5000
@@ -34,11 +34,11 @@ class LineSplitter:
         if whole:
             # A flood is mostly ordinary lines: no call for each of those.
             lines = [
-                line if len(line) <= MOST_LINE_CHARS else _shortened(line)
+                line if len(line) <= MOST_LINE_CHARS else shortened(line)
                 for line in whole[1:]
                 if line
             ]
-            first = _shortened(whole[0], already_cut=self._cut)
+            first = shortened(whole[0], already_cut=self._cut)
             lines[:0] = [first] if first else []
             self._cut = 0
         self._cut += max(0, len(rest) - MOST_LINE_CHARS)
@@ -49,10 +49,11 @@ class LineSplitter:
         """The last line, if the stream ended without an end of line."""
         rest = self._rest + self._decoder.decode(b"", final=True)
         self._rest = ""
-        return [_shortened(rest, already_cut=self._cut)] if rest else []
+        return [shortened(rest, already_cut=self._cut)] if rest else []
 
 
-def _shortened(line: str, already_cut: int = 0) -> str:
+def shortened(line: str, already_cut: int = 0) -> str:
+    """The line, cut where it is too long, with how much of it is gone."""
     cut = already_cut + max(0, len(line) - MOST_LINE_CHARS)
     return f"{line[:MOST_LINE_CHARS]}… ({cut} more characters)" if cut else line
 

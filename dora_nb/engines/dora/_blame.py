@@ -1,0 +1,103 @@
+"""Why a node on dora-rs has failed, in the words of the embedded engine. Pure.
+
+A Python node leaves a traceback on its stderr; dora-rs prints that of an operator inside the chain of
+its own errors (``binaries/runtime-python``), indented.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ...errors import OperatorError
+
+_BEGIN = re.compile(r"^(\s*)(?:\d+: )?Traceback \(most recent call last\):$")
+_FRAME = re.compile(r'^(\s*)File "([^"]*)", line')
+_CELL = re.compile(r'^(\s*)File "(Cell In\[[^"]*\])", line')
+_OF_THE_FOOTER = ", in on_event_for_dora_rs"
+"""See `dora_nb.descriptor`: what an export adds to an operator."""
+_SIGNAL = re.compile(r"because of signal (\w+)")
+_CODE = re.compile(r"with code (\d+)")
+
+
+def failure_of(
+    name: str, printed: Sequence[str], exit_words: str, *, folder: str, others_fault: str | None
+) -> OperatorError:
+    """The error of a node: from what it printed since it started, and how dora says that it ended.
+
+    Frames of files below `folder` are left out: they are of the files that dora was given.
+    """
+    if others_fault is not None:
+        return OperatorError(
+            f"{name} was ended by dora-rs, as {others_fault} failed before it was ready.", node=name
+        )
+    said = _traceback(printed)
+    if said is not None:
+        lines = _of_the_user(said, folder)
+        return OperatorError(f"{name} failed: {lines[-1]}", node=name, traceback_lines=lines)
+    last_words = [f"    {line}" for line in printed[-12:] if line.strip()]
+    lines = ["The last lines that it printed:", *last_words] if last_words else []
+    if signal := _SIGNAL.search(exit_words):
+        how = f"'s process was ended by {signal[1]}."
+    elif code := _CODE.search(exit_words):
+        how = f"'s process exited with status {code[1]}."
+    else:
+        how = f" failed on dora-rs: {' '.join(exit_words.split())[:300]}."
+    return OperatorError(f"{name}{how}", node=name, traceback_lines=lines)
+
+
+def _traceback(printed: Sequence[str]) -> list[str] | None:
+    """The last traceback that ends in an exception, without its indentation."""
+    for start in range(len(printed) - 1, -1, -1):
+        found = _BEGIN.match(printed[start])
+        if found is None or _is_of_the_runtime(printed, start):
+            continue
+        # In a chain of causes every line stands as far in as its first line's text, or further.
+        margin = len(found[1]) if not printed[start].lstrip()[0].isdigit() else len(found[1]) + 3
+        lines = ["Traceback (most recent call last):"]
+        for line in printed[start + 1 :]:
+            if line.strip() and len(line) - len(line.lstrip()) < margin:
+                break
+            if line.strip() in ("Location:", "Stack backtrace:"):
+                break
+            if line.strip():
+                lines.append(line)
+            if line.strip() and _is_exception(line, margin):
+                break
+        return _dedented(lines)
+    return None
+
+
+def _is_of_the_runtime(printed: Sequence[str], start: int) -> bool:
+    """Whether it is the traceback of ``dora.start_runtime()``, which says nothing of the operator."""
+    following = printed[start + 1 : start + 3]
+    return (
+        len(following) == 2
+        and "dora-rs" not in following[0]
+        and following[1].startswith("RuntimeError: Dora Runtime raised an error")
+    )
+
+
+def _is_exception(line: str, margin: int) -> bool:
+    return not line[margin:].startswith(" ")
+
+
+def _dedented(lines: list[str]) -> list[str]:
+    frames = [len(line) - len(line.lstrip()) for line in lines[1:] if _FRAME.match(line)]
+    margin = max(0, min(frames, default=2) - 2)
+    return [lines[0], *(line[min(margin, len(line) - len(line.lstrip())) :] for line in lines[1:])]
+
+
+def _of_the_user(lines: list[str], folder: str) -> list[str]:
+    """The lines without frames of `folder`, cells named as IPython names them."""
+    kept: list[str] = []
+    leaving_out = False
+    for line in lines:
+        frame = _FRAME.match(line)
+        if frame:
+            leaving_out = frame[2].startswith(folder) or line.endswith(_OF_THE_FOOTER)
+        elif not line.startswith("    "):
+            leaving_out = False
+        if not leaving_out:
+            kept.append(_CELL.sub(r"\1\2, line", line))
+    return kept

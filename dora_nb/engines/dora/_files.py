@@ -1,0 +1,87 @@
+"""A graph as a folder that a daemon on this machine runs, with every cell's place in its tracebacks.
+
+An export (`dora_nb.descriptor`) is for any machine, so its nodes run where the files lie. Here they
+are to run as they do in the embedded engine: in the folder that they were declared in, with that
+folder first on `sys.path`, under the names and line numbers of their cells. So dora is given a small
+file for each node, which executes the cell's text from another.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...descriptor import DATAFLOW_FILE, render
+from ...graph import Graph, NodeSpec, SourceCode
+
+SOURCES = "sources"
+_RUNNER = """\
+import linecache, os, sys
+os.chdir({working_dir!r})
+sys.path.insert(0, {working_dir!r})
+__file__ = {file!r}
+with open({source!r}, encoding="utf-8", newline="") as _file:
+    _text = _file.read()
+linecache.cache[__file__] = (len(_text), None, _text.splitlines(True), __file__)
+exec(compile(_text, __file__, "exec", dont_inherit=True), globals())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written, and a line for each node that is different on dora-rs."""
+
+    dataflow: Path
+    notes: tuple[str, ...]
+
+
+def write_files(graph: Graph, folder: Path) -> Written:
+    """Writes ``dataflow.yml`` and what it names. Raises DescriptorError and OSError."""
+    rendered = render(_with_absolute_paths(graph))
+    (folder / SOURCES).mkdir()
+    for spec in graph:
+        name = rendered.names.get(spec.name)
+        if name is None:
+            continue
+        source = folder / SOURCES / name
+        with source.open("w", encoding="utf-8", newline="") as file:
+            file.write("\n" * (spec.code.first_line - 1) + rendered.files[name])
+        (folder / name).write_text(_runner(spec.code, spec.working_dir, source), encoding="utf-8")
+    dataflow = folder / DATAFLOW_FILE
+    dataflow.write_text(rendered.files[DATAFLOW_FILE], encoding="utf-8")
+    return Written(dataflow, rendered.notes)
+
+
+def write_python(folder: Path) -> None:
+    """A program `python` in that folder: dora-rs runs operators with the first on its PATH."""
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+def tap_entry(tap: str, node: str, outputs: Iterable[str]) -> str:
+    """The file of ``dora node add`` for a tap on those outputs of a node. JSON is YAML."""
+    inputs = {output: {"source": f"{node}/{output}"} for output in outputs}
+    return json.dumps({"id": tap, "path": "dynamic", "inputs": inputs})
+
+
+def _runner(code: SourceCode, working_dir: str, source: Path) -> str:
+    file = code.path or code.file
+    return _RUNNER.format(working_dir=working_dir, file=file, source=str(source))
+
+
+def _with_absolute_paths(graph: Graph) -> Graph:
+    """Programs that are not Python are named by where they lie, as dora looks from another folder."""
+    return replace(graph, nodes={spec.name: _with_absolute_path(spec) for spec in graph})
+
+
+def _with_absolute_path(spec: NodeSpec) -> NodeSpec:
+    path = spec.other_keys.get("path")
+    there = Path(spec.working_dir, str(path))
+    if not isinstance(path, str) or not there.is_file():
+        return spec
+    return replace(spec, other_keys={**spec.other_keys, "path": str(there.resolve())})

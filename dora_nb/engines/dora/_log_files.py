@@ -1,0 +1,67 @@
+"""The files that a daemon on this machine writes its nodes' output to, read as they grow.
+
+inotify(7) says when; nothing is polled. Not ``dora logs``: what it follows begins some time after the
+dataflow does, and it does not tell stderr from stdout (dora-rs 1.1.0).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_CLOSE_ON_EXEC, _NON_BLOCKING = os.O_CLOEXEC, os.O_NONBLOCK
+_IN_MODIFY, _IN_CREATE = 0x2, 0x100
+_READ_SIZE = 1 << 20
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class LogFiles:
+    """All files ``log_NODE.jsonl`` in one folder, which must be there. One thread may use it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._places: dict[str, int] = {}
+        self._rests: dict[str, bytes] = {}
+        self._notify: int = _libc.inotify_init1(_CLOSE_ON_EXEC | _NON_BLOCKING)
+        if self._notify < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        added = _libc.inotify_add_watch(
+            self._notify, os.fsencode(folder), ctypes.c_uint32(_IN_MODIFY | _IN_CREATE)
+        )
+        if added < 0:
+            number = ctypes.get_errno()
+            self.close()
+            raise OSError(number, os.strerror(number), str(folder))
+
+    def fileno(self) -> int:
+        """Readable when there may be more."""
+        return self._notify
+
+    def read(self) -> Iterator[tuple[str, str]]:
+        """Each node's whole lines since the last call."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._notify, _READ_SIZE)
+        for path in sorted(self._folder.glob("log_*.jsonl")):
+            node = path.name.removeprefix("log_").removesuffix(".jsonl")
+            for line in self._new_lines(path):
+                yield node, line
+
+    def close(self) -> None:
+        """Ends the watching."""
+        os.close(self._notify)
+
+    def _new_lines(self, path: Path) -> list[str]:
+        place = self._places.get(path.name, 0)
+        lines: list[str] = []
+        with path.open("rb") as file:
+            file.seek(place)
+            while data := file.read(_READ_SIZE):
+                place += len(data)
+                whole = self._rests.get(path.name, b"") + data
+                *ended, self._rests[path.name] = whole.split(b"\n")
+                lines += [line.decode(errors="replace") for line in ended]
+        self._places[path.name] = place
+        return lines

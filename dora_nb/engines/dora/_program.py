@@ -1,0 +1,138 @@
+"""The program `dora`: where it is, and calls of it, one for each act.
+
+A call takes 20 to 200 ms (measured with 1.1.0), so nothing of dora's own protocols is spoken here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import EngineError
+
+LONGEST_CALL_SECS = 30.0
+_INSTALL = '%pip install "dora-rs>=1.1,<2" "dora-rs-cli>=1.1,<2"'
+_NOT_FOR_USERS = re.compile(r"^\s*(Location:|Stack backtrace:|Backtrace omitted)")
+
+
+def find_program() -> str:
+    """The path of `dora`, of the kernel's own environment before any other.
+
+    Raises EngineError where dora-rs is not installed, or in two releases that do not fit together.
+    """
+    beside = Path(sys.executable).with_name("dora")
+    program = str(beside) if beside.is_file() else shutil.which("dora")
+    versions = {name: _version(name) for name in ("dora-rs", "dora-rs-cli")}
+    if program is None or versions["dora-rs"] is None:
+        raise EngineError("dora-rs is not installed here:", hint=f"{_INSTALL}.")
+    series = {version.rpartition(".")[0] for version in versions.values() if version is not None}
+    if len(series) > 1:
+        found = ", ".join(f"{name} {version}" for name, version in versions.items())
+        raise EngineError(f"these do not fit together: {found};", hint=f"{_INSTALL}.")
+    return program
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """Where a coordinator listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Dora:
+    """`dora`, told one coordinator. Any thread may call it; a call blocks until it has ended."""
+
+    def __init__(
+        self, program: str, coordinator: Coordinator, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.program = program
+        self.coordinator = coordinator
+        self.environment = {**(environment or os.environ), "RUST_BACKTRACE": "0"}
+
+    def command(self, *words: str) -> list[str]:
+        """The whole command line of ``dora WORDS``; after ``--`` nothing is an option."""
+        where = self.coordinator
+        place = words.index("--") if "--" in words else len(words)
+        there = [f"--coordinator-addr={where.host}", f"--coordinator-port={where.port}"]
+        return [self.program, *words[:place], *there, *words[place:]]
+
+    def call(self, *words: str, what: str) -> str:
+        """What ``dora WORDS`` prints. EngineError where it fails; `what` is the clause that begins it."""
+        try:
+            done = subprocess.run(
+                self.command(*words),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=LONGEST_CALL_SECS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise EngineError(
+                f"{what}: dora {words[0]} gave no answer in {LONGEST_CALL_SECS:g} s.",
+                hint=f"Is the coordinator at {self.coordinator} well?",
+            ) from None
+        if done.returncode:
+            raise EngineError(f"{what}: {essence(done.stderr) or f'dora {words[0]} failed'}.")
+        return done.stdout
+
+    def ask(self, *words: str, what: str) -> list[Any]:
+        """What ``dora WORDS`` answers: the documents of JSON, one after the other. Raises as `call`."""
+        place = words.index("--") if "--" in words else len(words)
+        answer = self.call(*words[:place], "--format=json", *words[place:], what=what)
+        try:
+            return _documents(answer)
+        except ValueError:
+            said = " ".join(answer.split())[:100]
+            raise EngineError(f"{what}: dora {words[0]} answered '{said}'.") from None
+
+
+def _documents(text: str) -> list[Any]:
+    decoder = json.JSONDecoder()
+    found = []
+    rest = text.strip()
+    while rest:
+        document, end = decoder.raw_decode(rest)
+        found.append(document)
+        rest = rest[end:].strip()
+    return found
+
+
+def essence(said: str) -> str:
+    """What an error of dora's says to its user, in one line, without where in Rust it arose. Pure."""
+    lines: list[str] = []
+    skipping = False
+    for line in _without_colours(said).splitlines():
+        if _NOT_FOR_USERS.match(line):
+            skipping = True
+        elif not line.strip():
+            skipping = False
+        elif not skipping and line.strip() not in ("[ERROR]", "Caused by:"):
+            lines.append(line.strip())
+    return "; ".join(dict.fromkeys(lines)).rstrip(".;:")
+
+
+def _without_colours(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -1,0 +1,93 @@
+"""What dora says while a dataflow runs, understood. Pure.
+
+Two forms carry the same words: the lines of ``dora start --attach``, and those of ``dora logs --follow
+--log-format json``. The daemon's words about a node are not part of any contract of dora's; the ones
+that are read here were seen with 1.1.0, and the parity tests see them again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from dataclasses import dataclass
+
+_ATTACHED = re.compile(r"^\d\d:\d\d:\d\d (\S+) +(\[dora\]|[A-Za-z0-9_.-]+): (.*)$")
+_DIAGNOSIS = "(dora-rs/dora#2742 diagnostic)"
+"""Ends two lines that dora-rs 1.1.0 prints for each operator that is stopped; they are no operator's."""
+_TARGETS = ("daemon", "coordinator", "spawner", "daemon::spawner", "daemon::pending")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of dora's log."""
+
+    node: str | None
+    """The node that it is about, or that printed it; None where it is about the whole dataflow."""
+    level: str
+    """``stdout`` for what a node printed, else ``error``, ``warn``, ``info``, ``debug``, ``trace``."""
+    target: str | None
+    """Who says it: ``daemon`` and the like for dora itself, anything for a node."""
+    text: str
+    time_secs: float | None = None
+
+    @property
+    def by_dora(self) -> bool:
+        return self.level != "stdout" and self.target in _TARGETS
+
+
+def read_attached(line: str) -> Entry | None:
+    """A line of ``dora start --attach``; None for any other, such as the rest of a longer message."""
+    found = _ATTACHED.match(line)
+    if found is None:
+        return None
+    level, node, text = found.groups()
+    target = None
+    if level != "stdout":
+        target, _, text = text.partition(" ")
+    return Entry(None if node == "[dora]" else node, level.lower(), target, text)
+
+
+def read_json(line: str) -> Entry | None:
+    """A line of ``dora logs --log-format json``; None where it is none."""
+    try:
+        said = json.loads(line)
+        level, text = str(said["level"]).lower(), str(said["message"])
+        time_secs = read_time_secs(said["timestamp"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return Entry(said.get("node_id"), level, said.get("target"), text, time_secs)
+
+
+def read_file_line(line: str) -> tuple[str, str, float] | None:
+    """A line of ``out/UUID/log_NODE.jsonl``: stream or level, text, time; None where it is no node's."""
+    try:
+        said = json.loads(line)
+        stream, text = str(said["stream"]), str(said["msg"])
+        level, time_secs = str(said["level"]).lower(), read_time_secs(said["ts"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    if text.endswith(_DIAGNOSIS):
+        return None
+    return *_as_logged(stream if level == "stdout" else level, text), time_secs
+
+
+def as_printed(entry: Entry) -> tuple[str, str]:
+    """The stream or level, and the text, of a line that a node printed or logged."""
+    return _as_logged(entry.level, entry.text)
+
+
+def _as_logged(stream: str, text: str) -> tuple[str, str]:
+    """What Python's `logging` was given arrives as a line of JSON on stdout (dora-rs 1.1.0)."""
+    if text.startswith('{"timestamp"'):
+        try:
+            said = json.loads(text)
+            return str(said["level"]).lower(), str(said["fields"]["message"])
+        except (ValueError, KeyError, TypeError):
+            pass  # It only looks like one.
+    return stream, text
+
+
+def read_time_secs(text: str) -> float:
+    """Seconds since the epoch. ValueError where it is no time."""
+    return datetime.datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,47 @@
+"""The script in a tap's process: a node of the embedded engine on one side, of dora-rs on the other.
+
+What comes on an input from dora-rs goes to the output of the same name, and the other way round. It
+is no module to be imported: `_taps` declares its text as a script, with the id of the node on dora-rs
+and the daemon's port as arguments.
+"""
+
+import os
+import sys
+import threading
+from typing import Any
+
+from dora import Node
+
+
+def installed_dora() -> Any:
+    """The package of dora-rs; in this process `dora` is the one that dora_nb serves."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dora"]:
+        del sys.modules[name]
+    import dora
+
+    return dora
+
+
+def forward(on_dora: Any, in_kernel: Node) -> None:
+    """Every message from dora-rs to the kernel, until the dataflow on dora-rs ends."""
+    for event in on_dora:
+        if event["type"] == "INPUT":
+            in_kernel.send_output(event["id"], event["value"], event["metadata"])
+        elif event["type"] == "ERROR":
+            sys.stderr.write(f"{event.get('error')}\n")
+    leave()
+
+
+def leave() -> None:
+    """Ends the process at once: a thread that waits inside dora-rs cannot be woken."""
+    os._exit(0)
+
+
+node_id, daemon_port = sys.argv[1:]
+in_kernel = Node()
+on_dora = installed_dora().Node(node_id, daemon_port=int(daemon_port))
+threading.Thread(target=forward, args=(on_dora, in_kernel), daemon=True).start()
+for event in in_kernel:
+    if event["type"] == "INPUT":
+        on_dora.send_output(event["id"], event["value"], event["metadata"])
+leave()
