@@ -56,6 +56,8 @@ Progress = Callable[[str], None]
 """What is called with a sentence, now and then, by what takes long."""
 ENGINES = ("embedded", "dora")
 ENGINE_NAMES = {"embedded": "the embedded engine", "dora": "dora-rs"}
+DAEMON_PORT = 53291
+"""Where a daemon of dora's listens for nodes that join, if it is told nothing else."""
 STOP_GRACE_SECS = 2.0
 PROGRESS_AFTER_SECS = 2.0
 MOST_PARAM_CHARS = 65536
@@ -176,6 +178,8 @@ class Dataflow:
         self._lock = threading.RLock()
         self._declared = Graph()
         self._session: EngineSession | None = None
+        self._own_declared: Graph | None = None
+        """What is declared here, while another dataflow is watched."""
         self._listeners: list[EngineListener] = []
         self._last_status: dict[str, NodeStatus] = {}
         self._last_logs: dict[str, list[LogLine]] = {}
@@ -204,6 +208,7 @@ class Dataflow:
         traceback.
         """
         with self._lock:
+            self._check_is_own(f"{spec.name} cannot be declared")
             before = self._declared.nodes.get(spec.name)
             declared = self._declared.with_node(spec)
             session = self._open_session()
@@ -296,6 +301,7 @@ class Dataflow:
         keeps none of the others back; the first such error is raised after all were declared.
         """
         with self._lock:
+            self._check_is_own("nothing can be declared")
             before = self._declared
             together = replace(before.with_nodes(graph), other_keys=graph.other_keys)
             running = self._open_session() is not None
@@ -328,6 +334,7 @@ class Dataflow:
         Blocks until it has ended.
         """
         with self._lock:
+            self._check_is_own(f"{name} cannot be removed")
             declared = self._declared.without(name)
             self._check_may_change(f"{name} cannot be removed now")
             self._declared = declared
@@ -353,6 +360,7 @@ class Dataflow:
         if engine not in ENGINES:
             hint = did_you_mean(engine, ENGINES) or f"There are: {', '.join(ENGINES)}."
             raise GraphError(f"there is no engine '{engine}'.", hint=hint)
+        self._check_is_own("nothing can be started")
         failed = self._to_start_again(engine)
         if failed is None:
             return "already running"
@@ -379,6 +387,7 @@ class Dataflow:
         session = self._session
         if session is None:
             return "already stopped"
+        self._check_is_own("it cannot be stopped")
         was_alive = session.alive
         session.request_stop(grace_secs=grace_secs)
         session.wait_ended(None)
@@ -387,11 +396,74 @@ class Dataflow:
         self._changed()
         return "stopped" if was_alive else "already stopped"
 
+    def attach(
+        self,
+        name: str | None = None,
+        *,
+        coordinator: str = "127.0.0.1:6013",
+        daemon_port: int = DAEMON_PORT,
+    ) -> str:
+        """Watches a dataflow that somebody else has started with dora-rs, until `detach`.
+
+        `name` is its name or UUID, and may be left out where only one runs on the coordinator (HOST:PORT).
+        Its nodes are what is declared here meanwhile, its topics can be read, and nothing of it can be
+        stopped or changed. To read a topic, a process of ours joins at the daemon of this machine that
+        listens on `daemon_port`. Raises DataflowStateError, GraphError or EngineError.
+        """
+        from .engines.dora import Coordinator, attach
+
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdigit():
+            raise GraphError(f"'{coordinator}' is no coordinator:", hint="it is HOST:PORT.")
+        with self._lock:
+            watched = self._session
+            if self._own_declared is not None and watched is not None:
+                if watched.alive and name in (None, *watched.names):
+                    return f"already watching {watched.names[0]}"
+                if not watched.alive:
+                    self.detach()
+            self._check_is_own("another dataflow cannot be watched")
+            if self._session is not None and self._session.alive:
+                raise DataflowStateError(
+                    "the notebook's own dataflow runs:",
+                    hint="%dora stop it before you watch another.",
+                )
+            running, session = attach(
+                name,
+                Coordinator(host, int(port)),
+                self._listeners,
+                daemon_port=daemon_port,
+                on_change=self._changed,
+            )
+            self._close_session()
+            self._session = session
+            self._own_declared, self._declared = self._declared, running.graph
+        try:
+            session.open()
+        except BaseException:
+            self.detach()
+            raise
+        self._changed()
+        return f"watching {running.name}: {', '.join(running.graph.nodes)}"
+
+    def detach(self) -> str:
+        """Ends the watching; the dataflow goes on. What was declared here is declared again."""
+        with self._lock:
+            own = self._own_declared
+            if own is None:
+                return "nothing is watched"
+            self._close_session()
+            self._own_declared, self._declared = None, own
+            self._last_status, self._last_logs = {}, {}
+        self._changed()
+        return "detached"
+
     def restart(self, name: str, *, progress: Progress | None = None) -> str:
         """Ends an operator's process and starts another; blocks until it has returned from `__init__`.
 
         For `progress` see `start`.
         """
+        self._check_is_own(f"{name} cannot be restarted")
         self._declared.node(name)
         session = self._running_session(f"'{name}' cannot be restarted")
         self._check_may_change(f"{name} cannot be restarted alone")
@@ -451,6 +523,7 @@ class Dataflow:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.detach()
         self.stop()
 
     # -- looking -------------------------------------------------------------------------------------
@@ -725,6 +798,14 @@ class Dataflow:
             return None
         return session if session.alive or session.edit_refusal is None else None
 
+    def _check_is_own(self, what: str) -> None:
+        session = self._session
+        if session is not None and session.belongs_to is not None:
+            raise DataflowStateError(
+                f"{what}, as the notebook watches {session.belongs_to}, which belongs to whoever started it:",
+                hint="%dora detach first.",
+            )
+
     def _check_may_change(self, what: str) -> None:
         session = self._open_session()
         if session is not None and session.edit_refusal is not None:
@@ -920,4 +1001,5 @@ _own = Dataflow()
 def _stop_all() -> None:
     """At a kernel's orderly end operators get their STOP; at any other, they see it by themselves."""
     for dataflow in list(_all_dataflows):
+        dataflow.detach()
         dataflow.stop(grace_secs=1.0)

@@ -39,6 +39,14 @@ class EngineSession(Protocol):
         """Why nothing of it can be changed while it runs, as the end of a sentence; None where it can."""
 
     @property
+    def belongs_to(self) -> str | None:
+        """Whose dataflow it is, where it is somebody else's and never to be stopped from here."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the run is called by whoever started it: its name, its UUID."""
+
+    @property
     def failed_start_goes_on(self) -> bool:
         """Whether a start in which a node failed is still there, and goes once that one is corrected."""
 

@@ -109,6 +109,24 @@ SUB_COMMANDS = (
         "Each gets the STOP event, then SIGTERM and a second, then SIGKILL. Declarations are kept.",
     ),
     SubCommand(
+        "attach",
+        "[DATAFLOW]",
+        (
+            Option("--coordinator", "HOST:PORT", "whose dataflow (default 127.0.0.1:6013)"),
+            Option("--daemon-port", "PORT", "where dora's daemon of this machine listens"),
+        ),
+        "watch a dataflow that somebody else has started with dora-rs",
+        "Its nodes and topics can be looked at; nothing of it can be stopped or changed from here. Its name\n"
+        "may be left out where only one runs.",
+    ),
+    SubCommand(
+        "detach",
+        "",
+        (),
+        "watch it no more",
+        "It goes on, and what this notebook declares is declared again.",
+    ),
+    SubCommand(
         "status",
         "",
         (),
@@ -177,7 +195,6 @@ NOT_YET: Mapping[str, str] = {
     "--max-restarts": _RESTARTS,
     "--restart-delay": _RESTARTS,
     "--stacks": "%dora status and %dora logs NAME show what is known.",
-    "%dora attach": "start the dataflow here with %dora start.",
     "%dora doctor": "%dora status and %dora logs show what is known.",
     "%dora debug": "print in the operator, and read it with %dora logs NAME.",
     "%dora retry": _RESTARTS,
@@ -575,6 +592,8 @@ class DoraLine:
     cells: bool = False
     cell: Word | None = None
     param: ParamLine | None = None
+    coordinator: str | None = None
+    daemon_port: int | None = None
 
 
 def find_sub_command(header: Header, word: Word) -> SubCommand:
@@ -608,6 +627,8 @@ def parse_dora(header: Header, words: Sequence[Word]) -> DoraLine:
         allow_urls="--allow-url-sources" in values,
         cells="--cells" in values,
         cell=values.get("--cell"),
+        coordinator=_coordinator(header, values.get("--coordinator")),
+        daemon_port=_port(header, values.get("--daemon-port")),
     )
 
 
@@ -669,6 +690,26 @@ def _engine(header: Header, word: Word | None) -> str:
         return ENGINES[0] if word is None else word.text
     hint = did_you_mean(word.text, ENGINES) or f"There are: {', '.join(ENGINES)}."
     raise header.error(f"there is no engine '{word.text}'.", hint=hint, at=word)
+
+
+def _coordinator(header: Header, word: Word | None) -> str | None:
+    if word is None:
+        return None
+    host, colon, port = word.text.rpartition(":")
+    if not colon or not host:
+        raise header.error(
+            f"'{word.text}' is no coordinator;", hint="give HOST:PORT, such as robot:6013.", at=word
+        )
+    _port(header, word.part(len(host) + 1))
+    return f"{host}:{port}"
+
+
+def _port(header: Header, word: Word | None) -> int | None:
+    if word is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,5}", word.text) or not 0 < int(word.text) < 65536:
+        raise header.error(f"a port is a number from 1 to 65535, not '{word.text}'.", at=word)
+    return int(word.text)
 
 
 def _seconds(header: Header, word: Word, *, what: str) -> float:

@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython import get_ipython
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
@@ -90,6 +90,17 @@ def _stop(dataflow: Dataflow, asked: DoraLine) -> None:
         say(dataflow.stop())
     else:
         say(dataflow.stop(grace_secs=asked.grace_secs))
+
+
+def _attach(dataflow: Dataflow, asked: DoraLine) -> None:
+    given = {"coordinator": asked.coordinator, "daemon_port": asked.daemon_port}
+    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    say(dataflow.attach(None if asked.name is None else asked.name.text, **chosen))
+
+
+def _detach(dataflow: Dataflow, asked: DoraLine) -> None:
+    del asked
+    say(dataflow.detach())
 
 
 def _restart(dataflow: Dataflow, asked: DoraLine) -> None:
@@ -243,6 +254,8 @@ def _log_line(line: LogLine, *, named: bool) -> str:
 _ACTIONS: dict[str, Callable[[Dataflow, DoraLine], None]] = {
     "start": _start,
     "stop": _stop,
+    "attach": _attach,
+    "detach": _detach,
     "status": _status,
     "restart": _restart,
     "remove": _remove,

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
+import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -161,3 +164,72 @@ def make_fifo(tmp_path: Path) -> Iterator[Callable[[str], Fifo]]:
     yield make
     for fifo in made:
         fifo.close()
+
+
+KERNEL = """
+import json, os, sys, time
+from dora_nb import Dataflow
+operators, program, engine = json.loads(sys.argv[1])
+dataflow = Dataflow()
+for name, declaration in operators.items():
+    if "queues" in declaration:
+        declaration["queues"] = {read: tuple(queue) for read, queue in declaration["queues"].items()}
+    add = dataflow.add_node if declaration.pop("script", False) else dataflow.add_operator
+    add(name, **declaration)
+dataflow.start(engine)
+print("started", flush=True)
+exec(program)
+"""
+
+
+class Kernel:
+    """A process that runs a dataflow, as a notebook's kernel does, and then `program`."""
+
+    def __init__(self, operators: dict[str, dict[str, object]], program: str, engine: str) -> None:
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                KERNEL,
+                json.dumps([operators, textwrap.dedent(program), engine]),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+
+    def line(self) -> str:
+        """The next line that it prints."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def go_on(self) -> None:
+        """Lets its `input()` return."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+@pytest.fixture
+def start_kernel() -> Iterator[Callable[..., Kernel]]:
+    """Starts such processes, and ends them after the test."""
+    started: list[Kernel] = []
+
+    def start(
+        operators: dict[str, dict[str, object]], program: str = "input()", engine: str = "embedded"
+    ) -> Kernel:
+        started.append(Kernel(operators, program, engine))
+        assert started[-1].line() == "started"
+        return started[-1]
+
+    yield start
+    for kernel in started:
+        kernel.close()

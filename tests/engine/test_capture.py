@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_nb.child import program
-from dora_nb.engines.embedded import _death
 from dora_nb.engines.capture import MOST_LINE_CHARS, MOST_LINES, LineSplitter, Log
+from dora_nb.engines.embedded import _death
 from dora_nb.engines.embedded._death import describe_death
 from dora_nb.status import LogLine
 

@@ -6,21 +6,17 @@ end when all of them are gone, and what stands in it shows who saw STOP.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dora_nb.child import _output
 
-from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
+from .conftest import TIMEOUT_SECS, CellDataflow, Fifo, Kernel
 
 MakeFifo = Callable[[str], Fifo]
 TICK = {"tick": "dora/timer/hz/100"}
@@ -66,65 +62,6 @@ STUCK = {
         "time.sleep(1000)",
     ),
 }
-KERNEL = """
-import json, os, sys, time
-from dora_nb import Dataflow
-operators, program = json.loads(sys.argv[1])
-dataflow = Dataflow()
-for name, declaration in operators.items():
-    if "queues" in declaration:
-        declaration["queues"] = {read: tuple(queue) for read, queue in declaration["queues"].items()}
-    add = dataflow.add_node if declaration.pop("script", False) else dataflow.add_operator
-    add(name, **declaration)
-dataflow.start()
-print("started", flush=True)
-exec(program)
-"""
-
-
-class Kernel:
-    """A process that runs a dataflow, as a notebook's kernel does, and then `program`."""
-
-    def __init__(self, operators: dict[str, dict[str, object]], program: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", KERNEL, json.dumps([operators, textwrap.dedent(program)])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
-        )
-
-    def line(self) -> str:
-        """The next line that it prints."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def go_on(self) -> None:
-        """Lets its `input()` return."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
-
-
-@pytest.fixture
-def start_kernel() -> Iterator[Callable[..., Kernel]]:
-    started: list[Kernel] = []
-
-    def start(operators: dict[str, dict[str, object]], program: str = "input()") -> Kernel:
-        started.append(Kernel(operators, program))
-        assert started[-1].line() == "started"
-        return started[-1]
-
-    yield start
-    for kernel in started:
-        kernel.close()
 
 
 def declared(

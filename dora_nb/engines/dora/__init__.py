@@ -2,12 +2,16 @@
 
 ::
 
-    DoraSession        one run on a coordinator and a daemon of our own; the face of `engines.session`
+    DoraSession        one run on a coordinator and a daemon of our own
     ├── _cluster       both programs, their ports, their folder, their end (`_farewell`)
-    ├── _files         pure but for writing: a graph → the folder that a daemon runs
+    ├── _files         a graph → the folder that a daemon runs
+    └── _log_files     what nodes print, as it is written
+    AttachedSession    a run that somebody else has started
+    └── _remote        what runs on a coordinator: names, nodes, topics
+    _run               what both are to the notebook: the face of `engines.session`
     ├── _lives         pure: what dora says (`_said`) → where each node is in its life
     ├── _blame         pure: what a node printed → why it failed, with the lines of its cell
-    ├── _log_files     what nodes print, as it is written
+    ├── _params        parameters of nodes
     └── _taps          the kernel as a reader, through processes that join (`tap_script`)
     _program           calls of `dora`, and what its errors say
 
@@ -16,6 +20,8 @@ Nothing of dora's distributed part is imitated.
 
 from __future__ import annotations
 
+from ._attached import attach
+from ._program import Coordinator
 from ._session import DoraSession
 
-__all__ = ["DoraSession"]
+__all__ = ["Coordinator", "DoraSession", "attach"]

@@ -7,12 +7,12 @@ its own errors (``binaries/runtime-python``), indented.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...errors import OperatorError
 
 _BEGIN = re.compile(r"^(\s*)(?:\d+: )?Traceback \(most recent call last\):$")
-_FRAME = re.compile(r'^(\s*)File "([^"]*)", line')
+_FRAME = re.compile(r'^(\s*)File "([^"]*)", line (\d+)')
 _CELL = re.compile(r'^(\s*)File "(Cell In\[[^"]*\])", line')
 _OF_THE_FOOTER = ", in on_event_for_dora_rs"
 """See `dora_nb.descriptor`: what an export adds to an operator."""
@@ -21,11 +21,18 @@ _CODE = re.compile(r"with code (\d+)")
 
 
 def failure_of(
-    name: str, printed: Sequence[str], exit_words: str, *, folder: str, others_fault: str | None
+    name: str,
+    printed: Sequence[str],
+    exit_words: str,
+    *,
+    folder: str,
+    line_of: Callable[[str, int], str | None],
+    others_fault: str | None,
 ) -> OperatorError:
     """The error of a node: from what it printed since it started, and how dora says that it ended.
 
-    Frames of files below `folder` are left out: they are of the files that dora was given.
+    Frames of files below `folder` are left out: they are of the files that dora was given. `line_of` gives
+    a line of a cell: Rust prints an operator's traceback, and looks for lines only in files.
     """
     if others_fault is not None:
         return OperatorError(
@@ -33,7 +40,7 @@ def failure_of(
         )
     said = _traceback(printed)
     if said is not None:
-        lines = _of_the_user(said, folder)
+        lines = _of_the_user(said, folder, line_of)
         return OperatorError(f"{name} failed: {lines[-1]}", node=name, traceback_lines=lines)
     last_words = [f"    {line}" for line in printed[-12:] if line.strip()]
     lines = ["The last lines that it printed:", *last_words] if last_words else []
@@ -88,16 +95,23 @@ def _dedented(lines: list[str]) -> list[str]:
     return [lines[0], *(line[min(margin, len(line) - len(line.lstrip())) :] for line in lines[1:])]
 
 
-def _of_the_user(lines: list[str], folder: str) -> list[str]:
+def _of_the_user(
+    lines: list[str], folder: str, line_of: Callable[[str, int], str | None]
+) -> list[str]:
     """The lines without frames of `folder`, cells named as IPython names them."""
     kept: list[str] = []
     leaving_out = False
-    for line in lines:
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
         frame = _FRAME.match(line)
         if frame:
             leaving_out = frame[2].startswith(folder) or line.endswith(_OF_THE_FOOTER)
         elif not line.startswith("    "):
             leaving_out = False
-        if not leaving_out:
-            kept.append(_CELL.sub(r"\1\2, line", line))
+        if leaving_out:
+            continue
+        kept.append(_CELL.sub(r"\1\2, line", line))
+        if frame and not following.startswith(f"{frame[1]}  "):
+            text = line_of(frame[2], int(frame[3]))
+            if text is not None:
+                kept.append(f"{frame[1]}  {text.strip()}")
     return kept

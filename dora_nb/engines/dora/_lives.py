@@ -11,6 +11,7 @@ from ._said import Entry
 
 OVER = frozenset({State.FAILED, State.FINISHED, State.STOPPED})
 _FAILED = re.compile(r"exited (?:with code|because of|with) .*", re.DOTALL)
+_ENDED_BY_A_STOP = re.compile(r"because of signal SIG(TERM|KILL)|This error occurred because node")
 _OTHERS_FAULT = re.compile(r"This error occurred because node `([^`]+)`")
 
 
@@ -100,5 +101,7 @@ def _node(life: Life, entry: Entry, *, going: bool, stopping: bool) -> Life:
     if entry.text.startswith("node will be restarted"):
         return Life(State.STARTING, life.generation + 1)
     if entry.level == "error" and _FAILED.match(entry.text):
+        if stopping and _ENDED_BY_A_STOP.search(entry.text):
+            return replace(life, state=State.STOPPED)
         return replace(life, state=State.FAILED, exit_words=entry.text)
     return life

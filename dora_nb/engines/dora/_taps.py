@@ -8,25 +8,30 @@ it taps: from there on a subscription is what it always is, with the same memory
 
 from __future__ import annotations
 
+import collections
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ...errors import EngineError
+from ...errors import EngineError, OperatorError
 from ...graph import Graph, NodeSpec, SourceCode, TopicSource
 from ...status import EdgeStatus
 from ..embedded import Listener, Session
+from ..warden import Warden
 from ._files import tap_entry
 from ._program import Dora
 
 _SCRIPT = Path(__file__).with_name("tap_script.py")
 _GRACE_SECS = 1.0
+_MOST_FAILURES = 5
 
 
 class Taps:
     """Every tap of one dataflow. One thread at a time may call it, and its calls block for a while.
 
-    `note(node, text)` is called, on any thread, when a tap of that node fails.
+    `note(node, text)` and `on_failure()` are called, on any thread, when a tap of that node fails; the next
+    `set_listeners` lets it join again, a few times. The `warden` has every tap
+    removed from the dataflow when the kernel is gone; without one it ends with the kernel anyway.
     """
 
     def __init__(
@@ -38,6 +43,8 @@ class Taps:
         folder: Path,
         prefix: str,
         note: Callable[[str, str], None],
+        on_failure: Callable[[], None],
+        warden: Warden | None = None,
     ) -> None:
         self._dora = dora
         self._dataflow = dataflow
@@ -45,19 +52,23 @@ class Taps:
         self._folder = folder
         self._prefix = prefix
         self._note = note
+        self._on_failure = on_failure
+        self._warden = warden
         self._joined = Graph()
-        self._noted: set[tuple[str, int]] = set()
+        self._noted: dict[str, OperatorError] = {}
+        self._failures: collections.Counter[str] = collections.Counter()
         self._session: Session | None = None
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
         """The kernel's subscriptions are these now. EngineError where a tap cannot join."""
         wanted = list(listeners)
+        failed = self._failed()
         for node, outputs in _outputs_by_node(each.source for each in wanted).items():
             known = self._joined.nodes.get(node)
             # A tap stays when nobody reads from it any more, and keeps every output that it was ever
             # asked for: to join anew takes half a second, and `latest` finds its last message.
             together = outputs | set(() if known is None else known.outputs)
-            if known is None or together != set(known.outputs):
+            if known is None or together != set(known.outputs) or node in failed:
                 self._join(node, sorted(together))
         if self._session is not None:
             self._session.set_listeners(wanted)
@@ -80,6 +91,8 @@ class Taps:
     def _join(self, node: str, outputs: list[str]) -> None:
         if node in self._joined:
             self._leave(node)
+        if self._warden is not None:
+            self._warden.at_the_end(self._removal(node))
         entry = self._folder / f"tap-{node}.json"
         entry.write_text(tap_entry(self._id(node), node, outputs), encoding="utf-8")
         self._dora.call(
@@ -109,8 +122,15 @@ class Taps:
             self._session.remove(self._joined, node, grace_secs=_GRACE_SECS)
         # It may have left with its dataflow, which is as good.
         with contextlib.suppress(EngineError):
-            tap = self._id(node)
-            self._dora.call("node", "remove", f"--dataflow={self._dataflow}", tap, what=tap)
+            self._dora.call(*self._removal_words(node), what="a tap cannot leave")
+        if self._warden is not None:
+            self._warden.not_at_the_end(self._removal(node))
+
+    def _removal(self, node: str) -> list[str]:
+        return self._dora.command(*self._removal_words(node))
+
+    def _removal_words(self, node: str) -> list[str]:
+        return ["node", "remove", f"--dataflow={self._dataflow}", self._id(node)]
 
     def _id(self, node: str) -> str:
         return f"{self._prefix}-{node}"
@@ -122,16 +142,21 @@ class Taps:
             session.open()
         return self._session
 
+    def _failed(self) -> set[str]:
+        """The nodes whose taps have failed, and not too often for another try."""
+        errors = {} if self._session is None else self._session.errors()
+        return {node for node in errors if self._failures[node] <= _MOST_FAILURES}
+
     def _note_failures(self) -> None:
         session = self._session
         if session is None:
             return
-        generations = session.generations()
-        for name, error in session.errors().items():
-            failure = (name, generations[name])
-            if failure not in self._noted:
-                self._noted.add(failure)
-                self._note(name, f"the notebook's tap: {error.message}")
+        for node, error in session.errors().items():
+            if self._noted.get(node) is not error:
+                self._noted[node] = error
+                self._failures[node] += 1
+                self._note(node, f"the notebook's tap: {error.message}")
+                self._on_failure()
 
 
 def _outputs_by_node(sources: Iterable[TopicSource]) -> dict[str, set[str]]:

@@ -56,6 +56,8 @@ class Session:
 
     notes: tuple[str, ...] = ()
     edit_refusal: str | None = None
+    belongs_to: str | None = None
+    names: tuple[str, ...] = ()
     failed_start_goes_on = True
 
     def __init__(

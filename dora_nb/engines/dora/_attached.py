@@ -1,0 +1,166 @@
+"""A dataflow that somebody else has started, watched. It is never stopped or changed from here.
+
+What the notebook adds to it are its taps, nodes that join and leave again; should the kernel be killed,
+the warden has `dora` remove them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..capture import LineSplitter
+from ..embedded import Listener
+from ..warden import Warden, kill_session
+from . import _said
+from ._lives import Life, Lives
+from ._params import Params
+from ._program import Coordinator, Dora, find_program
+from ._remote import TAP_PREFIX, RunningDataflow, find_dataflow
+from ._run import Run
+from ._taps import Taps
+
+_READ_SIZE = 1 << 16
+
+
+class AttachedSession(Run):
+    """The notebook's view of a dataflow that belongs to others, from `open` to `close`."""
+
+    _cannot_open = "the dataflow cannot be watched"
+
+    def __init__(
+        self,
+        dora: Dora,
+        running: RunningDataflow,
+        listeners: Iterable[Listener],
+        *,
+        daemon_port: int,
+        on_change: Callable[[], None],
+    ) -> None:
+        super().__init__(running.graph, listeners, on_change=on_change)
+        self._dora = dora
+        self._dataflow = running.uuid
+        self._daemon_port = daemon_port
+        self._lives = Lives(
+            {name: Life(state, was_ready=True) for name, state in running.states.items()},
+            going=True,
+        )
+        self.names: tuple[str, ...] = (running.name, running.uuid)
+        self.belongs_to: str | None = f"'{running.name}' at {dora.coordinator}"
+        self.edit_refusal: str | None = (
+            f"the notebook watches {self.belongs_to}, which belongs to whoever started it"
+        )
+
+    def _open(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="dora-nb-")
+        self._to_close.callback(folder.cleanup)
+        self._folder = Path(folder.name)
+        self._warden = Warden()
+        self._to_close.callback(self._warden.close)
+        self._params = Params(self._dora, self._dataflow)
+        self._follower = _Follower(self._dora, self._dataflow, self)
+        self._warden.look_after(self._follower.session_id)
+        self._to_close.callback(self._warden.forget, self._follower.session_id)
+        self._to_close.callback(self._follower.close)
+        self._begun = True
+        self._follower.start()
+        if self._listeners:
+            self._worker.post(self._tap_after_the_start)
+
+    def _new_taps(self) -> Taps:
+        # Several notebooks may watch one dataflow.
+        return Taps(
+            self._dora,
+            self._dataflow,
+            daemon_port=self._daemon_port,
+            folder=self._folder,
+            prefix=f"{TAP_PREFIX}-{secrets.token_hex(3)}",
+            note=self.note,
+            on_failure=self._tap_again,
+            warden=self._warden,
+        )
+
+    def _read_logs(self) -> None:
+        """Nothing: it comes with what dora says."""
+
+    def request_stop(self, *, grace_secs: float) -> None:
+        raise AssertionError("a stop is refused before it comes here")
+
+    def _ended(self) -> None:
+        """Its taps have left with it."""
+
+    def heard_line(self, line: str) -> None:
+        """Takes in a line of ``dora logs``."""
+        entry = _said.read_json(line)
+        if entry is None or (entry.node is None and not entry.by_dora):
+            return
+        if entry.by_dora:
+            self.heard(entry)
+        elif entry.node is not None:
+            self.print_entry(entry)
+
+
+class _Follower:
+    """``dora logs --follow``, and the thread that reads from it."""
+
+    def __init__(self, dora: Dora, dataflow: str, session: AttachedSession) -> None:
+        self._session = session
+        command = dora.command(
+            "logs", dataflow, "--follow", "--all-nodes", "--log-format=json", "--tail=0"
+        )
+        self._popen = subprocess.Popen(
+            command,
+            env=dora.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.session_id = self._popen.pid
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="dora-follower", daemon=True)
+
+    def start(self) -> None:
+        """Begins to listen."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the program and the thread."""
+        self._closing = True
+        kill_session(self.session_id)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._popen.wait()
+        assert self._popen.stdout is not None
+        self._popen.stdout.close()
+
+    def _run(self) -> None:
+        assert self._popen.stdout is not None
+        said, splitter = self._popen.stdout.fileno(), LineSplitter()
+        while data := os.read(said, _READ_SIZE):
+            for line in splitter.feed(data):
+                self._session.heard_line(line)
+        if not self._closing:
+            self._session.over("dora's coordinator says no more")
+
+
+def attach(
+    wanted: str | None,
+    coordinator: Coordinator,
+    listeners: Iterable[Listener],
+    *,
+    daemon_port: int,
+    on_change: Callable[[], None],
+) -> tuple[RunningDataflow, AttachedSession]:
+    """That dataflow, and a session on it which is not open yet. Raises as `find_dataflow`."""
+    dora = Dora(find_program(), coordinator)
+    running = find_dataflow(dora, wanted)
+    session = AttachedSession(
+        dora, running, listeners, daemon_port=daemon_port, on_change=on_change
+    )
+    return running, session

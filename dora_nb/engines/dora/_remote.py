@@ -1,0 +1,99 @@
+"""What runs on somebody else's coordinator, as `dora` tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import DataflowStateError, GraphError, did_you_mean
+from ...graph import Graph, InputSpec, NodeSpec, Source, SourceCode, check_name, parse_source
+from ...status import State
+from ._program import Dora
+
+TAP_PREFIX = "notebook-tap"
+_STATES = {"failed": State.FAILED, "stopped": State.FINISHED, "finished": State.FINISHED}
+"""What ``dora node list`` says of a node; anything else runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningDataflow:
+    """A dataflow that somebody else has started."""
+
+    uuid: str
+    name: str
+    graph: Graph
+    states: Mapping[str, State]
+
+
+def find_dataflow(dora: Dora, wanted: str | None) -> RunningDataflow:
+    """The running dataflow of that name or UUID; the only one that runs, where None is wanted.
+
+    Raises DataflowStateError or GraphError with the candidates, and EngineError.
+    """
+    what = "no dataflow can be watched"
+    running = [
+        each
+        for each in dora.ask("list", what=what)
+        if str(each["status"]).lower() in ("running", "recovering")
+    ]
+    names = [str(each["name"] or each["uuid"]) for each in running]
+    if not running:
+        raise DataflowStateError(
+            f"nothing runs on the coordinator at {dora.coordinator}.",
+            hint="Start it there with: dora start dataflow.yml --detach",
+        )
+    if wanted is None and len(running) > 1:
+        raise DataflowStateError(
+            f"several dataflows run on the coordinator at {dora.coordinator}:",
+            hint=f"name one of {', '.join(names)}.",
+        )
+    chosen = [each for each in running if wanted in (None, each["name"], each["uuid"])]
+    if not chosen:
+        hint = did_you_mean(str(wanted), names) or f"There are: {', '.join(names)}."
+        raise GraphError(f"no dataflow '{wanted}' runs there.", hint=hint)
+    uuid, name = str(chosen[-1]["uuid"]), str(chosen[-1]["name"] or chosen[-1]["uuid"])
+    return _read(dora, uuid, name)
+
+
+def _read(dora: Dora, uuid: str, name: str) -> RunningDataflow:
+    what = f"the nodes of {name} cannot be listed"
+    listed = [
+        each
+        for each in dora.ask("node", "list", f"--dataflow={uuid}", what=what)
+        if not str(each["node"]).startswith(TAP_PREFIX)
+    ]
+    specs = []
+    for each in listed:
+        (told,) = dora.ask("node", "info", f"--dataflow={uuid}", "--", each["node"], what=what)
+        specs.append(_node(told, f"{name} on dora-rs"))
+    states = {
+        str(each["node"]): _STATES.get(str(each["status"]).lower(), State.RUNNING)
+        for each in listed
+    }
+    graph = Graph({spec.name: spec for spec in specs if spec is not None})
+    return RunningDataflow(uuid, name, graph, {spec.name: states[spec.name] for spec in graph})
+
+
+def _node(told: Mapping[str, Any], where: str) -> NodeSpec | None:
+    """The node as far as a reader needs it; None where its name is none of a notebook's."""
+    try:
+        name = check_name(str(told["node_id"]), what="a node")
+    except GraphError:
+        return None
+    reads = [(str(each["id"]), _source(str(each["source"]))) for each in told["inputs"]]
+    return NodeSpec(
+        name=name,
+        code=SourceCode("", where),
+        inputs=tuple(InputSpec(read, source) for read, source in reads if source is not None),
+        outputs=tuple(str(each["id"]) for each in told["outputs"]),
+        kind="dynamic",
+    )
+
+
+def _source(text: str) -> Source | None:
+    """None for what has no name here, as an output of one of several operators in a process."""
+    try:
+        return parse_source(text)
+    except GraphError:
+        return None

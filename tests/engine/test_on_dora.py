@@ -1,0 +1,340 @@
+"""The same cells on dora-rs: the real one, started and stopped as `%dora start --engine dora` does."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dora_nb.engines.dora import _program
+from dora_nb.errors import DataflowStateError, EngineError, OperatorError
+from dora_nb.status import State
+
+from .conftest import CellDataflow, Fifo, Kernel
+
+TICK = {"tick": "dora/timer/millis/20"}
+CAMERA = """
+import numpy as np
+
+class Operator:
+    def __init__(self):
+        self.number = 0
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            self.number += 1
+            send_output("image", np.full(4, self.number), {"number": self.number})
+"""
+READER = """
+import os
+from dora import Node
+
+node = Node()
+for event in node:
+    if event["type"] != "INPUT":
+        print(event["type"], event.get("id"), event.get("value"), flush=True)
+"""
+
+
+@pytest.fixture
+def two(dataflow: CellDataflow) -> CellDataflow:
+    """A camera, and a script that reads from it."""
+    dataflow.cell("camera", CAMERA, inputs=TICK, outputs=("image",))
+    dataflow.cell("reader", READER, inputs={"image": "camera/image"}, kind="script", number=6)
+    return dataflow
+
+
+def state_of(dataflow: CellDataflow, name: str) -> State:
+    return dataflow.node_status(name).state
+
+
+def test_from_the_start_to_the_stop(two: CellDataflow) -> None:
+    assert two.start("dora") == "started on dora-rs: camera, reader"
+    assert two.start("dora") == "already running"
+    assert {state_of(two, name) for name in two.declared.nodes} == {State.RUNNING}
+    first, second = two.take("camera/image", 2)
+    assert first["value"].to_pylist() == [first["metadata"]["number"]] * 4
+    assert first["metadata"]["timestamp"] < second["metadata"]["timestamp"]
+    assert two.latest("camera/image")["metadata"]["number"] >= second["metadata"]["number"]
+    assert two.stop() == "stopped"
+    assert {state_of(two, name) for name in two.declared.nodes} == {State.STOPPED}
+    assert two.said_by("reader") == ["STOP MANUAL None"]
+    assert two.stop() == "already stopped"
+    assert two.start() == "started: camera, reader"
+
+
+def test_subscriptions_go_on_from_one_engine_to_the_other(two: CellDataflow) -> None:
+    with two.subscribe("camera/image") as subscription:
+        for engine in ("dora", "embedded", "dora"):
+            two.start(engine)
+            assert subscription.next(20.0)["metadata"]["number"] > 0
+            two.stop()
+
+
+def test_a_node_finds_what_it_finds_in_the_embedded_engine(
+    dataflow: CellDataflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "helpers.py").write_text("WORD = 'helped'\n")
+    monkeypatch.setenv("OF_THE_KERNEL", "kernel's")
+    body = """
+    import os, sys
+    import helpers
+    from dora import Node
+
+    node = Node()
+    print(helpers.WORD, os.getcwd(), sys.argv[1:], os.environ["OWN"], os.environ["OF_THE_KERNEL"])
+    print(os.path.basename(__file__), sys.flags.utf8_mode, file=sys.stderr)
+    for event in node: pass
+    """
+    dataflow.cell(
+        "node", body, kind="script", inputs=TICK, env={"OWN": "own"}, args=("a b", "c"),
+        working_dir=tmp_path,
+    )  # fmt: skip
+    seen = []
+    for engine in ("embedded", "dora"):
+        dataflow.start(engine)
+        dataflow.until_state("node", State.RUNNING)
+        dataflow.stop()
+        seen.append(dataflow.said_by("node"))
+    assert seen[0] == seen[1] == [f"helped {tmp_path} ['a b', 'c'] own kernel's"]
+
+
+def test_a_failure_names_the_lines_of_the_cell(two: CellDataflow) -> None:
+    body = CAMERA.replace("self.number += 1", "self.number += 1 if self.number < 5 else '1'")
+    two.cell("camera", body, inputs=TICK, outputs=("image",))
+    two.start("dora")
+    error = two.failure_of("camera")
+    assert error.message.startswith("camera failed: TypeError: unsupported operand")
+    assert error.place == "Cell In[5], line 9"
+    assert len([line for line in error.traceback_lines if ", line " in line]) == 1
+    assert "self.number < 5" in "\n".join(error.traceback_lines)
+    two.until_state("reader", State.FINISHED)
+    assert two.said_by("reader") == ["INPUT_CLOSED image None", "STOP ALL_INPUTS_CLOSED None"]
+    assert two.wait(20.0)
+    assert two.unseen_failures() == [error]
+
+
+def test_what_fails_before_it_is_ready_fails_the_start(two: CellDataflow) -> None:
+    two.cell("reader", "import no_such_module", inputs={"image": "camera/image"}, kind="script")
+    with pytest.raises(OperatorError, match=r"no_such_module.*Nothing runs now") as failure:
+        two.start("dora")
+    assert (failure.value.node, failure.value.place) == ("reader", "Cell In[5], line 2")
+    assert "as reader failed" in str(two.node_status("camera").error)
+    assert not two.running
+    assert (
+        str(two.cell("reader", READER, inputs={"image": "camera/image"}, kind="script"))
+        == "reader: declared"
+    )
+    assert two.start("dora").startswith("started on dora-rs")
+
+
+def test_a_signal_and_an_exit_status_are_named(dataflow: CellDataflow) -> None:
+    dies = READER.partition("    if event")[0] + "    os.kill(os.getpid(), 11)\n"
+    dataflow.cell("killed", dies, inputs=TICK, kind="script")
+    dataflow.cell(
+        "exits", dies.replace("kill(os.getpid(), 11)", "_exit(3)"), inputs=TICK, kind="script"
+    )
+    dataflow.start("dora")
+    assert dataflow.failure_of("killed").message == "killed's process was ended by SIGSEGV."
+    assert dataflow.failure_of("exits").message == "exits's process exited with status 3."
+
+
+def test_nothing_is_changed_while_it_runs(two: CellDataflow) -> None:
+    two.start("dora")
+    unchanged = two.cell("camera", CAMERA, inputs=TICK, outputs=("image",), number=9)
+    assert str(unchanged) == "camera: unchanged"
+    before = two.declared
+    for edit in (
+        lambda: two.cell("camera", CAMERA + "\n1", inputs=TICK, outputs=("image",)),
+        lambda: two.remove("reader"),
+        lambda: two.restart("reader"),
+    ):
+        with pytest.raises(DataflowStateError, match=r"runs on dora-rs.*%dora stop first"):
+            edit()
+    assert two.declared is before
+    two.stop()
+    assert two.remove("reader") == "reader: removed"
+
+
+def test_parameters_reach_a_node(two: CellDataflow) -> None:
+    two.start("dora")
+    assert two.params("reader") == {}
+    assert two.set_param("reader", "gain", 0.5) == "reader: gain = 0.5"
+    assert two.set_param("reader", "-k", ["--v", None]) == 'reader: -k = ["--v", null]'
+    assert two.params("reader") == {"gain": 0.5, "-k": ["--v", None]}
+    assert two.delete_param("reader", "gain") == "reader: gain deleted"
+    two.stop()
+    assert two.said_by("reader")[:3] == [
+        "PARAM_UPDATE gain 0.5",
+        "PARAM_UPDATE -k ['--v', None]",
+        "PARAM_DELETED gain None",
+    ]
+
+
+def test_two_notebooks_never_meet(two: CellDataflow) -> None:
+    with CellDataflow() as other:
+        other.cell("camera", CAMERA, inputs=TICK, outputs=("image",))
+        for each in (two, other):
+            each.start("dora")
+        assert other.latest("camera/image")["value"] is not None
+        other.stop()
+        assert state_of(two, "camera") is State.RUNNING
+        two.take("camera/image", 3)
+
+
+def test_what_differs_on_dora_is_said_at_the_start(dataflow: CellDataflow) -> None:
+    dataflow.cell(
+        "a",
+        "class Operator:\n    def on_event(self, e, s):\n        from dora import DoraStatus\n"
+        "        return DoraStatus.STOP_ALL if e['type'] == 'OTHER' else None\n",
+        inputs=TICK | {"own": "a/out"},
+        outputs=("out",),
+        queues={"own": (5, "backpressure")},
+    )
+    said = dataflow.start("dora").splitlines()
+    assert said[0] == "started on dora-rs: a"
+    assert len(said) == 2
+    assert "backpressure at own" in said[1]
+    assert "STOP_ALL is an error on dora-rs" in said[1]
+
+
+@pytest.mark.parametrize("role", ["daemon", "coordinator"])
+def test_a_program_of_dora_that_is_killed_takes_nothing_else_along(
+    two: CellDataflow, role: str
+) -> None:
+    two.start("dora")
+    two.latest("camera/image")
+    os.kill(session_of(two, role), signal.SIGKILL)
+    assert str(two.failure_of("camera")) == f"camera ended: dora's {role} has ended (SIGKILL)."
+    assert not two.running
+    assert two.stop() == "already stopped"
+    assert two.start() == "started: camera, reader"
+
+
+def test_a_tap_that_is_killed_joins_again(two: CellDataflow) -> None:
+    two.start("dora")
+    with two.subscribe("camera/image") as subscription:
+        seen = subscription.next(20.0)["metadata"]["number"]
+        os.kill(tap_of("camera"), signal.SIGKILL)
+        two.until(lambda: "SIGKILL" in "".join(two.said_by("camera", "engine")), "the tap's end")
+        subscription._events.clear()
+        assert subscription.next(20.0)["metadata"]["number"] > seen
+    assert state_of(two, "camera") is State.RUNNING
+
+
+def test_another_output_of_a_node_that_is_read_already(dataflow: CellDataflow) -> None:
+    body = CAMERA.rstrip() + "\n            send_output('more', dora_event['value'])\n"
+    dataflow.cell("camera", body, inputs=TICK, outputs=("image", "more"))
+    dataflow.start("dora")
+    with dataflow.subscribe("camera/image") as subscription:
+        subscription.next(20.0)
+        assert len(dataflow.take("camera/more", 2)) == 2
+        subscription._events.clear()
+        subscription.next(20.0)
+
+
+def test_a_killed_kernel_takes_dora_along(
+    start_kernel: Callable[..., Kernel], make_fifo: Callable[[str], Fifo]
+) -> None:
+    """Each node gets its STOP; neither processes nor files nor shared memory are left."""
+    source = (
+        "import os\nclass Operator:\n"
+        "    def __init__(self):\n        self.pipe = os.open(os.environ['PIPE'], os.O_WRONLY)\n"
+        "    def on_event(self, e, send_output):\n"
+        "        os.write(self.pipe, (e['type'] + '\\n').encode())\n        return None\n"
+    )
+    stuck = source.replace("        return None", "        while True: pass")
+    fifos = {name: make_fifo(name) for name in ("listens", "stuck")}
+    operators = {
+        name: {"source": code, "inputs": TICK, "env": {"PIPE": str(fifos[name].path)}}
+        for name, code in (("listens", source), ("stuck", stuck))
+    }
+    program = """
+    print(dataflow._session._cluster.folder, flush=True)
+    input()
+    """
+    kernel = start_kernel(operators, program, "dora")
+    folder = Path(kernel.line())
+    assert folder.is_dir()
+    for fifo in fifos.values():
+        fifo.wait_for("INPUT")
+    kernel.process.kill()
+    assert fifos["listens"].wait_for_end().split()[-1] == "STOP"
+    assert "STOP" not in fifos["stuck"].wait_for_end()
+    kernel.process.wait()
+    wait_until_gone(folder)
+
+
+def test_a_start_that_is_stopped_while_it_comes_up(two: CellDataflow, tmp_path: Path) -> None:
+    slow = "import os, time\nopen(os.environ['PIPE'], 'w').close()\ntime.sleep(1000)"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    two.cell("slow", slow, kind="script", env={"PIPE": str(pipe)})
+    starting = threading.Thread(target=two.start, args=["dora"])
+    starting.start()
+    pipe.open().close()  # it is on its way through its first lines
+    assert two.stop(grace_secs=0.1) == "stopped"
+    starting.join()
+    assert not two.running
+
+
+@pytest.mark.parametrize(
+    ("versions", "said"),
+    [
+        ({}, "dora-rs is not installed here: %pip install"),
+        ({"dora-rs-cli": "1.1.0"}, "dora-rs is not installed here: %pip install"),
+        (
+            {"dora-rs": "1.1.0", "dora-rs-cli": "1.0.3"},
+            "these do not fit together: dora-rs 1.1.0, dora-rs-cli 1.0.3; %pip install",
+        ),
+    ],
+)
+def test_without_dora_rs_one_line_says_how_to_get_it(
+    two: CellDataflow, monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], said: str
+) -> None:
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    if not versions:
+        monkeypatch.setattr(_program.sys, "executable", "/nowhere/python")
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(EngineError) as error:
+        two.start("dora")
+    assert str(error.value).startswith(said)
+    assert len(error.value.render()) == 1
+
+
+# --- what is there ----------------------------------------------------------------------------
+
+
+def session_of(dataflow: CellDataflow, role: str) -> int:
+    """The process of one of dora's programs that a dataflow has started."""
+    program = dataflow._session._cluster._programs[role]  # type: ignore[union-attr]
+    session_id: int = program.session_id
+    return session_id
+
+
+def tap_of(node: str) -> int:
+    """The process of a tap: the child that has joined dora's daemon."""
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            if b"child/program.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return int(pid)
+    raise AssertionError(f"no tap of {node}")
+
+
+def wait_until_gone(folder: Path) -> None:
+    """Waits for the last act of whoever tidies up after a kernel."""
+    deadline_secs = time.monotonic() + 20.0
+    while folder.exists():
+        assert time.monotonic() < deadline_secs, f"{folder} is still there"
+        time.sleep(0.01)
