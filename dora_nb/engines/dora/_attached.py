@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from ..capture import LineSplitter
 from ..embedded import Listener
@@ -57,9 +55,6 @@ class AttachedSession(Run):
         )
 
     def _open(self) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="dora-nb-")
-        self._to_close.callback(folder.cleanup)
-        self._folder = Path(folder.name)
         self._warden = Warden()
         self._to_close.callback(self._warden.close)
         self._params = Params(self._dora, self._dataflow)
@@ -78,7 +73,6 @@ class AttachedSession(Run):
             self._dora,
             self._dataflow,
             daemon_port=self._daemon_port,
-            folder=self._folder,
             prefix=f"{TAP_PREFIX}-{secrets.token_hex(3)}",
             note=self.note,
             on_failure=self._tap_again,

@@ -76,13 +76,16 @@ class Dora:
         there = [f"--coordinator-addr={where.host}", f"--coordinator-port={where.port}"]
         return [self.program, *words[:place], *there, *words[place:]]
 
-    def call(self, *words: str, what: str) -> str:
-        """What ``dora WORDS`` prints. EngineError where it fails; `what` is the clause that begins it."""
+    def call(self, *words: str, what: str, given: str = "") -> str:
+        """What ``dora WORDS`` prints. EngineError where it fails; `what` is the clause that begins it.
+
+        It can read `given` from ``/dev/stdin``.
+        """
         try:
             done = subprocess.run(
                 self.command(*words),
                 env=self.environment,
-                stdin=subprocess.DEVNULL,
+                input=given,
                 capture_output=True,
                 text=True,
                 errors="replace",

@@ -194,6 +194,7 @@ class Run(abc.ABC):
 
     def _tap_again(self) -> None:
         """On any thread: a tap has failed."""
+        self._on_change()
         if self.alive and not self._stopping:
             self._worker.post(self._tap_after_the_start)
 

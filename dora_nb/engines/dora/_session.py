@@ -61,7 +61,6 @@ class DoraSession(Run):
             self._cluster.dora,
             DATAFLOW_NAME,
             daemon_port=self._cluster.daemon_port,
-            folder=self._cluster.folder,
             prefix=TAP_PREFIX,
             note=self.note,
             on_failure=self._tap_again,

@@ -22,6 +22,8 @@ from ._files import tap_entry
 from ._program import Dora
 
 _SCRIPT = Path(__file__).with_name("tap_script.py")
+_NO_MODULES = "/proc"
+"""A folder in which nobody has a dora.py."""
 _GRACE_SECS = 1.0
 _MOST_FAILURES = 5
 
@@ -40,7 +42,6 @@ class Taps:
         dataflow: str,
         *,
         daemon_port: int,
-        folder: Path,
         prefix: str,
         note: Callable[[str, str], None],
         on_failure: Callable[[], None],
@@ -49,7 +50,6 @@ class Taps:
         self._dora = dora
         self._dataflow = dataflow
         self._daemon_port = daemon_port
-        self._folder = folder
         self._prefix = prefix
         self._note = note
         self._on_failure = on_failure
@@ -93,13 +93,12 @@ class Taps:
             self._leave(node)
         if self._warden is not None:
             self._warden.at_the_end(self._removal(node))
-        entry = self._folder / f"tap-{node}.json"
-        entry.write_text(tap_entry(self._id(node), node, outputs), encoding="utf-8")
         self._dora.call(
             "node",
             "add",
             f"--dataflow={self._dataflow}",
-            f"--from-yaml={entry}",
+            "--from-yaml=/dev/stdin",
+            given=tap_entry(self._id(node), node, outputs),
             what=f"the notebook cannot read from {node}",
         )
         self._joined = self._joined.with_node(
@@ -110,7 +109,7 @@ class Taps:
                 kind="script",
                 args=(self._id(node), str(self._daemon_port)),
                 env=(("RUST_BACKTRACE", "0"),),
-                working_dir=str(self._folder),
+                working_dir=_NO_MODULES,
             )
         )
         self._embedded().apply(self._joined, node, grace_secs=_GRACE_SECS)
