@@ -12,7 +12,11 @@ _LOOK_EVERY_SECS = 0.1
 
 
 def run_to_the_end(
-    dataflow: Dataflow, *, stop_after_secs: float | None, say: Callable[[str], None]
+    dataflow: Dataflow,
+    *,
+    engine: str = "embedded",
+    stop_after_secs: float | None,
+    say: Callable[[str], None],
 ) -> list[OperatorError]:
     """Runs it until every node has ended, the time is over, or an interrupt; then nothing is left.
 
@@ -24,7 +28,7 @@ def run_to_the_end(
     deadline_secs = None if stop_after_secs is None else time.monotonic() + stop_after_secs
     try:
         try:
-            dataflow.start()
+            dataflow.start(engine)
         except OperatorError:
             return _failures(dataflow)
         while not dataflow.wait(_LOOK_EVERY_SECS):

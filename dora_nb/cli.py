@@ -112,7 +112,10 @@ def _parser() -> argparse.ArgumentParser:
         "--build", action="store_true", help="run the build commands of the file before it starts"
     )
     run.add_argument(
-        "--engine", choices=("embedded",), default="embedded", help="what runs it (%(default)s)"
+        "--engine",
+        choices=("embedded", "dora"),
+        default="embedded",
+        help="what runs it (%(default)s)",
     )
     _add_allowances(run)
     export = commands.add_parser(
@@ -156,7 +159,12 @@ def _run(arguments: argparse.Namespace) -> int:
     for declaration in dataflow.declare_all(_read(arguments)):
         if declaration.what != "declared":
             print(declaration, file=sys.stderr)
-    failed = run_to_the_end(dataflow, stop_after_secs=arguments.stop_after, say=_print_line)
+    failed = run_to_the_end(
+        dataflow,
+        engine=arguments.engine,
+        stop_after_secs=arguments.stop_after,
+        say=_print_line,
+    )
     for error in failed:
         print("\n".join(error.render()), file=sys.stderr)
     return 1 if failed else 0

@@ -69,6 +69,16 @@ def test_from_the_start_to_the_stop(two: CellDataflow) -> None:
     assert two.start() == "started: camera, reader"
 
 
+def test_colours_that_jupyter_forces_change_nothing(
+    two: CellDataflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"):
+        monkeypatch.setenv(name, "1")
+    two.start("dora")
+    two.stop()
+    assert two.said_by("reader") == ["STOP MANUAL None"]
+
+
 def test_subscriptions_go_on_from_one_engine_to_the_other(two: CellDataflow) -> None:
     with two.subscribe("camera/image") as subscription:
         for engine in ("dora", "embedded", "dora"):

@@ -71,6 +71,13 @@ class FakeDataflow:
         was_running, self.running = self.running, False
         return "stopped" if was_running else "already stopped"
 
+    def attach(self, name: str | None = None, **options: Any) -> str:
+        self.calls.append(("attach", name, options))
+        return f"watching {name}: camera"
+
+    def detach(self) -> str:
+        return "detached"
+
     def restart(self, name: str, *, progress: Callable[[str], None]) -> str:
         self.declared.node(name)
         return f"{name}: generation 2, restarted, state not kept"

@@ -40,6 +40,8 @@ def test_sub_commands_and_only_those(two: Any) -> None:
     assert words(two, "%dora |") == [
         "start",
         "stop",
+        "attach",
+        "detach",
         "status",
         "restart",
         "remove",
@@ -59,7 +61,7 @@ def test_names_and_options_of_sub_commands(two: Any) -> None:
     assert words(two, "%dora remove c|") == ["camera"]
     assert words(two, "%dora logs camera --l|") == ["--lines"]
     assert words(two, "%dora stop --|") == ["--grace", "--help"]
-    assert words(two, "%dora start --engine |") == ["embedded"]
+    assert words(two, "%dora start --engine |") == ["embedded", "dora"]
 
 
 def test_what_a_parameters_line_may_say(two: Any) -> None:

@@ -33,6 +33,16 @@ def test_starting_and_stopping_say_one_stable_line_each(two: Any) -> None:
     assert two.dataflow.calls[-2] == ("stop", 2.0)
 
 
+def test_attaching_passes_on_what_was_given(notebook: Any) -> None:
+    assert notebook.run("%dora attach arm").stdout == "watching arm: camera\n"
+    notebook.run("%dora attach --coordinator robot:6013 --daemon-port 1")
+    assert notebook.dataflow.calls == [
+        ("attach", "arm", {}),
+        ("attach", None, {"coordinator": "robot:6013", "daemon_port": 1}),
+    ]
+    assert notebook.run("%dora detach").stdout == "detached\n"
+
+
 def test_nothing_to_start_is_an_error_with_its_place(notebook: Any) -> None:
     ran = notebook.run("x = 1\n%dora start")
     assert isinstance(ran.error, DataflowStateError)

@@ -242,7 +242,7 @@ MISTAKES = [
     (
         "%dora xyz",
         "xyz",
-        "There are: start, stop, status, restart, remove, logs, param, graph, export, import.",
+        "There are: start, stop, attach, detach, status, restart, remove, logs, param, graph, export, import.",
     ),
     ("%dora start camera", "camera", "for one there is %dora restart NAME."),
     ("%dora stop camera", "camera", "for one there is %dora remove NAME."),
@@ -257,6 +257,13 @@ MISTAKES = [
     ("%dora stop --grace -1", "-1", "0 or more, not '-1'."),
     ("%dora stop --grace nan", "nan", "0 or more, not 'nan'."),
     ("%dora start --engine embeded", "embeded", "Did you mean 'embedded'?"),
+    ("%dora start --engine dora-rs", "dora-rs", "Did you mean 'dora'?"),
+    ("%dora attach a b", "b", "'b' is unexpected. It is %dora attach [DATAFLOW]"),
+    ("%dora attach --coordinator robot", "robot", "give HOST:PORT, such as robot:6013."),
+    ("%dora attach --coordinator :6013", ":6013", "give HOST:PORT, such as robot:6013."),
+    ("%dora attach --coordinator robot:x", "x", "a port is a number from 1 to 65535, not 'x'."),
+    ("%dora attach --daemon-port 70000", "70000", "a port is a number from 1 to 65535"),
+    ("%dora detach x", "x", "'x' is unexpected. It is %dora detach."),
     ("%dora param", "", "what to do is missing: %dora param list|get|set|delete NODE"),
     ("%dora param lst arm", "lst arm", "has no 'lst'. Did you mean 'list'?"),
     ("%dora param set arm gain", "", "the VALUE is missing: %dora param set NODE KEY VALUE."),
@@ -281,8 +288,8 @@ def test_what_is_promised_and_not_built_is_said_so(what: str) -> None:
     """Never "unknown", always with a way out."""
     if what.startswith("%dora"):
         line = f"{what} x --y"
-    elif what in ("--stacks", "--engine dora"):
-        line = f"%dora {'status' if what == '--stacks' else 'start'} {what} x".removesuffix(" x")
+    elif what == "--stacks":
+        line = f"%dora status {what}"
     else:
         line = f"%%dora_operator a {what} 1"
     rest, message = mistake(line)
@@ -300,6 +307,12 @@ def test_what_is_not_built_is_not_in_the_tables() -> None:
 
 def test_dora_lines() -> None:
     assert dora("%dora start --engine embedded").engine == "embedded"
+    assert dora("%dora start --engine dora").engine == "dora"
+    attach = dora("%dora attach arm --coordinator robot:6013 --daemon-port 53300")
+    assert attach.name is not None
+    assert (attach.name.text, attach.coordinator) == ("arm", "robot:6013")
+    assert attach.daemon_port == 53300
+    assert dora("%dora attach").coordinator is dora("%dora attach").name is None
     assert dora("%dora stop --grace 0.5").grace_secs == 0.5
     assert dora("%dora stop").grace_secs is None
     logs = dora("%dora logs --lines 5 camera # the last")

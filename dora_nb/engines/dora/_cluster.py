@@ -25,7 +25,7 @@ from ..warden import Warden, kill_session
 from . import _files
 from ._farewell import PROGRAM as FAREWELL
 from ._farewell import remove_orphaned_segments
-from ._program import Coordinator, Dora, find_program
+from ._program import Coordinator, Dora, find_program, plain_words
 
 LONGEST_START_SECS = 20.0
 _END_SECS = 1.0
@@ -97,7 +97,7 @@ class Cluster:
         environment["PATH"] = f"{programs}{os.pathsep}{environment.get('PATH', os.defpath)}"
         for name in ("DORA_COORDINATOR_ADDR", "DORA_COORDINATOR_PORT", "DORA_NODE_CONFIG"):
             environment.pop(name, None)
-        return {**environment, "RUST_BACKTRACE": "0", "NO_COLOR": "1"}
+        return plain_words(environment)
 
     def _start_coordinator(self, program: str) -> Coordinator:
         for _ in range(_TRIES):

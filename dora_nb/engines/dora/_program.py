@@ -67,7 +67,7 @@ class Dora:
     ) -> None:
         self.program = program
         self.coordinator = coordinator
-        self.environment = {**(environment or os.environ), "RUST_BACKTRACE": "0"}
+        self.environment = plain_words(environment or os.environ)
 
     def command(self, *words: str) -> list[str]:
         """The whole command line of ``dora WORDS``; after ``--`` nothing is an option."""
@@ -123,11 +123,19 @@ def _documents(text: str) -> list[Any]:
     return found
 
 
+def plain_words(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which programs write without colours, which Jupyter forces on what a kernel
+    starts, and without the frames of Rust."""
+    forced = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR")
+    kept = {key: value for key, value in environment.items() if key not in forced}
+    return {**kept, "NO_COLOR": "1", "RUST_BACKTRACE": "0"}
+
+
 def essence(said: str) -> str:
     """What an error of dora's says to its user, in one line, without where in Rust it arose. Pure."""
     lines: list[str] = []
     skipping = False
-    for line in _without_colours(said).splitlines():
+    for line in without_colours(said).splitlines():
         if _NOT_FOR_USERS.match(line):
             skipping = True
         elif not line.strip():
@@ -137,5 +145,6 @@ def essence(said: str) -> str:
     return "; ".join(dict.fromkeys(lines)).rstrip(".;:")
 
 
-def _without_colours(text: str) -> str:
+def without_colours(text: str) -> str:
+    """The text without the escape sequences of a terminal."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
