@@ -34,6 +34,7 @@ from .errors import (
 )
 from .graph import (
     DEFAULT_QUEUE_SIZE,
+    NOTEBOOK,
     QUEUE_POLICIES,
     Graph,
     InputSpec,
@@ -631,13 +632,35 @@ class Dataflow:
         """The newest message of a topic: at once if there ever was one, else the first to come."""
         return self._collect(topic, 1, timeout_secs, replay_last=True)[0]
 
+    def send(self, topic: str, data: Any, metadata: Mapping[str, Any] | None = None) -> None:
+        """Sends a message as the notebook, on ``notebook/NAME``, which needs no declaration but a reader.
+
+        `data` is what `send_output` takes (an Arrow array, bytes, a numpy array), or a list, a number or a
+        text, which become an Arrow array. Blocks while a reader whose queue has backpressure is full.
+        Raises GraphError where nobody reads that topic, DataflowStateError where nothing runs, and what
+        `send_output` raises.
+        """
+        source = self._declared.check_topic(topic)
+        if source.node != NOTEBOOK:
+            raise GraphError(
+                f"'{topic}' is sent by {source.node} alone:",
+                hint=f"send on {NOTEBOOK}/NAME, and let an input read that.",
+            )
+        known = self._declared.topics_of_the_notebook()
+        if topic not in known:
+            hint = did_you_mean(topic, known) or f"Declare one with --inputs IN={topic}."
+            raise GraphError(f"no input reads '{topic}'.", hint=hint)
+        session = self._running_session(f"'{topic}' reaches nobody")
+        session.send(source, _as_sendable(data), None if metadata is None else dict(metadata))
+
     # -- inside --------------------------------------------------------------------------------------
 
     def _collect(
         self, topic: str, n: int, timeout_secs: float, *, replay_last: bool
     ) -> list[Event]:
         source = self._declared.check_topic(topic)
-        self._declared.node(source.node)
+        if source.node != NOTEBOOK:
+            self._declared.node(source.node)
         self._running_session(f"nothing comes on '{topic}'")
         arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
         listener = self.listen(
@@ -665,6 +688,8 @@ class Dataflow:
     def _is_over(self, topic: str) -> bool:
         """Whether no message can come on this topic any more."""
         name = topic.partition("/")[0]
+        if name == NOTEBOOK:
+            return not self.running
         over = (State.FAILED, State.FINISHED, State.STOPPED, State.DECLARED)
         return name not in self._declared or self.node_status(name).state in over
 
@@ -672,7 +697,9 @@ class Dataflow:
         self, topic: str, came: int, wanted: int, timeout_secs: float | None
     ) -> TopicTimeoutError:
         name = topic.partition("/")[0]
-        if name not in self._declared:
+        if name == NOTEBOOK:
+            state = "nobody has sent any"
+        elif name not in self._declared:
             state = f"{name} is not declared"
         else:
             status = self.node_status(name)
@@ -970,6 +997,19 @@ def _input_specs(
             )
         specs.append(InputSpec(name, parse_source(source), size, policy))
     return tuple(specs)
+
+
+def _as_sendable(data: Any) -> Any:
+    """An Arrow array of what Python would write as a list, a number or a text; anything else as it is."""
+    if isinstance(data, (list, tuple, str, bool, int, float, dict)):
+        import pyarrow as pa
+
+        values = list(data) if isinstance(data, (list, tuple)) else [data]
+        try:
+            return pa.array(values)
+        except pa.ArrowException as error:
+            raise GraphError(f"this cannot be made an Arrow array: {error}.") from None
+    return data
 
 
 def _json_text(key: str, value: Any) -> str:

@@ -27,8 +27,12 @@ KIND_WORDS: dict[NodeKind, str] = {
 }
 DEFAULT_QUEUE_SIZE = 10
 NOTEBOOK = "notebook"
-"""The pseudo-node that stands for the kernel: reader of every subscription."""
-RESERVED_NAMES = ("dora", NOTEBOOK)
+"""The pseudo-node that stands for the kernel: reader of every subscription, and source of what it sends."""
+LOGS = "dora"
+"""The pseudo-node whose outputs are what the nodes print and log."""
+RESERVED_NAMES = (LOGS, NOTEBOOK)
+LOG_LEVELS = ("error", "warn", "info", "debug", "trace", "stdout")
+"""From the gravest on; a source with a level gives that one and those before it, as dora does."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
@@ -68,11 +72,25 @@ class TimerSource:
         return self.text
 
 
+@dataclass(frozen=True, slots=True)
+class LogSource(TopicSource):
+    """What nodes print and log, ``dora/logs[/LEVEL[/NODE]]``: all but the reader's own lines."""
+
+    level: str = LOG_LEVELS[-1]
+    of: str | None = None
+    """The only node whose lines are wanted."""
+
+    def wants(self, level: str, node: str) -> bool:
+        """Whether a line of that level, which that node printed, is one of them."""
+        grave_enough = LOG_LEVELS.index(level) <= LOG_LEVELS.index(self.level)
+        return grave_enough and self.of in (None, node)
+
+
 Source = TopicSource | TimerSource
 
 
 def parse_source(text: str) -> Source:
-    """What an input is connected to, from ``node/output`` or ``dora/timer/UNIT/N``.
+    """What an input is connected to, from ``node/output``, ``dora/timer/UNIT/N`` or ``dora/logs/...``.
 
     Raises GraphError with the way out.
     """
@@ -98,14 +116,21 @@ def _parse_dora_source(text: str, parts: list[str]) -> Source:
         except ValueError as error:
             near = did_you_mean(parts[2], UNITS) if parts[2] not in UNITS else None
             raise GraphError(f"in '{text}': {error}.", hint=near) from None
-    if len(parts) > 1 and parts[1] == "logs":
-        raise GraphError(
-            f"'{text}': logs are not a source here yet;", hint="read them with %dora logs."
-        )
+    if len(parts) in (2, 3, 4) and parts[1] == "logs":
+        return _log_source(text, *parts[2:])
     raise GraphError(
         f"'{text}' is no source of dora's;",
         hint="a timer is dora/timer/UNIT/N, such as dora/timer/hz/30.",
     )
+
+
+def _log_source(text: str, level: str = LOG_LEVELS[-1], of: str | None = None) -> LogSource:
+    if level not in LOG_LEVELS:
+        hint = did_you_mean(level, LOG_LEVELS) or f"There are: {', '.join(LOG_LEVELS)}."
+        raise GraphError(f"in '{text}': there is no level '{level}'.", hint=hint)
+    if of is not None:
+        check_name(of, what="a node")
+    return LogSource(LOGS, text.partition("/")[2], level, of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,20 +255,28 @@ class Graph:
         return self.nodes[name]
 
     def edges(self) -> list[Edge]:
-        """Every connection whose both ends are declared."""
+        """Every connection whose both ends are there: declared, or the kernel's own."""
         return [
             Edge(read.source, spec.name, read)
             for spec in self
             for read in spec.inputs
-            if isinstance(read.source, TopicSource) and read.source.node in self.nodes
+            if isinstance(read.source, TopicSource) and self._has_publisher(read.source)
         ]
+
+    def _has_publisher(self, source: TopicSource) -> bool:
+        return source.node in self.nodes or source.node in RESERVED_NAMES
+
+    def topics_of_the_notebook(self) -> list[str]:
+        """The topics ``notebook/NAME`` that some node reads."""
+        found = [str(edge.source) for edge in self.edges() if edge.source.node == NOTEBOOK]
+        return list(dict.fromkeys(found))
 
     def waiting_for(self, name: str) -> tuple[str, ...]:
         """The undeclared nodes that this node's inputs wait for."""
         missing = [
             read.source.node
             for read in self.nodes[name].inputs
-            if isinstance(read.source, TopicSource) and read.source.node not in self.nodes
+            if isinstance(read.source, TopicSource) and not self._has_publisher(read.source)
         ]
         return tuple(dict.fromkeys(missing))
 
@@ -287,6 +320,8 @@ class Graph:
         source = parse_source(topic)
         if not isinstance(source, TopicSource):
             raise GraphError(f"'{topic}' is a timer, not a topic;", hint="name NODE/OUTPUT.")
+        if isinstance(source, LogSource):
+            raise GraphError(f"'{topic}' is for nodes;", hint="here there is %dora logs.")
         self._check_output(source, asked_by="the notebook", file=None)
         return source
 

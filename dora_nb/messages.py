@@ -25,7 +25,7 @@ import uuid
 
 import msgspec
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 _RECEIVE_SIZE = 1 << 17
 _ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 """Room for eight descriptors; no message has more than three."""
@@ -201,6 +201,8 @@ class Logged(msgspec.Struct, tag=True, frozen=True):
     level: str
     """``error``, ``warn``, ``info``, ``debug``, ``trace``."""
     text: str
+    target: str | None = None
+    fields: dict[str, str] | None = None
 
 
 ToProcess = (

@@ -8,6 +8,7 @@ from dora_nb.errors import GraphError
 from dora_nb.graph import (
     Graph,
     InputSpec,
+    LogSource,
     NodeSpec,
     QueuePolicy,
     SourceCode,
@@ -45,13 +46,33 @@ def test_sources_are_topics_or_timers() -> None:
         ("dora/timer/milis/5", "Did you mean 'millis'?"),
         ("dora/timer/millis/0", "above zero"),
         ("dora/clock", "a timer is dora/timer/UNIT/N"),
-        ("dora/logs", "%dora logs"),
+        ("dora/logs/wran", "Did you mean 'warn'?"),
+        ("dora/logs/warn/a b", "cannot be the name of a node"),
+        ("dora/logs/warn/a/b", "is no source of dora's"),
     ],
 )
 def test_what_is_no_source_says_the_way_out(text: str, said: str) -> None:
     with pytest.raises(GraphError) as raised:
         parse_source(text)
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("dora/logs", {"error a", "info a", "stdout a", "stdout b"}),
+        ("dora/logs/stdout", {"error a", "info a", "stdout a", "stdout b"}),
+        ("dora/logs/info", {"error a", "info a"}),
+        ("dora/logs/error", {"error a"}),
+        ("dora/logs/stdout/b", {"stdout b"}),
+    ],
+)
+def test_a_source_of_logs_wants_what_is_grave_enough(text: str, wanted: set[str]) -> None:
+    source = parse_source(text)
+    assert isinstance(source, LogSource)
+    assert str(source) == text
+    lines = [("error", "a"), ("info", "a"), ("stdout", "a"), ("stdout", "b")]
+    assert {f"{level} {name}" for level, name in lines if source.wants(level, name)} == wanted
 
 
 @pytest.mark.parametrize("name", ["dora", "notebook", ".hidden", "with space", "", "a/b", "ä"])

@@ -116,10 +116,19 @@ class Recorded:
             return None
         return max(0.0, self._events[0][0] - self._elapsed_secs())
 
-    def log(self, level: str, text: str) -> None:
+    def log(
+        self,
+        level: str,
+        text: str,
+        target: str | None = None,
+        fields: dict[str, str] | None = None,
+    ) -> None:
         """A line of JSON on stdout, as dora has it."""
         timestamp = datetime.datetime.now(datetime.UTC).isoformat()
-        entry = {"timestamp": timestamp, "level": level, "node_id": _NODE_ID, "message": text}
+        entry: dict[str, Any] = {"timestamp": timestamp, "level": level, "node_id": _NODE_ID}
+        entry["message"] = text
+        entry |= {"target": target} if target else {}
+        entry |= {"fields": fields} if fields else {}
         sys.stdout.write(json.dumps(entry) + "\n")
 
     def send_output(self, output: str, data: Any, metadata: Event | None) -> None:

@@ -61,7 +61,13 @@ class Host(Protocol):
 
     def secs_to_next_tick(self) -> float | None: ...
 
-    def log(self, level: str, text: str) -> None: ...
+    def log(
+        self,
+        level: str,
+        text: str,
+        target: str | None = None,
+        fields: dict[str, str] | None = None,
+    ) -> None: ...
 
     def send_output(self, output: str, data: Any, metadata: Metadata | None) -> None: ...
 
@@ -191,9 +197,7 @@ class Node(LogsByLevel):
         """Puts a line into the node's log. Levels: error, warn, info, debug, trace."""
         if level not in LEVELS:
             raise ValueError(f"'{level}' is no level; there are {', '.join(LEVELS)}")
-        before = f"{target}: " if target else ""
-        after = "".join(f" {key}={value}" for key, value in (fields or {}).items())
-        self._host.log(level, f"{before}{message}{after}")
+        self._host.log(level, message, target, fields)
 
     # -- what it is ------------------------------------------------------------------------------------
 

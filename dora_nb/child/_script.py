@@ -169,10 +169,17 @@ class Script(NodeProcess):
         with self._inputs_changed:
             self._inputs_changed.wait_for(lambda: self._going or self._stopping)
 
-    def log(self, level: str, text: str) -> None:
+    def log(
+        self,
+        level: str,
+        text: str,
+        target: str | None = None,
+        fields: dict[str, str] | None = None,
+    ) -> None:
         """Puts a line into the node's log."""
+        as_text = {str(key): str(value) for key, value in (fields or {}).items()}
         with contextlib.suppress(KernelGoneError):
-            self._tell(messages.Logged(level, text))
+            self._tell(messages.Logged(level, text, target, as_text or None))
 
     def next_event(self, timeout_secs: float | None) -> Event | None:
         """Waits for the next event; None at the end of the stream, TimeoutError when the time is over."""

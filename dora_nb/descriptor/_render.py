@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ..errors import DescriptorError
-from ..graph import NOTEBOOK, Graph, InputSpec, NodeSpec, TopicSource, as_descriptor
+from ..graph import NOTEBOOK, RESERVED_NAMES, Graph, InputSpec, NodeSpec, TopicSource, as_descriptor
 from ._footer import FOOTER, may_send_numpy, needs_footer, stops_all, takes_footer
 from ._names import file_names
 from ._needs import Needs
@@ -123,7 +123,7 @@ def _portable(graph: Graph, spec: NodeSpec, file: str | None) -> NodeSpec:
 
 def _waits(graph: Graph, read: InputSpec) -> bool:
     return isinstance(read.source, TopicSource) and (
-        read.source.node not in graph and read.source.node != NOTEBOOK
+        read.source.node not in graph and read.source.node not in RESERVED_NAMES
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ..errors import OperatorError
-from ..graph import Graph
+from ..graph import Graph, TopicSource
 from ..status import EdgeStatus, LogLine, NodeStatus
 from .embedded import Listener
 
@@ -70,6 +70,9 @@ class EngineSession(Protocol):
 
     def delete_param(self, name: str, key: str) -> None:
         """Takes a parameter away and tells the node."""
+
+    def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
+        """Sends as the notebook, on ``notebook/NAME``. Blocks while a queue with backpressure is full."""
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
         """The kernel's subscriptions are these now. EngineError, and they are what they were."""

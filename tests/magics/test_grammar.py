@@ -183,7 +183,7 @@ MISTAKES = [
     ("%%dora_operator a --inputs t=dora/timer/secs/x", "dora/timer/secs/x", "not 'x'"),
     ("%%dora_operator a --inputs t=dora/timer/hertz/1", "dora/timer/hertz/1", "no unit of a timer"),
     ("%%dora_operator a --inputs t=dora/tick", "dora/tick", "such as dora/timer/hz/30."),
-    ("%%dora_operator a --inputs t=dora/logs", "dora/logs", "read them with %dora logs."),
+    ("%%dora_operator a --inputs t=dora/logs/wran", "dora/logs/wran", "Did you mean 'warn'?"),
     # --outputs
     ("%%dora_operator a --outputs b,c", ",c", "outputs are separated by blanks"),
     ("%%dora_operator a --outputs b b", "b", "the output 'b' is given twice"),

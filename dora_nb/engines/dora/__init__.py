@@ -12,7 +12,8 @@
     ├── _lives         pure: what dora says (`_said`) → where each node is in its life
     ├── _blame         pure: what a node printed → why it failed, with the lines of its cell
     ├── _params        parameters of nodes
-    └── _taps          the kernel as a reader, through processes that join (`tap_script`)
+    ├── _taps          the kernel as a reader, through processes that join (`tap_script`)
+    └── _feeder        the kernel as a publisher, through another
     _program           calls of `dora`, and what its errors say
 
 Nothing of dora's distributed part is imitated.

@@ -79,6 +79,9 @@ class AttachedSession(Run):
             warden=self._warden,
         )
 
+    def _port_to_join(self) -> int:
+        return self._daemon_port
+
     def _read_logs(self) -> None:
         """Nothing: it comes with what dora says."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...errors import DoraNbError, EngineError, OperatorError
-from ...graph import Edge, Graph, NodeSpec
+from ...graph import Edge, Graph, NodeSpec, TopicSource
 from ...status import EdgeStatus, LogLine, NodeStatus, State
 from ..capture import Log, shortened
 from ..embedded import Listener
@@ -23,6 +23,7 @@ from ..shortage import engine_error
 from ..worker import Worker
 from . import _lives, _said
 from ._blame import failure_of
+from ._feeder import Feeder
 from ._lives import Life, Lives
 from ._params import Params
 from ._taps import Taps
@@ -54,6 +55,7 @@ class Run(abc.ABC):
         self._private_folder = "/nowhere"
         """Frames of files in it are none of the user's."""
         self._taps: Taps | None = None
+        self._feeder: Feeder | None = None
         self._params: Params | None = None
         self._to_close = contextlib.ExitStack()
         self._worker = Worker("dora-session")
@@ -73,6 +75,10 @@ class Run(abc.ABC):
     @abc.abstractmethod
     def _new_taps(self) -> Taps:
         """The kernel's way to read from it, which is open."""
+
+    @abc.abstractmethod
+    def _port_to_join(self) -> int:
+        """Where the daemon listens for nodes that join."""
 
     @abc.abstractmethod
     def _read_logs(self) -> None:
@@ -114,6 +120,13 @@ class Run(abc.ABC):
     def delete_param(self, name: str, key: str) -> None:
         assert self._params is not None
         self._params.delete(name, key)
+
+    def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
+        with self._lock:
+            if self._feeder is None:
+                topics = self._declared.topics_of_the_notebook()
+                self._feeder = Feeder(topics, daemon_port=self._port_to_join())
+        self._feeder.send(source, data, metadata)
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
         wanted = list(listeners)
@@ -181,6 +194,9 @@ class Run(abc.ABC):
         if self._taps is not None:
             taps, self._taps = self._taps, None
             taps.close()
+        if self._feeder is not None:
+            feeder, self._feeder = self._feeder, None
+            feeder.close()
         self._to_close.close()
 
     # -- on the worker -------------------------------------------------------------------------------

@@ -60,11 +60,14 @@ class DoraSession(Run):
         return Taps(
             self._cluster.dora,
             DATAFLOW_NAME,
-            daemon_port=self._cluster.daemon_port,
+            daemon_port=self._port_to_join(),
             prefix=TAP_PREFIX,
             note=self.note,
             on_failure=self._tap_again,
         )
+
+    def _port_to_join(self) -> int:
+        return self._cluster.daemon_port
 
     def _read_logs(self) -> None:
         self._watch.read_logs()

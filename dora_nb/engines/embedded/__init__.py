@@ -8,7 +8,8 @@
     │   └── _process   one process: its control socket, its output, its end
     ├── _spawner       the one thread that starts processes
     ├── _wiring        edges and arenas: who holds which ends now
-    └── _tap           the kernel as a reader
+    ├── _tap           the kernel as a reader
+    └── _voice         the kernel as a publisher: what the notebook sends, what nodes print (`_log_entries`)
 """
 
 from __future__ import annotations

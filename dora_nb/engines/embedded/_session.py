@@ -19,6 +19,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pyarrow as pa
+
 from ... import graph, messages
 from ...errors import EngineError, OperatorError
 from ...metrics import quantile_secs
@@ -27,11 +29,13 @@ from ..shortage import engine_error
 from ..worker import Worker
 from . import _lifecycle as lifecycle
 from ._lifecycle import Phase
+from ._log_entries import log_entry
 from ._process import OperatorProcess
 from ._spawner import Spawner
 from ._supervisor import Supervisor
 from ._tap import Listener, Tap
-from ._wiring import Wiring
+from ._voice import Voice
+from ._wiring import Wiring, log_output
 
 _MOST_ERROR_CHARS = 2000
 _CANNOT_START = "the dataflow cannot be started"
@@ -102,6 +106,9 @@ class Session:
         self._to_close.callback(self._spawner.close)
         self._tap = Tap(self._note)
         self._to_close.callback(self._tap.close)
+        self._voices = {name: self._new_voice(name) for name in graph.RESERVED_NAMES}
+        for voice in self._voices.values():
+            self._to_close.callback(voice.close)
         self._wiring = Wiring(self._tell, self._tap)
         self._to_close.callback(self._close_wiring)
         _live_sessions.add(self)
@@ -194,6 +201,10 @@ class Session:
                 self._tell(name, messages.ParamDeleted(key), [])
 
         self._do(delete_it)
+
+    def send(self, source: graph.TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
+        """Sends as the notebook. Blocks while a queue with backpressure has no room."""
+        self._voices[source.node].send(source.output, data, metadata)
 
     def remove(self, declared: graph.Graph, name: str, *, grace_secs: float) -> None:
         """Stops an operator and forgets it. Waits until it has ended; it ends without the wait too."""
@@ -441,11 +452,42 @@ class Session:
         for supervisor in self._supervisors.values():
             supervisor.forget_in_fork()
         self._wiring.close_in_fork()
+        for voice in self._voices.values():
+            voice.close_in_fork()
 
     def _tell(self, name: str, message: messages.ToProcess, descriptors: list[int]) -> None:
+        if name in self._voices:
+            self._voices[name].tell(message, descriptors)
+            return
         supervisor = self._supervisors.get(name)
         if supervisor is not None:
             supervisor.tell(message, descriptors)
+
+    def printed(self, name: str, level: str, lines: list[messages.Logged]) -> None:
+        """A node has printed or logged something: who reads logs is told."""
+        with self._lock:
+            outputs = [
+                log_output(edge)
+                for edge in self._declared.edges()
+                if isinstance(edge.source, graph.LogSource)
+                and edge.reader != name
+                and edge.source.wants(level, name)
+            ]
+        for line in lines if outputs else []:
+            text = log_entry(line, dataflow_id=self._dataflow_id, node=name)
+            for output in outputs:
+                self._voices[graph.LOGS].send_soon(output, pa.array([text]), None)
+
+    def _new_voice(self, name: str) -> Voice:
+        def released(edge_id: int) -> None:
+            with self._lock:
+                self._wiring.edge_released(name, edge_id)
+
+        def warn(text: str) -> None:
+            for each in list(self._supervisors):
+                self._note(each, f"the notebook's {text}")
+
+        return Voice(name, released=released, warn=warn)
 
     def _note(self, name: str, text: str) -> None:
         """A line of the engine's own in an operator's log. From any thread."""

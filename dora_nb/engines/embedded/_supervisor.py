@@ -28,6 +28,7 @@ from ..capture import Log
 from ..shortage import engine_error
 from . import _lifecycle as lifecycle
 from ._death import describe_death
+from ._log_entries import log_text
 from ._process import OperatorProcess, Stream
 
 _CONGESTION_SECS = 0.05
@@ -51,6 +52,9 @@ class Host(Protocol):
 
     def edge_released(self, supervisor: Supervisor, edge_id: int) -> None:
         """The reader of an edge that this operator published to holds nothing of it any more."""
+
+    def printed(self, name: str, level: str, lines: list[messages.Logged]) -> None:
+        """That node has printed or logged these lines, all of that level."""
 
     def life_changed(self, supervisor: Supervisor) -> None:
         """Its phase, generation or error may be another."""
@@ -375,8 +379,9 @@ class Supervisor:
                 self._host.edge_released(self, edge_id)
             case messages.Warned(text):
                 self.note(text)
-            case messages.Logged(level, text):
-                self._keep(level, text.splitlines())
+            case messages.Logged():
+                self._keep(message.level, log_text(message).splitlines())
+                self._host.printed(self.name, message.level, [message])
         return []
 
     def _process_ended(self, process: OperatorProcess) -> list[lifecycle.Event]:
@@ -421,6 +426,9 @@ class Supervisor:
         lines = stream.read()
         if lines:
             self._keep(stream.name, lines)
+            self._host.printed(
+                self.name, "stdout", [messages.Logged("stdout", line) for line in lines]
+            )
 
     def note(self, text: str) -> None:
         """Keeps lines of the engine's own."""

@@ -69,8 +69,17 @@ class Connection:
     """Counts of the edges that this connection had before."""
 
     @property
+    def output(self) -> str:
+        """The publisher's name for what it carries. Everybody has a log of his own, without his own lines."""
+        spec = self.spec
+        if isinstance(spec.source, graph.LogSource):
+            return log_output(spec)
+        return spec.source.output
+
+    @property
     def topic(self) -> str:
-        return str(self.spec.source)
+        """The same, with the publisher."""
+        return f"{self.spec.source.node}/{self.output}"
 
     def counts(self) -> EdgeCounts:
         """Over all edges that this connection had; what nobody will read counts as dropped."""
@@ -88,7 +97,7 @@ class Connection:
         counts = self.counts()
         read = self.spec.input
         return EdgeStatus(
-            topic=self.topic,
+            topic=str(self.spec.source),
             reader=self.spec.reader,
             input=read.name,
             queue_size=read.queue_size,
@@ -108,7 +117,7 @@ class Wiring:
         self._tap = tap
         self._connections: dict[tuple[str, str], Connection] = {}
         self._arenas: dict[str, list[ArenaRecord]] = {}
-        self._introduced: set[str] = set()
+        self._introduced: set[str] = set(graph.RESERVED_NAMES)
         self._parted: dict[str, list[tuple[str, int]]] = {}
         """By reader: publishers and edges that were taken away while it may hold messages of them."""
         self._edge_ids = itertools.count(1)
@@ -122,8 +131,10 @@ class Wiring:
             (edge.reader, edge.input.name): (edge, None) for edge in declared.edges()
         }
         for listener in listeners:
-            owner = declared.nodes.get(listener.source.node)
-            if owner is not None and listener.source.output in owner.outputs:
+            source = listener.source
+            owner = declared.nodes.get(source.node)
+            owned = owner is not None and source.output in owner.outputs
+            if owned or source.node == graph.NOTEBOOK:
                 edge = listener.as_edge()
                 by_key[edge.reader, edge.input.name] = (edge, listener)
         for key, connection in list(self._connections.items()):
@@ -226,6 +237,8 @@ class Wiring:
         if listener is not None and listener.last_status is not None:
             connection.earlier = _counts_of(listener.last_status)
         try:
+            if edge.source.node in graph.RESERVED_NAMES and connection.topic not in self._arenas:
+                self._new_arena(edge.source.node, connection.output)
             if listener is not None or edge.reader in self._introduced:
                 self._switch_reader_on(connection)
             if self._is_published(connection.topic):
@@ -274,9 +287,10 @@ class Wiring:
         self._reopen(connection)
         message = messages.AddReader(
             edge.edge_id,
-            connection.spec.source.output,
+            connection.output,
             read.queue_size,
-            read.queue_policy == "drop_oldest",
+            # A log never holds up who prints.
+            read.queue_policy == "drop_oldest" or connection.spec.source.node == graph.LOGS,
             column,
             connection.listener is not None and connection.listener.replay_last,
         )
@@ -393,6 +407,11 @@ class Wiring:
 
     def _read_by(self, node: str) -> list[Connection]:
         return [each for each in self._connections.values() if each.spec.reader == node]
+
+
+def log_output(edge: graph.Edge) -> str:
+    """The output of the pseudo-node of logs that this edge reads."""
+    return f"{edge.source.output} for {edge.reader}/{edge.input.name}"
 
 
 def _counts_of(status: EdgeStatus) -> EdgeCounts:

@@ -1,0 +1,74 @@
+"""The kernel as a publisher of a dataflow on dora-rs: what it sends on ``notebook/NAME``.
+
+An exported dataflow has `notebook` as a dynamic node whose outputs are those topics. A process of its own
+joins as that node when the first message is sent (see `_taps` for why), and reads from the kernel what
+it passes on.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from ...errors import EngineError
+from ...graph import NOTEBOOK, Graph, InputSpec, NodeSpec, SourceCode, TopicSource
+from ..embedded import Session
+
+_SCRIPT = Path(__file__).with_name("tap_script.py")
+_NAME = "feeder"
+_QUEUE_SIZE = 100
+_JOIN_SECS = 20.0
+_GRACE_SECS = 1.0
+
+
+class Feeder:
+    """The process that speaks for the notebook; any thread may `send`. Blocks while it joins."""
+
+    def __init__(self, topics: list[str], *, daemon_port: int) -> None:
+        self._lock = threading.Lock()
+        reads = (TopicSource(*topic.split("/", 1)) for topic in topics)
+        self._spec = NodeSpec(
+            name=_NAME,
+            code=SourceCode(_SCRIPT.read_text(encoding="utf-8"), _SCRIPT.name),
+            inputs=tuple(
+                InputSpec(source.output, source, _QUEUE_SIZE, "backpressure") for source in reads
+            ),
+            kind="script",
+            args=(NOTEBOOK, str(daemon_port)),
+            env=(("RUST_BACKTRACE", "0"),),
+            working_dir="/proc",
+        )
+        self._session: Session | None = None
+
+    def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
+        """Sends one message; blocks until it has joined, and while much waits for it.
+
+        EngineError where it cannot join.
+        """
+        with self._lock:
+            session = self._joined()
+        session.send(source, data, metadata)
+
+    def close(self) -> None:
+        """It leaves."""
+        with self._lock:
+            if self._session is not None:
+                session, self._session = self._session, None
+                session.close()
+
+    def _joined(self) -> Session:
+        session = self._session
+        if session is None:
+            session = Session(Graph({_NAME: self._spec}), [], on_change=lambda: None)
+            self._session = session
+            session.open()
+            session.wait_settled(None, after={}, timeout_secs=_JOIN_SECS)
+        elif session.errors():
+            before = session.generations()
+            session.restart(_NAME, grace_secs=_GRACE_SECS)
+            session.wait_settled(None, after=before, timeout_secs=_JOIN_SECS)
+        error = session.errors().get(_NAME)
+        if error is not None:
+            raise EngineError(f"the notebook cannot send to dora-rs: {error.message}")
+        return session
