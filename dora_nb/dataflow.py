@@ -646,9 +646,11 @@ class Dataflow:
                 f"'{topic}' is sent by {source.node} alone:",
                 hint=f"send on {NOTEBOOK}/NAME, and let an input read that.",
             )
-        known = self._declared.topics_of_the_notebook()
-        if topic not in known:
-            hint = did_you_mean(topic, known) or f"Declare one with --inputs IN={topic}."
+        known = [each.partition("/")[2] for each in self._declared.topics_of_the_notebook()]
+        if source.output not in known:
+            near = did_you_mean(source.output, known)
+            hint = near and near.replace("'", f"'{NOTEBOOK}/", 1)
+            hint = hint or f"Declare one with --inputs IN={topic}."
             raise GraphError(f"no input reads '{topic}'.", hint=hint)
         session = self._running_session(f"'{topic}' reaches nobody")
         session.send(source, _as_sendable(data), None if metadata is None else dict(metadata))

@@ -15,7 +15,17 @@ from dora_nb.errors import DataflowStateError, EngineError, GraphError
 from dora_nb.status import State
 
 from .conftest import TIMEOUT_SECS, CellDataflow, Kernel
-from .test_on_dora import CAMERA, READER, TICK
+from .test_on_dora import CAMERA, TICK, wait_until
+
+READER = """
+from dora import Node
+
+for event in Node():
+    if event["type"] != "INPUT":
+        print(event["type"], event.get("id"), event.get("value"), flush=True)
+    elif event["id"] == "command":
+        print("COMMAND", event["value"].to_pylist(), flush=True)
+"""
 
 
 @dataclasses.dataclass
@@ -43,7 +53,8 @@ class Robot:
 def robot() -> Iterator[Robot]:
     with CellDataflow() as dataflow:
         dataflow.cell("camera", CAMERA, inputs=TICK, outputs=("image",))
-        dataflow.cell("reader", READER, inputs={"image": "camera/image"}, kind="script")
+        inputs = {"image": "camera/image", "command": "notebook/command"}
+        dataflow.cell("reader", READER, inputs=inputs, kind="script")
         dataflow.start("dora")
         cluster = dataflow._session._cluster  # type: ignore[union-attr]
         yield Robot(dataflow, cluster.dora, cluster.daemon_port)
@@ -54,12 +65,15 @@ def test_it_is_watched_and_left_alone(dataflow: CellDataflow, robot: Robot) -> N
     assert robot.watched_by(dataflow) == "watching notebook: camera, reader"
     assert robot.watched_by(dataflow) == robot.watched_by(dataflow, "notebook")
     assert {each.state for each in dataflow.status()} == {State.RUNNING}
-    assert [str(edge) for edge in dataflow.declared.edges()] == ["camera/image → reader/image"]
+    assert sorted(map(str, dataflow.declared.edges())) == [
+        "camera/image → reader/image",
+        "notebook/command → reader/command",
+    ]
     first, second = dataflow.take("camera/image", 2)
     assert first["metadata"]["number"] < second["metadata"]["number"]
-    assert len(robot.nodes()) == 3
+    assert len(robot.nodes()) == 4
     assert dataflow.detach() == "detached"
-    assert robot.nodes() == ["camera", "reader"]
+    assert robot.nodes() == ["camera", "notebook", "reader"]
     assert {each.state for each in robot.dataflow.status()} == {State.RUNNING}
     assert list(dataflow.declared.nodes) == ["mine"]
     assert dataflow.detach() == "nothing is watched"
@@ -78,7 +92,7 @@ def test_nothing_of_it_is_changed(dataflow: CellDataflow, robot: Robot) -> None:
     ):
         with pytest.raises(DataflowStateError, match="belongs to whoever started it: %dora detach"):
             act()
-    assert robot.nodes() == ["camera", "reader"]
+    assert robot.nodes() == ["camera", "notebook", "reader"]
 
 
 def test_its_logs_and_parameters(dataflow: CellDataflow, robot: Robot) -> None:
@@ -91,6 +105,18 @@ def test_its_logs_and_parameters(dataflow: CellDataflow, robot: Robot) -> None:
         assert dataflow.set_param("reader", "gain", number) == f"reader: gain = {number}"
         assert time.monotonic() < deadline_secs
     assert dataflow.said_by("reader")[0].startswith("PARAM_UPDATE gain")
+
+
+def test_it_is_fed(dataflow: CellDataflow, robot: Robot) -> None:
+    robot.watched_by(dataflow)
+    with pytest.raises(GraphError, match="Did you mean 'notebook/command'"):
+        dataflow.send("notebook/comand", 1)
+    for number in (1, 2):
+        dataflow.send("notebook/command", number)
+    wait_until(lambda: len(robot.dataflow.said_by("reader")) == 2)
+    assert robot.dataflow.said_by("reader") == ["COMMAND [1]", "COMMAND [2]"]
+    dataflow.detach()
+    assert {each.state for each in robot.dataflow.status()} == {State.RUNNING}
 
 
 def test_its_end_is_seen(dataflow: CellDataflow, robot: Robot) -> None:
@@ -112,7 +138,7 @@ def test_two_notebooks_watch_one(dataflow: CellDataflow, robot: Robot) -> None:
         for each in (dataflow, other):
             robot.watched_by(each)
             each.latest("camera/image")
-        assert len(robot.nodes()) == 4
+        assert len(robot.nodes()) == 5
         other.detach()
         dataflow.take("camera/image", 3)
 
@@ -130,11 +156,11 @@ def test_a_killed_notebook_leaves_nothing_in_it(
     source = "class Operator:\n    def on_event(self, e, send_output): pass\n"
     kernel = start_kernel({"own": {"source": source, "inputs": TICK}}, program)
     assert kernel.line() == "watching"
-    assert len(robot.nodes()) == 3
+    assert len(robot.nodes()) == 4
     kernel.process.kill()
     kernel.process.wait()
     deadline_secs = time.monotonic() + TIMEOUT_SECS
-    while robot.nodes() != ["camera", "reader"]:
+    while robot.nodes() != ["camera", "notebook", "reader"]:
         assert time.monotonic() < deadline_secs, robot.nodes()
     assert {each.state for each in robot.dataflow.status()} == {State.RUNNING}
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from dora_nb.engines.dora import _program
+from dora_nb.engines.embedded import _session
 from dora_nb.errors import DataflowStateError, EngineError, OperatorError
 from dora_nb.status import State
 
-from .conftest import CellDataflow, Fifo, Kernel
+from .conftest import TIMEOUT_SECS, CellDataflow, Fifo, Kernel
 
 TICK = {"tick": "dora/timer/millis/20"}
 CAMERA = """
@@ -323,6 +324,21 @@ def test_without_dora_rs_one_line_says_how_to_get_it(
     assert len(error.value.render()) == 1
 
 
+def test_the_notebook_sends(dataflow: CellDataflow) -> None:
+    echo = CAMERA.replace("np.full(4, self.number)", 'dora_event["value"]')
+    dataflow.cell("echo", echo, inputs={"in": "notebook/command"}, outputs=("image",))
+    dataflow.start("dora")
+    with dataflow.subscribe("echo/image") as echoed:
+        for number in range(3):
+            dataflow.send("notebook/command", [number], {"more": "x"})
+            assert echoed.next(20.0)["value"].to_pylist() == [number]
+        os.kill(children("feeder")[0], signal.SIGKILL)
+        wait_until(lambda: not children("feeder"))
+        dataflow.send("notebook/command", [7])
+        assert echoed.next(20.0)["value"].to_pylist() == [7]
+    dataflow.stop()
+
+
 # --- what is there ----------------------------------------------------------------------------
 
 
@@ -333,18 +349,31 @@ def session_of(dataflow: CellDataflow, role: str) -> int:
     return session_id
 
 
+def children(name: str) -> list[int]:
+    """The processes of the embedded engine that run a node of that name: taps, and the feeder."""
+    sessions = [each for each in _session._live_sessions if name in each.generations()]
+    return [
+        supervisor._process.process_id
+        for session in sessions
+        for supervisor in session._supervisors.values()
+        if supervisor.name == name and supervisor._process is not None
+    ]
+
+
 def tap_of(node: str) -> int:
-    """The process of a tap: the child that has joined dora's daemon."""
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            if b"child/program.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return int(pid)
-    raise AssertionError(f"no tap of {node}")
+    """The process of a tap."""
+    (process_id,) = children(node)
+    return process_id
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Looks again and again; for what tells nobody."""
+    deadline_secs = time.monotonic() + TIMEOUT_SECS
+    while not condition():
+        assert time.monotonic() < deadline_secs
+        time.sleep(0.01)
 
 
 def wait_until_gone(folder: Path) -> None:
     """Waits for the last act of whoever tidies up after a kernel."""
-    deadline_secs = time.monotonic() + 20.0
-    while folder.exists():
-        assert time.monotonic() < deadline_secs, f"{folder} is still there"
-        time.sleep(0.01)
+    wait_until(lambda: not folder.exists())

@@ -47,7 +47,7 @@ class Told:
         self.graph = Graph({spec.name: spec for spec in specs})
         self.reports: list[str] = []
         self.tap = Tap(lambda _node, text: self.reports.append(text))
-        self.wiring = Wiring(self._tell, self.tap)
+        self.wiring = Wiring(self._tell, self.tap, given_up=lambda topic: 0)
         self.listeners: list[Listener] = []
 
     def _tell(self, name: str, message: messages.ToProcess, descriptors: list[int]) -> None:

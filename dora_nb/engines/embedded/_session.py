@@ -109,7 +109,7 @@ class Session:
         self._voices = {name: self._new_voice(name) for name in graph.RESERVED_NAMES}
         for voice in self._voices.values():
             self._to_close.callback(voice.close)
-        self._wiring = Wiring(self._tell, self._tap)
+        self._wiring = Wiring(self._tell, self._tap, given_up=self._given_up)
         self._to_close.callback(self._close_wiring)
         _live_sessions.add(self)
         with self._lock:
@@ -477,6 +477,10 @@ class Session:
             text = log_entry(line, dataflow_id=self._dataflow_id, node=name)
             for output in outputs:
                 self._voices[graph.LOGS].send_soon(output, pa.array([text]), None)
+
+    def _given_up(self, topic: str) -> int:
+        name, _, output = topic.partition("/")
+        return self._voices[name].given_up[output] if name in self._voices else 0
 
     def _new_voice(self, name: str) -> Voice:
         def released(edge_id: int) -> None:

@@ -45,8 +45,8 @@ class Voice:
         self, name: str, *, released: Callable[[int], None], warn: Callable[[str], None]
     ) -> None:
         self.name = name
-        self.given_up = 0
-        """Messages that nobody waited for, and for which there was no time."""
+        self.given_up: collections.Counter[str] = collections.Counter()
+        """By output: messages that nobody waited for, and for which there was no time."""
         self._released = released
         self._warn = warn
         self._lock = threading.Lock()
@@ -91,8 +91,7 @@ class Voice:
             if self._closing:
                 return
             if len(self._requests) >= MOST_WAITING:
-                self._requests.popleft()
-                self.given_up += 1
+                self.given_up[self._requests.popleft().output] += 1
             self._requests.append(_Request(output, data, metadata, None))
             self._start_thread()
             os.eventfd_write(self._wake, 1)

@@ -7,6 +7,7 @@ session's lock, by telling processes what they hold; nothing here waits for anyb
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterable
@@ -110,11 +111,13 @@ class Connection:
 
 
 class Wiring:
-    """All connections of a session. `tell` reaches a node's process, or nobody if there is none."""
+    """All connections of a session. `tell` reaches a node's process, or nobody if there is none;
+    `given_up` says how many messages of a topic were lost before they came to its edges."""
 
-    def __init__(self, tell: Tell, tap: Tap) -> None:
+    def __init__(self, tell: Tell, tap: Tap, *, given_up: Callable[[str], int]) -> None:
         self._tell = tell
         self._tap = tap
+        self._given_up = given_up
         self._connections: dict[tuple[str, str], Connection] = {}
         self._arenas: dict[str, list[ArenaRecord]] = {}
         self._introduced: set[str] = set(graph.RESERVED_NAMES)
@@ -146,7 +149,13 @@ class Wiring:
 
     def statuses(self) -> list[tuple[graph.Edge, EdgeStatus]]:
         """Every connection's status, with its edge of the graph."""
-        return [(each.spec, each.status()) for each in self._connections.values()]
+        return [(each.spec, self._status(each)) for each in self._connections.values()]
+
+    def _status(self, connection: Connection) -> EdgeStatus:
+        """With what never came as far as the edge."""
+        status = connection.status()
+        lost = self._given_up(connection.topic)
+        return dataclasses.replace(status, sent=status.sent + lost, dropped=status.dropped + lost)
 
     # -- what processes do --------------------------------------------------------------------------
 
