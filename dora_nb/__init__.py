@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .dataflow import Dataflow, Subscription, get_dataflow
+    from .dynamic_node import Node
     from .errors import DoraNbError
     from .images import as_boxes, as_image
     from .widgets.camera import CameraView
@@ -24,6 +25,7 @@ _HOMES = {
     "CameraView": ".widgets.camera",
     "Dataflow": ".dataflow",
     "DoraNbError": ".errors",
+    "Node": ".dynamic_node",
     "Subscription": ".dataflow",
     "as_boxes": ".images",
     "as_image": ".images",
@@ -34,6 +36,7 @@ __all__ = [
     "CameraView",
     "Dataflow",
     "DoraNbError",
+    "Node",
     "Subscription",
     "__version__",
     "as_boxes",

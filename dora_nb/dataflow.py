@@ -34,6 +34,7 @@ from .errors import (
 )
 from .graph import (
     DEFAULT_QUEUE_SIZE,
+    DYNAMIC,
     NOTEBOOK,
     QUEUE_POLICIES,
     Graph,
@@ -213,8 +214,6 @@ class Dataflow:
             before = self._declared.nodes.get(spec.name)
             declared = self._declared.with_node(spec)
             session = self._open_session()
-            if session is not None:
-                _refuse_dynamic([spec])
             unchanged = before is not None and before.same_as(spec)
             # Running a failed operator's cell again, unchanged, means: try once more.
             if unchanged and not (session is not None and spec.name in session.errors()):
@@ -259,8 +258,9 @@ class Dataflow:
     def add_node(
         self,
         name: str,
-        source: str | Path,
+        source: str | Path | None = None,
         *,
+        path: str | Path | None = None,
         args: Iterable[str] = (),
         inputs: Mapping[str, str] | None = None,
         outputs: Iterable[str] = (),
@@ -268,9 +268,22 @@ class Dataflow:
         env: Mapping[str, str] | None = None,
         python: str | None = None,
     ) -> Declaration:
-        """Declares a script that makes a `Node()`, as `add_operator` does; `args` are its `sys.argv[1:]`."""
+        """Declares a script that makes a `Node()`, as `add_operator` does; `args` are its `sys.argv[1:]`.
+
+        `path` names its file in place of `source`. With the path ``dynamic``, as in dora, there is no
+        script: another Python process of yours joins with ``dora_nb.Node("NAME")`` when it likes.
+        """
         _check_arguments(name, inputs, outputs)
-        code = _read_source(name, source)
+        if (source is None) == (path is None):
+            raise GraphError(
+                f"{name} has {'no code' if source is None else 'two codes'}:",
+                hint="give source, or the path of a file.",
+            )
+        if path == DYNAMIC:
+            nothing = SourceCode("", f"<{name}>")
+            spec = _node_spec(name, nothing, "dynamic", inputs, outputs, queues, env, None)
+            return self.declare(spec)
+        code = _read_source(name, Path(path) if source is None and path is not None else source)
         check_node_source(code)
         spec = _node_spec(name, code, "script", inputs, outputs, queues, env, python)
         return self.declare(replace(spec, args=tuple(args)))
@@ -736,8 +749,6 @@ class Dataflow:
                 raise DataflowStateError(
                     "there is nothing to start:", hint="declare an operator with %%dora_operator."
                 )
-            if engine == "embedded":
-                _refuse_dynamic(self._declared)
             session = self._session
             if session is None or not session.alive:
                 return []
@@ -940,7 +951,8 @@ def _check_count(count: object, what: str) -> None:
         raise GraphError(f"{what} is a whole number, 1 or more, not {count!r}.")
 
 
-def _read_source(name: str, source: str | Path) -> SourceCode:
+def _read_source(name: str, source: str | Path | None) -> SourceCode:
+    assert source is not None
     if isinstance(source, Path):
         path = source.resolve()
         return SourceCode(path.read_text(encoding="utf-8"), str(source), path=str(path))
@@ -948,15 +960,6 @@ def _read_source(name: str, source: str | Path) -> SourceCode:
         hint = f"give Path('{source}') for the file."
         raise GraphError(f"the source of {name} is the code itself, and this is a path:", hint=hint)
     return SourceCode(source, f"<source of {name}>")
-
-
-def _refuse_dynamic(specs: Iterable[NodeSpec]) -> None:
-    for spec in specs:
-        if spec.kind == "dynamic":
-            raise GraphError(
-                f"{spec.name} is a dynamic node, and those cannot join the embedded engine yet:",
-                hint=f"run the dataflow with dora, or leave it out (%dora remove {spec.name}).",
-            )
 
 
 def _node_spec(

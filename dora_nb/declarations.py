@@ -12,7 +12,7 @@ from typing import Protocol
 from .errors import GrammarError
 from .grammar.header import Header, Word
 from .grammar.lines import NodeLine, parse_declaration
-from .graph import NodeKind, NodeSpec, SourceCode
+from .graph import DYNAMIC, NodeKind, NodeSpec, SourceCode
 from .operators import check_node_source, check_operator_source
 
 
@@ -61,11 +61,15 @@ def read_declaration(
     or GraphError with the place.
     """
     line = parse_declaration(header, words, what=magic.word, from_file=body is None)
-    code = body
+    code, kind = body, magic.kind
     if code is None:
         assert line.file is not None  # the grammar has asked for it
-        code = read_source_file(header, line.file, folder)
-    magic.check_source(code, notebook_names=notebook_names)
+        if kind == "script" and line.file.text == DYNAMIC:
+            code, kind = SourceCode("", header.file), "dynamic"
+        else:
+            code = read_source_file(header, line.file, folder)
+    if kind != "dynamic":
+        magic.check_source(code, notebook_names=notebook_names)
     spec = NodeSpec(
         name=line.name,
         code=code,
@@ -74,7 +78,7 @@ def read_declaration(
         env=line.env,
         python=line.python,
         working_dir=str(folder),
-        kind=magic.kind,
+        kind=kind,
         args=line.args,
     )
     return DeclaredNode(spec, line)

@@ -25,6 +25,8 @@ KIND_WORDS: dict[NodeKind, str] = {
     "script": "a node",
     "dynamic": "a node",
 }
+DYNAMIC = "dynamic"
+"""In place of a path: somebody else's process is the node."""
 DEFAULT_QUEUE_SIZE = 10
 NOTEBOOK = "notebook"
 """The pseudo-node that stands for the kernel: reader of every subscription, and source of what it sends."""

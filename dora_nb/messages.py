@@ -11,6 +11,9 @@ kernel →  `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `Remo
           `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`
 process → `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`
 ========  =====================================================================================
+
+A dynamic node is a process of somebody else's. It connects to a socket of the kernel's, and before
+`Begin` the two agree on a node: `Offers`, `Join`, and `Refused` where that cannot be.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
 
     protocol_version: int
     kind: str
-    """``operator`` or ``script``."""
+    """``operator``, ``script`` or ``dynamic``."""
     name: str
     generation: int
     file: str
@@ -205,6 +208,29 @@ class Logged(msgspec.Struct, tag=True, frozen=True):
     fields: dict[str, str] | None = None
 
 
+class Offers(msgspec.Struct, tag=True, frozen=True):
+    """The first words of a kernel to a process that knocks: which dynamic nodes may be joined."""
+
+    protocol_version: int
+    kernel_process_id: int
+    folder: str
+    """The kernel's working directory, by which a person knows the notebook."""
+    nodes: dict[str, bool]
+    """By name: whether somebody has joined as that node already."""
+
+
+class Join(msgspec.Struct, tag=True, frozen=True):
+    """The process's answer: it wants to be this node. The kernel's next message is `Begin`, or `Refused`."""
+
+    name: str
+
+
+class Refused(msgspec.Struct, tag=True, frozen=True):
+    """It cannot be, and why."""
+
+    text: str
+
+
 ToProcess = (
     Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
     | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted
@@ -223,6 +249,7 @@ def new_id() -> str:
 
 
 encode = msgspec.msgpack.Encoder().encode
+_decode_greeting = msgspec.msgpack.Decoder(Offers | Join | Refused | Begin).decode
 _decode_to_process = msgspec.msgpack.Decoder(ToProcess).decode
 _decode_to_kernel = msgspec.msgpack.Decoder(ToKernel).decode
 
@@ -233,12 +260,17 @@ def receive_in_process(control: socket.socket) -> tuple[ToProcess, list[int]] | 
     Raises OSError (EMFILE) where this process may not open as many files as were sent.
     """
     try:
-        # Not `socket.recv_fds`, which ignores its flags: what the operator starts would inherit all.
-        data, ancillary, flags, _ = control.recvmsg(
-            _RECEIVE_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
-        )
+        data, descriptors = _receive(control)
     except ConnectionError:
         return None
+    return (_decode_to_process(data), descriptors) if data else None
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    # Not `socket.recv_fds`, which ignores its flags: what the operator starts would inherit all.
+    data, ancillary, flags, _ = control.recvmsg(
+        _RECEIVE_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
+    )
     descriptors = [
         descriptor
         for level, kind, packed in ancillary
@@ -249,7 +281,23 @@ def receive_in_process(control: socket.socket) -> tuple[ToProcess, list[int]] | 
         for descriptor in descriptors:
             os.close(descriptor)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    return (_decode_to_process(data), descriptors) if data else None
+    return data, descriptors
+
+
+def door_prefix(user_id: int) -> str:
+    """How the names of the abstract sockets begin on which kernels of that user let nodes join."""
+    return f"dora-nb-{user_id}-"
+
+
+def receive_greeting(
+    control: socket.socket,
+) -> tuple[Offers | Join | Refused | Begin, list[int]] | None:
+    """The next message while two processes agree on a node, and its descriptors; None at the end.
+
+    ValueError (msgspec's) where it is none, and OSError.
+    """
+    data, descriptors = _receive(control)
+    return (_decode_greeting(data), descriptors) if data else None
 
 
 def receive_in_kernel(control: socket.socket) -> ToKernel | None:

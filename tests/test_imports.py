@@ -24,7 +24,7 @@ LAYERS = (
     ("widgets",),
     ("batch",),
     ("dataflow",),
-    ("engines", "testing"),
+    ("dynamic_node", "engines", "testing"),
     ("child",),
     ("transport",),
     ("notebook_files",),

@@ -68,6 +68,7 @@ def node_help() -> str:
             "",
             "  %%dora_node NAME [options]         the code is the cell's body",
             "  %dora_node NAME FILE.py [options]  the code is a file, read each time",
+            "  %dora_node NAME dynamic [options]  a Python process of yours joins: dora_nb.Node('NAME')",
             *_option_lines(NODE_OPTIONS),
             "",
             "NAME comes first. Options may be repeated, values quoted as in a shell; '#' begins a comment",

@@ -63,10 +63,14 @@ class Stream:
 
 
 class ControlSocket:
-    """The kernel's end of a control socket, with an outbox."""
+    """The kernel's end of a control socket, with an outbox: of a new pair, or one that was accepted."""
 
-    def __init__(self) -> None:
-        self.socket, self.other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(self, accepted: socket.socket | None = None) -> None:
+        self.other_end: socket.socket | None = None
+        if accepted is None:
+            self.socket, self.other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        else:
+            self.socket = accepted
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _CONTROL_BUFFER)
         self.socket.setblocking(False)
         self.at_end = False
@@ -118,13 +122,15 @@ class ControlSocket:
             while self._outbox:
                 self._forget_first()
             self.socket.close()
-            self.other_end.close()
+            if self.other_end is not None:
+                self.other_end.close()
 
     def close_in_fork(self) -> None:
         """Lets go of the copies that a forked process got. Takes no lock: its holder is not there."""
         self._closed = True
         self.socket.close()
-        self.other_end.close()
+        if self.other_end is not None:
+            self.other_end.close()
 
     def _send(self, data: bytes, descriptors: list[int]) -> bool:
         """Whether that is settled: sent, or in vain."""
@@ -166,6 +172,9 @@ class OperatorProcess:
         self._popen = popen
         _kernel_ends.add(self)
 
+    def control_lost(self) -> None:
+        """Its control socket is at its end; that it has ended is seen elsewhere."""
+
     def terminate(self) -> None:
         """SIGTERM to the operator."""
         with contextlib.suppress(ProcessLookupError):
@@ -196,6 +205,44 @@ class OperatorProcess:
         for pipe in (self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+class JoinedProcess:
+    """A process of somebody else's that has joined as a dynamic node: told things, and never ended."""
+
+    def __init__(self, process_id: int, control: ControlSocket, counters_descriptor: int) -> None:
+        self.process_id = process_id
+        self.control = control
+        self.counters = metrics.OperatorCounters(counters_descriptor)
+        self.exit_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        """Readable once it has left."""
+        self.streams: list[Stream] = []
+
+    def control_lost(self) -> None:
+        """It has closed its end, and so it has left."""
+        os.eventfd_write(self.exit_descriptor, 1)
+
+    def terminate(self) -> None:
+        """Nothing: it is not ours to be ended."""
+
+    def kill(self) -> None:
+        """Lets it go: it sees the end of its stream."""
+        with contextlib.suppress(OSError):
+            self.control.socket.shutdown(socket.SHUT_RDWR)
+        os.eventfd_write(self.exit_descriptor, 1)
+
+    def reap(self) -> int:
+        """Nothing is to be reaped."""
+        return 0
+
+    def close(self) -> None:
+        """Closes every descriptor."""
+        self.control.close()
+        self.counters.close()
+        os.close(self.exit_descriptor)
+
+
+NodeProcess = OperatorProcess | JoinedProcess
 
 
 def _duplicates(descriptors: list[int]) -> list[int]:

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import socket
 import threading
 import traceback
 import weakref
@@ -21,16 +22,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from ... import graph, messages
+from ... import graph, messages, metrics
 from ...errors import EngineError, OperatorError
-from ...metrics import quantile_secs
 from ...status import EdgeStatus, LogLine, NodeStatus, State
 from ..shortage import engine_error
 from ..worker import Worker
 from . import _lifecycle as lifecycle
+from ._door import Door
 from ._lifecycle import Phase
 from ._log_entries import log_entry
-from ._process import OperatorProcess
+from ._process import ControlSocket, JoinedProcess, NodeProcess
 from ._spawner import Spawner
 from ._supervisor import Supervisor
 from ._tap import Listener, Tap
@@ -38,6 +39,9 @@ from ._voice import Voice
 from ._wiring import Wiring, log_output
 
 _MOST_ERROR_CHARS = 2000
+_SOMEBODY = "a process to join"
+_LEAVING_SECS = 4.0
+"""Longer than the ladder of a stop takes."""
 _CANNOT_START = "the dataflow cannot be started"
 _STATES = {
     Phase.IDLE: State.DECLARED,
@@ -84,6 +88,9 @@ class Session:
         self._supervisors: dict[str, Supervisor] = {}
         self._params: dict[str, dict[str, str]] = {}
         """By node and key, as JSON."""
+        self._door: Door | None = None
+        self._knocking: dict[str, tuple[JoinedProcess, int]] = {}
+        """Processes that join as dynamic nodes, and their counters, until they are wired."""
         self._leaving: set[str] = set()
         """Operators that were removed and have not ended yet."""
         self._to_close = contextlib.ExitStack()
@@ -118,7 +125,9 @@ class Session:
             for spec in self._declared:
                 self._supervisors[spec.name] = Supervisor(spec, self)
             for supervisor in self._supervisors.values():
-                supervisor.post(lifecycle.Start())
+                if supervisor.spec.kind != "dynamic":
+                    supervisor.post(lifecycle.Start())
+            self._open_door()
 
     # -- asked by the dataflow -----------------------------------------------------------------------
 
@@ -161,7 +170,12 @@ class Session:
                 self._declared = declared
                 self._leaving.discard(name)
                 supervisor.spec = spec
-                if not self._stopping:
+                if self._stopping:
+                    return
+                if spec.kind == "dynamic":
+                    supervisor.post(lifecycle.Stop(grace_secs))
+                    self._open_door()
+                else:
                     supervisor.post(lifecycle.Restart(grace_secs))
 
         return self._do(apply, or_else=f"{name} cannot be started") and not self._stopping
@@ -171,8 +185,13 @@ class Session:
 
         def restart() -> None:
             with self._lock:
-                if name in self._supervisors and not self._stopping:
-                    self._supervisors[name].post(lifecycle.Restart(grace_secs))
+                supervisor = self._supervisors.get(name)
+                if supervisor is None or self._stopping:
+                    return
+                if supervisor.spec.kind == "dynamic":
+                    supervisor.post(lifecycle.Stop(grace_secs))
+                else:
+                    supervisor.post(lifecycle.Restart(grace_secs))
 
         self._do(restart)
 
@@ -316,6 +335,8 @@ class Session:
         self._do(self._close)
 
     def _close(self) -> None:
+        if self._door is not None:
+            self._door.close()
         self.request_stop(grace_secs=0.0)
         self.wait_ended(None)
         _live_sessions.discard(self)
@@ -340,10 +361,47 @@ class Session:
         except (OSError, RuntimeError) as error:
             raise engine_error(or_else, error) from None
 
+    # -- asked by the door -----------------------------------------------------------------------------
+
+    def _open_door(self) -> None:
+        """Nobody is let in where no dynamic node is declared."""
+        dynamic = any(each.spec.kind == "dynamic" for each in self._supervisors.values())
+        if dynamic and self._door is None:
+            self._door = Door(self._dataflow_id, self._offers, self._let_in)
+
+    def _offers(self) -> dict[str, bool]:
+        """The dynamic nodes, and whether somebody has joined as them already."""
+        with self._lock:
+            return {
+                name: name in self._knocking or (each.alive and each.life.phase is not Phase.ENDING)
+                for name, each in self._supervisors.items()
+                if each.spec.kind == "dynamic" and not self._stopping
+            }
+
+    def _let_in(self, name: str, connection: socket.socket, process_id: int) -> str | None:
+        """Takes a process in as that node, and the connection with it; or says why it cannot be."""
+        with self._lock:
+            offers = self._offers()
+            if name not in offers:
+                return f"no dynamic node '{name}' is declared in that notebook"
+            if offers[name]:
+                return f"another process has joined as '{name}' already"
+            leaving = self._supervisors[name]
+            if not self._changed.wait_for(lambda: not leaving.alive, _LEAVING_SECS):
+                return f"another process is about to leave '{name}'"
+            counters = metrics.new_counters_page()
+            process = JoinedProcess(process_id, ControlSocket(connection), counters)
+            self._knocking[name] = (process, counters)
+            self._supervisors[name].post(lifecycle.Start())
+        return None
+
     # -- asked by the supervisors (the protocol `Host`) ------------------------------------------------
 
     def start_process(self, supervisor: Supervisor) -> None:
         """Starts a process and gives it all that it holds; the wiring is brought up to date first."""
+        if supervisor.spec.kind == "dynamic":
+            self._take_in_who_knocked(supervisor)
+            return
         while True:
             spec = supervisor.spec
             process, counters = self._spawner.spawn(spec)
@@ -400,9 +458,22 @@ class Session:
                 self._tell(name, messages.NodeRestarted(spec.name), [])
         self._wake_readers_that_finished(spec.name)
 
-    def process_reaped(self, process: OperatorProcess) -> None:
+    def _take_in_who_knocked(self, supervisor: Supervisor) -> None:
+        with self._lock:
+            knocking = self._knocking.pop(supervisor.name, None)
+            if knocking is None:
+                raise EngineError(f"nobody has joined as {supervisor.name}.")
+            process, counters = knocking
+            try:
+                supervisor.adopt(process)
+                self._take_in(supervisor, counters)
+            finally:
+                os.close(counters)
+
+    def process_reaped(self, process: NodeProcess) -> None:
         """The warden need not look after it any more."""
-        self._spawner.forget(process)
+        if not isinstance(process, JoinedProcess):
+            self._spawner.forget(process)
 
     def process_gone(self, supervisor: Supervisor, *, for_good: bool, outputs_closed: bool) -> None:
         """Gives back what a process held."""
@@ -452,6 +523,8 @@ class Session:
         for supervisor in self._supervisors.values():
             supervisor.forget_in_fork()
         self._wiring.close_in_fork()
+        if self._door is not None:
+            self._door.close_in_fork()
         for voice in self._voices.values():
             voice.close_in_fork()
 
@@ -534,7 +607,11 @@ class Session:
         """Nothing moves before every operator is ready; later ones go when they are."""
         with self._lock:
             supervisors = list(self._supervisors.values())
-            phases = {each.life.phase for each in supervisors}
+            phases = {
+                each.life.phase
+                for each in supervisors
+                if each.spec.kind != "dynamic" or each.life.phase not in lifecycle.NO_PROCESS
+            }
             if not self._going:
                 self._going = phases <= {Phase.READY}
             if self._going and Phase.READY in phases:
@@ -579,6 +656,8 @@ class Session:
         durations = supervisor.durations()
         waiting_for = self._declared.waiting_for(spec.name)
         state = _STATES[supervisor.life.phase]
+        if spec.kind == "dynamic" and state in (State.DECLARED, State.FINISHED):
+            state, waiting_for = State.WAITING, (_SOMEBODY,)
         if state is State.RUNNING and waiting_for:
             state = State.WAITING
         ends_by_itself = supervisor.life.rung is lifecycle.Rung.NONE
@@ -594,8 +673,8 @@ class Session:
             events=events,
             missed_ticks=missed_ticks,
             undeclared_outputs=undeclared,
-            on_event_p50_secs=quantile_secs(durations, 0.5),
-            on_event_p95_secs=quantile_secs(durations, 0.95),
+            on_event_p50_secs=metrics.quantile_secs(durations, 0.5),
+            on_event_p95_secs=metrics.quantile_secs(durations, 0.95),
             busy_secs=supervisor.busy_secs(),
             error=supervisor.error,
         )

@@ -86,6 +86,7 @@ class Spawner:
             undo.callback(os.close, counters)
             control = ControlSocket()
             undo.callback(control.close)
+            assert control.other_end is not None
             popen = subprocess.Popen(
                 [spec.python or sys.executable, _PROGRAM, str(control.other_end.fileno())],
                 stdin=subprocess.DEVNULL,

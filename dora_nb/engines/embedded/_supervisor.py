@@ -29,7 +29,7 @@ from ..shortage import engine_error
 from . import _lifecycle as lifecycle
 from ._death import describe_death
 from ._log_entries import log_text
-from ._process import OperatorProcess, Stream
+from ._process import NodeProcess, Stream
 
 _CONGESTION_SECS = 0.05
 _NO_WORDS = [0, 0, 0]
@@ -44,7 +44,7 @@ class Host(Protocol):
         Raises EngineError or OSError; a process that was adopted is the supervisor's to end.
         """
 
-    def process_reaped(self, process: OperatorProcess) -> None:
+    def process_reaped(self, process: NodeProcess) -> None:
         """That process and its session are no more."""
 
     def process_gone(self, supervisor: Supervisor, *, for_good: bool, outputs_closed: bool) -> None:
@@ -83,7 +83,7 @@ class Supervisor:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wake_open = True
         self._wake_lock = threading.Lock()
-        self._process: OperatorProcess | None = None
+        self._process: NodeProcess | None = None
         self._deadline_secs: float | None = None
         self._exit_status: int | None = None
         self._killed = False
@@ -288,7 +288,7 @@ class Supervisor:
             self.post(lifecycle.ChildFailed())
             self.post(lifecycle.ProcessEnded())
 
-    def adopt(self, process: OperatorProcess) -> None:
+    def adopt(self, process: NodeProcess) -> None:
         """Called by the host while it starts the process, so that the wiring can reach it."""
         self._process = process
 
@@ -328,7 +328,7 @@ class Supervisor:
             events.append(lifecycle.DeadlinePassed())
         return events
 
-    def _empty_outbox(self, process: OperatorProcess) -> None:
+    def _empty_outbox(self, process: NodeProcess) -> None:
         if process.control.failure is not None:
             raise process.control.failure
         if process.control.pending:
@@ -348,7 +348,7 @@ class Supervisor:
             events.append(self._requests.popleft())
         return events
 
-    def _read_control(self, process: OperatorProcess) -> list[lifecycle.Event]:
+    def _read_control(self, process: NodeProcess) -> list[lifecycle.Event]:
         events: list[lifecycle.Event] = []
         while True:
             try:
@@ -357,6 +357,7 @@ class Supervisor:
                 return events
             if message is None:
                 process.control.at_end = True
+                process.control_lost()
                 return [*events, lifecycle.ControlLost()]
             events.extend(self._understand(message))
 
@@ -384,7 +385,7 @@ class Supervisor:
                 self._host.printed(self.name, message.level, [message])
         return []
 
-    def _process_ended(self, process: OperatorProcess) -> list[lifecycle.Event]:
+    def _process_ended(self, process: NodeProcess) -> list[lifecycle.Event]:
         """Reads what the process said last, and lets go of it."""
         events = self._read_control(process)
         status = self._let_go_of_process()
@@ -413,6 +414,12 @@ class Supervisor:
 
     def _describe_death(self) -> OperatorError:
         assert self._exit_status is not None
+        if self.spec.kind == "dynamic":
+            return OperatorError(
+                f"{self.name}: the process that had joined is gone, and did not say why.",
+                node=self.name,
+                hint="Let it join again.",
+            )
         if self._killed:  # Nobody asked it to end: it could be told nothing any more.
             return OperatorError(
                 f"{self.name}'s process closed its connection to the kernel, and was ended.",
@@ -438,7 +445,7 @@ class Supervisor:
         self.log.add(stream, lines, time_secs=time.time())
 
 
-def _first_words(process: OperatorProcess) -> list[int]:
+def _first_words(process: NodeProcess) -> list[int]:
     words = process.counters.words
     return [
         words[metrics.EVENTS],

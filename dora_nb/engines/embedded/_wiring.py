@@ -145,7 +145,9 @@ class Wiring:
                 self._disconnect(self._connections.pop(key))
         for key, (edge, wanted_by) in by_key.items():
             if key not in self._connections:
-                self._connect(key, edge, wanted_by)
+                reader = declared.nodes.get(edge.reader)
+                absent = reader is not None and reader.kind == "dynamic"
+                self._connect(key, edge, wanted_by, may_be_absent=absent)
 
     def statuses(self) -> list[tuple[graph.Edge, EdgeStatus]]:
         """Every connection's status, with its edge of the graph."""
@@ -240,9 +242,20 @@ class Wiring:
 
     # -- one connection -----------------------------------------------------------------------------
 
-    def _connect(self, key: tuple[str, str], edge: graph.Edge, listener: Listener | None) -> None:
-        """Makes the connection, or raises (OSError, EngineError) and there is none."""
+    def _connect(
+        self,
+        key: tuple[str, str],
+        edge: graph.Edge,
+        listener: Listener | None,
+        *,
+        may_be_absent: bool,
+    ) -> None:
+        """Makes the connection, or raises (OSError, EngineError) and there is none.
+
+        A reader that may stay away for as long as it likes gets no messages before it is there.
+        """
         connection = Connection(edge, Edge(next(self._edge_ids)), listener)
+        connection.spent = may_be_absent and edge.reader not in self._introduced
         if listener is not None and listener.last_status is not None:
             connection.earlier = _counts_of(listener.last_status)
         try:
@@ -250,7 +263,7 @@ class Wiring:
                 self._new_arena(edge.source.node, connection.output)
             if listener is not None or edge.reader in self._introduced:
                 self._switch_reader_on(connection)
-            if self._is_published(connection.topic):
+            if self._is_published(connection.topic) and not connection.spent:
                 self._switch_publisher_on(connection)
         except BaseException:
             self._disconnect(connection)
