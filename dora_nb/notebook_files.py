@@ -22,6 +22,8 @@ from .graph import Graph, NodeSpec, SourceCode
 _CELL_MAGIC = re.compile(r"%%(dora_operator|dora_node)(?=\s|$)")
 _LINE_MAGIC = re.compile(r"\s*%(dora_operator|dora_node)(?=\s|$)")
 _IMPORT = re.compile(r"\s*(%dora)\s+import\s")
+_MAY_RAISE = "raises-exception"
+"""What nbclient, nbconvert and nbval go by (https://nbclient.readthedocs.io/en/stable/client.html)."""
 _IPYTHON = re.compile(r"\s*[%!?]")
 
 
@@ -31,11 +33,16 @@ def read_notebook(path: Path, *, allowed: Allowed | None = None) -> Imported:
     Of two declarations of one name the later counts. Paths begin at the notebook's folder. Files that
     ``%dora import`` names are read too, `allowed` to what its options or the caller say. Raises
     DescriptorError where the file is no notebook or declares nothing, and for a mistake in a cell what
-    its magic would raise, with the cell's number among the code cells (from 1) and the line.
+    its magic would raise, with the cell's number among the code cells (from 1) and the line. The mistake
+    of a cell with the tag ``raises-exception``, at which a run would not stop, is passed over with a note.
     """
     reader = _Reader(path, allowed or Allowed())
-    for number, source in enumerate(_code_cells(path), start=1):
-        reader.read_cell(source, f"{path.name}, cell {number}")
+    for number, (source, may_raise) in enumerate(_code_cells(path), start=1):
+        cell = f"{path.name}, cell {number}"
+        if may_raise:
+            reader.try_cell(source, cell)
+        else:
+            reader.read_cell(source, cell)
     if not reader.found:
         raise DescriptorError(f"{path} declares no operator and no node.")
     graph = Graph(other_keys=reader.other_keys)
@@ -47,11 +54,16 @@ def read_notebook(path: Path, *, allowed: Allowed | None = None) -> Imported:
     return Imported(graph, tuple(reader.notes), tuple(reader.builds))
 
 
-def _code_cells(path: Path) -> list[str]:
+def _code_cells(path: Path) -> list[tuple[str, bool]]:
+    """The text of each, and whether it is meant to raise."""
     try:
         cells: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cells"]
         # A cell's source is one text or a list of lines (nbformat 4).
-        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        return [
+            ("".join(cell["source"]), _MAY_RAISE in cell.get("metadata", {}).get("tags", ()))
+            for cell in cells
+            if cell["cell_type"] == "code"
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise DescriptorError(
             f"{path} is no notebook: {type(error).__name__}: {error}.",
@@ -75,6 +87,16 @@ class _Reader:
     @property
     def folder(self) -> Path:
         return self.path.resolve().parent
+
+    def try_cell(self, source: str, cell: str) -> None:
+        """The same, where a mistake changes nothing: neither in the cell, nor with what stands above it."""
+        before = dict(self.found)
+        try:
+            self.read_cell(source, cell)
+            Graph().with_nodes(spec for _, spec in self.found.values())
+        except DoraNbError as error:
+            self.found = before
+            self.notes.append(f"{cell} is passed over, as it is tagged {_MAY_RAISE}: {error}")
 
     def read_cell(self, source: str, cell: str) -> None:
         """Takes the declarations of one cell."""

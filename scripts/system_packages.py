@@ -36,10 +36,19 @@ def missing_for_browser_tests() -> list[str]:
     return [] if shutil.which("chromium") else ["chromium"]
 
 
+def missing_for_two_machines() -> list[str]:
+    return [] if shutil.which("ip") else ["iproute2"]
+
+
 PURPOSES: dict[str, tuple[Callable[[], list[str]], ...]] = {
     "venv": (missing_for_venv,),
     "demo": (missing_for_venv, missing_for_opencv),
-    "test": (missing_for_venv, missing_for_opencv, missing_for_browser_tests),
+    "test": (
+        missing_for_venv,
+        missing_for_opencv,
+        missing_for_browser_tests,
+        missing_for_two_machines,
+    ),
 }
 
 

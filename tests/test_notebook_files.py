@@ -72,6 +72,31 @@ def test_a_connection_that_cannot_be_is_named_where_it_was_written(tmp_path: Pat
     assert raised.value.render()[0] == "robot.ipynb, cell 2, line 1"
 
 
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("%%dora_operator b --inputs x=a/outt" + BODY, "Did you mean 'out'?"),
+        ("%%dora_operator b --inptus x=a/out" + BODY, "Did you mean '--inputs'?"),
+    ],
+)
+def test_a_mistake_that_is_meant_is_passed_over(tmp_path: Path, cell: str, said: str) -> None:
+    """A tutorial shows one; running all cells goes on behind it."""
+    good = "%%dora_operator b --inputs x=a/out" + BODY
+    path = notebook(tmp_path, "%%dora_operator a --outputs out" + BODY, good, cell)
+    content = json.loads(path.read_text())
+    content["cells"][-1]["metadata"] = {"tags": ["raises-exception"]}
+    path.write_text(json.dumps(content))
+    imported = read_notebook(path)
+    assert [spec.name for spec in imported.graph] == ["a", "b"]
+    assert [str(edge) for edge in imported.graph.edges()] == ["a/out → b/x"]
+    (note,) = imported.notes
+    assert note.startswith(f"{path.name}, cell 3 is passed over")
+    assert said in note
+    content["cells"][-1]["source"] = good.replace("x=", "y=")
+    path.write_text(json.dumps(content))
+    assert [str(edge) for edge in read_notebook(path).graph.edges()] == ["a/out → b/y"]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"cells": [{}]}', '{"cells": []}'])
 def test_what_is_no_notebook_or_declares_nothing_is_said_so(tmp_path: Path, text: str) -> None:
     path = tmp_path / "robot.ipynb"

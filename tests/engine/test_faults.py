@@ -224,7 +224,7 @@ def operators_of_this_process() -> int:
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError):  # A thread that ended meanwhile.
             children += (task / "children").read_text().split()
-    return sum(b"program.py" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children)
+    return sum(b"child/program.py" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children)
 
 
 def test_reading_with_too_few_descriptors_says_so_and_disturbs_nobody(

@@ -268,7 +268,7 @@ def look_many_times(counting: CellDataflow, times: int) -> None:
         int(process)
         for task in Path("/proc/self/task").iterdir()
         for process in (task / "children").read_text().split()
-        if b"program.py" in Path(f"/proc/{process}/cmdline").read_bytes()
+        if b"child/program.py" in Path(f"/proc/{process}/cmdline").read_bytes()
     )
     theirs = Path(f"/proc/{pid}/fd")
     before = open_descriptors(), len(list(theirs.iterdir()))

@@ -13,8 +13,8 @@ import pytest
 from dora_nb.engines.embedded import Session, _spawner, _supervisor
 from dora_nb.engines.embedded import _lifecycle as lifecycle
 from dora_nb.engines.embedded._process import OperatorProcess
-from dora_nb.errors import DataflowStateError, GraphError, OperatorError
-from dora_nb.graph import NodeKind, NodeSpec, SourceCode
+from dora_nb.errors import DataflowStateError, OperatorError
+from dora_nb.graph import NodeKind, NodeSpec
 from dora_nb.status import State
 
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
@@ -297,7 +297,7 @@ def operator_processes() -> list[int]:
                 status = (entry / "stat").read_text().rpartition(")")[2].split()
                 if (
                     int(status[1]) == os.getpid()
-                    and b"program.py" in (entry / "cmdline").read_bytes()
+                    and b"child/program.py" in (entry / "cmdline").read_bytes()
                 ):
                     found.append(int(entry.name))
             except OSError:
@@ -361,21 +361,6 @@ def test_what_was_asked_for_counts_from_the_moment_it_was_asked(
         go_on.set()
         session.close()
     assert operator_processes() == []
-
-
-def test_a_dynamic_node_is_declared_and_not_started(dataflow: CellDataflow) -> None:
-    """It comes from a file for dora-rs, and goes out again in an export."""
-    dynamic = NodeSpec("guest", SourceCode("", "flow.yml"), kind="dynamic")
-    dataflow.cell("op", IDLE)
-    dataflow.declare(dynamic)
-    with pytest.raises(GraphError, match="guest is a dynamic node, and those cannot join"):
-        dataflow.start()
-    assert not dataflow.running
-    dataflow.remove("guest")
-    dataflow.start()
-    with pytest.raises(GraphError, match="guest is a dynamic node"):
-        dataflow.declare(dynamic)
-    assert list(dataflow.declared.nodes) == ["op"]
 
 
 def test_a_stop_that_is_asked_for_before_it_opens_starts_nothing(dataflow: CellDataflow) -> None:

@@ -44,6 +44,7 @@ class AttachedSession(Run):
         self._dora = dora
         self._dataflow = running.uuid
         self._daemon_port = daemon_port
+        self._declared_taps = running.taps
         self._lives = Lives(
             {name: Life(state, was_ready=True) for name, state in running.states.items()},
             going=True,
@@ -77,6 +78,7 @@ class AttachedSession(Run):
             note=self.note,
             on_failure=self._tap_again,
             warden=self._warden,
+            declared=self._declared_taps,
         )
 
     def _port_to_join(self) -> int:

@@ -24,6 +24,9 @@ class RunningDataflow:
     name: str
     graph: Graph
     states: Mapping[str, State]
+    taps: Mapping[str, frozenset[str]]
+    """By node: the outputs that a tap in the dataflow itself passes on. Only such a one is heard from
+    another machine (dora-rs 1.1.0): a node that is added later hears those of its own daemon."""
 
 
 def find_dataflow(dora: Dora, wanted: str | None) -> RunningDataflow:
@@ -58,21 +61,28 @@ def find_dataflow(dora: Dora, wanted: str | None) -> RunningDataflow:
 
 def _read(dora: Dora, uuid: str, name: str) -> RunningDataflow:
     what = f"the nodes of {name} cannot be listed"
-    listed = [
-        each
-        for each in dora.ask("node", "list", f"--dataflow={uuid}", what=what)
-        if not str(each["node"]).startswith(TAP_PREFIX)
-    ]
-    specs = []
+    listed = dora.ask("node", "list", f"--dataflow={uuid}", what=what)
+    specs, taps = [], {}
     for each in listed:
         (told,) = dora.ask("node", "info", f"--dataflow={uuid}", "--", each["node"], what=what)
-        specs.append(_node(told, f"{name} on dora-rs"))
+        if not str(each["node"]).startswith(f"{TAP_PREFIX}-"):
+            specs.append(_node(told, f"{name} on dora-rs"))
+        elif (tapped := str(each["node"]).removeprefix(f"{TAP_PREFIX}-")) in _node_names(listed):
+            sources = {str(read["source"]): str(read["id"]) for read in told["inputs"]}
+            taps[tapped] = frozenset(
+                output for source, output in sources.items() if source == f"{tapped}/{output}"
+            )
     states = {
         str(each["node"]): _STATES.get(str(each["status"]).lower(), State.RUNNING)
         for each in listed
     }
     graph = Graph({spec.name: spec for spec in specs if spec is not None})
-    return RunningDataflow(uuid, name, graph, {spec.name: states[spec.name] for spec in graph})
+    known = {spec.name: states[spec.name] for spec in graph}
+    return RunningDataflow(uuid, name, graph, known, taps)
+
+
+def _node_names(listed: list[dict[str, Any]]) -> set[str]:
+    return {str(each["node"]) for each in listed}
 
 
 def _node(told: Mapping[str, Any], where: str) -> NodeSpec | None:

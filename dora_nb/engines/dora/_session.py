@@ -48,13 +48,21 @@ class DoraSession(Run):
         self._to_close.callback(self._cluster.close)
         self._private_folder = str(self._cluster.folder)
         written = write_files(self._declared, self._cluster.folder)
-        self.notes = written.notes
+        self.notes = (*written.notes, *self._notes_on_dynamic_nodes())
         self._params = Params(self._cluster.dora, DATAFLOW_NAME)
         self._cluster.say_farewell_with(DATAFLOW_NAME)
         self._watch = _Watch(self._cluster, written.dataflow, self)
         self._to_close.callback(self._watch.close)
         self._begun = True
         self._watch.start()
+
+    def _notes_on_dynamic_nodes(self) -> list[str]:
+        port = self._cluster.daemon_port
+        return [
+            f"{spec.name}: its process joins with dora.Node('{spec.name}', daemon_port={port})."
+            for spec in self._declared
+            if spec.kind == "dynamic"
+        ]
 
     def _new_taps(self) -> Taps:
         return Taps(

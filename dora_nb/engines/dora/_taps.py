@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ...errors import EngineError, OperatorError
@@ -20,6 +20,7 @@ from ..embedded import Listener, Session
 from ..warden import Warden
 from ._files import tap_entry
 from ._program import Dora
+from ._remote import TAP_PREFIX
 
 _SCRIPT = Path(__file__).with_name("tap_script.py")
 _NO_MODULES = "/proc"
@@ -33,7 +34,9 @@ class Taps:
 
     `note(node, text)` and `on_failure()` are called, on any thread, when a tap of that node fails; the next
     `set_listeners` lets it join again, a few times. The `warden` has every tap
-    removed from the dataflow when the kernel is gone; without one it ends with the kernel anyway.
+    removed from the dataflow when the kernel is gone; without one it ends with the kernel anyway. `declared`
+    are taps that the dataflow itself has, by node, with the outputs that they pass on: those are joined as
+    they are.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Taps:
         note: Callable[[str, str], None],
         on_failure: Callable[[], None],
         warden: Warden | None = None,
+        declared: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self._dora = dora
         self._dataflow = dataflow
@@ -54,6 +58,7 @@ class Taps:
         self._note = note
         self._on_failure = on_failure
         self._warden = warden
+        self._declared = declared or {}
         self._joined = Graph()
         self._noted: dict[str, OperatorError] = {}
         self._failures: collections.Counter[str] = collections.Counter()
@@ -91,16 +96,15 @@ class Taps:
     def _join(self, node: str, outputs: list[str]) -> None:
         if node in self._joined:
             self._leave(node)
-        if self._warden is not None:
-            self._warden.at_the_end(self._removal(node))
-        self._dora.call(
-            "node",
-            "add",
-            f"--dataflow={self._dataflow}",
-            "--from-yaml=/dev/stdin",
-            given=tap_entry(self._id(node), node, outputs),
-            what=f"the notebook cannot read from {node}",
-        )
+        if node in self._declared:
+            lacking = set(outputs) - self._declared[node]
+            if lacking:
+                raise EngineError(
+                    f"the tap '{self._id(node)}' of the dataflow lacks {', '.join(sorted(lacking))}:",
+                    hint="add it to its inputs there.",
+                )
+        else:
+            self._add_to_dora(node, outputs)
         self._joined = self._joined.with_node(
             NodeSpec(
                 name=node,
@@ -114,11 +118,25 @@ class Taps:
         )
         self._embedded().apply(self._joined, node, grace_secs=_GRACE_SECS)
 
+    def _add_to_dora(self, node: str, outputs: list[str]) -> None:
+        if self._warden is not None:
+            self._warden.at_the_end(self._removal(node))
+        self._dora.call(
+            "node",
+            "add",
+            f"--dataflow={self._dataflow}",
+            "--from-yaml=/dev/stdin",
+            given=tap_entry(self._id(node), node, outputs),
+            what=f"the notebook cannot read from {node}",
+        )
+
     def _leave(self, node: str) -> None:
         """The process first: told by dora to stop, it would look as if it had failed."""
         self._joined = self._joined.without(node)
         if self._session is not None:
             self._session.remove(self._joined, node, grace_secs=_GRACE_SECS)
+        if node in self._declared:
+            return
         # It may have left with its dataflow, which is as good.
         with contextlib.suppress(EngineError):
             self._dora.call(*self._removal_words(node), what="a tap cannot leave")
@@ -132,7 +150,8 @@ class Taps:
         return ["node", "remove", f"--dataflow={self._dataflow}", self._id(node)]
 
     def _id(self, node: str) -> str:
-        return f"{self._prefix}-{node}"
+        prefix = TAP_PREFIX if node in self._declared else self._prefix
+        return f"{prefix}-{node}"
 
     def _embedded(self) -> Session:
         if self._session is None:
