@@ -80,6 +80,7 @@ def read_declaration(
         working_dir=str(folder),
         kind=kind,
         args=line.args,
+        other_keys=dict(line.restarts),
     )
     return DeclaredNode(spec, line)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .errors import GraphError, did_you_mean
+from .restarts import RestartPolicy, read_policy
 from .timers import UNITS, parse_interval_secs
 
 QueuePolicy = Literal["drop_oldest", "backpressure"]
@@ -184,9 +185,29 @@ class NodeSpec:
     @property
     def send_stdout_as(self) -> str | None:
         """The output that gets each line that the node prints, beside the log."""
-        keys = self.other_keys.get("operator", {}) if self.kind == "operator" else self.other_keys
-        output: str | None = keys.get("send_stdout_as")
+        output: str | None = self._log_keys.get("send_stdout_as")
         return output
+
+    @property
+    def send_logs_as(self) -> str | None:
+        """The output that gets each line that the node logs, beside the log."""
+        output: str | None = self._log_keys.get("send_logs_as")
+        return output
+
+    @property
+    def min_log_level(self) -> str:
+        """The least grave level that is kept of what the node prints and logs."""
+        return str(self._log_keys.get("min_log_level") or LOG_LEVELS[-1])
+
+    @property
+    def _log_keys(self) -> Mapping[str, Any]:
+        own: Mapping[str, Any] = self.other_keys
+        return {**own, **own.get("operator", {})} if self.kind == "operator" else own
+
+    @property
+    def restart_policy(self) -> RestartPolicy:
+        """Whether another generation follows when this node has ended. ValueError as `read_policy`."""
+        return read_policy(self.other_keys)
 
     def same_as(self, other: NodeSpec) -> bool:
         """Whether running `other` instead would change nothing (the cell's number does not count)."""
@@ -410,12 +431,22 @@ def _check_names(spec: NodeSpec) -> None:
             raise GraphError(
                 f"{spec.name} has the {what} '{twice}' twice;", hint="give each a name of its own."
             )
-    if spec.send_stdout_as is not None and spec.send_stdout_as not in spec.outputs:
+    for what, sent_as in (("prints", spec.send_stdout_as), ("logs", spec.send_logs_as)):
+        if sent_as is not None and sent_as not in spec.outputs:
+            raise GraphError(
+                f"{spec.name} is to send what it {what} as '{sent_as}', which is none of its outputs:",
+                hint="declare it among them.",
+            )
+    if spec.min_log_level not in LOG_LEVELS:
+        near = did_you_mean(spec.min_log_level, LOG_LEVELS)
         raise GraphError(
-            f"{spec.name} is to send what it prints as '{spec.send_stdout_as}', which is none of its "
-            "outputs:",
-            hint="declare it among them.",
+            f"{spec.name}: min_log_level is no level, '{spec.min_log_level}'.",
+            hint=near or f"There are: {', '.join(LOG_LEVELS)}.",
         )
+    try:
+        read_policy(spec.other_keys)
+    except ValueError as error:
+        raise GraphError(f"{spec.name}: {error}.") from None
 
 
 def _first_repeated(names: Iterable[str]) -> str | None:

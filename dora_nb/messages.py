@@ -55,6 +55,10 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
     """Seconds of silence after which an input counts as closed, by input."""
     send_stdout_as: str | None
     """The output that gets each line that the node prints."""
+    send_logs_as: str | None
+    """The output that gets each line that the node logs."""
+    log_levels: list[str]
+    """The levels that are kept of what it logs."""
     topics: int
     """How many inputs read a topic; one that waits for its node keeps the operator alive."""
 

@@ -31,7 +31,7 @@ LAYERS = (
     ("declarations", "descriptor"),
     ("grammar", "images", "layout", "operators", "status"),
     ("graph", "picture_files"),
-    ("messages", "metrics", "system", "timers"),
+    ("messages", "metrics", "restarts", "system", "timers"),
     ("errors",),
 )
 """From top to bottom: a unit imports itself and units of layers below, nothing beside or above."""

@@ -74,6 +74,8 @@ class Recorded:
             timers={},
             input_timeouts={},
             send_stdout_as=None,
+            send_logs_as=None,
+            log_levels=[],
             topics=0,
         )
         node = {"id": _NODE_ID, "inputs": {}, "outputs": []}

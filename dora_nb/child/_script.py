@@ -26,10 +26,13 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
+
 from .. import messages, metrics
 from ..transport import Input
 from . import _node, _output, _parent, _process
 from ._failures import KernelGoneError, NodeFailedError, execute, failure
+from ._log_entries import log_entry
 from ._process import NodeProcess
 
 Event = dict[str, Any]
@@ -177,9 +180,17 @@ class Script(NodeProcess):
         fields: dict[str, str] | None = None,
     ) -> None:
         """Puts a line into the node's log."""
+        if level not in self._begin.log_levels:
+            return
         as_text = {str(key): str(value) for key, value in (fields or {}).items()}
+        line = messages.Logged(level, text, target, as_text or None)
         with contextlib.suppress(KernelGoneError):
-            self._tell(messages.Logged(level, text, target, as_text or None))
+            self._tell(line)
+        output = self._begin.send_logs_as
+        if output is not None and self._going:
+            entry = log_entry(line, dataflow_id=self._begin.dataflow_id, node=self._name)
+            with contextlib.suppress(KernelGoneError):
+                self.send_output(output, pa.array([entry]), None)
 
     def next_event(self, timeout_secs: float | None) -> Event | None:
         """Waits for the next event; None at the end of the stream, TimeoutError when the time is over."""

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from ..graph import DEFAULT_QUEUE_SIZE, QUEUE_POLICIES, NodeSpec
+from ..restarts import KEYS as RESTART_KEYS
 
 _WIDTH = 100
 _MAGICS = {"operator": "%%dora_operator", "script": "%%dora_node"}
@@ -47,6 +48,9 @@ def _options(spec: NodeSpec) -> Iterator[str]:
         yield _option("--env", *(f"{key}={value}" for key, value in spec.env))
     if spec.python is not None:
         yield _option("--python", spec.python)
+    for key in RESTART_KEYS:
+        if key in spec.other_keys:
+            yield _option(f"--{key.replace('_', '-')}", str(spec.other_keys[key]))
     if spec.args:
         yield _option("--args", shlex.join(spec.args))
 

@@ -6,6 +6,8 @@ ignores it. 0.x had other keys, which are read as far as they mean the same.
 
 from __future__ import annotations
 
+from ..restarts import KEYS as RESTART_KEYS
+
 ROOT_USED = {"nodes", "env", "type_rules", "strict_types"}
 ROOT_KEPT = {"debug", "deploy", "exit_when_nodes_finish", "health_check_interval"}
 ROOT_OLD = {"communication", "daemon_config"}
@@ -14,7 +16,7 @@ ROOT_OLD = {"communication", "daemon_config"}
 _WIRES = {"inputs", "outputs", "input_types", "output_types"}
 _WORDS = {"name", "description"}
 """For people; nothing follows from them."""
-HONOURED = {"send_stdout_as"}
+HONOURED = {"send_stdout_as", "send_logs_as", "min_log_level", *RESTART_KEYS}
 """Kept for dora-rs, and done here as well."""
 _LOGS = {"send_stdout_as", "send_logs_as", "min_log_level", "max_log_size", "max_rotated_files"}
 _PORTS = {"output_framing", "output_metadata", "pattern"}

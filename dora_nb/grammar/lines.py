@@ -25,6 +25,8 @@ from dora_nb.graph import (
     check_name,
     parse_source,
 )
+from dora_nb.restarts import KEYS as RESTART_KEYS
+from dora_nb.restarts import POLICIES
 
 from .header import Header, Word
 
@@ -84,6 +86,11 @@ OPERATOR_OPTIONS = (
     ),
     Option("--env", "KEY=VALUE", "variables of its environment", many=True),
     Option("--python", "INTERPRETER", "another Python to run it"),
+    Option("--restart-policy", "POLICY", f"when it is started again: {' or '.join(POLICIES)}"),
+    Option("--max-restarts", "N", "how often at most (0, the default: as often as it takes)"),
+    Option("--restart-delay", "SECONDS", "how long to wait before; each time twice as long"),
+    Option("--max-restart-delay", "SECONDS", "how long at most"),
+    Option("--restart-window", "SECONDS", "after this time the count begins anew"),
 )
 NODE_OPTIONS = (
     *OPERATOR_OPTIONS,
@@ -191,9 +198,6 @@ _MESSAGES = "read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
 NOT_YET: Mapping[str, str] = {
     "--exclusive": "the old process always ends before the new one starts.",
     "--on-edit": "running the cell again restarts the operator.",
-    "--restart-policy": _RESTARTS,
-    "--max-restarts": _RESTARTS,
-    "--restart-delay": _RESTARTS,
     "--stacks": "%dora status and %dora logs NAME show what is known.",
     "%dora doctor": "%dora status and %dora logs show what is known.",
     "%dora debug": "print in the operator, and read it with %dora logs NAME.",
@@ -285,6 +289,8 @@ class NodeLine:
     env: tuple[tuple[str, str], ...]
     python: str | None
     args: tuple[str, ...]
+    restarts: Mapping[str, str | int | float]
+    """What is said of them, by dora's keys."""
     sources: Mapping[str, Word]
     """Where each source stands, by its text."""
 
@@ -309,6 +315,7 @@ def parse_declaration(
         env=_env(header, arguments.values.get("--env", [])),
         python=_python(header, arguments.values.get("--python", [])),
         args=_args(header, arguments.values.get("--args", [])),
+        restarts=_restarts(header, arguments.values),
         sources=sources,
     )
 
@@ -551,6 +558,31 @@ def _python(header: Header, words: Sequence[Word]) -> str | None:
             at=words[0],
         )
     return interpreter
+
+
+def _restarts(header: Header, values: Mapping[str, list[Word]]) -> dict[str, str | int | float]:
+    found: dict[str, str | int | float] = {}
+    for key in RESTART_KEYS:
+        flag = f"--{key.replace('_', '-')}"
+        if flag not in values:
+            continue
+        word = values[flag][0]
+        if key == "restart_policy":
+            if word.text not in POLICIES:
+                hint = did_you_mean(word.text, POLICIES) or f"There are: {', '.join(POLICIES)}."
+                raise header.error(f"'{word.text}' is no policy of restarts.", hint=hint, at=word)
+            found[key] = word.text
+        elif key == "max_restarts":
+            found[key] = 0 if word.text == "0" else _whole_number(header, word, what=flag)
+        else:
+            found[key] = _seconds(header, word, what=flag)
+    if found and "restart_policy" not in found:
+        raise header.error(
+            "nothing is started again without a policy:",
+            hint=f"add --restart-policy {POLICIES[1]}.",
+            at=values[f"--{next(iter(found)).replace('_', '-')}"][0],
+        )
+    return found
 
 
 def _args(header: Header, words: Sequence[Word]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from IPython.display import display
 from dora_nb.errors import DescriptorError, GraphError
 from dora_nb.grammar.header import Header, Word
 from dora_nb.grammar.lines import DoraLine, find_sub_command, parse_dora, wants_help
+from dora_nb.restarts import KEYS as RESTART_KEYS
 
 from ._help import command_help, dora_help
 from ._shell import line_header, located, notebook_dataflow, say, say_what_nobody_saw
@@ -217,7 +218,8 @@ def _show_cells(graph: Graph) -> None:
 
 def _what_no_cell_keeps(spec: NodeSpec) -> Iterator[str]:
     """What a cell cannot say of a node that was read from a file, and that is lost if it is run."""
-    lost = [f"'{key}'" for key in spec.other_keys if key not in ("name", "description", "operator")]
+    kept = {"name", "description", "operator", *RESTART_KEYS}
+    lost = [f"'{key}'" for key in spec.other_keys if key not in kept]
     lost += [f"'{key}'" for key in spec.other_keys.get("operator", ())]
     if lost:
         yield f"{spec.name}: a cell cannot say {', '.join(lost)}."

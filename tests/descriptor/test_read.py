@@ -158,7 +158,6 @@ def test_what_the_embedded_engine_ignores_is_said_once_a_key_and_kept_for_dora(
     assert imported.notes == (
         "dataflow.yml, line 2: the embedded engine ignores 'health_check_interval'.",
         "dataflow.yml, lines 9, 13: the embedded engine ignores 'cpu_affinity'.",
-        "dataflow.yml, line 10: the embedded engine ignores 'restart_policy'.",
     )
     exported = render(imported.graph).files["dataflow.yml"]
     for line in (

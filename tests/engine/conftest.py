@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,7 @@ class CellDataflow(Dataflow):
         working_dir: Path | None = None,
         kind: NodeKind = "operator",
         args: tuple[str, ...] = (),
+        keys: dict[str, Any] | None = None,
     ) -> Declaration:
         """What ``%%dora_operator NAME`` in ``In[number]`` does; the body begins at line 2.
 
@@ -71,6 +73,7 @@ class CellDataflow(Dataflow):
             working_dir=str(working_dir or Path.cwd()),
             kind=kind,
             args=args,
+            other_keys=keys or {},
         )
         return self.declare(spec)
 

@@ -50,6 +50,7 @@ EVENTS: tuple[Event, ...] = (
     ControlLost(),
     DeadlinePassed(),
     ProcessEnded(),
+    ProcessEnded(restart_after_secs=0.5),
 )
 
 
@@ -114,6 +115,36 @@ def test_how_an_end_is_understood(
     before: tuple[Event, ...], events: list[Event], phase: Phase, last: list[Action]
 ) -> None:
     life, actions = after(*before, *events)
+    assert life.phase is phase
+    assert actions == last
+
+
+AGAIN = ProcessEnded(restart_after_secs=0.5)
+PAUSE = [SettleEnd(False), ArmDeadline(0.5)]
+
+
+@pytest.mark.parametrize(
+    ("events", "phase", "last"),
+    [
+        ([AGAIN], Phase.PAUSING, [ReportDeath(), *PAUSE]),
+        ([ChildFailed(), AGAIN], Phase.PAUSING, PAUSE),
+        ([ChildFinished(), AGAIN], Phase.PAUSING, PAUSE),
+        ([ControlLost(), DeadlinePassed(), AGAIN], Phase.PAUSING, [ReportDeath(), *PAUSE]),
+        ([AGAIN, DeadlinePassed()], Phase.STARTING, [Spawn(2)]),
+        ([AGAIN, Restart(1)], Phase.STARTING, [Spawn(2)]),
+        ([AGAIN, Stop(1)], Phase.STOPPED, [SettleEnd(True)]),
+        ([AGAIN, Start()], Phase.PAUSING, []),
+        ([AGAIN, ChildReady()], Phase.PAUSING, []),
+        ([Stop(1), AGAIN], Phase.STOPPED, [SettleEnd(True)]),
+        ([ChildFailed(), Stop(1), AGAIN], Phase.FAILED, [SettleEnd(True, True)]),
+        ([Restart(1), AGAIN], Phase.STARTING, [SettleEnd(False), Spawn(2)]),
+    ],
+)
+def test_a_restart_policy_lets_another_generation_follow(
+    events: list[Event], phase: Phase, last: list[Action]
+) -> None:
+    """Not where a stop was asked for; and what is asked for while it pauses is done at once."""
+    life, actions = after(*RUNNING, *events)
     assert life.phase is phase
     assert actions == last
 
@@ -205,9 +236,10 @@ def test_never_two_processes_and_none_without_a_way_out(events: list[Event]) -> 
             if isinstance(action, SettleEnd):
                 armed = False
         assert processes <= 1
-        assert (processes == 0) == (life.phase in NO_PROCESS)
+        assert (processes == 0) == (life.phase in NO_PROCESS | {Phase.PAUSING})
         # An end that was asked for or announced comes, if only by the next deadline.
         assert life.phase is not Phase.ENDING or armed or life.rung is Rung.KILLED
+        assert life.phase is not Phase.PAUSING or armed
         assert before.generation <= life.generation
         if life.phase in NO_PROCESS:
             assert (life.rung, life.outcome, life.again) == (Rung.NONE, None, False)

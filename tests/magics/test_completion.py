@@ -79,6 +79,16 @@ def test_names_and_options_of_operators(two: Any) -> None:
         "--input-timeout",
         "--env",
         "--python",
+        "--restart-policy",
+        "--max-restarts",
+        "--restart-delay",
+        "--max-restart-delay",
+        "--restart-window",
+    ]
+    assert words(two, "%%dora_operator camera --restart-policy |") == [
+        "never",
+        "on-failure",
+        "always",
     ]
     assert words(two, "%%dora_operator camera --python python3 --p|") == ["--p"]
 

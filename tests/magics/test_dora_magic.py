@@ -276,7 +276,7 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_line(
 
 FLOW = """\
 nodes:
-  - {id: eye, operator: {python: eye.py, outputs: [image]}, restart_policy: always, build: make}
+  - {id: eye, operator: {python: eye.py, outputs: [image]}, cpu_affinity: [1], restart_policy: always, build: make}
   - {id: log, path: log.py, inputs: {image: eye/image}, args: -v}
   - {id: hand, path: dynamic}
 """
@@ -294,7 +294,7 @@ def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_import_says_what_it_does_not_do(notebook: Any, flow: None) -> None:
     assert notebook.run("%dora import flow.yml").stdout == (
         "imported: eye, log, hand\n"
-        "flow.yml, line 2: the embedded engine ignores 'restart_policy'.\n"
+        "flow.yml, line 2: the embedded engine ignores 'cpu_affinity'.\n"
         "eye: not built, which takes: make\n"
     )
 
@@ -302,12 +302,12 @@ def test_an_import_says_what_it_does_not_do(notebook: Any, flow: None) -> None:
 def test_imported_nodes_are_shown_as_cells(notebook: Any, flow: None) -> None:
     ran = notebook.run("%dora import flow.yml --cells")
     assert ran.texts == [
-        "%%dora_operator eye --outputs image\n" + BODY.strip(),
+        "%%dora_operator eye --outputs image --restart-policy always\n" + BODY.strip(),
         "%%dora_node log --inputs image=eye/image --args '-v'\nfrom dora import Node\nNode()  # ``` in text",
     ]
     assert ran.displayed[0]["text/markdown"] == f"```python\n{ran.texts[0]}\n```"
     assert ran.displayed[1]["text/markdown"] == f"````python\n{ran.texts[1]}\n````"
-    assert "eye: a cell cannot say 'restart_policy', 'build'.\n" in ran.stdout
+    assert "eye: a cell cannot say 'cpu_affinity', 'build'.\n" in ran.stdout
 
 
 def test_one_imported_node_goes_into_a_new_cell(

@@ -226,7 +226,7 @@ MISTAKES = [
     (
         "%%dora_operator a --xyz",
         "--xyz",
-        "There are: --inputs, --outputs, --queue, --input-timeout, --env, --python.",
+        "There are: --inputs, --outputs, --queue, --input-timeout, --env, --python, --restart-policy, ",
     ),
     ("%%dora_operator a -o x", "-o x", "there is no option '-o'."),
     ("%%dora_operator a -- x", "-- x", "there is no option '--'."),
@@ -257,6 +257,19 @@ MISTAKES = [
     ("%dora stop --grace -1", "-1", "0 or more, not '-1'."),
     ("%dora stop --grace nan", "nan", "0 or more, not 'nan'."),
     ("%dora start --engine embeded", "embeded", "Did you mean 'embedded'?"),
+    (
+        "%%dora_operator a --restart-policy sometimes",
+        "sometimes",
+        "There are: never, on-failure, always.",
+    ),
+    ("%%dora_operator a --restart-policy onfailure", "onfailure", "Did you mean 'on-failure'?"),
+    (
+        "%%dora_operator a --max-restarts 3",
+        "--max-restarts 3"[15:],
+        "add --restart-policy on-failure.",
+    ),
+    ("%%dora_operator a --restart-policy always --max-restarts -1", "-1", "a whole number"),
+    ("%%dora_operator a --restart-policy always --restart-delay soon", "soon", "takes seconds"),
     ("%dora start --engine dora-rs", "dora-rs", "Did you mean 'dora'?"),
     ("%dora attach a b", "b", "'b' is unexpected. It is %dora attach [DATAFLOW]"),
     ("%dora attach --coordinator robot", "robot", "give HOST:PORT, such as robot:6013."),

@@ -31,12 +31,16 @@ class Phase(enum.Enum):
     READY = "ready"
     RUNNING = "running"
     ENDING = "ending"
+    PAUSING = "pausing"
+    """It has ended, and another generation follows after a time."""
     FAILED = "failed"
     FINISHED = "finished"
     STOPPED = "stopped"
 
 
 NO_PROCESS = frozenset({Phase.IDLE, Phase.FAILED, Phase.FINISHED, Phase.STOPPED})
+"""Nothing is there, and nothing follows by itself."""
+HAS_PROCESS = frozenset(Phase) - NO_PROCESS - {Phase.PAUSING}
 
 
 class Rung(enum.IntEnum):
@@ -59,6 +63,8 @@ class Life:
     """What the end of the process will mean, where that is known before."""
     again: bool = False
     """Whether another generation follows when the process has ended."""
+    stopping: bool = False
+    """Whether a stop was asked for: then no restart policy is."""
     was_ready: bool = False
     """Whether this generation's `__init__` has returned."""
 
@@ -118,6 +124,9 @@ class DeadlinePassed:
 @dataclass(frozen=True, slots=True)
 class ProcessEnded:
     """The process is gone, or could not be started."""
+
+    restart_after_secs: float | None = None
+    """What the node's restart policy says of it; not asked where it was stopped."""
 
 
 Event = (
@@ -191,25 +200,31 @@ def step(life: Life, event: Event) -> tuple[Life, list[Action]]:
         case Restart(grace_secs):
             if life.phase in NO_PROCESS:
                 return _start(life)
+            if life.phase is Phase.PAUSING:
+                return _next_generation(life, [])
             return _ask_to_stop(replace(life, again=True), grace_secs)
         case Stop(grace_secs):
             if life.phase in NO_PROCESS:
                 return life, []
-            return _ask_to_stop(replace(life, again=False), grace_secs)
+            if life.phase is Phase.PAUSING:
+                return replace(life, phase=Phase.STOPPED), [SettleEnd(for_good=True)]
+            return _ask_to_stop(replace(life, again=False, stopping=True), grace_secs)
         case ChildReady() if life.phase is Phase.STARTING:
             return replace(life, phase=Phase.READY, was_ready=True), []
         case Open() if life.phase is Phase.READY:
             return replace(life, phase=Phase.RUNNING), [LetGo()]
-        case ChildFailed() if life.phase not in NO_PROCESS:
+        case ChildFailed() if life.phase in HAS_PROCESS:
             return _await_exit(life, Phase.FAILED)
-        case ChildFinished() if life.phase not in NO_PROCESS:
+        case ChildFinished() if life.phase in HAS_PROCESS:
             return _await_exit(life, Phase.FINISHED)
-        case ControlLost() if life.phase not in NO_PROCESS | {Phase.ENDING}:
+        case ControlLost() if life.phase in HAS_PROCESS - {Phase.ENDING}:
             return _await_exit(life, None)
         case DeadlinePassed() if life.phase is Phase.ENDING:
             return _climb(life)
-        case ProcessEnded() if life.phase not in NO_PROCESS:
-            return _process_ended(life)
+        case DeadlinePassed() if life.phase is Phase.PAUSING:
+            return _next_generation(life, [])
+        case ProcessEnded(restart_after_secs) if life.phase in HAS_PROCESS:
+            return _process_ended(life, restart_after_secs)
     return life, []
 
 
@@ -240,13 +255,23 @@ def _climb(life: Life) -> tuple[Life, list[Action]]:
     return replace(life, rung=Rung.KILLED), [Kill()]
 
 
-def _process_ended(life: Life) -> tuple[Life, list[Action]]:
+def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, list[Action]]:
     if life.again:
-        born = Life(phase=Phase.STARTING, generation=life.generation + 1)
-        return born, [SettleEnd(for_good=False), Spawn(born.generation)]
-    if life.outcome is None:
+        return _next_generation(life, [SettleEnd(for_good=False)])
+    died = life.outcome is None
+    report: list[Action] = [ReportDeath()] if died else []
+    if restart_after_secs is not None and not life.stopping:
+        pausing = replace(life, phase=Phase.PAUSING, rung=Rung.NONE, outcome=None)
+        return pausing, [*report, SettleEnd(for_good=False), ArmDeadline(restart_after_secs)]
+    if died:
         dead = replace(life, phase=Phase.FAILED, rung=Rung.NONE)
-        return dead, [ReportDeath(), SettleEnd(for_good=True, outputs_closed=True)]
+        return dead, [*report, SettleEnd(for_good=True, outputs_closed=True)]
+    assert life.outcome is not None
     closed = life.outcome is not Phase.STOPPED
     ended = replace(life, phase=life.outcome, rung=Rung.NONE, outcome=None)
     return ended, [SettleEnd(for_good=True, outputs_closed=closed)]
+
+
+def _next_generation(life: Life, first: list[Action]) -> tuple[Life, list[Action]]:
+    born = Life(phase=Phase.STARTING, generation=life.generation + 1)
+    return born, [*first, Spawn(born.generation)]

@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from ... import graph, messages, metrics
+from ...child._log_entries import log_entry
 from ...errors import EngineError, OperatorError
 from ...status import EdgeStatus, LogLine, NodeStatus, State
 from ..shortage import engine_error
@@ -30,7 +31,6 @@ from ..worker import Worker
 from . import _lifecycle as lifecycle
 from ._door import Door
 from ._lifecycle import Phase
-from ._log_entries import log_entry
 from ._process import ControlSocket, JoinedProcess, NodeProcess
 from ._spawner import Spawner
 from ._supervisor import Supervisor
@@ -49,6 +49,7 @@ _STATES = {
     Phase.READY: State.STARTING,
     Phase.RUNNING: State.RUNNING,
     Phase.ENDING: State.RUNNING,
+    Phase.PAUSING: State.STARTING,
     Phase.FAILED: State.FAILED,
     Phase.FINISHED: State.FINISHED,
     Phase.STOPPED: State.STOPPED,
@@ -442,6 +443,8 @@ class Session:
                 if read.input_timeout_secs is not None
             },
             send_stdout_as=spec.send_stdout_as,
+            send_logs_as=spec.send_logs_as,
+            log_levels=list(graph.LOG_LEVELS[: graph.LOG_LEVELS.index(spec.min_log_level) + 1]),
             topics=sum(isinstance(read.source, graph.TopicSource) for read in spec.inputs),
         )
         with contextlib.ExitStack() as texts:
@@ -535,6 +538,15 @@ class Session:
         supervisor = self._supervisors.get(name)
         if supervisor is not None:
             supervisor.tell(message, descriptors)
+
+    def may_be_fed(self, name: str) -> bool:
+        """What the restart policy asks: a node whose inputs are all closed is not started again."""
+        with self._lock:
+            spec = self._declared.nodes.get(name)
+            if spec is None:
+                return False
+            topics = [read for read in spec.inputs if isinstance(read.source, graph.TopicSource)]
+            return len(topics) < len(spec.inputs) or not topics or self._wiring.has_open_input(name)
 
     def printed(self, name: str, level: str, lines: list[messages.Logged]) -> None:
         """A node has printed or logged something: who reads logs is told."""

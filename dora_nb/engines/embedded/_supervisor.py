@@ -22,13 +22,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ... import messages, metrics
+from ...child._log_entries import log_text
 from ...errors import EngineError, OperatorError
-from ...graph import NodeSpec
+from ...graph import LOG_LEVELS, NodeSpec
+from ...restarts import Restarts, next_restart
 from ..capture import Log
 from ..shortage import engine_error
 from . import _lifecycle as lifecycle
 from ._death import describe_death
-from ._log_entries import log_text
 from ._process import NodeProcess, Stream
 
 _CONGESTION_SECS = 0.05
@@ -62,6 +63,9 @@ class Host(Protocol):
     def caught_up(self, supervisor: Supervisor) -> None:
         """It has seen to a request."""
 
+    def may_be_fed(self, name: str) -> bool:
+        """Whether that node has an input that is not closed for good, a timer, or none at all."""
+
     def stop_everything(self) -> None:
         """An operator returned STOP_ALL. Must not wait."""
 
@@ -76,6 +80,7 @@ class Supervisor:
         self.inputs_closed = False
         """It finished because all its inputs had closed."""
         self.log = Log(spec.name)
+        self._restarts = Restarts()
         self._host = host
         self._requests: collections.deque[lifecycle.Event] = collections.deque()
         self._unhandled = 0
@@ -118,6 +123,8 @@ class Supervisor:
 
     def post(self, event: lifecycle.Event) -> None:
         """Asks for something; the supervisor's thread sees to it. After `close` nobody does."""
+        if isinstance(event, (lifecycle.Start, lifecycle.Restart)):
+            self._restarts = Restarts()  # somebody asked for it
         with self._wake_lock:
             if self._wake_open:
                 self._unhandled += 1
@@ -286,7 +293,7 @@ class Supervisor:
             self.error = OperatorError(error.message, node=self.name, hint=error.hint)
             self._let_go_of_process()
             self.post(lifecycle.ChildFailed())
-            self.post(lifecycle.ProcessEnded())
+            self.post(self._process_is_gone([]))
 
     def adopt(self, process: NodeProcess) -> None:
         """Called by the host while it starts the process, so that the wiring can reach it."""
@@ -392,7 +399,22 @@ class Supervisor:
         self._exit_status = status
         if status and status < 0 and self.life.rung is lifecycle.Rung.ASKED:
             self.note(describe_death(self.name, status, []).message)
-        return [*events, lifecycle.ProcessEnded()]
+        return [*events, self._process_is_gone(events)]
+
+    def _process_is_gone(self, just_before: list[lifecycle.Event]) -> lifecycle.ProcessEnded:
+        """With what the restart policy says of it."""
+        said = {type(event) for event in just_before}
+        outcome = self.life.outcome
+        finished = outcome is lifecycle.Phase.FINISHED or lifecycle.ChildFinished in said
+        if self.inputs_closed or not self._host.may_be_fed(self.name):
+            return lifecycle.ProcessEnded()
+        self._restarts, delay_secs = next_restart(
+            self.spec.restart_policy,
+            self._restarts,
+            failed=not finished,
+            now_secs=time.monotonic(),
+        )
+        return lifecycle.ProcessEnded(delay_secs)
 
     def _let_go_of_process(self) -> int | None:
         """Ends the process and all it started, keeps what it printed and counted; its exit status."""
@@ -431,7 +453,7 @@ class Supervisor:
 
     def _read_stream(self, stream: Stream) -> None:
         lines = stream.read()
-        if lines:
+        if lines and self.spec.min_log_level == LOG_LEVELS[-1]:
             self._keep(stream.name, lines)
             self._host.printed(
                 self.name, "stdout", [messages.Logged("stdout", line) for line in lines]

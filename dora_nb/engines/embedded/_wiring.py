@@ -213,6 +213,10 @@ class Wiring:
             for each in self._read_by(name)
         )
 
+    def has_open_input(self, name: str) -> bool:
+        """Whether an input of this node has not been closed by its publisher's end."""
+        return any(not each.closed for each in self._read_by(name))
+
     def forget(self, name: str) -> None:
         """An operator that has ended is no longer declared: nothing of it is kept."""
         self._forget_arenas(name, but=())

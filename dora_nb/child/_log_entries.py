@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 
-from ... import messages
+from .. import messages
 
 
 def log_text(line: messages.Logged) -> str:
