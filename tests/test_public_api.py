@@ -17,6 +17,7 @@ NAMES = [
     "CameraView",
     "Dataflow",
     "DoraNbError",
+    "Node",
     "Subscription",
     "__version__",
     "as_boxes",
@@ -28,6 +29,10 @@ SIGNATURES = {
     "CameraView": "topic, boxes=None, *, labels=None, dataflow=None, size=None, encoding=None,"
     " sync=False, max_fps=30",
     "Dataflow.start": "self, engine='embedded', *, progress=None",
+    "Dataflow.attach": "self, name=None, *, coordinator='127.0.0.1:6013', daemon_port=53291",
+    "Dataflow.detach": "self",
+    "Dataflow.send": "self, topic, data, metadata=None",
+    "Node": "node_id, *, kernel_process_id=None",
     "Dataflow.stop": "self, *, grace_secs=2.0",
     "Dataflow.restart": "self, name, *, progress=None",
     "Dataflow.remove": "self, name",

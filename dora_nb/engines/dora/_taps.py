@@ -26,6 +26,7 @@ _SCRIPT = Path(__file__).with_name("tap_script.py")
 _NO_MODULES = "/proc"
 """A folder in which nobody has a dora.py."""
 _GRACE_SECS = 1.0
+_JOIN_SECS = 20.0
 _MOST_FAILURES = 5
 
 
@@ -116,7 +117,14 @@ class Taps:
                 working_dir=_NO_MODULES,
             )
         )
-        self._embedded().apply(self._joined, node, grace_secs=_GRACE_SECS)
+        session = self._embedded()
+        before = session.generations()
+        session.apply(self._joined, node, grace_secs=_GRACE_SECS)
+        session.wait_settled([node], after=before, timeout_secs=_JOIN_SECS)
+        error = session.start_error(node)
+        if error is not None:
+            self._leave(node)
+            raise EngineError(f"the notebook cannot read from {node}: {error.message}")
 
     def _add_to_dora(self, node: str, outputs: list[str]) -> None:
         if self._warden is not None:

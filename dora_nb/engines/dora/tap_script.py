@@ -38,8 +38,8 @@ def leave() -> None:
 
 
 node_id, daemon_port = sys.argv[1:]
-in_kernel = Node()
 on_dora = installed_dora().Node(node_id, daemon_port=int(daemon_port))
+in_kernel = Node()  # which says that all is ready
 threading.Thread(target=forward, args=(on_dora, in_kernel), daemon=True).start()
 for event in in_kernel:
     if event["type"] == "INPUT":
