@@ -40,6 +40,13 @@ def test_lines_of_an_attached_start(line: str, entry: Entry | None) -> None:
     assert _said.read_attached(line) == entry
 
 
+def test_the_verdict_at_the_end() -> None:
+    said = "Dataflow 01a2 failed:\n\nNode `a.b` failed: exited with code 1 with stderr output:\n---\nNode x\n"
+    assert _said.read_verdict(said) == [
+        Entry("a.b", "error", "daemon", "exited with code 1 with stderr output:")
+    ]
+
+
 def test_lines_of_the_logs_as_json() -> None:
     line = {
         "node_id": "rd",

@@ -101,6 +101,8 @@ def _node(life: Life, entry: Entry, *, going: bool, stopping: bool) -> Life:
     if entry.text.startswith("node will be restarted"):
         return Life(State.STARTING, life.generation + 1)
     if entry.level == "error" and _FAILED.match(entry.text):
+        if life.state in OVER:  # It is said twice.
+            return life
         if stopping and _ENDED_BY_A_STOP.search(entry.text):
             return replace(life, state=State.STOPPED)
         return replace(life, state=State.FAILED, exit_words=entry.text)

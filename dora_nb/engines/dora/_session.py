@@ -184,7 +184,10 @@ class _Watch:
         finally:
             self._popen.wait()
             self.read_logs()
-            self._session.over(essence("\n".join(self._said)) or "it has ended")
+            last_words = "\n".join(self._said)
+            for entry in _said.read_verdict(last_words):
+                self._session.heard(entry)
+            self._session.over(essence(last_words) or "it has ended")
             self._over.set()
 
     def _hear(self, said: int) -> bool:
