@@ -95,6 +95,27 @@ def test_it_waits_for_somebody_and_holds_nobody_up(plotted: CellDataflow) -> Non
     )
     assert plotted.node_status("reader").state is State.RUNNING
     plotted.take("camera/image", 3)
+    (edge,) = plotted.node_status("plotter").inputs
+    assert (edge.sent, edge.queued) == (0, 0)
+
+
+def test_a_publisher_never_waits_for_one_that_is_not_there(
+    plotted: CellDataflow, outside: Callable[..., subprocess.Popen[str]]
+) -> None:
+    plotted.add_node(
+        "plotter",
+        path="dynamic",
+        inputs={"image": "camera/image"},
+        queues={"image": (1, "backpressure")},
+        outputs=["out"],
+    )
+    plotted.start()
+    plotted.take("camera/image", 3)
+    joined = outside()
+    assert [line_of(joined), line_of(joined)] == ["joined", "INPUT image"]
+    joined.kill()
+    plotted.failure_of("plotter")
+    plotted.take("camera/image", 3)
 
 
 def test_somebody_joins_and_leaves_and_another_joins(
