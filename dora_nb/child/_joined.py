@@ -96,6 +96,7 @@ class Joined(Script):
     def __del__(self) -> None:
         """Somebody may wait on these until nobody has the node any more."""
         self._to_read.close()
+        self._control_poller.close()
         for descriptor in (self._changed, self._overflowed):
             os.close(descriptor)
 
@@ -136,8 +137,8 @@ class Joined(Script):
             self._wake_readers()
 
     def _check_is_there(self) -> None:
-        if self._gone.is_set() or self._dismissed:
-            raise RuntimeError(f"'{self._name}' has left its dataflow, or its kernel is gone")
+        if self._dismissed:
+            raise RuntimeError(f"'{self._name}' has left its dataflow")
 
 
 def join(name: str, *, kernel_process_id: int | None) -> Joined:

@@ -72,6 +72,8 @@ class NodeProcess(abc.ABC):
         self._watched: set[int] = set()
         self._poller = select.poll()
         self._poller.register(self._control, select.POLLIN)
+        self._control_poller = select.epoll()  # which, unlike a poll object, any thread may ask
+        self._control_poller.register(self._control, select.EPOLLIN)
         self._overflowed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Written by other threads whose message stands in the overflow, which this one moves on."""
         self._poller.register(self._overflowed, select.POLLIN)
@@ -79,6 +81,7 @@ class NodeProcess(abc.ABC):
             collections.deque()
         )
         self._serving = False
+        self._busy_serving = False
         self._going = False
         self._stopping = False
         self._give_up_secs = 0.0
@@ -299,6 +302,9 @@ class NodeProcess(abc.ABC):
         for descriptor, _ in self._poller.poll(timeout_millis):
             if descriptor == self._control.fileno():
                 self._serve_engine()
+                # All of it before any message: who subscribes and then sends wants to hear the answer.
+                while self._engine_has_spoken():
+                    self._serve_engine()
             elif descriptor in self._by_descriptor:
                 ready.append(self._by_descriptor[descriptor])
             else:
@@ -306,6 +312,9 @@ class NodeProcess(abc.ABC):
                     os.eventfd_read(self._overflowed)
                 self._flush_all()
         return [edge_id for edge_id in ready if edge_id in self._inputs]
+
+    def _engine_has_spoken(self) -> bool:
+        return bool(self._control_poller.poll(0))
 
     def _watch_overflow(self) -> None:
         """Polls the sending sockets whose publisher keeps messages back, and only those."""
@@ -361,10 +370,16 @@ class NodeProcess(abc.ABC):
         poller = select.poll()
         if descriptor >= 0:
             poller.register(descriptor, select.POLLIN)
+        if threading.get_ident() != self._serving_thread:
+            poller.poll(timeout_secs * 1e3)
+            return
         control = self._control.fileno()
-        if threading.get_ident() == self._serving_thread:
-            poller.register(control, select.POLLIN)
-        if any(ready == control for ready, _ in poller.poll(timeout_secs * 1e3)):
+        poller.register(control, select.POLLIN)
+        # Who waits for room, or for another thread's turn, holds up nobody that reads.
+        was_busy, self._busy_serving = self._busy_serving, False
+        ready = [each for each, _ in poller.poll(timeout_secs * 1e3)]
+        self._busy_serving = was_busy
+        if control in ready:
             self._serve_engine()
 
     def giving_up(self) -> bool:
@@ -385,6 +400,7 @@ class NodeProcess(abc.ABC):
         An action may have to wait for another thread's `send_output`, and serve the engine meanwhile.
         What arrives then is done after it; only what ends such a wait takes effect at once.
         """
+        self._busy_serving = True  # before it is taken off the socket, see `_script`
         message, descriptors = self._receive()
         if isinstance(message, messages.Stop):
             self._stopping = True
@@ -400,7 +416,7 @@ class NodeProcess(abc.ABC):
                 message, descriptors = self._unserved.popleft()
                 self._actions[type(message)](message, descriptors)
         finally:
-            self._serving = False
+            self._serving = self._busy_serving = False
 
     def _tell(self, message: messages.ToKernel) -> None:
         try:

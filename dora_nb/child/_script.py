@@ -36,6 +36,8 @@ from ._log_entries import log_entry
 from ._process import NodeProcess
 
 Event = dict[str, Any]
+_KEEPER_SECS = 1.0
+"""It has nothing to wait for, so this is never reached but where the machine is very busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +211,12 @@ class Script(NodeProcess):
             self._to_read.poll(longest if wait_secs is None else min(wait_secs, longest))
 
     def event_now(self) -> Event | None:
-        """The next event if there is one at this moment; never waits."""
+        """The next event if there is one at this moment; waits for nothing but the keeper."""
         with self._inputs_changed:
             self._note_idle()
+            if self._keeper_is_behind():
+                # The keeper lets a new reader in before what was sent after it is answered.
+                self._inputs_changed.wait_for(lambda: not self._keeper_is_behind(), _KEEPER_SECS)
             if not self._at_end:  # Before anything is looked at: what changes after it wakes again.
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._changed)
@@ -223,6 +228,10 @@ class Script(NodeProcess):
                     self._changed, 1
                 )  # For other threads, which may wait for an event too.
             return event
+
+    def _keeper_is_behind(self) -> bool:
+        """In this order: what is not on the socket any more has been taken in, or is being."""
+        return not self._kernel_gone and (self._engine_has_spoken() or self._busy_serving)
 
     def has_event(self) -> bool:
         """Whether `event_now` would probably give one."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from dora_nb.errors import DataflowStateError, GraphError
+from dora_nb.graph import NodeKind
 from dora_nb.status import State
 from dora_nb.transport import InvalidDataError
 
@@ -134,6 +135,21 @@ class Operator:
         if dora_event["type"] == "INPUT":
             open(os.environ["PIPE"]).read()
 """
+
+
+@pytest.mark.parametrize("kind", ["operator", "script"])
+def test_who_subscribes_and_then_sends_hears_the_answer(
+    dataflow: CellDataflow, kind: NodeKind
+) -> None:
+    """A node lets the new reader in before it sees the message."""
+    echo = "from dora import Node\nnode = Node()\nfor e in node:\n    if e['type'] == 'INPUT': node.send_output('out', e['value'])"
+    body = ECHO if kind == "operator" else echo
+    dataflow.cell("echo", body, inputs={"in": "notebook/command"}, outputs=("out",), kind=kind)
+    dataflow.start()
+    for number in range(50):
+        with dataflow.subscribe("echo/out") as out:
+            dataflow.send("notebook/command", number)
+            assert out.next(20.0)["value"].to_pylist() == [number]
 
 
 @pytest.mark.parametrize("end", ["stop", "remove", "reader"])

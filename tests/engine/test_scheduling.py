@@ -95,12 +95,12 @@ class LoopInHand:
         self.engine.send(messages.encode(message))
 
     def close(self) -> None:
-
         for _, reader in self.loop._inputs.values():
             reader.close()
         self.loop._counters.close()
         os.close(self._page)
         os.close(self.loop._overflowed)
+        self.loop._control_poller.close()
         self.loop._control.close()
         self.engine.close()
 
