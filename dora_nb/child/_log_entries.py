@@ -9,8 +9,8 @@ from .. import messages
 
 
 def log_text(line: messages.Logged) -> str:
-    """``target: text key=value``."""
-    before = f"{line.target}: " if line.target else ""
+    """``target: text key=value``; the root logger is no target."""
+    before = f"{line.target}: " if line.target not in (None, "", "root") else ""
     after = "".join(f" {key}={value}" for key, value in (line.fields or {}).items())
     return f"{before}{line.text}{after}"
 

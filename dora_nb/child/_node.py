@@ -288,7 +288,7 @@ async def _until_readable(descriptor: int, timeout_secs: float | None) -> None:
 
 
 class HostHandler(logging.Handler):
-    """Puts records of `logging` into the node's log, with their level."""
+    """Puts records of `logging` into the node's log, with their level and the logger's name."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
@@ -296,9 +296,16 @@ class HostHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._node.log(_level_of(record.levelno), self.format(record), record.name)
+            self._node.log(_level_of(record.levelno), self._text(record), record.name)
         except Exception:
             self.handleError(record)
+
+    def _text(self, record: logging.LogRecord) -> str:
+        """In the format that somebody chose; that of `basicConfig` would say level and name once more."""
+        chosen = None if self.formatter is None else self.formatter._fmt
+        if chosen == logging.BASIC_FORMAT:
+            return logging.Formatter().format(record)
+        return self.format(record)
 
 
 def _level_of(number: int) -> str:

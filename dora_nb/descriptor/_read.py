@@ -20,6 +20,7 @@ from ..errors import DescriptorError, GraphError, Location, did_you_mean
 from ..graph import (
     NOTEBOOK,
     QUEUE_POLICIES,
+    RESERVED_NAMES,
     Graph,
     InputSpec,
     NodeKind,
@@ -192,7 +193,7 @@ class _Reader:
     def _check_sources(self, read: _Read, declared: set[str]) -> None:
         for spec in read.spec.inputs:
             node = getattr(spec.source, "node", NOTEBOOK)
-            if node not in declared and node != NOTEBOOK:
+            if node not in declared and node not in RESERVED_NAMES:
                 raise read.reads[spec.name].error(
                     f"there is no node '{node}'.", hint=did_you_mean(node, declared)
                 )

@@ -215,11 +215,11 @@ def test_what_nodes_print_and_log_reaches_who_reads_it(dataflow: CellDataflow) -
         events = [seen.next(20.0) for _ in range(6)]
     said = [(each["metadata"]["input"], json.loads(each["value"][0].as_py())) for each in events]
     assert sorted((name, line["level"], line["message"]) for name, line in said) == [
-        ("all", "ERROR", "ERROR:root:by logging"),
+        ("all", "ERROR", "by logging"),
         ("all", "WARN", "logged"),
         ("all", "stdout", "complained"),
         ("all", "stdout", "printed"),
-        ("grave", "ERROR", "ERROR:root:by logging"),
+        ("grave", "ERROR", "by logging"),
         ("grave", "WARN", "logged"),
     ]
     assert {line["node_id"] for _, line in said} == {"talker"}

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from dora_nb.engines.dora import _program
+from dora_nb.engines.dora import _cluster, _program
+from dora_nb.engines.dora import _session as _dora_session
 from dora_nb.engines.embedded import _session
 from dora_nb.errors import DataflowStateError, EngineError, OperatorError
 from dora_nb.status import State
@@ -293,6 +294,37 @@ def test_a_start_that_is_stopped_while_it_comes_up(two: CellDataflow, tmp_path: 
     assert two.stop(grace_secs=0.1) == "stopped"
     starting.join()
     assert not two.running
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        (_cluster, "find_program"),
+        (_cluster.Cluster, "_start_coordinator"),
+        (_cluster.Cluster, "_start_daemon"),
+        (_dora_session, "write_files"),
+        (_dora_session._Watch, "start"),
+        (_dora_session._Watch, "_hear_line"),
+    ],
+)
+def test_an_interrupted_start_leaves_nothing(
+    two: CellDataflow, monkeypatch: pytest.MonkeyPatch, where: object, what: str
+) -> None:
+    """Whatever is being done just then is done to its end, and then undone."""
+    original = getattr(where, what)
+    interrupted = threading.Event()
+
+    def interrupt(*words: object, **options: object) -> object:
+        if not interrupted.is_set():
+            interrupted.set()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return original(*words, **options)
+
+    monkeypatch.setattr(where, what, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        two.start("dora")
+    assert not two.running
+    assert two.start() == "started: camera, reader"
 
 
 @pytest.mark.parametrize(

@@ -384,8 +384,8 @@ except ValueError as error:
         ("debug", "by debug"),
         ("trace", "by trace"),
         ("info", "there: with more n=1"),
-        ("warn", "root: WARNING:root:by logging"),
-        ("error", "mine: ERROR:mine:of mine"),
+        ("warn", "by logging"),
+        ("error", "mine: of mine"),
     ]
 
 
