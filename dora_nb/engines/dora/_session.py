@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 from ...errors import EngineError
@@ -25,6 +26,7 @@ from ._taps import Taps
 _TRIGGERED = "dataflow start triggered: "
 _READ_SIZE = 1 << 16
 _LAST_WORDS_SECS = 5.0
+_AGAIN_SECS = 0.2
 _MOST_SAID_LINES = 100
 
 
@@ -88,20 +90,27 @@ class DoraSession(Run):
         self._worker.post(lambda: self._stop(grace_secs))
 
     def _stop(self, grace_secs: float) -> None:
-        if not self.alive:
-            return
-        try:
-            self._cluster.dora.call(
-                "stop",
-                DATAFLOW_NAME,
-                f"--grace-duration={max(1, round(grace_secs * 1000))}ms",
-                what="the dataflow cannot be stopped",
-            )
-        except EngineError as error:
-            # dora reports what failed before; or it did not stop, and is ended with its daemon.
+        """Asks dora until it has stopped it: one that only begins to start is not known to it yet."""
+        deadline_secs = time.monotonic() + 2 * grace_secs + _LAST_WORDS_SECS
+        why: EngineError | None = None
+        while self.alive:
+            try:
+                self._cluster.dora.call(
+                    "stop",
+                    DATAFLOW_NAME,
+                    f"--grace-duration={max(1, round(grace_secs * 1000))}ms",
+                    what="the dataflow cannot be stopped",
+                )
+                why = None
+            except EngineError as error:  # Also where it has stopped, and a node of it had failed.
+                why = error
+            self._watch.wait_over(_LAST_WORDS_SECS if why is None else _AGAIN_SECS)
+            if time.monotonic() >= deadline_secs:
+                break
+        if self.alive:
             for name in self._logs:
-                self.note(name, str(error))
-        self._watch.wait_over(_LAST_WORDS_SECS)
+                self.note(name, str(why or "dora says nothing of its end"))
+            self._watch.give_up()  # What is left ends with its daemon.
 
     def _close(self) -> None:
         self._stopping = True
@@ -143,6 +152,11 @@ class _Watch:
     def wait_over(self, timeout_secs: float) -> None:
         """Waits until dora has said its last word on the dataflow, or the time is over."""
         self._over.wait(timeout_secs)
+
+    def give_up(self) -> None:
+        """Waits no longer for what dora has to say."""
+        kill_session(self._popen.pid)
+        self._over.wait()
 
     def note_over(self) -> None:
         """The dataflow has ended; the attached program takes up to a second to end after it."""
