@@ -253,6 +253,20 @@ def test_what_has_no_end_is_stopped_after_its_time(
     assert "counter: counted 1\n" in capsys.readouterr().out
 
 
+def test_a_notebook_runs_on_dora_rs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what its nodes print, and the errors of its cells; the status says whether one failed."""
+    said = (
+        "%%dora_node a --inputs tick=dora/timer/hz/20\nfrom dora import Node\nNode()\nprint('here')"
+    )
+    assert cli.main(["run", _notebook(tmp_path, said), "--engine", "dora"]) == 0
+    assert "a: here\n" in capsys.readouterr().out
+    failing = said + "\n1 / 0"
+    assert cli.main(["run", _notebook(tmp_path, failing), "--engine", "dora"]) == 1
+    told = capsys.readouterr().err
+    assert 'cell 1", line 5' in told
+    assert told.endswith("OperatorError: a failed: ZeroDivisionError: division by zero\n")
+
+
 def test_a_cycle_that_can_stand_still_is_said_and_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
