@@ -211,6 +211,7 @@ class Dataflow:
         """
         with self._lock:
             self._check_is_own(f"{spec.name} cannot be declared")
+            self._let_go_if_over()
             before = self._declared.nodes.get(spec.name)
             declared = self._declared.with_node(spec)
             session = self._open_session()
@@ -316,6 +317,7 @@ class Dataflow:
         """
         with self._lock:
             self._check_is_own("nothing can be declared")
+            self._let_go_if_over()
             before = self._declared
             together = replace(before.with_nodes(graph), other_keys=graph.other_keys)
             running = self._open_session() is not None
@@ -349,6 +351,7 @@ class Dataflow:
         """
         with self._lock:
             self._check_is_own(f"{name} cannot be removed")
+            self._let_go_if_over()
             declared = self._declared.without(name)
             self._check_may_change(f"{name} cannot be removed now")
             self._declared = declared
@@ -837,6 +840,12 @@ class Dataflow:
         if session is None or session.stopping:
             return None
         return session if session.alive or session.edit_refusal is None else None
+
+    def _let_go_if_over(self) -> None:
+        """An edit is no business of a run that has ended, where it could not be edited while it went."""
+        session = self._session
+        if session is not None and session.edit_refusal is not None and not session.alive:
+            self._close_session()
 
     def _check_is_own(self, what: str) -> None:
         session = self._session

@@ -143,7 +143,20 @@ def test_what_fails_before_it_is_ready_fails_the_start(two: CellDataflow) -> Non
         str(two.cell("reader", READER, inputs={"image": "camera/image"}, kind="script"))
         == "reader: declared"
     )
+    assert two.node_status("reader").error is None
+    assert state_of(two, "reader") is State.DECLARED
     assert two.start("dora").startswith("started on dora-rs")
+
+
+def test_once_it_has_ended_everything_can_be_changed(two: CellDataflow) -> None:
+    two.cell("camera", "from dora import Node\nNode()", outputs=("image",), kind="script")
+    two.start("dora")
+    assert two.wait(20.0)
+    assert state_of(two, "reader") is State.FINISHED
+    assert two.remove("reader") == "reader: removed"
+    assert state_of(two, "camera") is State.FINISHED
+    assert two.said_by("camera") == []
+    assert two.start() == "started: camera"
 
 
 def test_a_signal_and_an_exit_status_are_named(dataflow: CellDataflow) -> None:
