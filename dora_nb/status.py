@@ -13,6 +13,8 @@ from .errors import OperatorError
 from .graph import QueuePolicy
 
 LONG_BUSY_SECS = 2.0
+SOMEBODY = "a process to join"
+"""What a dynamic node waits for."""
 
 
 class State(enum.Enum):

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from dora_nb.graph import Graph, TimerSource
 from dora_nb.layout import Box, Layout, Point, Port, Wire, lay_out
-from dora_nb.status import State
+from dora_nb.status import SOMEBODY, State
 
 _STATE_COLORS = {
     State.DECLARED: "#8b949e",
@@ -106,7 +106,8 @@ class GraphPicture:
 
     def _state_text(self, name: str) -> str:
         if self._states[name] is State.WAITING:
-            return f"waiting (for {', '.join(self._graph.waiting_for(name))})"
+            waiting_for = self._graph.waiting_for(name) or (SOMEBODY,)
+            return f"waiting (for {', '.join(waiting_for)})"
         return self._states[name].value
 
     def _readers(self) -> dict[str, list[str]]:

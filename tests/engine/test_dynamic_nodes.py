@@ -93,6 +93,7 @@ def test_it_waits_for_somebody_and_holds_nobody_up(plotted: CellDataflow) -> Non
         State.WAITING,
         "waiting (for a process to join)",
     )
+    assert "plotter [waiting (for a process to join)]" in str(plotted.graph())
     assert plotted.node_status("reader").state is State.RUNNING
     plotted.take("camera/image", 3)
     (edge,) = plotted.node_status("plotter").inputs

@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -367,6 +369,22 @@ def test_without_dora_rs_one_line_says_how_to_get_it(
         two.start("dora")
     assert str(error.value).startswith(said)
     assert len(error.value.render()) == 1
+
+
+def test_a_dynamic_node_holds_no_start_up(two: CellDataflow) -> None:
+    """It is joined as dora has it; the start says how."""
+    two.add_node("plotter", path="dynamic", inputs={"image": "camera/image"}, outputs=["out"])
+    port = two.start("dora").rpartition("daemon_port=")[2].rstrip(").")
+    assert two.node_status("plotter").state_text() == "waiting (for a process to join)"
+    joins = (
+        f"import dora\nnode = dora.Node('plotter', daemon_port={port})\n"
+        "for event in node:\n    if event['type'] == 'INPUT': break\nprint(event['id'])"
+    )
+    joined = subprocess.run(
+        [sys.executable, "-c", joins], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert joined.stdout == "image\n", joined.stderr
+    two.take("camera/image", 2)
 
 
 def test_the_notebook_sends(dataflow: CellDataflow) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...errors import DoraNbError, EngineError, OperatorError
 from ...graph import Edge, Graph, NodeSpec, TopicSource
-from ...status import EdgeStatus, LogLine, NodeStatus, State
+from ...status import SOMEBODY, EdgeStatus, LogLine, NodeStatus, State
 from ..capture import Log, shortened
 from ..embedded import Listener
 from ..shortage import engine_error
@@ -44,7 +44,7 @@ class Run(abc.ABC):
         self._declared = declared
         self._listeners = list(listeners)
         self.notes: tuple[str, ...] = ()
-        self._lives = Lives({spec.name: Life() for spec in declared})
+        self._lives = Lives({spec.name: _first_life(spec) for spec in declared})
         self._begun = False
         self._stopping = False
         self._failure: EngineError | None = None
@@ -342,6 +342,8 @@ class Run(abc.ABC):
         edges = self._declared.edges()
         waiting_for = self._declared.waiting_for(spec.name)
         state = life.state
+        if state is State.WAITING:
+            waiting_for = (SOMEBODY,)
         if state is State.RUNNING and waiting_for:
             state = State.WAITING
         return NodeStatus(
@@ -355,6 +357,13 @@ class Run(abc.ABC):
             outputs=tuple(_edge(each) for each in edges if each.source.node == spec.name),
             error=self._errors.get(spec.name),
         )
+
+
+def _first_life(spec: NodeSpec) -> Life:
+    """A dynamic node holds no start up: it is there when somebody joins as it."""
+    if spec.kind == "dynamic":
+        return Life(State.WAITING, was_ready=True)
+    return Life()
 
 
 def _edge(edge: Edge) -> EdgeStatus:

@@ -25,7 +25,7 @@ import pyarrow as pa
 from ... import graph, messages, metrics
 from ...child._log_entries import log_entry
 from ...errors import EngineError, OperatorError
-from ...status import EdgeStatus, LogLine, NodeStatus, State
+from ...status import SOMEBODY, EdgeStatus, LogLine, NodeStatus, State
 from ..shortage import engine_error
 from ..worker import Worker
 from . import _lifecycle as lifecycle
@@ -39,7 +39,6 @@ from ._voice import Voice
 from ._wiring import Wiring, log_output
 
 _MOST_ERROR_CHARS = 2000
-_SOMEBODY = "a process to join"
 _LEAVING_SECS = 4.0
 """Longer than the ladder of a stop takes."""
 _CANNOT_START = "the dataflow cannot be started"
@@ -669,7 +668,7 @@ class Session:
         waiting_for = self._declared.waiting_for(spec.name)
         state = _STATES[supervisor.life.phase]
         if spec.kind == "dynamic" and state in (State.DECLARED, State.FINISHED):
-            state, waiting_for = State.WAITING, (_SOMEBODY,)
+            state, waiting_for = State.WAITING, (SOMEBODY,)
         if state is State.RUNNING and waiting_for:
             state = State.WAITING
         ends_by_itself = supervisor.life.rung is lifecycle.Rung.NONE
