@@ -5,6 +5,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 PORT ?= 8888
 LAB_OPTIONS ?=
+BENCH_OPTIONS ?=
 # Soak tests may take this long in all.
 SOAK_SECS ?= 1200
 
@@ -60,6 +61,10 @@ soak: system-test $(VENV)/.dev ## The long tests, 20 minutes at most
 	else timeout --kill-after=10 $(SOAK_SECS) \
 		$(BIN)/python -m pytest -m soak -o faulthandler_timeout=$(SOAK_SECS) --durations=0; fi
 
+.PHONY: bench
+bench: system-test $(VENV)/.benchmarks ## Measure the whole path beside every peer, about 12 minutes
+	$(BIN)/python -m benchmarks.whole_path $(BENCH_OPTIONS)
+
 .PHONY: lab
 lab: system-demo $(VENV)/.tutorial ## Open JupyterLab on the first notebook
 	$(BIN)/jupyter lab --port $(PORT) $(if $(filter 0,$(shell id -u)),--allow-root) \
@@ -87,14 +92,14 @@ $(VENV)/.made:
 	@touch $@
 
 # The build backend is installed first, since pip would take its newest release, not the pinned one.
-$(VENV)/.tutorial $(VENV)/.dev: $(VENV)/.%: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.tutorial $(VENV)/.dev $(VENV)/.benchmarks: $(VENV)/.%: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP_INSTALL) hatchling
 	$(PIP_INSTALL) --no-build-isolation -e '.[$*]'
-	@touch $@ $(if $(filter dev,$*),$(VENV)/.tutorial)
+	@touch $@ $(if $(filter dev benchmarks,$*),$(VENV)/.tutorial)
 
 # torch alone and first: that index need not have anything else.
 ifneq ($(TORCH_INDEX),)
-$(VENV)/.tutorial $(VENV)/.dev: $(VENV)/.torch-index
+$(VENV)/.tutorial $(VENV)/.dev $(VENV)/.benchmarks: $(VENV)/.torch-index
 $(VENV)/.torch-index: $(VENV)/.made FORCE
 	@grep -qxF '$(TORCH_INDEX)' $@ 2>/dev/null || { set -e; \
 		$(PIP_INSTALL) --index-url '$(TORCH_INDEX)' --no-deps --force-reinstall torch; \
