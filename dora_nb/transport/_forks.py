@@ -11,18 +11,19 @@ import os
 
 from ..errors import EngineError
 
-_forks: list[None] = []
-os.register_at_fork(after_in_child=lambda: _forks.append(None))
+forks: list[None] = []
+"""One for each fork between this process and the one that loaded this module."""
+os.register_at_fork(after_in_child=lambda: forks.append(None))
 
 
 def generation() -> int:
     """How many forks lie between this process and the one that loaded this module."""
-    return len(_forks)
+    return len(forks)
 
 
 def refuse_forked_copy(made_in: int, what: str) -> None:
     """Raises EngineError where `made_in` is not this process's `generation`; `what` is the verb."""
-    if made_in != len(_forks):
+    if made_in != len(forks):
         raise EngineError(
             f"a process forked from an operator cannot {what} its messages: only the operator can.",
             hint="Hand the result to the operator, by a queue or a pipe, and let it do so.",

@@ -20,6 +20,8 @@ from ._wire import METADATA_LIMIT
 Metadata = dict[str, Any]
 _SCALARS = (int, float, str)
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+UTC = datetime.UTC
+timestamp_of = datetime.datetime.fromtimestamp
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Metadata).decode
 
@@ -63,7 +65,7 @@ def encode_metadata(metadata: Metadata | None, warn: Callable[[str], None]) -> b
 
 def decode_metadata(blob: bytes | memoryview, stamp_nanos: int) -> Metadata:
     """A receiver's metadata: the time of sending, unless a forwarded one overrides it, then the rest."""
-    timestamp = datetime.datetime.fromtimestamp(stamp_nanos / 1e9, datetime.UTC)
+    timestamp = timestamp_of(stamp_nanos / 1e9, UTC)
     if not len(blob):
         return {"timestamp": timestamp}
     return {"timestamp": timestamp, **_decode(blob)}

@@ -16,12 +16,12 @@ import pyarrow as pa
 from ..errors import DoraNbError
 
 IPC = 255
-_FLAT_TYPES: tuple[Any, ...] = (
+FLAT_TYPES: tuple[Any, ...] = (
     pa.uint8(), pa.int8(), pa.uint16(), pa.int16(), pa.uint32(), pa.int32(), pa.uint64(), pa.int64(),
     pa.float16(), pa.float32(), pa.float64(),
 )  # fmt: skip
-_WIDTHS = tuple(kind.bit_width // 8 for kind in _FLAT_TYPES)
-_CODES: dict[type, int] = {type(pa.nulls(0, kind)): code for code, kind in enumerate(_FLAT_TYPES)}
+FLAT_WIDTHS = tuple(kind.bit_width // 8 for kind in FLAT_TYPES)
+_CODES: dict[type, int] = {type(pa.nulls(0, kind)): code for code, kind in enumerate(FLAT_TYPES)}
 UINT8 = 0
 
 
@@ -41,7 +41,13 @@ def encode_value(data: object) -> tuple[int, int, Any]:
     """
     code = _CODES.get(type(data))
     if code is not None and data.null_count == 0:  # type: ignore[attr-defined]
-        return _encode_flat(code, data)
+        size = len(data) * FLAT_WIDTHS[code]  # type: ignore[arg-type]
+        buffer = data.buffers()[1]  # type: ignore[attr-defined]
+        if buffer is None:
+            return code, 0, b""
+        if buffer.size != size or data.offset:  # type: ignore[attr-defined]
+            buffer = buffer.slice(data.offset * FLAT_WIDTHS[code], size)  # type: ignore[attr-defined]
+        return code, size, buffer
     if type(data) is bytes:
         return UINT8, len(data), data
     if isinstance(data, np.ndarray):
@@ -62,19 +68,9 @@ def decode_value(code: int, buffer: pa.Buffer, size: int) -> pa.Array[Any]:
     """
     if code == IPC:
         return pa.ipc.open_stream(buffer).read_next_batch().column(0)
-    if code >= len(_WIDTHS) or size % _WIDTHS[code]:
+    if code >= len(FLAT_WIDTHS) or size % FLAT_WIDTHS[code]:
         raise ValueError(f"{size} bytes are no array of type {code}")
-    return pa.Array.from_buffers(_FLAT_TYPES[code], size // _WIDTHS[code], [None, buffer])
-
-
-def _encode_flat(code: int, data: Any) -> tuple[int, int, Any]:
-    size = len(data) * _WIDTHS[code]
-    buffer = data.buffers()[1]
-    if buffer is None:
-        return code, 0, b""
-    if data.offset or buffer.size != size:
-        buffer = buffer.slice(data.offset * _WIDTHS[code], size)
-    return code, size, buffer
+    return pa.Array.from_buffers(FLAT_TYPES[code], size // FLAT_WIDTHS[code], [None, buffer])
 
 
 def _encode_ipc(data: pa.Array[Any]) -> tuple[int, int, Any]:

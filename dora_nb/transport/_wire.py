@@ -31,7 +31,8 @@ _HEADER = struct.Struct("<BBHIQQQQQ")
 HEADER_SIZE = _HEADER.size
 """48: with the 32 bytes in front of the data of a bytes object, an inline payload is 16-aligned."""
 pack_header = _HEADER.pack
-_unpack_header = _HEADER.unpack_from
+unpack_fields = _HEADER.unpack_from
+"""The fields of a `Header`, as a plain tuple; struct.error if the datagram is too short."""
 
 
 class Header(NamedTuple):
@@ -55,7 +56,7 @@ class Header(NamedTuple):
 def unpack_header(datagram: bytes) -> Header:
     """The header of a datagram, or of its first `HEADER_SIZE` bytes. EngineError if it is too short."""
     try:
-        return Header._make(_unpack_header(datagram))
+        return Header._make(unpack_fields(datagram))
     except struct.error:
         raise malformed(
             f"it has {len(datagram)} bytes, and a header alone has {HEADER_SIZE}"
