@@ -31,9 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError
-from . import _words
 from ._arena import DATA_SIZE, MAX_SLOTS, Arena, Slot
-from ._forks import generation, refuse_forked_copy
+from ._forks import forks, generation, refuse_forked_copy
 from ._metadata import Metadata, encode_metadata
 from ._values import UINT8, InvalidDataError, encode_value
 from ._wire import (
@@ -47,6 +46,18 @@ from ._wire import (
     Header,
     pack_header,
     unpack_header,
+)
+from ._words import (
+    OVERFLOW,
+    PUSHED,
+    REFUSED,
+    SENT,
+    STOLEN,
+    TAKEN,
+    TAKEN_BACK,
+    TAKING_BACK,
+    WAITING,
+    Words,
 )
 
 _IN_OVERFLOW = -1
@@ -107,7 +118,7 @@ class OutEdge:
         self.overflow: collections.deque[Outgoing] = collections.deque()
         self._tx = tx
         self._rx = rx
-        self._words = _words.Words(words_descriptor)
+        self._words = Words(words_descriptor)
         self._void_up_to = 0
         # Both, said aloud: socket.setdefaulttimeout() would make even a stolen message wait.
         tx.setblocking(False)
@@ -121,20 +132,21 @@ class OutEdge:
         """Puts a message in line, making room as the policy says. Nothing, once it is detached."""
         if not self.attached:
             return
-        if self.overflow or self._is_full():
+        words = self._words.view
+        gone = max(words[TAKEN], words[STOLEN])
+        if self.overflow or words[PUSHED] - gone >= self.queue_size:
             self.flush()
             if not self._make_room(waiter, arena):
                 self.refuse()
                 return
             if not self.attached:
                 return
-        words = self._words.view
-        words[_words.SENT] += 1
+        words[SENT] += 1
         if self.overflow or not self._push(message):
             if message.slot is not None:
                 message.slot.leases[self] = _IN_OVERFLOW
             self.overflow.append(message)
-            words[_words.OVERFLOW] = len(self.overflow)
+            words[OVERFLOW] = len(self.overflow)
 
     def flush(self) -> None:
         """Moves on what stood in the overflow, as far as the socket has room."""
@@ -142,23 +154,23 @@ class OutEdge:
         while self.attached and self.overflow:
             # Taken off the word first: what is given to the edge, has no number and is not in this
             # line is in hand, and the engine must be able to see that.
-            words[_words.OVERFLOW] = len(self.overflow) - 1
+            words[OVERFLOW] = len(self.overflow) - 1
             if not self._push(self.overflow[0]):
-                words[_words.OVERFLOW] = len(self.overflow)
+                words[OVERFLOW] = len(self.overflow)
                 return
             self.overflow.popleft()
 
     def take_back_oldest(self, arena: Arena) -> bool:
         """Drops the oldest message in line; False when the reader took all of them first."""
         words = self._words.view
-        words[_words.TAKING_BACK] = words[_words.TAKEN_BACK] + 1
+        words[TAKING_BACK] = words[TAKEN_BACK] + 1
         try:
             datagram = self._rx.recv(HEADER_SIZE)  # What is behind the header goes with it.
             self._count_taken_back(datagram, arena)
         except BlockingIOError:
             return self._drop_from_overflow()
         finally:
-            words[_words.TAKING_BACK] = words[_words.TAKEN_BACK]
+            words[TAKING_BACK] = words[TAKEN_BACK]
         return True
 
     def drop_through(self, slot: Slot, arena: Arena) -> None:
@@ -186,14 +198,14 @@ class OutEdge:
     def refuse(self) -> None:
         """Counts a message that is dropped before it got into line."""
         words = self._words.view
-        words[_words.SENT] += 1
-        words[_words.REFUSED] += 1
+        words[SENT] += 1
+        words[REFUSED] += 1
 
     def in_line(self) -> int:
         """How many messages the reader has not taken yet."""
         words = self._words.view
-        gone = max(words[_words.TAKEN], words[_words.STOLEN])
-        return words[_words.PUSHED] - gone + len(self.overflow)
+        gone = max(words[TAKEN], words[STOLEN])
+        return words[PUSHED] - gone + len(self.overflow)
 
     def void(self, up_to: int) -> None:
         """Leases up to this sequence number belonged to a process that is gone."""
@@ -206,14 +218,14 @@ class OutEdge:
         wakes nobody.
         """
         words = self._words.view
-        words[_words.WAITING] = 1
+        words[WAITING] = 1
         try:
             self._forget_wakes()
             if not pointless():
                 waiter.wait_readable(self._tx.fileno(), ROOM_CHECK_SECS)
         finally:
             if self.attached:
-                words[_words.WAITING] = 0
+                words[WAITING] = 0
         if self.attached:
             self._forget_wakes()
             self.flush()
@@ -222,8 +234,8 @@ class OutEdge:
         """Closes this process's copies of the descriptors. What stands in the overflow is lost."""
         self.attached = False
         words = self._words.view
-        words[_words.REFUSED] += len(self.overflow)
-        words[_words.OVERFLOW] = 0
+        words[REFUSED] += len(self.overflow)
+        words[OVERFLOW] = 0
         self.overflow.clear()
         self._tx.close()
         self._rx.close()
@@ -250,7 +262,7 @@ class OutEdge:
 
     def _gone(self) -> int:
         words = self._words.view
-        return max(words[_words.TAKEN], words[_words.STOLEN])
+        return max(words[TAKEN], words[STOLEN])
 
     def _count_taken_back(self, datagram: bytes, arena: Arena) -> None:
         words = self._words.view
@@ -258,14 +270,14 @@ class OutEdge:
             stolen = unpack_header(datagram)
         except EngineError:  # Nothing that was sent here; it has no number.
             return
-        if stolen.sequence > words[_words.PUSHED]:
+        if stolen.sequence > words[PUSHED]:
             return
         # A mark counts if its message did not go before it. Of other messages the reader's word says
         # nothing: it may have taken a later one since.
         if stolen.kind == MARK and stolen.sequence <= self._gone():
             return
-        words[_words.STOLEN] = stolen.sequence
-        words[_words.TAKEN_BACK] += 1
+        words[STOLEN] = stolen.sequence
+        words[TAKEN_BACK] += 1
         self._take_back_lease(stolen, arena)
 
     def _drop_from_overflow(self) -> bool:
@@ -273,8 +285,8 @@ class OutEdge:
             return False
         words = self._words.view
         dropped = self.overflow.popleft()
-        words[_words.OVERFLOW] = len(self.overflow)
-        words[_words.REFUSED] += 1
+        words[OVERFLOW] = len(self.overflow)
+        words[REFUSED] += 1
         if dropped.slot is not None:
             dropped.slot.leases.pop(self, None)
         return True
@@ -290,21 +302,23 @@ class OutEdge:
 
     def _push(self, message: Outgoing) -> bool:
         words = self._words.view
-        sequence = words[_words.PUSHED] + 1
+        sequence = words[PUSHED] + 1
         slot = message.slot
+        index = offset = 0
+        if slot is not None:
+            index, offset = slot.index, slot.offset
+            slot.leases[self] = sequence
         header = pack_header(
             message.kind,
             message.type_code,
-            slot.index if slot else 0,
+            index,
             message.metadata_size,
             sequence,
             message.stamp_nanos,
             message.payload_size,
-            slot.offset if slot else 0,
+            offset,
             message.arena,
         )
-        if slot is not None:
-            slot.leases[self] = sequence
         try:
             self._tx.send(header + message.body)
         except OSError as error:
@@ -313,7 +327,7 @@ class OutEdge:
             if slot is not None:
                 slot.leases[self] = _IN_OVERFLOW
             return False
-        words[_words.PUSHED] = sequence
+        words[PUSHED] = sequence
         return True
 
     def _forget_wakes(self) -> None:
@@ -405,15 +419,23 @@ class Output:
         itself, by a signal's handler or a `__del__`, it sends after the message in hand. Raises
         EngineError in a forked copy of the process, and where the system has no memory left.
         """
-        refuse_forked_copy(self._made_in, "send")
+        if self._made_in != len(forks):
+            refuse_forked_copy(self._made_in, "send")
         type_code, size, payload = encode_value(data)
-        blob = encode_metadata(metadata, self._warn)
+        blob = b"" if metadata is None else encode_metadata(metadata, self._warn)
         if size + len(blob) > DATA_SIZE:
             raise InvalidDataError(
                 f"it has {size + len(blob):,} bytes, and one message carries {DATA_SIZE:,} at most"
             )
-        with self._turn:
-            self._to_send.append((type_code, size, payload, blob))
+        turn = self._turn
+        if not turn.begin():
+            with turn:
+                self._to_send.append((type_code, size, payload, blob))
+            return
+        try:
+            self._send((type_code, size, payload, blob))
+        finally:
+            turn.end()
 
     def reserve(self, size: int) -> Reservation:
         """Room for a message of so many bytes, to be written in place; it arrives as UInt8.
@@ -492,7 +514,7 @@ class Output:
 
     def _send(self, encoded: _Encoded) -> None:
         message = self._message(encoded)
-        for edge in list(self.edges):
+        for edge in self.edges[:]:  # They may come and go while one of them waits for room.
             if message is not None:
                 edge.offer(message, self._waiter, self.arena)
             elif edge.attached:
@@ -592,8 +614,11 @@ class Output:
         return slot
 
     def _is_free(self, slot: Slot) -> bool:
-        self._forget_returned(slot)
-        return not slot.leases and not self._is_last(slot)
+        if self._last is not None and self._last.slot is slot:
+            return False
+        if slot.leases:
+            self._forget_returned(slot)
+        return not slot.leases
 
     def _is_last(self, slot: Slot) -> bool:
         """Whether it holds the newest message, which is kept for readers that come later."""
@@ -674,9 +699,19 @@ class _Turn:
 
     def take(self, timeout_secs: float) -> bool:
         """Begins a turn, unless another thread's lasts longer."""
-        if not self._lock.acquire(timeout=timeout_secs):
+        if not self._lock.acquire(blocking=False) and not self._lock.acquire(timeout=timeout_secs):
             return False
         self._depth += 1
+        return True
+
+    def begin(self) -> bool:
+        """Begins a turn in which nothing else is to be sent first; else False, and no turn has begun."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        if self._depth or self._to_send:
+            self._lock.release()
+            return False
+        self._depth = 1
         return True
 
     def end(self) -> None:
