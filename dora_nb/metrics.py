@@ -57,7 +57,8 @@ def bucket_of(nanos: int) -> int:
     """The histogram's bucket for a duration."""
     if nanos <= 1000:
         return 0
-    return min(_BUCKETS - 1, int(_BUCKETS_PER_OCTAVE * math.log2(nanos / 1000)))
+    bucket = int(_BUCKETS_PER_OCTAVE * math.log2(nanos / 1000))
+    return bucket if bucket < _BUCKETS else _BUCKETS - 1
 
 
 def quantile_secs(counts: Sequence[int], fraction: float) -> float | None:

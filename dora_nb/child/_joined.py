@@ -100,7 +100,7 @@ class Joined(Script):
         for descriptor in (self._changed, self._overflowed):
             os.close(descriptor)
 
-    def send_output(self, output: str, data: Any, metadata: dict[str, Any] | None) -> None:
+    def send_output(self, output: str, data: Any, metadata: dict[str, Any] | None = None) -> None:
         self._check_is_there()
         super().send_output(output, data, metadata)
 

@@ -16,8 +16,6 @@ import socket
 import time
 from typing import Any
 
-import pyarrow as pa
-
 from .. import messages, metrics
 from ..transport import Input
 from . import _node, _output, _parent, _process, _spawned
@@ -25,19 +23,8 @@ from ._operator import UserOperator, Verdict, is_free
 from ._process import NodeProcess
 
 PATIENCE = 16
-
-
-class SendOutput:
-    """What an operator's `on_event` gets as `send_output`. It may be kept and used from any thread."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-
-    def __call__(
-        self, output: str, data: bytes | pa.Array[Any], metadata: dict[str, Any] | None = None
-    ) -> None:
-        """Sends `data` on `output`; see dora's Python API. numpy arrays are taken too."""
-        self._loop.send_output(output, data, metadata)
+_CONTINUE = Verdict.CONTINUE
+"""To look up a member of an enumeration runs Python code before 3.12."""
 
 
 class Loop(NodeProcess):
@@ -45,7 +32,6 @@ class Loop(NodeProcess):
 
     def __init__(self, control: socket.socket) -> None:
         super().__init__(control)
-        self._send_output = SendOutput(self)
         self._passed_over: collections.Counter[int] = collections.Counter()
 
     def _serve(self, source: str) -> messages.Finished:
@@ -71,12 +57,12 @@ class Loop(NodeProcess):
     def _handle_events(self) -> messages.Finished:
         """Handles whatever comes until there is a reason to end."""
         while not self._stopping:
-            verdict = self._next_tick() if self._going else Verdict.CONTINUE
-            if verdict is Verdict.CONTINUE and not self._stopping:
+            verdict = self._next_tick() if self._timers and self._going else _CONTINUE
+            if verdict is _CONTINUE and not self._stopping:
                 verdict = self._next_message()
-            if verdict is not Verdict.CONTINUE:
+            if verdict is not _CONTINUE:
                 return messages.Finished(stop_all=verdict is Verdict.STOP_ALL)
-            if self._all_inputs_closed():
+            if self._closed and self._all_inputs_closed():
                 return messages.Finished(inputs_closed=True)
         if self._going:
             self._handle({"type": "STOP", "kind": "dora", "id": "MANUAL"})
@@ -90,7 +76,7 @@ class Loop(NodeProcess):
             _output.lead_nowhere()
             if self._going:
                 self._operator.on_event(
-                    {"type": "STOP", "kind": "dora", "id": "MANUAL"}, self._send_output
+                    {"type": "STOP", "kind": "dora", "id": "MANUAL"}, self.send_output
                 )
         finally:
             _parent.end_with_session()
@@ -109,18 +95,16 @@ class Loop(NodeProcess):
         begin = time.monotonic_ns()
         words[metrics.BUSY_SINCE_NANOS] = begin
         try:
-            return self._operator.on_event(event, self._send_output)
+            return self._operator.on_event(event, self.send_output)
         finally:
             words[metrics.BUSY_SINCE_NANOS] = 0
             words[metrics.EVENTS] += 1
             self._counters.record_duration(time.monotonic_ns() - begin)
 
     def _next_tick(self) -> Verdict:
-        if not self._timers:
-            return Verdict.CONTINUE
         name, ticks = min(self._timers.items(), key=lambda timer: timer[1].due_secs)
         if not ticks.take(_process.monotonic()):
-            return Verdict.CONTINUE
+            return _CONTINUE
         self._count_missed_ticks()
         timestamp = datetime.datetime.now(datetime.UTC)
         return self._handle(
@@ -129,24 +113,25 @@ class Loop(NodeProcess):
 
     def _next_message(self) -> Verdict:
         """Waits for something, serves the engine, and handles at most one message."""
-        ready = self._wait_until_ready(self._secs_to_next_tick())
-        closed = self._next_closed() or self._next_silent()
-        if closed is not None:
-            return self._handle({"type": "INPUT_CLOSED", "kind": "dora", "id": closed})
-        edge_id = self._next_in_line(ready)
+        watches_clock = self._timers or self._silent_from or self._closing
+        ready = self._wait_until_ready(self._secs_to_next_tick() if watches_clock else None)
+        if self._closing or self._silent_from:
+            closed = self._next_closed() or self._next_silent()
+            if closed is not None:
+                return self._handle({"type": "INPUT_CLOSED", "kind": "dora", "id": closed})
+        edge_id = ready[0] if len(ready) == 1 else self._next_in_line(ready)
         if edge_id is None:
-            return Verdict.CONTINUE
+            return _CONTINUE
         name, reader = self._inputs[edge_id]
         message = reader.take()
         if message is None:
-            return Verdict.CONTINUE
-        self._note_heard(edge_id)
+            return _CONTINUE
+        if self._closed or self._input_timeouts_secs:
+            self._note_heard(edge_id)
         return self._handle(_process.input_event(name, message.value, message.metadata))
 
     def _next_in_line(self, ready: list[int]) -> int | None:
-        """The ready input whose first message was sent first. More than one is looked into."""
-        if len(ready) == 1:
-            return ready[0]
+        """The input of several that are ready whose first message was sent first: they are looked into."""
         stamps = [
             (stamp, edge_id)
             for edge_id in ready

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from ..messages import Failed
+from . import dora_api
 from ._failures import KernelGoneError, NodeFailedError, execute, failure, safe
 from ._traceback import traceback_lines
 
@@ -21,6 +22,11 @@ class Verdict(enum.Enum):
     CONTINUE = 0
     STOP = 1
     STOP_ALL = 2
+
+
+_CONTINUE = Verdict.CONTINUE
+_GO_ON = dora_api.DoraStatus.CONTINUE
+"""The two commonest answers need no look."""
 
 
 class UserOperator:
@@ -76,6 +82,8 @@ class UserOperator:
             raise
         except BaseException as error:
             raise self._failure(f"in on_event, at {_describe(event)}", error) from None
+        if answer is None or answer is _GO_ON:
+            return _CONTINUE
         decided = verdict(self.name, answer, event)
         if isinstance(decided, Failed):
             raise NodeFailedError(decided)

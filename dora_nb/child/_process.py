@@ -298,20 +298,24 @@ class NodeProcess(abc.ABC):
             None if timeout_secs is None else min(timeout_secs, LONGEST_WAIT_SECS) * 1e3
         )
         ready = []
-        self._watch_overflow()
+        changed = False
+        if self._readers:
+            self._watch_overflow()
         for descriptor, _ in self._poller.poll(timeout_millis):
-            if descriptor == self._control.fileno():
+            edge_id = self._by_descriptor.get(descriptor)
+            if edge_id is not None:
+                ready.append(edge_id)
+            elif descriptor == self._control.fileno():
+                changed = True
                 self._serve_engine()
                 # All of it before any message: who subscribes and then sends wants to hear the answer.
                 while self._engine_has_spoken():
                     self._serve_engine()
-            elif descriptor in self._by_descriptor:
-                ready.append(self._by_descriptor[descriptor])
             else:
                 if descriptor == self._overflowed:
                     os.eventfd_read(self._overflowed)
                 self._flush_all()
-        return [edge_id for edge_id in ready if edge_id in self._inputs]
+        return [each for each in ready if each in self._inputs] if changed else ready
 
     def _engine_has_spoken(self) -> bool:
         return bool(self._control_poller.poll(0))
@@ -324,14 +328,18 @@ class NodeProcess(abc.ABC):
             if edge.overflow:
                 self._poller.register(edge.fileno(), select.POLLOUT)
                 self._watched.add(edge.fileno())
-            elif edge.fileno() in self._watched:
+            elif self._watched and edge.fileno() in self._watched:
                 self._poller.unregister(edge.fileno())
                 self._watched.discard(edge.fileno())
 
     # -- sending ---------------------------------------------------------------------------------
 
-    def send_output(self, output: str, data: Any, metadata: dict[str, Any] | None) -> None:
-        """Publishes to one output. An output that is not declared is ignored, as dora does."""
+    def send_output(self, output: str, data: Any, metadata: dict[str, Any] | None = None) -> None:
+        """Sends `data` on `output`; see dora's Python API. numpy arrays are taken too.
+
+        What `on_event` gets: it may be kept, and used from any thread. An output that is not declared
+        is ignored, as dora does.
+        """
         if not isinstance(output, str):
             raise TypeError(
                 f"the output's name comes first, and this is {type(output).__name__}: "
@@ -340,7 +348,9 @@ class NodeProcess(abc.ABC):
         publisher = self._outputs.get(output)
         if publisher is not None:
             publisher.publish(data, metadata)
-            self._hand_over_overflow(publisher)
+            for edge in publisher.edges[:]:
+                if edge.overflow:
+                    self._hand_over_overflow()
             return
         self._counters.words[metrics.UNDECLARED_OUTPUTS] += 1
         own = output.rpartition("/")[2][:_MOST_NAME_CHARS]
@@ -351,11 +361,9 @@ class NodeProcess(abc.ABC):
             f"ignoring output '{self._name}/{output}', which is not declared (declared: {declared}); {way_out}"
         )
 
-    def _hand_over_overflow(self, publisher: Output) -> None:
+    def _hand_over_overflow(self) -> None:
         """What another thread's message left in the overflow is the serving thread's to move on."""
-        if threading.get_ident() != self._serving_thread and any(
-            edge.overflow for edge in publisher.edges
-        ):
+        if threading.get_ident() != self._serving_thread:
             os.eventfd_write(self._overflowed, 1)
 
     def reserve(self, output: str, size: int) -> Reservation:

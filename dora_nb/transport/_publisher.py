@@ -60,6 +60,7 @@ from ._words import (
     Words,
 )
 
+time_nanos = time.time_ns
 _IN_OVERFLOW = -1
 """In place of a sequence number: the message is not in the socket yet."""
 _RESERVED = -2
@@ -433,7 +434,15 @@ class Output:
                 self._to_send.append((type_code, size, payload, blob))
             return
         try:
-            self._send((type_code, size, payload, blob))
+            if size + len(blob) > INLINE_LIMIT:
+                self._send((type_code, size, payload, blob))
+                return
+            # As `_send` does it, in one function: see `Input.take`.
+            body = b"".join((payload, blob))
+            message = Outgoing(INLINE, type_code, time_nanos(), size, len(blob), body)
+            self._last = message
+            for edge in self.edges[:]:
+                edge.offer(message, self._waiter, self.arena)
         finally:
             turn.end()
 
@@ -523,7 +532,7 @@ class Output:
     def _message(self, encoded: _Encoded) -> Outgoing | None:
         """The message, its payload in a slot where it is large; None where no slot can be had."""
         type_code, size, payload, blob = encoded
-        stamp = time.time_ns()
+        stamp = time_nanos()
         if isinstance(payload, Reservation):
             if payload.slot is not None and len(blob) <= DATAGRAM_LIMIT - HEADER_SIZE:
                 return self._message_in_place(payload, payload.slot, stamp, blob)

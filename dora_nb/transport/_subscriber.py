@@ -180,7 +180,8 @@ class Input:
                 if not rest and len(datagram) == HEADER_SIZE + size:
                     buffer = py_buffer(datagram).slice(HEADER_SIZE, size)
                     value = array_from_buffers(FLAT_TYPES[code], count, [None, buffer])
-                    return Message(value, {"timestamp": timestamp_of(stamp_nanos / 1e9, UTC)})
+                    metadata = {"timestamp": timestamp_of(stamp_nanos / 1e9, UTC)}
+                    return tuple.__new__(Message, (value, metadata))
             return _decode(Header._make(fields), datagram, column, self._count_copy)
         except MemoryError:
             raise
