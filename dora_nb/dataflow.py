@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .descriptor import Allowed, dataflow_text, read_dataflow
+from .engines.embedded import SPARES, Session
 from .engines.embedded import Listener as EngineListener
-from .engines.embedded import Session
 from .engines.session import EngineSession
 from .errors import (
     DataflowStateError,
@@ -225,6 +225,7 @@ class Dataflow:
             self._declared = declared
             if session is None:
                 self._last_status.pop(spec.name, None)
+                SPARES.expect(len(declared.nodes))
         generations = {} if session is None else session.generations()
         if session is None or not session.apply(declared, spec.name, grace_secs=STOP_GRACE_SECS):
             self._changed()

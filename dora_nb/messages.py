@@ -1,15 +1,15 @@
 """What the kernel and an operator's process say to each other over the control socket.
 
 One message is one datagram of msgpack on a SOCK_SEQPACKET pair; file descriptors travel beside it.
-The kernel's first message is `Begin`; the process answers with `Ready` or `Failed`. Nothing moves
+The kernel's first message is `Begin` (to a spare, `Adopt` goes before); the process answers with `Ready` or `Failed`. Nothing moves
 before `Go`. The wiring may change at any time. End of file on the socket means that the kernel is
 gone: the operator gets STOP, and the process ends.
 
 ========  =====================================================================================
-kernel →  `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
+kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
           `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`,
           `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`
-process → `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`
+process → `Warm`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`
 ========  =====================================================================================
 
 A dynamic node is a process of somebody else's. It connects to a socket of the kernel's, and before
@@ -28,7 +28,7 @@ import uuid
 
 import msgspec
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 _RECEIVE_SIZE = 1 << 17
 _ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 """Room for eight descriptors; no message has more than three."""
@@ -61,6 +61,13 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
     """The levels that are kept of what it logs."""
     topics: int
     """How many inputs read a topic; one that waits for its node keeps the operator alive."""
+
+
+class Adopt(msgspec.Struct, tag=True, frozen=True):
+    """To a spare: have this environment, and this working directory. `Begin` follows."""
+
+    environment: dict[str, str]
+    working_dir: str
 
 
 class AddOutput(msgspec.Struct, tag=True, frozen=True):
@@ -169,6 +176,10 @@ class Stop(msgspec.Struct, tag=True, frozen=True):
     """Handle STOP, then end. Messages not yet read stay in line for whoever comes next."""
 
 
+class Warm(msgspec.Struct, tag=True, frozen=True):
+    """A spare has imported what it can, and waits."""
+
+
 class Ready(msgspec.Struct, tag=True, frozen=True):
     """The operator's `__init__` has returned, or the script has made its `Node()`."""
 
@@ -236,11 +247,11 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 ToProcess = (
-    Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
+    Adopt | Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
     | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted
     | ParamUpdated | ParamDeleted | Go | Stop
 )  # fmt: skip
-ToKernel = Ready | Failed | Finished | Released | Warned | Logged
+ToKernel = Warm | Ready | Failed | Finished | Released | Warned | Logged
 
 
 def new_id() -> str:

@@ -42,6 +42,7 @@ OUR_THREADS = "dora-"
 
 _MARK = "DORA_NB_TEST_RUN"
 _RUN = os.environ[_MARK] = uuid.uuid4().hex
+os.environ["DORA_NB_SPARES"] = "0"  # Spares outlive a stop; the tests of them ask for some.
 _FAILED = pytest.StashKey[bool]()
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
+import os
 import socket
+import time
 
 from .. import messages
 from ._loop import Loop
@@ -12,14 +16,40 @@ from ._script import Script
 _KINDS: dict[str, type[NodeProcess]] = {"operator": Loop, "script": Script}
 
 
-def become_node(control_descriptor: int) -> None:
+def become_node(control_descriptor: int, *, spare: bool) -> None:
     """Runs the node that the engine's first message describes, to its end."""
     control = socket.socket(fileno=control_descriptor)
     # It had to be inherited once; what the node starts has no business with it.
     control.set_inheritable(False)
+    if spare and not _be_adopted(control):
+        return
     received = messages.receive_in_process(control)
     if received is None:  # The kernel is gone before there was anything to park.
         return
     begin, descriptors = received
     assert isinstance(begin, messages.Begin)
     _KINDS[begin.kind](control).run(begin, descriptors)
+
+
+def _be_adopted(control: socket.socket) -> bool:
+    """Waits until a node wants this process, and has what its own would have had from the start.
+
+    False when the kernel has gone, or wants no spares any more.
+    """
+    gc.collect()
+    gc.freeze()  # What was imported stays: it need not be looked at again.
+    try:
+        control.send(messages.encode(messages.Warm()))
+    except ConnectionError:
+        return False
+    received = messages.receive_in_process(control)
+    if received is None:
+        return False
+    adopt, _ = received
+    assert isinstance(adopt, messages.Adopt)
+    os.environ.clear()
+    os.environ.update(adopt.environment)
+    os.chdir(adopt.working_dir)
+    time.tzset()
+    importlib.invalidate_caches()
+    return True

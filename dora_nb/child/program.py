@@ -1,4 +1,4 @@
-"""Entry of an operator's process: ``python program.py CONTROL_DESCRIPTOR``.
+"""Entry of an operator's process: ``python program.py CONTROL_DESCRIPTOR [spare]``.
 
 Run by path, not by name: the interpreter may be another one (`--python`) that does not have dora_nb
 installed. The package is then loaded from where this file lies, and nothing else of the kernel's
@@ -62,7 +62,7 @@ def main() -> None:
     except ImportError as error:
         refuse(f"{sys.executable} cannot load what an operator needs: {error}")
 
-    _begin.become_node(int(sys.argv[1]))
+    _begin.become_node(int(sys.argv[1]), spare=sys.argv[2:] == ["spare"])
 
 
 def refuse(reason: str) -> NoReturn:

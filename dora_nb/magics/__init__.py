@@ -30,6 +30,7 @@ _matchers: dict[int, Callable[[CompletionContext], SimpleMatcherResult]] = {}
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Called by ``%load_ext dora_nb``; a second call only renews what the first one did."""
     from dora_nb.child import dora_finder
+    from dora_nb.engines.embedded import SPARES
 
     from ._completion import make_matcher
     from ._dora import DoraMagics
@@ -42,6 +43,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         _matchers[id(shell)] = make_matcher(_declared)
         shell.Completer.custom_matchers.append(_matchers[id(shell)])
     dora_finder.install()
+    SPARES.allow()
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

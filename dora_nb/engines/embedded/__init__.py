@@ -7,6 +7,7 @@
     │   ├── _lifecycle pure: (life, event) → (life, actions)
     │   └── _process   one process: its control socket, its output, its end
     ├── _spawner       the one thread that starts processes
+    │   └── _spares    interpreters that were started before they are needed (`_launch` starts either)
     ├── _wiring        edges and arenas: who holds which ends now
     ├── _tap           the kernel as a reader
     └── _voice         the kernel as a publisher: what the notebook sends, what nodes print (`_log_entries`)
@@ -15,6 +16,7 @@
 from __future__ import annotations
 
 from ._session import Session
+from ._spares import SPARES
 from ._tap import Listener
 
-__all__ = ["Listener", "Session"]
+__all__ = ["SPARES", "Listener", "Session"]

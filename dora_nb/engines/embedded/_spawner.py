@@ -1,38 +1,35 @@
 """Starts every process of a session, from one thread that lives as long as the session.
 
 The parent-death signal of a process follows the *thread* that started it (prctl(2)): a supervisor
-that ended would take its operators along. So all are started here, and nothing that goes wrong with
-one may end this thread. The warden is started first.
+that ended would take its operators along. So all are started here, or were by the thread of `_spares`,
+and nothing that goes wrong with one may end this thread. The warden is started first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import queue
-import subprocess
 import sys
 import threading
 from concurrent.futures import Future
 
-from ... import metrics
 from ...errors import EngineError
 from ...graph import NodeSpec
 from ..shortage import engine_error
-from ..warden import Warden, kill_session
-from ._process import ControlSocket, OperatorProcess
-
-_PROGRAM = os.path.normpath(os.path.join(os.path.dirname(__file__), "../../child/program.py"))
+from ..warden import Warden
+from ._launch import Launched, environment_of, launch
+from ._process import OperatorProcess
+from ._spares import SPARES
 
 
 class Spawner:
     """The spawning thread and the warden. `close` it when every process has ended."""
 
     def __init__(self) -> None:
-        self._requests: queue.SimpleQueue[
-            tuple[NodeSpec, Future[tuple[OperatorProcess, int]]] | None
-        ] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[NodeSpec, Future[Launched]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._started: set[str] = set()
         self._warden = Warden()
         self._thread = threading.Thread(target=self._run, name="dora-spawner", daemon=True)
         try:
@@ -40,14 +37,15 @@ class Spawner:
         except RuntimeError:
             self._warden.close()
             raise
+        SPARES.hold()
 
-    def spawn(self, spec: NodeSpec) -> tuple[OperatorProcess, int]:
+    def spawn(self, spec: NodeSpec) -> Launched:
         """A new process that waits to be told what it is, and the descriptor of its counters.
 
         The descriptor is the caller's to close. Blocks for the system's part of starting a process;
         raises EngineError.
         """
-        result: Future[tuple[OperatorProcess, int]] = Future()
+        result: Future[Launched] = Future()
         self._requests.put((spec, result))
         return result.result()
 
@@ -67,6 +65,7 @@ class Spawner:
         self._requests.put(None)
         self._thread.join()
         self._warden.close()
+        SPARES.release(len(self._started))
 
     def _run(self) -> None:
         while (request := self._requests.get()) is not None:
@@ -80,46 +79,13 @@ class Spawner:
             # A process is its supervisor's, and goes with it.
             del request, spec, result
 
-    def _start(self, spec: NodeSpec) -> tuple[OperatorProcess, int]:
-        with contextlib.ExitStack() as undo:
-            counters = metrics.new_counters_page()
-            undo.callback(os.close, counters)
-            control = ControlSocket()
-            undo.callback(control.close)
-            assert control.other_end is not None
-            popen = subprocess.Popen(
-                [spec.python or sys.executable, _PROGRAM, str(control.other_end.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=[control.other_end.fileno()],
-                start_new_session=True,
-                cwd=spec.working_dir,
-                env=_environment(spec),
-            )
-            undo.callback(_end, popen)
-            control.other_end.close()
-            self._warden.look_after(popen.pid)
-            process = OperatorProcess(popen, control, counters)
-            undo.pop_all()
-        return process, counters
-
-
-def _end(popen: subprocess.Popen[bytes]) -> None:
-    kill_session(popen.pid)
-    popen.wait()
-    for pipe in (popen.stdout, popen.stderr):
-        if pipe is not None:
-            pipe.close()
-
-
-def _environment(spec: NodeSpec) -> dict[str, str]:
-    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
-    # ipykernel points matplotlib at its own backend, which draws into cells; an operator has none.
-    if environment.get("MPLBACKEND", "").startswith("module://"):
-        environment["MPLBACKEND"] = "agg"
-    environment.update(spec.env)
-    return environment
+    def _start(self, spec: NodeSpec) -> Launched:
+        self._started.add(spec.name)
+        launched = SPARES.take(spec)
+        if launched is None:
+            launched = launch(spec.python, spec.working_dir, environment_of(spec))
+        self._warden.look_after(launched[0].process_id)
+        return launched
 
 
 def _explain(spec: NodeSpec, error: OSError | ValueError) -> EngineError:

@@ -1,0 +1,290 @@
+"""Spare interpreters: started in the background, imports done, waiting to be told what they are.
+
+To import numpy and pyarrow is most of what the start of an operator takes. A spare has done it, and is
+given the environment and the working directory of its operator before the source. It is used only where
+that comes to the same: the variables that libraries read when they are imported, the folders that
+packages come from, and what a process inherits beside, are as they were when it started.
+
+One pool for the whole kernel, so that a stop and a start go on with it, with a thread of its own that
+starts them: the parent-death signal of a process follows the *thread* that started it. So the thread
+lives for as long as any session does. Nothing outlives the last session by more than `KEEP_SECS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import resource
+import select
+import site
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ... import messages
+from ...graph import NodeSpec
+from ._launch import Launched, environment_of, launch
+from ._process import OperatorProcess
+
+KEEP_SECS = 60.0
+"""How long spares wait after a stop, or a declaration, for the start that uses them."""
+MOST_SPARES = 5
+_VARIABLE = "DORA_NB_SPARES"
+_QUIET_SECS = 1.0
+"""No spare is started within this time of an operator's start: they would take its processor."""
+_LOOK_SECS = 0.02
+_MOST_ENVIRONMENT_BYTES = 60_000
+"""What travels in one message of the control socket."""
+_READ_AT_IMPORT = (
+    "PYTHON", "LD_", "GLIBC_", "MALLOC_", "LANG", "LC_", "TZ", "HOME", "VIRTUAL_ENV", "OMP_", "GOMP_", "KMP_",
+    "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "VECLIB_", "NPY_", "NUMPY_", "NUMEXPR_", "NUMBA_", "ARROW_",
+    "CUDA", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "TORCH", "PYTORCH", "XLA_", "TF_", "OPENCV_",
+)  # fmt: skip
+"""How the names of the variables begin that the loader, Python or a library looks at but once."""
+
+
+@dataclass(frozen=True)
+class _Spare:
+    process: OperatorProcess
+    counters: int
+    fingerprint: Any
+
+
+class Spares:
+    """The pool. Any thread may use it; only `close` waits."""
+
+    def __init__(self) -> None:
+        self._most = _number_from_environment(0)
+        self._begin_empty()
+
+    def _begin_empty(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[_Spare] = []
+        self._wanted = 0
+        self._not_before_secs = 0.0
+        self._until_secs = 0.0
+        self._holders = 0
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def allow(self) -> None:
+        """From now on spares are kept: a person works here, and another start is likely.
+
+        The variable DORA_NB_SPARES says how many at most (0: none).
+        """
+        self._most = _number_from_environment(MOST_SPARES)
+
+    def expect(self, number: int) -> None:
+        """So many operators are likely to be started soon."""
+        with self._changed:
+            self._want(number, time.monotonic() + _QUIET_SECS / 4)
+
+    def hold(self) -> None:
+        """A session begins, whose operators may be spares: the thread stays until its `release`."""
+        with self._changed:
+            self._holders += 1
+            self._not_before_secs = time.monotonic() + _QUIET_SECS
+
+    def release(self, number: int) -> None:
+        """A session has ended that ran so many operators; it may be started again."""
+        with self._changed:
+            self._holders -= 1
+            self._want(number, time.monotonic() + _QUIET_SECS / 4)
+
+    def take(self, spec: NodeSpec) -> Launched | None:
+        """A spare that is that node's process from now on; None where there is none that may be."""
+        with self._changed:
+            self._not_before_secs = time.monotonic() + _QUIET_SECS
+            if not self._most:
+                return None
+            self._closing = False
+            self._make_sure_of_thread()
+            self._changed.notify_all()
+            environment = environment_of(spec)
+            data = messages.Adopt(environment, spec.working_dir)
+            if (
+                spec.python is not None
+                or len(messages.encode(data)) > _MOST_ENVIRONMENT_BYTES
+                or not _can_be_entered(spec.working_dir)
+            ):
+                return None
+            spare = self._next_fitting(_fingerprint(environment))
+        if spare is None:
+            return None
+        spare.process.control.tell(data, [])
+        return spare.process, spare.counters
+
+    def process_ids(self) -> list[int]:
+        """Those that wait."""
+        with self._changed:
+            return [spare.process.process_id for spare in self._waiting]
+
+    def wait_warm(self, number: int, timeout_secs: float) -> bool:
+        """Waits until so many have done their imports. False when the time is over."""
+        deadline_secs = time.monotonic() + timeout_secs
+        with self._changed:
+            while sum(_is_warm(spare) for spare in self._waiting) < number:
+                if time.monotonic() >= deadline_secs:
+                    return False
+                self._changed.wait(_LOOK_SECS)
+        return True
+
+    def close(self) -> None:
+        """Ends every spare and, where no session is left, the thread. More may be asked for later."""
+        with self._changed:
+            self._closing = True
+            self._wanted = 0
+            self._changed.notify_all()
+            thread = None if self._holders else self._thread
+            for spare in self._waiting:
+                _discard(spare)
+            self._waiting.clear()
+        if thread is not None:
+            thread.join()
+
+    def forget_in_fork(self) -> None:
+        """In a process forked from the kernel: none of them is its own. Their descriptors are closed
+        by `_process`."""
+        self._most = 0
+        self._begin_empty()
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _want(self, number: int, not_before_secs: float) -> None:
+        self._wanted = min(number, self._most)
+        self._not_before_secs = not_before_secs
+        self._until_secs = time.monotonic() + KEEP_SECS
+        if self._wanted:
+            self._closing = False
+            self._make_sure_of_thread()
+        self._changed.notify_all()
+
+    def _make_sure_of_thread(self) -> None:
+        """Called with the lock, as all below."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="dora-spares", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # No room for a thread: then there are no spares.
+                self._thread = None
+
+    def _next_fitting(self, fingerprint: Any) -> _Spare | None:
+        """The spare to be used, which is then out of the pool. One that does not fit is of no use."""
+        self._waiting.sort(key=_is_warm)
+        while self._waiting:
+            spare = self._waiting.pop()
+            if spare.fingerprint == fingerprint and _is_alive(spare):
+                return spare
+            _discard(spare)
+        return None
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._has_to_start():
+                    self._drop_what_is_too_many()
+                    if self._is_over():
+                        self._thread = None
+                        return
+                    self._changed.wait(self._secs_to_wait())
+            self._add_one()
+
+    def _has_to_start(self) -> bool:
+        if self._closing or time.monotonic() < self._not_before_secs:
+            return False
+        if self._holders:  # While operators run, there is one for the next.
+            self._wanted = min(1, self._most)
+        return len(self._waiting) < self._wanted
+
+    def _add_one(self) -> None:
+        environment = environment_of(None)
+        fingerprint = _fingerprint(environment)
+        try:
+            process, counters = launch(None, "/", environment, spare=True)
+        except (OSError, ValueError):  # What is wrong, the start of an operator will say.
+            with self._changed:
+                self._wanted = 0
+            return
+        with self._changed:
+            spare = _Spare(process, counters, fingerprint)
+            if self._closing:
+                _discard(spare)
+            else:
+                self._waiting.append(spare)
+
+    def _drop_what_is_too_many(self) -> None:
+        if not self._holders and time.monotonic() >= self._until_secs:
+            self._wanted = 0
+        while len(self._waiting) > self._wanted:
+            _discard(self._waiting.pop(0))
+
+    def _is_over(self) -> bool:
+        return not self._holders and not self._wanted and not self._waiting
+
+    def _secs_to_wait(self) -> float | None:
+        now_secs = time.monotonic()
+        due_secs = []
+        if now_secs < self._not_before_secs:
+            due_secs.append(self._not_before_secs)
+        if not self._holders:
+            due_secs.append(self._until_secs)
+        return max(0.0, min(due_secs) - now_secs) if due_secs else None
+
+
+def _number_from_environment(otherwise: int) -> int:
+    text = os.environ.get(_VARIABLE, "")
+    return int(text) if text.isdigit() else otherwise
+
+
+def _fingerprint(environment: Mapping[str, str]) -> Any:
+    """All that a process takes along and cannot be given later."""
+    variables = sorted(
+        (name, value) for name, value in environment.items() if name.startswith(_READ_AT_IMPORT)
+    )
+    folders = []
+    for folder in _package_folders():
+        with contextlib.suppress(OSError):
+            # Whatever is installed or removed there changes it.
+            folders.append((folder, os.stat(folder).st_mtime_ns))
+    limits = [resource.getrlimit(each) for each in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS)]
+    cpus = sorted(os.sched_getaffinity(os.getpid()))
+    return sys.executable, variables, folders, limits, cpus, os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@functools.cache
+def _package_folders() -> list[str]:
+    return [*site.getsitepackages(), site.getusersitepackages()]
+
+
+def _can_be_entered(folder: str) -> bool:
+    return os.path.isdir(folder) and os.access(folder, os.X_OK)
+
+
+def _is_alive(spare: _Spare) -> bool:
+    return not _is_readable(spare.process.exit_descriptor)
+
+
+def _is_warm(spare: _Spare) -> bool:
+    """It says so itself. The word stays in the socket for the supervisor, to whom it says nothing."""
+    return _is_readable(spare.process.control.socket.fileno())
+
+
+def _is_readable(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _discard(spare: _Spare) -> None:
+    spare.process.kill()
+    spare.process.reap()
+    spare.process.close()
+    os.close(spare.counters)
+
+
+SPARES = Spares()
+os.register_at_fork(after_in_child=SPARES.forget_in_fork)
