@@ -21,7 +21,6 @@ from __future__ import annotations
 import array
 import errno
 import os
-import secrets
 import socket
 import time
 import uuid
@@ -257,7 +256,8 @@ ToKernel = Warm | Ready | Failed | Finished | Released | Warned | Logged
 def new_id() -> str:
     """A UUID of version 7 (RFC 9562 §5.7): milliseconds of the wall clock, then random bits."""
     millis = time.time_ns() // 1_000_000
-    value = (millis << 80) | secrets.randbits(80)
+    # Not by `secrets`, which loads OpenSSL into every operator.
+    value = (millis << 80) | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | (7 << 76)
     value = value & ~(0b11 << 62) | (0b10 << 62)
     return str(uuid.UUID(int=value))

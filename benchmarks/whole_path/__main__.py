@@ -12,14 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import path
+from . import graphs, lives, path
 from .peers import PEERS
 from .plan import SIZE_NAMES, SIZES
 from .records import Record, Results
 from .report import fill_page, text_of, write_plot
 
 DEFAULT_JSON = Path("build/benchmarks/whole_path.json")
-MEASURES = ("path", "loops")
+MEASURES = ("path", "loops", "fan-out", "chain", "types", "lives", "tap")
 _QUICK_DIVISOR = 40
 _PACKAGES = ("numpy", "pyarrow", "msgspec", "dora-rs", "iceoryx2", "pyzmq")
 
@@ -61,6 +61,18 @@ def one_round(options: argparse.Namespace, number: int) -> Iterator[Record]:
         yield from path.measure_path(peers, sizes, number=number, divisor=divisor)
     if "loops" in options.measures:
         yield from path.measure_loops(peers, sizes, number=number, divisor=divisor)
+    engines = [name for name in peers if PEERS[name].run_nodes is not None]
+    if "fan-out" in options.measures:
+        yield from graphs.measure_fan_out(engines, number=number, divisor=divisor)
+    engines = [name for name in engines if name != "dora512"]
+    if "chain" in options.measures:
+        yield from graphs.measure_chain(engines, number=number, divisor=divisor)
+    if "types" in options.measures:
+        yield from graphs.measure_types(engines, number=number)
+    if "lives" in options.measures:
+        yield from lives.measure_lives(engines, number=number, divisor=divisor)
+    if "tap" in options.measures and "dora_nb" in peers:
+        yield from lives.measure_tap(number=number, divisor=divisor)
 
 
 def report(arguments: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ REPORT_SECS = 120.0
 """A run that has not reported by then has failed."""
 _LOOK_SECS = 1.0
 _END_SECS = 10.0
+_GRACE_SECS = 2.0
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,14 @@ def failure_of(flow: Dataflow) -> str | None:
 
 @contextlib.contextmanager
 def dora_running(
-    nodes: Sequence[BenchNode], reports: Reports, folder: Path, *, pool_bytes: int | None
+    nodes: Sequence[BenchNode],
+    reports: Reports,
+    folder: Path,
+    *,
+    pool_bytes: int | None,
+    ends: bool = True,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The nodes under ``dora run``; ended with the context."""
+    """The nodes under ``dora run``; ended with the context, unless they are about to end (`ends`)."""
     descriptor = folder / "dataflow.yml"
     descriptor.write_text(yaml.safe_dump({"nodes": [_as_yaml(node, reports) for node in nodes]}))
     bin_folder = str(Path(sys.executable).parent)
@@ -158,7 +164,7 @@ def dora_running(
     try:
         yield popen
     finally:
-        _end(popen)
+        _end(popen, grace_secs=_GRACE_SECS if ends else 0.0)
 
 
 def run_on_dora(nodes: Sequence[BenchNode], *, pool_bytes: int | None) -> dict[str, Any]:
@@ -199,9 +205,9 @@ def _environment(node: BenchNode, reports: Reports) -> dict[str, str]:
     return environment
 
 
-def _end(popen: subprocess.Popen[bytes]) -> None:
+def _end(popen: subprocess.Popen[bytes], *, grace_secs: float) -> None:
     try:
-        popen.wait(2.0)
+        popen.wait(grace_secs)
     except subprocess.TimeoutExpired:
         popen.terminate()
         try:

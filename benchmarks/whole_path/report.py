@@ -145,7 +145,8 @@ def write_plot(results: Results, path: Path) -> None:
         axis.set(title=title, ylabel=unit, yscale="log")
         axis.set_xticks(range(len(sizes)), sizes, fontsize=7)
         axis.grid(visible=True, alpha=0.3)
-    axes[0][0].legend(fontsize=7)
+    if axes[0][0].lines:
+        axes[0][0].legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import logging
 import math
@@ -270,6 +269,8 @@ def _checked_output(output_id: str) -> str:
 
 async def _until_readable(descriptor: int, timeout_secs: float | None) -> None:
     """Waits as a task does. A copy of the descriptor, since the loop knows each but once."""
+    import asyncio  # Takes 10 MB with what it loads, and the caller's loop has it already.
+
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     own = os.dup(descriptor)

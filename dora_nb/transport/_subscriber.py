@@ -41,6 +41,9 @@ py_buffer = pa.py_buffer
 array_from_buffers = pa.Array.from_buffers
 _IN_A_SLOT = (SLOT, SLOT_WITH_METADATA)
 _UNREADABLE = (
+    struct.error,
+    EOFError,
+    IndexError,
     ValueError,
     OverflowError,
     OSError,

@@ -1,13 +1,15 @@
 """Arrow arrays as bytes, and back.
 
 A flat array of numbers without nulls travels as its bare buffer. Everything else travels as an Arrow
-IPC stream of one batch with one column, which covers every type that Arrow has. What arrives is
-always a `pyarrow.Array`, as in dora: a record batch becomes a struct array, an extension array its
+IPC stream of one batch with one column, which covers every type that Arrow has. Of a small one, the
+schema in front is written once for its type, and understood once by a reader: it is told by its bytes,
+so a message needs nothing that went before it. What arrives is always a `pyarrow.Array`, as in dora: a record batch becomes a struct array, an extension array its
 storage.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import pyarrow as pa
 from ..errors import DoraNbError
 
 IPC = 255
+IPC_BATCH = 254
 FLAT_TYPES: tuple[Any, ...] = (
     pa.uint8(), pa.int8(), pa.uint16(), pa.int16(), pa.uint32(), pa.int32(), pa.uint64(), pa.int64(),
     pa.float16(), pa.float32(), pa.float64(),
@@ -23,6 +26,13 @@ FLAT_TYPES: tuple[Any, ...] = (
 FLAT_WIDTHS = tuple(kind.bit_width // 8 for kind in FLAT_TYPES)
 _CODES: dict[type, int] = {type(pa.nulls(0, kind)): code for code, kind in enumerate(FLAT_TYPES)}
 UINT8 = 0
+_MOST_BATCH_BYTES = 1 << 16
+"""Above, one more copy would cost more than the schema."""
+_MOST_SCHEMAS = 16
+_MESSAGE_SIZE = struct.Struct("<i")
+"""Behind the continuation marker of an encapsulated message (Arrow's format, "IPC")."""
+_heads: list[tuple[pa.Schema, bytes]] = []
+_schemas: dict[bytes, pa.Schema] = {}
 
 
 class InvalidDataError(DoraNbError, RuntimeError, TypeError):
@@ -66,6 +76,8 @@ def decode_value(code: int, buffer: pa.Buffer, size: int) -> pa.Array[Any]:
 
     Raises ValueError, or what Arrow raises, where the bytes are no array of that type.
     """
+    if code == IPC_BATCH:
+        return _decode_batch(buffer)
     if code == IPC:
         return pa.ipc.open_stream(buffer).read_next_batch().column(0)
     if code >= len(FLAT_WIDTHS) or size % FLAT_WIDTHS[code]:
@@ -75,11 +87,44 @@ def decode_value(code: int, buffer: pa.Buffer, size: int) -> pa.Array[Any]:
 
 def _encode_ipc(data: pa.Array[Any]) -> tuple[int, int, Any]:
     batch = pa.RecordBatch.from_arrays([data], ["value"])
+    if data.nbytes <= _MOST_BATCH_BYTES and (head := _head_of(batch.schema)):
+        payload = b"".join((head, batch.serialize()))
+        return IPC_BATCH, len(payload), payload
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     buffer = sink.getvalue()
     return IPC, buffer.size, buffer
+
+
+def _head_of(schema: pa.Schema) -> bytes:
+    """The schema's own message; nothing where dictionaries have to follow it."""
+    for known, head in _heads:
+        if known.equals(schema):
+            return head
+    head = b"" if _has_dictionaries(schema.field(0).type) else schema.serialize().to_pybytes()
+    # A new list, since another thread may be looking for its own.
+    _heads[:] = [(schema, head), *_heads[: _MOST_SCHEMAS - 1]]
+    return head
+
+
+def _has_dictionaries(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
+        return True
+    return any(_has_dictionaries(kind.field(at).type) for at in range(kind.num_fields))
+
+
+def _decode_batch(buffer: pa.Buffer) -> pa.Array[Any]:
+    (size,) = _MESSAGE_SIZE.unpack_from(buffer, 4)
+    head = buffer.slice(0, size + 8)
+    key = head.to_pybytes()
+    schema = _schemas.get(key)
+    if schema is None:
+        schema = pa.ipc.read_schema(head)
+        if len(_schemas) >= _MOST_SCHEMAS:
+            _schemas.clear()
+        _schemas[key] = schema
+    return pa.ipc.read_record_batch(buffer.slice(size + 8), schema).column(0)
 
 
 def _array_from_numpy(data: np.ndarray[Any, Any]) -> pa.Array[Any]:

@@ -16,7 +16,7 @@ from transport_rig import LARGE, Link, Rig, rig_with
 from dora_nb.errors import EngineError
 from dora_nb.transport import EdgeCounts, _words
 from dora_nb.transport._arena import DATA_SIZE, MAX_SLOTS
-from dora_nb.transport._values import IPC
+from dora_nb.transport._values import IPC, IPC_BATCH
 from dora_nb.transport._wire import (
     DATAGRAM_LIMIT,
     HEADER_SIZE,
@@ -86,6 +86,19 @@ BODIES = {
         "and ends at",
     ),
     "half a number in a slot": (_in_slot(type_code=INT16, size=LARGE - 1), "no array of type 3"),
+    "no batch": (_inline(type_code=IPC_BATCH, payload=b"rubbish!" * 4), "Error|ArrowInvalid"),
+    "an empty batch": (_inline(type_code=IPC_BATCH), "error"),
+    "a batch with a schema of a negative size": (
+        _inline(type_code=IPC_BATCH, payload=b"\xff" * 64),
+        "Error|ArrowInvalid",
+    ),
+    "a schema without its batch": (
+        _inline(
+            type_code=IPC_BATCH,
+            payload=pa.schema([("value", pa.int8())]).serialize().to_pybytes(),
+        ),
+        "Error|ArrowInvalid",
+    ),
     "rubbish in a slot": (_in_slot(type_code=IPC), "ArrowInvalid|OSError"),
     "metadata missing": (_in_slot(metadata_size=5), "it has 48 bytes and says 53"),
 }

@@ -16,6 +16,10 @@ MARK_SIZE = 24
 LAST = -1
 
 
+# The first `to_numpy` of a process loads pandas, where that is installed.
+pa.array([0]).to_numpy()
+
+
 class Status:
     """Stands for dora's `DoraStatus`, of which its value matters."""
 
