@@ -12,7 +12,6 @@ Nothing is imported here: each change is made when the operator's own code impor
 from __future__ import annotations
 
 import builtins
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
@@ -21,7 +20,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+else:  # To derive from them would load `importlib.resources` and what that needs: 2 MB for two names.
+    Loader = MetaPathFinder = object
 
 ONLINE_CHECK_SECS = 3.0
 
@@ -42,7 +46,7 @@ def install(first_output: str) -> None:
     sys.meta_path.insert(0, _AfterImport(changes))
 
 
-class _AfterImport(importlib.abc.MetaPathFinder):
+class _AfterImport(MetaPathFinder):
     """Calls a function with a module right after it was executed for the first time."""
 
     def __init__(self, changes: dict[str, Callable[[Any], None]]) -> None:
@@ -61,7 +65,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
-class _ChangingLoader(importlib.abc.Loader):
+class _ChangingLoader(Loader):
     def __init__(self, loader: Any, change: Callable[[Any], None]) -> None:
         self._loader = loader
         self._change = change

@@ -7,12 +7,19 @@ they open it through ``/proc`` for as long as the operator lives.
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.machinery
 import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+
+    class _FinderAndLoader(MetaPathFinder, Loader): ...
+else:
+    _FinderAndLoader = object  # See `_patches`.
 
 _VARIABLE = "DORA_NB_OPERATOR_MODULE"
 
@@ -32,7 +39,7 @@ def make_importable() -> None:
         sys.meta_path.insert(0, _OperatorFinder(name, source_path, file))
 
 
-class _OperatorFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _OperatorFinder(_FinderAndLoader):
     def __init__(self, name: str, source_path: str, file: str) -> None:
         self._name = name
         self._source_path = source_path
@@ -44,6 +51,9 @@ class _OperatorFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if fullname != self._name:
             return None
         return importlib.machinery.ModuleSpec(fullname, self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return None
 
     def exec_module(self, module: ModuleType) -> None:
         with open(self._source_path, encoding="utf-8") as source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -314,3 +315,22 @@ def test_looking_at_one_that_is_stuck_uses_nothing_up_for_good(
     gate.write_text("")
     assert len(dataflow.take("op/out", 5)) == 5
     assert dataflow.node_status("op").error is None
+
+
+def test_the_switch_interval_is_lent_and_given_back(dataflow: CellDataflow) -> None:
+    """A cell that computes lets a subscription's thread in sooner, for as long as there is one."""
+    own_secs = sys.getswitchinterval()
+    dataflow.cell("op", ONCE, outputs=("out",))
+    dataflow.start()
+    with dataflow.subscribe("op/out"), dataflow.subscribe("op/out"):
+        assert sys.getswitchinterval() < own_secs
+    assert sys.getswitchinterval() == own_secs
+    with dataflow.subscribe("op/out"):
+        sys.setswitchinterval(0.25)
+    try:
+        assert sys.getswitchinterval() == 0.25
+    finally:
+        sys.setswitchinterval(own_secs)
+    with dataflow.subscribe("op/out"):
+        dataflow.stop()
+        assert sys.getswitchinterval() == own_secs
