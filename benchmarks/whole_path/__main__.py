@@ -61,10 +61,9 @@ def one_round(options: argparse.Namespace, number: int) -> Iterator[Record]:
         yield from path.measure_path(peers, sizes, number=number, divisor=divisor)
     if "loops" in options.measures:
         yield from path.measure_loops(peers, sizes, number=number, divisor=divisor)
-    engines = [name for name in peers if PEERS[name].run_nodes is not None]
+    engines = [name for name in ("dora_nb", "dora") if name in peers]
     if "fan-out" in options.measures:
         yield from graphs.measure_fan_out(engines, number=number, divisor=divisor)
-    engines = [name for name in engines if name != "dora512"]
     if "chain" in options.measures:
         yield from graphs.measure_chain(engines, number=number, divisor=divisor)
     if "types" in options.measures:

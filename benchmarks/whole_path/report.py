@@ -18,14 +18,28 @@ _TITLES = {
     "loop/two": ("Closed loop, each end on a CPU of its own", "p50_micros", "µs"),
     "loop/free": ("Closed loop, left to the scheduler", "p50_micros", "µs"),
     "burst": ("Burst", "messages_per_sec", "messages/s"),
+    "fan-out VGA": ("One frame of VGA to several readers, by their number", "p50_micros", "µs"),
+    "chain 1 KB": ("1 KB through a chain, by the number of its links", "p50_micros", "µs"),
+    "types": ("Closed loop of Arrow's types, on one CPU: eight boxes", "p50_micros", "µs"),
+    "start": ("From the start to the last operator's first event", "last_millis", "ms"),
+    "edit": ("From an edit to the first event of the new code", "first_millis", "ms"),
+    "memory": ("Memory of an operator", "rss_mib", "MiB resident"),
+    "idle": ("Ten operators that do nothing, and their kernel", "cpu_percent", "% of a CPU"),
+    "tap VGA 30 Hz": ("The kernel as a reader, 95th percentile", "p95_micros", "µs"),
 }
+_PLOTTED = 5
+"""The first of them have a size on their axis."""
 Rows = list[list[str]]
 
 
 def text_of(results: Results) -> str:
     """All tables, as Markdown."""
     parts = [slower_table(results), goal_table(results)]
-    parts += [figure_table(results, measure) for measure in _TITLES]
+    for measure in _TITLES:
+        parts.append(figure_table(results, measure))
+        if measure == "burst":
+            parts.append(counts_table(results))
+    parts.append(machine_text(results))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -71,7 +85,8 @@ def slower_table(results: Results) -> str:
 def figure_table(results: Results, measure: str) -> str:
     """One measure: a row for each peer, a column for each size; the median, and the worst round."""
     title, figure, unit = _TITLES[measure]
-    sizes = [size for size in _SIZES if size in results.cases(measure)]
+    measured = results.cases(measure)
+    sizes = [size for size in _SIZES if size in measured] or measured
     higher = figure == "messages_per_sec"
     rows: Rows = [[unit, *sizes]]
     for peer in LABELS:
@@ -88,6 +103,32 @@ def figure_table(results: Results, measure: str) -> str:
             if any(ratios):
                 rows.append([f"dora_nb / {LABELS[peer]}", *(both(ratio) for ratio in ratios)])
     return section(title, rows)
+
+
+def counts_table(results: Results) -> str:
+    """Of the bursts: how many were sent and received, in the worst round of each peer."""
+    sizes = [size for size in _SIZES if size in results.cases("burst")]
+    rows: Rows = [["received / sent, worst round", *sizes]]
+    for peer in results.peers("burst"):
+        row = [LABELS[peer]]
+        for size in sizes:
+            received = results.by_round("burst", peer, size, "received")
+            sent = results.by_round("burst", peer, size, "sent")
+            worst = min(received, key=lambda number: received[number] / sent[number], default=None)
+            row.append("–" if worst is None else f"{received[worst]:.0f} / {sent[worst]:.0f}")
+        rows.append(row)
+    return section("What arrived of the bursts", rows)
+
+
+def machine_text(results: Results) -> str:
+    """What it was measured on."""
+    on = results.machine
+    packages = ", ".join(f"{name} {version}" for name, version in on["packages"].items())
+    return (
+        f"Measured on {on['date']}: {on['processor']}, {on['cpus']} CPUs, {on['memory_gib']} GiB, "
+        f"{on['system']}, Python {on['python']}; {packages}. Rounds: {on['rounds']}"
+        f"{', shortened' if on['quick'] else ''}."
+    )
 
 
 def section(title: str, rows: Rows) -> str:
@@ -126,7 +167,7 @@ def write_plot(results: Results, path: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot
 
-    measures = [measure for measure in _TITLES if results.cases(measure)]
+    measures = [each for each in list(_TITLES)[:_PLOTTED] if results.cases(each)]
     if not measures:
         return
     figure, axes = pyplot.subplots(

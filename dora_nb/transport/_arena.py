@@ -55,13 +55,15 @@ class Slot:
     A capacity of 0 means that it has no place in the file for now.
     """
 
-    __slots__ = ("capacity", "index", "leases", "offset")
+    __slots__ = ("capacity", "index", "leases", "offset", "used_at")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.offset = 0
         self.capacity = 0
         self.leases: dict[object, int] = {}
+        self.used_at = 0
+        """When it was filled last, as its output counts."""
 
 
 class Arena:
@@ -110,6 +112,11 @@ class Arena:
         if slot.index == len(self.slots):
             self.slots.append(slot)
         return slot
+
+    def vacate(self, slot: Slot) -> None:
+        """Gives the memory of a free slot back."""
+        if slot.capacity:
+            self._vacate(slot)
 
     def clear_column(self, column: int) -> None:
         """Makes a column ready for an edge; whoever had it before holds nothing any more."""

@@ -65,6 +65,8 @@ _IN_OVERFLOW = -1
 """In place of a sequence number: the message is not in the socket yet."""
 _RESERVED = -2
 """In place of a sequence number: somebody writes into the slot."""
+UNUSED_MESSAGES = 128
+"""A slot that no message has needed for that many keeps no memory."""
 _GLANCE = 16
 """Readers give slots back in about the order they got them, but for a few that they hold on to."""
 _NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
@@ -410,6 +412,8 @@ class Output:
         self._busy: collections.deque[Slot] = collections.deque()
         """The slots that some reader may still need, in the order in which they were filled."""
         self._free: list[Slot] = []
+        self._filled = 0
+        """How many messages have lain in slots."""
         self._to_send: collections.deque[_Encoded] = collections.deque()
         self._turn = _Turn(waiter, self._to_send, self._send)
 
@@ -571,6 +575,9 @@ class Output:
         None where every slot is held by readers with the policy drop_oldest, which a publisher never
         waits for.
         """
+        self._filled += 1
+        if not self._filled % UNUSED_MESSAGES:
+            self._vacate_unused()
         while True:
             slot = (
                 self._just_returned(size)
@@ -581,9 +588,17 @@ class Output:
             )
             if slot is not None:
                 self._busy.append(slot)
+                slot.used_at = self._filled
                 return slot
             if not self._drop_for_a_slot() and not self._wait_for_a_slot():
                 return None
+
+    def _vacate_unused(self) -> None:
+        """Gives back the memory of slots that a burst needed, and nothing since."""
+        self._swept(DATA_SIZE, thorough=True)
+        for slot in self._free:
+            if self._filled - slot.used_at >= UNUSED_MESSAGES:
+                self.arena.vacate(slot)
 
     def _just_returned(self, size: int) -> Slot | None:
         """The slot of the message before the newest, or before that: still in the caches."""

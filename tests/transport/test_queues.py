@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from transport_rig import LARGE, Impatient, Link, Patient, Rig, Scripted, rig_with
+from transport_rig import LARGE, Impatient, Link, Patient, Rig, Scripted, number_of, rig_with
 
 from dora_nb.errors import EngineError
-from dora_nb.transport import _arena
+from dora_nb.transport import _arena, _edge
 from dora_nb.transport._arena import MIN_SLOTS, Slot
 
 SIZES = pytest.mark.parametrize("size", [8, LARGE], ids=["inline", "in slots"])
@@ -249,6 +249,23 @@ def test_a_queue_larger_than_the_socket_is_kept_whole_and_in_order(
         rig.output.flush()
     assert received == list(range(1000))
     assert link.edge.counts().dropped == 0
+
+
+@pytest.mark.parametrize("drop_oldest", [True, False])
+def test_a_thousand_messages_of_4_kb_stand_in_line_on_a_stock_kernel(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, drop_oldest: bool
+) -> None:
+    """Where net.core.wmem_max is 212,992 the socket holds 50 of them, whatever this machine grants."""
+    monkeypatch.setattr(_edge, "_SEND_BUFFER", 212_992)
+    link = rig.connect(queue_size=1000, drop_oldest=drop_oldest)
+    rig.send_all(range(1000), 4000)
+    assert len(link.out.overflow) > 900
+    taken = []
+    while (message := link.reader.take()) is not None:
+        taken.append(number_of(message))
+        rig.output.flush()
+    assert taken == list(range(1000))
+    assert link.counts_add_up()
 
 
 def test_drop_oldest_drops_what_is_in_the_socket_first(rig: Rig) -> None:

@@ -15,6 +15,7 @@ from transport_rig import LARGE, VGA, Rig
 
 from dora_nb.errors import EngineError
 from dora_nb.transport import Edge, new_arena_memory
+from dora_nb.transport._publisher import UNUSED_MESSAGES
 
 MIXED = (8, 3000, LARGE, VGA)
 
@@ -95,7 +96,7 @@ def test_generations_of_a_publisher_leave_nothing_in_its_reader(
 
     replace(1, 5)
     before = reader.ask("descriptors_and_mappings")
-    replace(6, 100)
+    replace(6, 1000)
     assert reader.ask("descriptors_and_mappings") == before
 
 
@@ -140,3 +141,38 @@ def test_an_edge_without_descriptors_is_an_error_in_words(
         os.close(descriptor)
     assert "Too many open files" in str(caught.value)
     assert "ulimit -n" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [40_000_000, 200_000_000])
+def test_large_messages_travel(rig: Rig, size: int) -> None:
+    link = rig.connect()
+    for number in range(2):
+        rig.send(number, size)
+        assert link.take_number() == number
+
+
+def test_no_message_lies_where_shared_memory_has_a_limit(rig: Rig) -> None:
+    """A container gives /dev/shm 64 MB; what is mapped from there ends the process when it is full."""
+    assert os.fstat(rig.memories[1]).st_dev != Path("/dev/shm").stat().st_dev
+
+
+def test_memory_comes_back_after_a_burst(rig: Rig) -> None:
+    link = rig.connect(queue_size=40)
+    rig.send_all(range(40), VGA)
+    assert len(link.take_all()) == 40
+    at_the_height = _resident_bytes(rig.memories[1])
+    for number in range(3 * UNUSED_MESSAGES):
+        rig.send(number, VGA)
+        link.take()
+    assert _resident_bytes(rig.memories[1]) < at_the_height / 8
+
+
+def test_bursts_that_come_again_find_their_memory_warm(rig: Rig) -> None:
+    link = rig.connect(queue_size=40)
+    offsets = set()
+    for _ in range(3 * UNUSED_MESSAGES // 50):
+        rig.send_all(range(40), VGA)
+        link.take_all()
+        offsets.add(tuple(sorted(slot.offset for slot in rig.slots())))
+    assert len(offsets) == 1
+    assert all(slot.capacity for slot in rig.slots())
