@@ -10,7 +10,7 @@ from .plan import SIZE_NAMES
 from .records import Record, quantiles_micros
 
 FAN_OUTS = (1, 2, 4, 8)
-CHAINS = (1, 2, 4, 8, 16, 32)
+CHAINS = (1, 2, 8, 32)
 _OTHERS_CHAINS = (1, 2, 8)
 """Of dora-rs, whose processes take longer to start."""
 _FRAME = 921_600
@@ -33,7 +33,7 @@ def measure_chain(peers: Sequence[str], *, number: int, divisor: int) -> Iterato
         for name in peers:
             if name != OURS and length not in _OTHERS_CHAINS:
                 continue
-            nodes = [_source(_SMALL, 24, 40 // min(divisor, 4))]
+            nodes = [_source(_SMALL, 24, 30 // min(divisor, 3))]
             before = "source"
             for at in range(length - 1):
                 relay = BenchNode(

@@ -3,13 +3,14 @@
 from typing import Any
 
 import numpy as np
-from measuring import now_nanos, report, statuses
+from measuring import load_pandas, now_nanos, report, statuses
 
 
 class Operator:
     """Input `frame`."""
 
     def __init__(self) -> None:
+        load_pandas()
         self.go_on, self.stop = statuses()
         self.latencies: list[int] = []
 

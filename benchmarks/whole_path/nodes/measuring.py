@@ -16,8 +16,9 @@ MARK_SIZE = 24
 LAST = -1
 
 
-# The first `to_numpy` of a process loads pandas, where that is installed.
-pa.array([0]).to_numpy()
+def load_pandas() -> None:
+    """The first `to_numpy` of a process loads pandas, where that is installed; here, not in the path."""
+    pa.array([0]).to_numpy()
 
 
 class Status:

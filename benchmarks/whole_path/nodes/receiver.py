@@ -9,7 +9,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from measuring import LAST, MARK_SIZE, mark, now_nanos, pin, read_mark, report, statuses
+from measuring import (
+    LAST,
+    MARK_SIZE,
+    load_pandas,
+    mark,
+    now_nanos,
+    pin,
+    read_mark,
+    report,
+    statuses,
+)
 
 ANSWER = pa.array(np.zeros(8, np.uint8))
 
@@ -19,6 +29,7 @@ class Operator:
 
     def __init__(self) -> None:
         pin("BENCH_RECEIVER_CPU")
+        load_pandas()
         self.go_on, self.stop = statuses()
         self.phases = json.loads(os.environ["BENCH_PHASES"])
         self.results: list[dict[str, Any]] = [

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from measuring import LAST, MARK_SIZE, mark, now_nanos, pin, read_mark, report, statuses
+from measuring import (
+    LAST,
+    MARK_SIZE,
+    load_pandas,
+    mark,
+    now_nanos,
+    pin,
+    read_mark,
+    report,
+    statuses,
+)
 
 _RESEND_TICKS = 40
 _STALLED_NANOS = 8_000_000_000
@@ -24,6 +34,7 @@ class Operator:
 
     def __init__(self) -> None:
         pin("BENCH_SENDER_CPU")
+        load_pandas()
         self.go_on, self.stop = statuses()
         self.phases = json.loads(os.environ["BENCH_PHASES"])
         self.memory = {
