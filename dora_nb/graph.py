@@ -26,6 +26,7 @@ KIND_WORDS: dict[NodeKind, str] = {
     "script": "a node",
     "dynamic": "a node",
 }
+OnEdit = Literal["auto", "reload", "restart"]
 DYNAMIC = "dynamic"
 """In place of a path: somebody else's process is the node."""
 DEFAULT_QUEUE_SIZE = 10
@@ -178,6 +179,10 @@ class NodeSpec:
     working_dir: str = "."
     kind: NodeKind = "operator"
     args: tuple[str, ...] = ()
+    exclusive: bool = False
+    """Whether it owns something (a camera, a port) that its old process has to let go of first."""
+    on_edit: OnEdit = "auto"
+    """How a change of its code is taken in while it runs, see `dora_nb.edits`."""
     other_keys: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What its entry in a ``dataflow.yml`` says beyond the fields above, kept for dora-rs and for engines
     that know it; an operator's own keys are in a mapping under ``operator``."""
@@ -261,6 +266,10 @@ class Graph:
         for reader in graph:
             graph._check_inputs(reader, declared_now=new)
         return graph
+
+    def replacing(self, spec: NodeSpec) -> Graph:
+        """The same without a check, for a declaration that was checked when it was made."""
+        return replace(self, nodes={**self.nodes, spec.name: spec})
 
     def without(self, name: str) -> Graph:
         """This graph without that node; its readers wait from now on."""

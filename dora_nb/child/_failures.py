@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import linecache
 from collections.abc import Callable
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from ..messages import Failed
 from ._traceback import traceback_lines
@@ -29,10 +29,20 @@ def execute(source: str, file: str, module: ModuleType) -> None:
     `source` has as many empty lines in front as the cell has lines of magic, so that Python counts
     lines as the editor does.
     """
+    remember_source(source, file)
+    exec(compile_source(source, file), module.__dict__)
+
+
+def remember_source(source: str, file: str) -> None:
+    """From here on tracebacks show these lines under that name."""
     # Not `splitlines`: it also splits where Python's tokenizer does not, at a form feed for one.
     lines = io.StringIO(source).readlines()
     linecache.cache[file] = (len(source), None, lines, file)
-    exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
+
+
+def compile_source(source: str, file: str) -> CodeType:
+    """The code of a module's body. SyntaxError where it is none."""
+    return compile(source, file, "exec", dont_inherit=True)
 
 
 def failure(what: str, error: BaseException) -> NodeFailedError:
