@@ -317,12 +317,19 @@ def _level_of(number: int) -> str:
 
 
 def _bridge_logging(node: Node) -> None:
-    """As dora does: where nobody says otherwise, `logging.basicConfig` sets up a `HostHandler`."""
+    """As dora does: where nobody says otherwise, `logging.basicConfig` sets up a `HostHandler`.
+
+    And where no level is said either, what is at least an ``info`` is kept, not Python's ``warning``.
+    """
     original = logging.basicConfig
 
     def basic_config(**options: Any) -> None:
         if not {"filename", "stream", "handlers"} & options.keys():
-            options["handlers"] = [HostHandler(node)]
+            handler = HostHandler(node)
+            if options.get("level") is None:
+                options["level"] = logging.NOTSET
+                handler.setLevel(logging.INFO)
+            options["handlers"] = [handler]
         original(**options)
 
     logging.basicConfig = basic_config

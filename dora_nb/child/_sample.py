@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,35 +14,46 @@ class SampleHandler:
     """What `Node.send_output_raw` gives.
 
     ``with node.send_output_raw("image", size) as buffer:`` gives a writable buffer and sends it at
-    the end, unless the body raised. By hand: `as_buffer` or `as_memoryview`, then `send`, which
-    refuses while a view is still open, since readers will see what is written through it.
+    the end, unless the body raised; then it may still be sent. By hand: `as_buffer` or `as_memoryview`,
+    then `send`, which refuses while a view is still open, since readers will see what is written through
+    it. The buffer itself, of which there is one, is no view: it is closed when it is sent.
     """
 
     def __init__(self, reservation: Reservation, metadata: dict[str, Any] | None) -> None:
         self._reservation = reservation
         self._metadata = metadata
+        self._buffer: memoryview | None = None
         self._sent = False
 
+    def __del__(self) -> None:
+        """Nobody can send it any more: what was made of the buffer is all that is left of it."""
+        if self._buffer is not None:
+            with contextlib.suppress(BufferError):
+                self._buffer.release()
+
     def as_buffer(self) -> memoryview:
-        """A writable buffer of the size that was asked for."""
-        return self.as_memoryview()
+        """A writable buffer of the size that was asked for; each time the same."""
+        self._check_unsent()
+        if self._buffer is None:
+            self._buffer = self._reservation.view()
+        return self._buffer
 
     def as_memoryview(self) -> memoryview:
-        """The same, as a `memoryview` of bytes."""
-        if self._sent:
-            raise RuntimeError("Sample has already been sent")
+        """A view of its bytes, which has to be released before it is sent."""
+        self._check_unsent()
         return self._reservation.view()
 
     def send(self) -> None:
         """Publishes what was written. RuntimeError a second time, or while a view is still open."""
-        if self._sent:
-            raise RuntimeError("Sample has already been sent")
+        self._check_unsent()
+        if self._buffer is not None:
+            self._close(self._buffer)
+            self._buffer = None
         self._reservation.publish(self._metadata)
         self._sent = True
 
     def __enter__(self) -> memoryview:
-        self._entered = self.as_memoryview()
-        return self._entered
+        return self.as_buffer()
 
     def __exit__(
         self,
@@ -49,18 +61,17 @@ class SampleHandler:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            if error is None:
-                self._close(self._entered)
-                self.send()
-        finally:
-            if not self._sent:
-                self._reservation.cancel()
+        if error is None:
+            self.send()
 
-    def _close(self, view: memoryview) -> None:
-        """Nothing may write any more; what the body has made of the buffer counts as an open view."""
+    def _check_unsent(self) -> None:
+        if self._sent:
+            raise RuntimeError("Sample has already been sent")
+
+    def _close(self, buffer: memoryview) -> None:
+        """Nothing may write any more; what somebody has made of the buffer counts as an open view."""
         try:
-            view.release()
+            buffer.release()
         except BufferError:
             raise RuntimeError(
                 "Cannot send: 1 buffer view(s) are still open; del what was made of the buffer, since "

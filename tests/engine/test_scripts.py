@@ -290,6 +290,44 @@ except RuntimeError as error:
     assert first["metadata"]["n"] == 1
 
 
+@pytest.mark.parametrize("size", [64, 100_000], ids=["inline", "in shared memory"])
+def test_a_sample_has_one_buffer_and_one_that_was_not_sent_yet_still_can_be(
+    dataflow: CellDataflow, size: int
+) -> None:
+    """As in the contract cases of dora's own example of `send_output_raw`."""
+    body = f"""
+import numpy as np
+node = Node()
+sample = node.send_output_raw("out", {size})
+buffer = sample.as_buffer()
+print(buffer is sample.as_buffer())
+try:
+    with sample as buffer:
+        np.asarray(buffer)[:] = 1
+        raise KeyError
+except KeyError:
+    np.asarray(buffer)[:] = 2
+sample.send()
+try:
+    memoryview(buffer)
+except ValueError as error:
+    print(error)
+left = node.send_output_raw("out", {size})
+written = np.asarray(left.as_memoryview())
+del left
+written[:] = 9  # Into nobody's message.
+for n in range(3):
+    with node.send_output_raw("out", {size}) as buffer:
+        np.asarray(buffer)[:] = 3
+        written[:] = 9
+"""
+    with dataflow.subscribe("node/out") as messages:
+        lines = run(dataflow, body, outputs=("out",))
+        values = [set(messages.next(TIMEOUT_SECS)["value"].to_pylist()) for _ in range(4)]
+    assert lines == ["True", "operation forbidden on released memoryview object"]
+    assert values == [{2}, {3}, {3}, {3}]
+
+
 def test_requests_and_their_responses(dataflow: CellDataflow) -> None:
     server = """
 from dora import Node
@@ -367,6 +405,8 @@ node = Node()
 for level in ("error", "warn", "info", "debug", "trace"):
     getattr(node, f"log_{level}")(f"by {level}")
 node.log("info", "with more", target="there", fields={"n": "1"})
+logging.debug("not even by dora")
+logging.info("also by %s", "logging")
 logging.warning("by %s", "logging")
 logging.getLogger("mine").error("of mine")
 try:
@@ -384,6 +424,7 @@ except ValueError as error:
         ("debug", "by debug"),
         ("trace", "by trace"),
         ("info", "there: with more n=1"),
+        ("info", "also by logging"),
         ("warn", "by logging"),
         ("error", "mine: of mine"),
     ]
