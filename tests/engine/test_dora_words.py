@@ -245,6 +245,23 @@ def test_a_scripts_exception() -> None:
     )
 
 
+def test_a_line_printed_meanwhile_is_no_part_of_a_traceback() -> None:
+    """Two streams of a node come as one, line by line."""
+    printed = (
+        "Traceback (most recent call last):\n"
+        '  File "Cell In[3]", line 5, in <module>\n'
+        "    1 / 0\n"
+        "here\n"
+        "ZeroDivisionError: division by zero\n"
+        "and here\n"
+    )
+    error = blamed(printed)
+    assert error.message == "cam failed: ZeroDivisionError: division by zero"
+    assert "here" not in "".join(error.traceback_lines)
+    unusual = printed.replace("ZeroDivisionError: division by zero\n", "").replace("here", "Enough")
+    assert blamed(unusual).message == "cam failed: Enough"
+
+
 def test_a_death_without_a_traceback_shows_the_last_lines() -> None:
     error = blamed(DIED, "exited because of signal SIGABRT")
     assert error.message == "cam's process was ended by SIGABRT."

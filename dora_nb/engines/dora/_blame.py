@@ -16,6 +16,8 @@ _FRAME = re.compile(r'^(\s*)File "([^"]*)", line (\d+)')
 _CELL = re.compile(r'^(\s*)File "(Cell In\[[^"]*\])", line')
 _OF_THE_FOOTER = ", in on_event_for_dora_rs"
 """See `dora_nb.descriptor`: what an export adds to an operator."""
+_NAMED = re.compile(r"[A-Za-z_][\w.]*: |[\w.]*(Error|Exception|Exit|Interrupt|Warning|Iteration)$")
+"""What an exception's line looks like, as long as it has a message or an ordinary name."""
 _SIGNAL = re.compile(r"because of signal (\w+)")
 _CODE = re.compile(r"with code (\d+)")
 
@@ -61,18 +63,28 @@ def _traceback(printed: Sequence[str]) -> list[str] | None:
             continue
         # In a chain of causes every line stands as far in as its first line's text, or further.
         margin = len(found[1]) if not printed[start].lstrip()[0].isdigit() else len(found[1]) + 3
-        lines = ["Traceback (most recent call last):"]
+        following = []
         for line in printed[start + 1 :]:
             if line.strip() and len(line) - len(line.lstrip()) < margin:
                 break
             if line.strip() in ("Location:", "Stack backtrace:"):
                 break
             if line.strip():
-                lines.append(line)
-            if line.strip() and _is_exception(line, margin):
-                break
-        return _dedented(lines)
+                following.append(line)
+        return _dedented(
+            ["Traceback (most recent call last):", *_to_its_exception(following, margin)]
+        )
     return None
+
+
+def _to_its_exception(lines: list[str], margin: int) -> list[str]:
+    """The frames and what was raised. A line that the node printed meanwhile may have come in between."""
+    ends = [at for at, line in enumerate(lines) if _is_exception(line, margin)]
+    named = [at for at in ends if _NAMED.match(lines[at][margin:])]
+    if not ends:
+        return lines
+    end = (named or ends)[0]
+    return [line for at, line in enumerate(lines[: end + 1]) if at == end or at not in ends]
 
 
 def _is_of_the_runtime(printed: Sequence[str], start: int) -> bool:
