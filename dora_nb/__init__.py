@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from .arrays import as_pandas, as_torch
     from .dataflow import Dataflow, Subscription, get_dataflow
     from .dynamic_node import Node
     from .errors import DoraNbError
@@ -29,6 +30,8 @@ _HOMES = {
     "Subscription": ".dataflow",
     "as_boxes": ".images",
     "as_image": ".images",
+    "as_pandas": ".arrays",
+    "as_torch": ".arrays",
     "get_dataflow": ".dataflow",
 }
 
@@ -41,6 +44,8 @@ __all__ = [
     "__version__",
     "as_boxes",
     "as_image",
+    "as_pandas",
+    "as_torch",
     "get_dataflow",
 ]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import atexit
 import collections
+import contextlib
+import datetime
 import json
 import queue
 import threading
@@ -21,7 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .debugging import Rebuilt, rebuild
 from .descriptor import Allowed, dataflow_text, read_dataflow
+from .engines.edit import Applied, Edit, Way, plan
 from .engines.embedded import SPARES, Session
 from .engines.embedded import Listener as EngineListener
 from .engines.session import EngineSession
@@ -39,8 +43,10 @@ from .graph import (
     QUEUE_POLICIES,
     Graph,
     InputSpec,
+    LogSource,
     NodeKind,
     NodeSpec,
+    OnEdit,
     QueuePolicy,
     SourceCode,
     TopicSource,
@@ -57,6 +63,7 @@ Event = dict[str, Any]
 Progress = Callable[[str], None]
 """What is called with a sentence, now and then, by what takes long."""
 ENGINES = ("embedded", "dora")
+_sleep = time.sleep
 ENGINE_NAMES = {"embedded": "the embedded engine", "dora": "dora-rs"}
 DAEMON_PORT = 53291
 """Where a daemon of dora's listens for nodes that join, if it is told nothing else."""
@@ -66,6 +73,9 @@ MOST_PARAM_CHARS = 65536
 """Of JSON, key and value: one message on a control socket."""
 _PROGRESS_EVERY_SECS = 1.0
 _LOOK_EVERY_SECS = 0.2
+_ABANDON_SECS = 5.0
+"""How long an interrupted edit may take to settle: longer than a hand-over that cannot be taken back."""
+_MOST_GENERATIONS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +197,10 @@ class Dataflow:
         self._last_logs: dict[str, list[LogLine]] = {}
         self._watchers: list[Callable[[], None]] = []
         self._failures_shown: set[tuple[str, int]] = set()
+        self._without_cell: set[str] = set()
+        self._generations: dict[str, dict[int, NodeSpec]] = {}
+        """What each generation of this run was declared as; the newest of each node."""
+        self._edit_locks: dict[str, threading.RLock] = {}
         _all_dataflows.add(self)
 
     # -- declaring -----------------------------------------------------------------------------------
@@ -205,17 +219,25 @@ class Dataflow:
     def declare(self, spec: NodeSpec, *, progress: Progress | None = None) -> Declaration:
         """Declares an operator, or declares it anew; while the dataflow runs it is applied at once.
 
-        Then it blocks until the new generation has returned from its `__init__`; for `progress` see
-        `start`. Raises GraphError, and nothing has changed; or OperatorError with the operator's own
-        traceback.
+        Only what changed is touched, see `dora_nb.engines.edit.plan`; it blocks until the new generation
+        has taken over. An interrupt drops what is being prepared. For `progress` see `start`. Raises
+        GraphError, and nothing has changed; or OperatorError with the operator's own traceback, and where
+        a generation ran before, that one goes on, and is what is declared.
         """
+        with self._edit_lock(spec.name):
+            return self._declare(spec, progress)
+
+    def _declare(
+        self, spec: NodeSpec, progress: Progress | None, *, again: Edit | None = None
+    ) -> Declaration:
         with self._lock:
             self._check_is_own(f"{spec.name} cannot be declared")
             self._let_go_if_over()
             before = self._declared.nodes.get(spec.name)
             declared = self._declared.with_node(spec)
+            self._without_cell.discard(spec.name)
             session = self._open_session()
-            unchanged = before is not None and before.same_as(spec)
+            unchanged = before is not None and before.same_as(spec) and again is None
             # Running a failed operator's cell again, unchanged, means: try once more.
             if unchanged and not (session is not None and spec.name in session.errors()):
                 if session is None:
@@ -227,11 +249,75 @@ class Dataflow:
                 self._last_status.pop(spec.name, None)
                 SPARES.expect(len(declared.nodes))
         generations = {} if session is None else session.generations()
-        if session is None or not session.apply(declared, spec.name, grace_secs=STOP_GRACE_SECS):
+        edit = again or (None if before is None else plan(before, spec))
+        applying = session is not None and session.apply(
+            declared, spec.name, edit=edit, grace_secs=STOP_GRACE_SECS
+        )
+        if session is None or not applying:
             self._changed()
             return Declaration(spec.name, _declared_words(declared, spec.name))
-        self._wait_for(session, spec.name, generations, progress)
-        return Declaration(spec.name, self._applied(spec.name, restarted=before is not None))
+        try:
+            self._wait_settled(session, [spec.name], generations, progress)
+        except BaseException:
+            session.abandon(spec.name)
+            session.wait_settled([spec.name], after=generations, timeout_secs=_ABANDON_SECS)
+            self._take_in(session, before, spec, generations)
+            raise
+        applied = self._take_in(session, before, spec, generations)
+        if applied is None or applied.outcome == "failed":
+            self._raise_start_error(session, spec.name)
+        return Declaration(spec.name, self._applied(spec, applied, restarted=before is not None))
+
+    def _take_in(
+        self,
+        session: EngineSession,
+        before: NodeSpec | None,
+        spec: NodeSpec,
+        generations: dict[str, int],
+    ) -> Applied | None:
+        """What is declared is what runs: notes what came of an edit. Raises why it was not taken."""
+        applied = session.applied(spec.name)
+        kept = applied is not None and applied.outcome in ("kept", "dropped")
+        generation = session.generations().get(spec.name, 0)
+        with self._lock:
+            if kept and before is not None:
+                self._declared = self._declared.replacing(before)
+                self._note_generation(before, generation)
+            else:
+                self._note_generation(spec, generation)
+        self._changed()
+        if kept and applied is not None and applied.error is not None:
+            raise _kept(applied.error, generations.get(spec.name, generation), generation)
+        return applied
+
+    def note_cell_deleted(self, name: str) -> None:
+        """The cell that declared this node is not in the notebook any more; until it is declared anew."""
+        if name in self._declared:
+            self._without_cell.add(name)
+            self._changed()
+
+    def kept_generation(self, name: str) -> str | None:
+        """What goes on where an edit of that node is refused: ``NAME: kept generation N``; None for nothing."""
+        session = self._session
+        if name not in self._declared or session is None or not session.alive:
+            return None
+        status = self.node_status(name)
+        goes_on = status.state in (State.RUNNING, State.WAITING)
+        return f"{name}: kept generation {status.generation}" if goes_on else None
+
+    def _note_generation(self, spec: NodeSpec, generation: int) -> None:
+        known = self._generations.setdefault(spec.name, {})
+        known[generation] = spec
+        while len(known) > _MOST_GENERATIONS:
+            del known[min(known)]
+
+    @contextlib.contextmanager
+    def _edit_lock(self, name: str) -> Iterator[None]:
+        """One edit of a node at a time; others wait."""
+        with self._lock:
+            lock = self._edit_locks.setdefault(name, threading.RLock())
+        with lock:
+            yield
 
     def add_operator(
         self,
@@ -243,19 +329,20 @@ class Dataflow:
         queues: Mapping[str, int | tuple[int, QueuePolicy]] | None = None,
         env: Mapping[str, str] | None = None,
         python: str | None = None,
+        exclusive: bool = False,
+        on_edit: OnEdit = "auto",
     ) -> Declaration:
         """Declares an operator from Python: `source` is its code, or the path of a file.
 
         `inputs` maps the operator's input to a source (``camera/image``, ``dora/timer/hz/30``);
-        `queues` maps it to a size, or a size and a policy. Blocks and raises as `declare`, and
-        SourceError where the code cannot be an operator.
+        `queues` maps it to a size, or a size and a policy. `exclusive` and `on_edit` are the options of
+        a cell. Blocks and raises as `declare`, and SourceError where the code cannot be an operator.
         """
         _check_arguments(name, inputs, outputs)
         code = _read_source(name, source)
         check_operator_source(code)
-        return self.declare(
-            _node_spec(name, code, "operator", inputs, outputs, queues, env, python)
-        )
+        spec = _node_spec(name, code, "operator", inputs, outputs, queues, env, python)
+        return self.declare(replace(spec, exclusive=exclusive, on_edit=on_edit))
 
     def add_node(
         self,
@@ -358,6 +445,7 @@ class Dataflow:
             self._declared = declared
             self._last_status.pop(name, None)
             self._last_logs.pop(name, None)
+            self._without_cell.discard(name)
             session = self._session
         if session is not None and name in session.generations():
             session.remove(declared, name, grace_secs=STOP_GRACE_SECS)
@@ -387,6 +475,10 @@ class Dataflow:
             self._wait_settled(session, None, {}, progress)
             if not session.going:  # What fails after all were ready is no failure of the start.
                 self._raise_start_errors(session)
+            with self._lock:
+                for name, generation in session.generations().items():
+                    if name in self._declared:
+                        self._note_generation(self._declared.node(name), generation)
             on = "" if engine == ENGINES[0] else f" on {ENGINE_NAMES[engine]}"
             return "\n".join([f"started{on}: {', '.join(self._declared.nodes)}", *session.notes])
         except OperatorError:
@@ -476,19 +568,151 @@ class Dataflow:
         self._changed()
         return "detached"
 
-    def restart(self, name: str, *, progress: Progress | None = None) -> str:
+    def restart(
+        self, name: str, *, generation: int | None = None, progress: Progress | None = None
+    ) -> str:
         """Ends an operator's process and starts another; blocks until it has returned from `__init__`.
 
-        For `progress` see `start`.
+        With `generation`, what that generation of this run was declared as is declared again, and takes
+        over from the process that runs. For `progress` see `start`.
         """
         self._check_is_own(f"{name} cannot be restarted")
         self._declared.node(name)
         session = self._running_session(f"'{name}' cannot be restarted")
         self._check_may_change(f"{name} cannot be restarted alone")
-        generations = session.generations()
-        session.restart(name, grace_secs=STOP_GRACE_SECS)
-        self._wait_for(session, name, generations, progress)
-        return f"{name}: {self._applied(name, restarted=True)}"
+        with self._edit_lock(name):
+            if generation is not None:
+                return str(self._go_back(name, generation, progress))
+            generations = session.generations()
+            session.restart(name, grace_secs=STOP_GRACE_SECS)
+            self._wait_settled(session, [name], generations, progress)
+            self._raise_start_error(session, name)
+            spec = self._declared.node(name)
+            with self._lock:
+                self._note_generation(spec, session.generations().get(name, 0))
+            return f"{name}: {self._applied(spec, None, restarted=True)}"
+
+    def _go_back(self, name: str, generation: int, progress: Progress | None) -> Declaration:
+        known = self._generations.get(name, {})
+        if generation not in known:
+            has = ", ".join(map(str, sorted(known)))
+            raise GraphError(
+                f"{name} has no generation {generation} to go back to.",
+                hint=f"There are: {has}." if has else None,
+            )
+        spec = known[generation]
+        reason = f"the code of generation {generation}"
+        way: Way = "after" if spec.exclusive else "beside"
+        return self._declare(spec, progress, again=Edit(way, reason))
+
+    def retry(self, name: str, *, progress: Progress | None = None) -> str:
+        """Gives an operator the event that it failed on, before anything in line.
+
+        One that does not run is started again first, as it is declared now. Blocks until it has handled
+        the event; raises OperatorError if it fails on it again, and DataflowStateError where no event was
+        kept: the process was killed before it could, or it is a script.
+        """
+        session = self._failed_session(name, f"'{name}' cannot be given its event again")
+        with self._edit_lock(name):
+            status = self.node_status(name)
+            if status.state in (State.FAILED, State.STOPPED, State.FINISHED):
+                generations = session.generations()
+                session.restart(name, grace_secs=STOP_GRACE_SECS, give=True)
+                self._wait_settled(session, [name], generations, progress)
+                self._raise_start_error(session, name)
+                with self._lock:
+                    generation = session.generations().get(name, 0)
+                    self._note_generation(self._declared.node(name), generation)
+            else:
+                session.give(name)
+            begin_secs = time.monotonic()
+            while not session.wait_given(name, timeout_secs=PROGRESS_AFTER_SECS):
+                if progress is not None:
+                    progress(f"waiting: {name} ({time.monotonic() - begin_secs:.0f} s)")
+            generation = session.generations().get(name, 0)
+            error = session.errors().get(name)
+            if error is not None:
+                self.mark_failure_seen(name)
+                raise error
+            return f"{name}: generation {generation} has handled the event that it had failed on"
+
+    def debug(self, name: str, *, next_event: bool = False, timeout_secs: float = 10.0) -> Rebuilt:
+        """Rebuilds an operator in this process on the event that it failed on, and calls `on_event`.
+
+        What that raises goes through as it is, so that a debugger finds the operator's own frame. With
+        `next_event` it is the next event that comes to the operator, which runs on, and the state is that
+        of the living one. `timeout_secs` is how long such an event is waited for (TopicTimeoutError).
+        """
+        __tracebackhide__ = True
+        spec = self._declared.node(name)
+        if spec.kind != "operator":
+            raise GraphError(
+                f"{name} is no operator:", hint="only an operator can be rebuilt here."
+            )
+        if next_event:
+            session = self._running_session(f"nothing comes to '{name}'")
+            event = self._next_event_of(spec, timeout_secs)
+            state = session.living_state(name, timeout_secs=STOP_GRACE_SECS)
+        else:
+            session = self._failed_session(name, f"'{name}' cannot be looked at")
+            state = session.remains(name)
+            assert state is not None
+            assert state.event is not None
+            event = state.event
+        rebuilt = rebuild(spec, event, state)
+        rebuilt.run()
+        return rebuilt
+
+    def _failed_session(self, name: str, what: str) -> EngineSession:
+        """The session, which has an event that this node failed on."""
+        self._check_is_own(what)
+        spec = self._declared.node(name)
+        session = self._session
+        if session is not None:  # A failure is known a moment before its process has ended.
+            session.wait_settled([name], after={}, timeout_secs=_ABANDON_SECS)
+        remains = None if session is None else session.remains(name)
+        if session is not None and remains is not None and remains.event is not None:
+            return session
+        if session is not None and session.edit_refusal is not None:
+            raise DataflowStateError(f"{what}: on dora-rs no event is kept.")
+        if spec.kind != "operator":
+            raise DataflowStateError(
+                f"{what}: it is no operator, and of a script no event is kept."
+            )
+        if remains is not None:
+            raise DataflowStateError(f"{what}: its event was not kept, as {remains.why_no_event}.")
+        failed = session is not None and name in session.errors()
+        why = "its process ended before it could keep the event" if failed else "it has not failed"
+        hint = f"%dora debug {name} --next looks at the next event." if not failed else None
+        raise DataflowStateError(f"{what}: {why}.", hint=hint)
+
+    def _next_event_of(self, spec: NodeSpec, timeout_secs: float) -> Event:
+        """The next message on any of a node's inputs; a tick, where it reads nothing else."""
+        import pyarrow as pa
+
+        topics = {
+            str(read.source): read.name
+            for read in spec.inputs
+            if isinstance(read.source, TopicSource) and not isinstance(read.source, LogSource)
+        }
+        if not topics:
+            tick = {
+                "type": "INPUT",
+                "kind": "dora",
+                "id": spec.inputs[0].name if spec.inputs else "",
+            }
+            now = datetime.datetime.now(datetime.UTC)
+            return {**tick, "value": pa.nulls(0), "metadata": {"timestamp": now}}
+        arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        with contextlib.ExitStack() as listeners:
+            for topic in topics:
+                if topic.partition("/")[0] in (NOTEBOOK, *self._declared.nodes):
+                    listeners.callback(self.listen(topic, arrived.put).close)
+            try:
+                event = arrived.get(timeout=timeout_secs)
+            except queue.Empty:
+                raise self._too_few(next(iter(topics)), 0, 1, timeout_secs) from None
+        return {**event, "id": topics[event["id"]]}
 
     def params(self, name: str) -> dict[str, Any]:
         """The parameters of a node that runs, by key. They last until the dataflow stops."""
@@ -552,8 +776,12 @@ class Dataflow:
             current = dict(self._last_status)
             if self._session is not None:
                 current.update({each.name: each for each in self._session.status()})
-            return [
+            found = [
                 current.get(spec.name) or self._declared_status(spec) for spec in self._declared
+            ]
+            return [
+                replace(each, cell_deleted=True) if each.name in self._without_cell else each
+                for each in found
             ]
 
     def node_status(self, name: str) -> NodeStatus:
@@ -650,19 +878,32 @@ class Dataflow:
         return self._collect(topic, 1, timeout_secs, replay_last=True)[0]
 
     def send(self, topic: str, data: Any, metadata: Mapping[str, Any] | None = None) -> None:
-        """Sends a message as the notebook, on ``notebook/NAME``, which needs no declaration but a reader.
+        """Sends a message on a topic: as the notebook on ``notebook/NAME``, else as if its node had.
 
-        `data` is what `send_output` takes (an Arrow array, bytes, a numpy array), or a list, a number or a
-        text, which become an Arrow array. Blocks while a reader whose queue has backpressure is full.
-        Raises GraphError where nobody reads that topic, DataflowStateError where nothing runs, and what
-        `send_output` raises.
+        ``notebook/NAME`` needs no declaration but a reader. Any other topic is sent by its node's own
+        process, when that comes to it: between two events, or while it waits for room. `data` is what
+        `send_output` takes (an Arrow array, bytes, a numpy array), or a list, a number or a text, which
+        become an Arrow array. Blocks while a reader whose queue has backpressure is full, or a busy node
+        has sixteen such messages to send. Raises GraphError where nobody reads ``notebook/NAME``,
+        DataflowStateError where nothing runs, and what `send_output` raises.
         """
         source = self._declared.check_topic(topic)
+        about = None if metadata is None else dict(metadata)
         if source.node != NOTEBOOK:
-            raise GraphError(
-                f"'{topic}' is sent by {source.node} alone:",
-                hint=f"send on {NOTEBOOK}/NAME, and let an input read that.",
-            )
+            self._declared.node(source.node)
+            session = self._running_session(f"'{topic}' reaches nobody")
+            if not session.inject(source, _as_sendable(data), about):
+                state = self.node_status(source.node).state_text()
+                instead = f"send on {NOTEBOOK}/NAME, and let an input read that."
+                raise DataflowStateError(
+                    f"'{topic}' is sent by {source.node}, which is {state}:"
+                    if session.edit_refusal is None
+                    else f"'{topic}' is sent by {source.node} alone on dora-rs:",
+                    hint=f"start it again, or {instead}"
+                    if session.edit_refusal is None
+                    else instead,
+                )
+            return
         known = [each.partition("/")[2] for each in self._declared.topics_of_the_notebook()]
         if source.output not in known:
             near = did_you_mean(source.output, known)
@@ -670,7 +911,31 @@ class Dataflow:
             hint = hint or f"Declare one with --inputs IN={topic}."
             raise GraphError(f"no input reads '{topic}'.", hint=hint)
         session = self._running_session(f"'{topic}' reaches nobody")
-        session.send(source, _as_sendable(data), None if metadata is None else dict(metadata))
+        session.send(source, _as_sendable(data), about)
+
+    def replay(
+        self, events: Iterable[Event], *, topic: str | None = None, speed: float | None = 1.0
+    ) -> int:
+        """Sends events that were taken, in their order, each as `send` does; returns how many.
+
+        On the topic that each came from, or all on `topic`. The time between two is what it was when they
+        were sent (their ``timestamp``), divided by `speed`; None for as fast as it goes. Blocks until the
+        last is sent, and can be interrupted. The metadata goes with them, but for ``timestamp``.
+        """
+        if speed is not None and not speed > 0:
+            raise GraphError(f"the speed is a number above 0, or None, not {speed!r}.")
+        begin_secs, first = time.monotonic(), None
+        count = 0
+        for event in events:
+            metadata = dict(event.get("metadata") or {})
+            stamp = metadata.pop("timestamp", None)
+            if isinstance(stamp, datetime.datetime) and speed is not None:
+                first = first or stamp
+                due_secs = begin_secs + (stamp - first).total_seconds() / speed
+                _sleep(max(0.0, due_secs - time.monotonic()))
+            self.send(topic or event["id"], event["value"], metadata)
+            count += 1
+        return count
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -800,21 +1065,15 @@ class Dataflow:
             hint=hint or None,
         )
 
-    def _wait_for(
-        self,
-        session: EngineSession,
-        name: str,
-        generations: dict[str, int],
-        progress: Progress | None,
-    ) -> None:
-        """Waits until the generation after the one before is past its `__init__`; raises its error."""
-        self._wait_settled(session, [name], generations, progress)
+    def _raise_start_error(self, session: EngineSession, name: str) -> None:
+        """Raises why a node's newest generation did not get past its `__init__`, if it did not."""
         error = session.start_error(name)
         if error is not None:
             self.mark_failure_seen(name)
             raise error
 
-    def _applied(self, name: str, *, restarted: bool) -> str:
+    def _applied(self, spec: NodeSpec, applied: Applied | None, *, restarted: bool) -> str:
+        name = spec.name
         status = self.node_status(name)
         waiting_for = self._declared.waiting_text(name)
         waiting = f", waiting for {waiting_for}" if waiting_for else ""
@@ -824,7 +1083,7 @@ class Dataflow:
         waiting += _cycle_warning(self._declared, name)
         if not restarted:
             return f"started{waiting}"
-        return f"generation {status.generation}, restarted, state not kept{waiting}"
+        return f"generation {status.generation}, {_what_happened(applied)}{waiting}"
 
     def _running_session(self, what: str) -> EngineSession:
         session = self._session
@@ -866,6 +1125,7 @@ class Dataflow:
         session = self._session
         if session is None:
             return
+        self._generations.clear()
         self._last_status = {each.name: each for each in session.status()}
         self._last_logs = session.logs()
         session.close()  # Once it is asked for it happens, whatever interrupts this; and twice is no harm.
@@ -927,6 +1187,30 @@ def _new_session(
 
 def _is_there(spec: NodeSpec, declared: Graph) -> bool:
     return spec.name in declared and declared.node(spec.name).same_as(spec)
+
+
+def _what_happened(applied: Applied | None) -> str:
+    """The middle of the sentence that a cell ends in after an edit."""
+    if applied is None:
+        return "restarted, state not kept"
+    if applied.outcome == "in_place":
+        return "in place, state kept"
+    if applied.outcome in ("kept", "dropped"):
+        return "kept"
+    state = "state carried over" if applied.state == "carried" else "state not kept"
+    restarted = f"restarted: {applied.reason}" if applied.reason else "restarted"
+    return "; ".join([f"{restarted}, {state}", *applied.notes])
+
+
+def _kept(error: OperatorError, before: int, generation: int) -> OperatorError:
+    """Why an edit was not taken, with what goes on instead: what ran before, or its code once more."""
+    begin = f"{error.node}: kept generation {generation}: "
+    if generation != before:
+        begin = f"{error.node}: kept the code of generation {before}, restarted as generation {generation}: "
+    said = error.message.removeprefix(f"{error.node}: ")
+    return OperatorError(
+        begin + said, node=error.node, traceback_lines=error.traceback_lines, hint=error.hint
+    )
 
 
 def _declared_words(declared: Graph, name: str) -> str:

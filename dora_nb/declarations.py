@@ -80,6 +80,8 @@ def read_declaration(
         working_dir=str(folder),
         kind=kind,
         args=line.args,
+        exclusive=line.exclusive,
+        on_edit=line.on_edit,
         other_keys=dict(line.restarts),
     )
     return DeclaredNode(spec, line)

@@ -8,9 +8,17 @@ gone: the operator gets STOP, and the process ends.
 ========  =====================================================================================
 kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
           `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`,
-          `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`
-process → `Warm`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`
+          `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`;
+          of an edit: `Reload`, `Rewire`, `RemoveOutput`, `Pause`, `Resume`, `TakeState`, `Part`;
+          asked by the user: `KeepRemains`, `ShowState`, `Give`, `Inject`
+process → `Warm`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`;
+          of an edit: `Reloaded`, `Kept`, `Paused`, `StateTaken`, `HandedOver`;
+          asked by the user: `StateShown`, `Given`, `Injected`
 ========  =====================================================================================
+
+A hand-over: the old process answers `Pause` with `Paused` between two events; the new one, whose
+`__init__` has returned, may get `TakeState`; the old one handles STOP at `Part`, sends what it still has
+to send, and answers `HandedOver`; the new one is wired and gets `Go`.
 
 A dynamic node is a process of somebody else's. It connects to a socket of the kernel's, and before
 `Begin` the two agree on a node: `Offers`, `Join`, and `Refused` where that cannot be.
@@ -27,10 +35,21 @@ import uuid
 
 import msgspec
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 _RECEIVE_SIZE = 1 << 17
 _ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 """Room for eight descriptors; no message has more than three."""
+
+
+class Wires(msgspec.Struct, frozen=True):
+    """What a node knows of its inputs beside its edges."""
+
+    timers: dict[str, float]
+    """Seconds between ticks, by input."""
+    input_timeouts: dict[str, float]
+    """Seconds of silence after which an input counts as closed, by input."""
+    topics: int
+    """How many inputs read a topic; one that waits for its node keeps the operator alive."""
 
 
 class Begin(msgspec.Struct, tag=True, frozen=True):
@@ -48,18 +67,13 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
     working_dir: str
     dataflow_id: str
     outputs: list[str]
-    timers: dict[str, float]
-    """Seconds between ticks, by input."""
-    input_timeouts: dict[str, float]
-    """Seconds of silence after which an input counts as closed, by input."""
+    wires: Wires
     send_stdout_as: str | None
     """The output that gets each line that the node prints."""
     send_logs_as: str | None
     """The output that gets each line that the node logs."""
     log_levels: list[str]
     """The levels that are kept of what it logs."""
-    topics: int
-    """How many inputs read a topic; one that waits for its node keeps the operator alive."""
 
 
 class Adopt(msgspec.Struct, tag=True, frozen=True):
@@ -175,6 +189,121 @@ class Stop(msgspec.Struct, tag=True, frozen=True):
     """Handle STOP, then end. Messages not yet read stay in line for whoever comes next."""
 
 
+class Rewire(msgspec.Struct, tag=True, frozen=True):
+    """Inputs and outputs are these now; the edges follow. Descriptors: the dataflow as JSON."""
+
+    wires: Wires
+    outputs: list[str]
+
+
+class RemoveOutput(msgspec.Struct, tag=True, frozen=True):
+    """That output is no more; its readers were taken away before."""
+
+    output: str
+
+
+class Reload(msgspec.Struct, tag=True, frozen=True):
+    """Take the new source into the living operator, between two events. Descriptors: the source.
+
+    Answered with `Reloaded` or `Kept`.
+    """
+
+    file: str
+    first_line: int
+    path: str | None
+    whole: bool
+    """By dora's rule: the module and `__init__` run again, and the old attributes win."""
+    execute: list[int] = []
+    """Which statements of the source are to be executed, see `dora_nb.edits`."""
+    forget: list[str] = []
+    keep_attributes: list[str] = []
+
+
+class Pause(msgspec.Struct, tag=True, frozen=True):
+    """Handle no further event. Descriptors: an empty file for the operator's state."""
+
+
+class Resume(msgspec.Struct, tag=True, frozen=True):
+    """Go on as if nothing had been."""
+
+
+class TakeState(msgspec.Struct, tag=True, frozen=True):
+    """Take the state of the generation before. Descriptors: the file that it was written to."""
+
+
+class Part(msgspec.Struct, tag=True, frozen=True):
+    """Handle STOP, send what is still to be sent, and hand over."""
+
+
+class KeepRemains(msgspec.Struct, tag=True, frozen=True):
+    """Where to write what a failure leaves behind. Descriptors: an empty file. For operators."""
+
+
+class ShowState(msgspec.Struct, tag=True, frozen=True):
+    """Write the operator's state between two events. Descriptors: an empty file. For operators."""
+
+
+class Give(msgspec.Struct, tag=True, frozen=True):
+    """Handle this event before anything in line. Descriptors: the file it was written to. For operators."""
+
+
+class Inject(msgspec.Struct, tag=True, frozen=True):
+    """Send this as if the node itself had. Descriptors: a file with the value and the metadata, encoded.
+
+    Answered with `Injected` once it has been sent.
+    """
+
+    output: str
+    type_code: int
+    value_size: int
+
+
+class Injected(msgspec.Struct, tag=True, frozen=True):
+    """What was to be injected has been sent; or could not, since there is no such output any more."""
+
+
+class StateShown(msgspec.Struct, tag=True, frozen=True):
+    """The state has been written."""
+
+
+class Given(msgspec.Struct, tag=True, frozen=True):
+    """The event that was given has been handled."""
+
+
+class Reloaded(msgspec.Struct, tag=True, frozen=True):
+    """The operator has the new source; the RELOAD event follows."""
+
+
+class Kept(msgspec.Struct, tag=True, frozen=True):
+    """The operator is what it was."""
+
+    message: str
+    traceback_lines: list[str]
+    hint: str | None = None
+    replace: bool = False
+    """Only a process of its own can take that source; the message says why."""
+
+
+class Paused(msgspec.Struct, tag=True, frozen=True):
+    """No further event is handled."""
+
+    has_state: bool = False
+    """What `get_state` returned has been written."""
+    problem: str | None = None
+    """Why it could not be had, where the operator has a `get_state`."""
+
+
+class StateTaken(msgspec.Struct, tag=True, frozen=True):
+    """The state was offered to the operator."""
+
+    taken: bool
+    """Whether it has a `set_state`, which has returned."""
+
+
+class HandedOver(msgspec.Struct, tag=True, frozen=True):
+    """Nothing is read or sent any more; the process ends."""
+
+
 class Warm(msgspec.Struct, tag=True, frozen=True):
     """A spare has imported what it can, and waits."""
 
@@ -189,6 +318,8 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     message: str
     traceback_lines: list[str]
     hint: str | None = None
+    keeps_event: bool = False
+    """It failed on an event, which it is about to write where `KeepRemains` said."""
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True):
@@ -248,9 +379,13 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 ToProcess = (
     Adopt | Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
     | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted
-    | ParamUpdated | ParamDeleted | Go | Stop
+    | ParamUpdated | ParamDeleted | Go | Stop | Reload | Rewire | RemoveOutput | Pause | Resume | TakeState
+    | Part | KeepRemains | ShowState | Give | Inject
 )  # fmt: skip
-ToKernel = Warm | Ready | Failed | Finished | Released | Warned | Logged
+ToKernel = (
+    Warm | Ready | Failed | Finished | Released | Warned | Logged | Reloaded | Kept | Paused
+    | StateTaken | HandedOver | StateShown | Given | Injected
+)  # fmt: skip
 
 
 def new_id() -> str:

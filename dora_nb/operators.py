@@ -156,9 +156,7 @@ def _syntax_error(source: _Source, error: SyntaxError) -> SourceError:
             location=source.location(line, column),
         )
     column_or_none = error.offset - 1 if error.offset and error.lineno == line else None
-    return SourceError(
-        f"this is not valid Python: {error.msg}", location=source.location(line, column_or_none)
-    )
+    return SourceError(f"SyntaxError: {error.msg}", location=source.location(line, column_or_none))
 
 
 _IPYTHON_SYNTAX = (

@@ -57,6 +57,8 @@ class NodeStatus:
     state: State
     declared_in: str
     """``Cell In[5]`` or a file's path."""
+    cell_deleted: bool = False
+    """Whether that cell is not in the notebook any more."""
     generation: int = 0
     """How often it was started; 0 before the first start."""
     waiting_for: tuple[str, ...] = ()

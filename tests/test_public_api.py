@@ -22,6 +22,8 @@ NAMES = [
     "__version__",
     "as_boxes",
     "as_image",
+    "as_pandas",
+    "as_torch",
     "get_dataflow",
 ]
 
@@ -34,7 +36,12 @@ SIGNATURES = {
     "Dataflow.send": "self, topic, data, metadata=None",
     "Node": "node_id, *, kernel_process_id=None",
     "Dataflow.stop": "self, *, grace_secs=2.0",
-    "Dataflow.restart": "self, name, *, progress=None",
+    "Dataflow.retry": "self, name, *, progress=None",
+    "Dataflow.debug": "self, name, *, next_event=False, timeout_secs=10.0",
+    "Dataflow.replay": "self, events, *, topic=None, speed=1.0",
+    "as_torch": "event",
+    "as_pandas": "event",
+    "Dataflow.restart": "self, name, *, generation=None, progress=None",
     "Dataflow.remove": "self, name",
     "Dataflow.status": "self",
     "Dataflow.logs": "self, name=None",

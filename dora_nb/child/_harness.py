@@ -71,12 +71,10 @@ class Recorded:
             working_dir=".",
             dataflow_id=messages.new_id(),
             outputs=[],
-            timers={},
-            input_timeouts={},
+            wires=messages.Wires(timers={}, input_timeouts={}, topics=0),
             send_stdout_as=None,
             send_logs_as=None,
             log_levels=[],
-            topics=0,
         )
         node = {"id": _NODE_ID, "inputs": {}, "outputs": []}
         self.dataflow_descriptor: dict[str, Any] = {"nodes": [node]}

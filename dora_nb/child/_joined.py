@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import messages, metrics
-from ..timers import Ticks
-from . import _process
 from ._failures import KernelGoneError
 from ._script import Script
 
@@ -108,17 +106,13 @@ class Joined(Script):
         source, counters, dataflow = descriptors
         self._begin = begin
         self._name = begin.name
-        self._input_timeouts_secs = begin.input_timeouts
+        self._input_timeouts_secs = begin.wires.input_timeouts
         self._counters = metrics.OperatorCounters(counters)
         os.close(counters)
         os.close(source)
         with open(dataflow, encoding="utf-8") as file:
             self._dataflow_descriptor = json.load(file)
-        start_secs = _process.monotonic()
-        self._timers = {
-            name: Ticks(interval_secs, start_secs=start_secs)
-            for name, interval_secs in begin.timers.items()
-        }
+        self._set_timers(begin.wires.timers)
 
     def _keep(self) -> None:
         self._serving_thread = threading.get_ident()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import os
 import select
 import socket
 import time
@@ -19,8 +20,10 @@ from typing import Any
 from .. import messages, metrics
 from ..transport import Input
 from . import _node, _output, _parent, _process, _spawned
+from ._failures import NodeFailedError
 from ._operator import UserOperator, Verdict, is_free
 from ._process import NodeProcess
+from ._remains import read_remains, write_remains
 
 PATIENCE = 16
 _CONTINUE = Verdict.CONTINUE
@@ -33,6 +36,15 @@ class Loop(NodeProcess):
     def __init__(self, control: socket.socket) -> None:
         super().__init__(control)
         self._passed_over: collections.Counter[int] = collections.Counter()
+        self._reload: tuple[messages.Reload, str] | None = None
+        """What is to be taken after the event in hand, and its source."""
+        self._state_descriptor = -1
+        self._remains_descriptor = -1
+        self._show_descriptor = -1
+        """Where the state is to be written after the event in hand."""
+        self._given: dict[str, Any] | None = None
+        """An event that the engine wants handled before those in line."""
+        self._failed_on: dict[str, Any] | None = None
 
     def _serve(self, source: str) -> messages.Finished:
         _node.refusal = _node.IN_AN_OPERATOR
@@ -56,10 +68,21 @@ class Loop(NodeProcess):
 
     def _handle_events(self) -> messages.Finished:
         """Handles whatever comes until there is a reason to end."""
-        while not self._stopping:
-            verdict = self._next_tick() if self._timers and self._going else _CONTINUE
+        while not self._stopping and not self._parting:
+            if self._pausing:
+                self._stand_still()
+                continue
+            verdict = _CONTINUE
+            if self._given is not None and self._going:
+                verdict = self._handle_given()
+            elif self._timers and self._going:
+                verdict = self._next_tick()
+            if self._show_descriptor >= 0:
+                self._show_state()
             if verdict is _CONTINUE and not self._stopping:
                 verdict = self._next_message()
+            if verdict is _CONTINUE and self._reload is not None and not self._stopping:
+                verdict = self._take_reload()
             if verdict is not _CONTINUE:
                 return messages.Finished(stop_all=verdict is Verdict.STOP_ALL)
             if self._closed and self._all_inputs_closed():
@@ -67,6 +90,73 @@ class Loop(NodeProcess):
         if self._going:
             self._handle({"type": "STOP", "kind": "dora", "id": "MANUAL"})
         return messages.Finished()
+
+    # -- an edit -------------------------------------------------------------------------------------
+
+    def _note_reload(self, message: messages.Reload, descriptors: list[int]) -> None:
+        (descriptor,) = descriptors
+        with open(descriptor, encoding="utf-8") as file:
+            self._reload = (message, file.read())
+
+    def _take_reload(self) -> Verdict:
+        """The new source, between two events; then the RELOAD event, if it was taken."""
+        assert self._reload is not None
+        (message, source), self._reload = self._reload, None
+        answer = self._operator.reload(message, source)
+        self._tell(answer)
+        if isinstance(answer, messages.Kept):
+            return Verdict.CONTINUE
+        return self._handle({"type": "RELOAD", "kind": "dora", "id": self._name})
+
+    def _note_pause(self, _message: messages.Pause, descriptors: list[int]) -> None:
+        (self._state_descriptor,) = descriptors
+        self._pausing = True
+
+    def _stand_still(self) -> None:
+        """Handles nothing until the engine has decided who goes on."""
+        with open(self._state_descriptor, "wb") as file:
+            saved = self._operator.save_state(file)
+        self._pause(saved)
+        while self._pausing and not self._parting and not self._stopping:
+            self._wait_until_ready(None)
+
+    def _take_state(self, _message: messages.TakeState, descriptors: list[int]) -> None:
+        (descriptor,) = descriptors
+        with open(descriptor, "rb") as file:
+            taken = self._operator.load_state(file)
+        self._tell(messages.StateTaken(taken))
+
+    # -- after a failure -----------------------------------------------------------------------------
+
+    def _note_remains(self, _message: messages.KeepRemains, descriptors: list[int]) -> None:
+        (self._remains_descriptor,) = descriptors
+
+    def _leave_remains(self) -> None:
+        if self._failed_on is not None and self._remains_descriptor >= 0:
+            write_remains(self._remains_descriptor, self._operator.instance, self._failed_on)
+
+    def _note_show_state(self, _message: messages.ShowState, descriptors: list[int]) -> None:
+        (self._show_descriptor,) = descriptors
+
+    def _show_state(self) -> None:
+        descriptor, self._show_descriptor = self._show_descriptor, -1
+        write_remains(descriptor, self._operator.instance, None)
+        os.close(descriptor)
+        self._tell(messages.StateShown())
+
+    def _note_given(self, _message: messages.Give, descriptors: list[int]) -> None:
+        (descriptor,) = descriptors
+        remains = read_remains(descriptor)
+        os.close(descriptor)
+        if remains is not None:
+            self._given = remains.event
+
+    def _handle_given(self) -> Verdict:
+        assert self._given is not None
+        event, self._given = self._given, None
+        verdict = self._handle(event)
+        self._tell(messages.Given())
+        return verdict
 
     def _forget(self) -> None:
         self._operator.forget()
@@ -96,6 +186,9 @@ class Loop(NodeProcess):
         words[metrics.BUSY_SINCE_NANOS] = begin
         try:
             return self._operator.on_event(event, self.send_output)
+        except NodeFailedError:
+            self._failed_on = event
+            raise
         finally:
             words[metrics.BUSY_SINCE_NANOS] = 0
             words[metrics.EVENTS] += 1

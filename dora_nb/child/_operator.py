@@ -6,13 +6,17 @@ import enum
 import importlib.util
 import inspect
 import os
+import pickle
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
-from ..messages import Failed
+import msgspec
+
+from ..messages import Failed, Kept, Paused, Reload, Reloaded
 from . import dora_api
 from ._failures import KernelGoneError, NodeFailedError, execute, failure, safe
+from ._reload import CannotReloadError, all_or_nothing, apply_in_place, apply_reload, renumber
 from ._traceback import traceback_lines
 
 
@@ -54,25 +58,31 @@ class UserOperator:
             sys.modules[name] = self._module
         try:
             execute(source, path or file, self._module)
-            operator_class = self._module.__dict__.get("Operator")
-            if operator_class is None:
-                raise NodeFailedError(
-                    Failed(f"{name} has no class Operator once {file} has run", [])
-                )
-            if not isinstance(operator_class, type):
-                what = f"`Operator` is a {type(operator_class).__name__}, and no class"
-                raise NodeFailedError(Failed(f"{name}: in {file}, {what}.", []))
-            self._instance = operator_class()
-            if not callable(getattr(self._instance, "on_event", None)):
-                raise NodeFailedError(
-                    Failed(f"{name}: the class `Operator` of {file} has no on_event.", [])
-                )
+            self._instance = self._class_of(file)()
+            self._check_handles_events(self._instance, file)
             # As dora does, which means: not there yet in `__init__`.
             self._instance.dataflow_descriptor = dataflow_descriptor or {}
         except (NodeFailedError, KernelGoneError):
             raise
         except BaseException as error:
             raise self._failure("before its first event", error) from None
+
+    def _class_of(self, file: str) -> type:
+        operator_class = self._module.__dict__.get("Operator")
+        if operator_class is None:
+            raise NodeFailedError(
+                Failed(f"{self.name} has no class Operator once {file} has run", [])
+            )
+        if not isinstance(operator_class, type):
+            what = f"`Operator` is a {type(operator_class).__name__}, and no class"
+            raise NodeFailedError(Failed(f"{self.name}: in {file}, {what}.", []))
+        return operator_class
+
+    def _check_handles_events(self, instance: object, file: str) -> None:
+        if not callable(getattr(instance, "on_event", None)):
+            raise NodeFailedError(
+                Failed(f"{self.name}: the class `Operator` of {file} has no on_event.", [])
+            )
 
     def on_event(self, event: dict[str, Any], send_output: Any) -> Verdict:
         """Hands one event to the operator. Raises `NodeFailedError` where it fails."""
@@ -81,13 +91,83 @@ class UserOperator:
         except KernelGoneError:
             raise
         except BaseException as error:
-            raise self._failure(f"in on_event, at {_describe(event)}", error) from None
+            failed = self._failure(f"in on_event, at {_describe(event)}", error)
+            raise NodeFailedError(_keeping_event(failed.report)) from None
         if answer is None or answer is _GO_ON:
             return _CONTINUE
         decided = verdict(self.name, answer, event)
         if isinstance(decided, Failed):
-            raise NodeFailedError(decided)
+            raise NodeFailedError(_keeping_event(decided))
         return decided
+
+    @property
+    def instance(self) -> Any:
+        """The object itself."""
+        return self._instance
+
+    def reload(self, message: Reload, source: str) -> Reloaded | Kept:
+        """Takes new source into the living operator, or leaves everything as it was and says why."""
+        file = message.path or message.file
+        try:
+            with all_or_nothing(self._module, self._instance, file):
+                instance = self._instance
+                if message.whole:
+                    instance = apply_reload(self._module, instance, source, file)
+                else:
+                    apply_in_place(
+                        self._module,
+                        instance,
+                        source,
+                        file,
+                        execute=message.execute,
+                        forget=message.forget,
+                        keep_attributes=message.keep_attributes,
+                    )
+                self._class_of(message.file)
+                self._check_handles_events(instance, message.file)
+            self._instance = instance
+            renumber(self._module, source, file)
+        except KernelGoneError:
+            raise
+        except CannotReloadError as refusal:
+            return Kept(str(refusal), [], replace=True)
+        except NodeFailedError as error:
+            return Kept(error.report.message, error.report.traceback_lines, error.report.hint)
+        except BaseException as error:
+            report = self._failure("as its new code was taken", error).report
+            return Kept(report.message, report.traceback_lines, report.hint)
+        return Reloaded()
+
+    def save_state(self, file: BinaryIO) -> Paused:
+        """Writes what `get_state` returns, where the operator has one, for the generation after it."""
+        get_state = getattr(self._instance, "get_state", None)
+        if not callable(get_state):
+            return Paused()
+        try:
+            pickle.dump(get_state(), file, protocol=pickle.HIGHEST_PROTOCOL)
+        except KernelGoneError:
+            raise
+        except BaseException as error:
+            said = f"{type(error).__name__}: {safe(str, error)}".splitlines()[0]
+            return Paused(problem=f"get_state failed ({said})")
+        return Paused(has_state=True)
+
+    def load_state(self, file: BinaryIO) -> bool:
+        """Gives the operator what the generation before has saved; False where it has no `set_state`.
+
+        Raises `NodeFailedError`.
+        """
+        set_state = getattr(self._instance, "set_state", None)
+        if not callable(set_state):
+            return False
+        try:
+            # Of a process of the same user, that ran the same notebook's code.
+            set_state(pickle.load(file))
+        except KernelGoneError:
+            raise
+        except BaseException as error:
+            raise self._failure("in set_state", error) from None
+        return True
 
     def forget(self) -> None:
         """Drops the instance, so that its `__del__` runs while its process is whole."""
@@ -99,6 +179,10 @@ class UserOperator:
             hint = "An operator ends by returning DoraStatus.STOP."
             return NodeFailedError(Failed(message, traceback_lines(error), hint))
         return failure(f"{self.name} failed {when}", error)
+
+
+def _keeping_event(report: Failed) -> Failed:
+    return msgspec.structs.replace(report, keeps_event=True)
 
 
 def verdict(name: str, answer: Any, event: dict[str, Any]) -> Verdict | Failed:

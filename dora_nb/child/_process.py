@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from .. import messages, metrics
@@ -84,6 +85,13 @@ class NodeProcess(abc.ABC):
         self._busy_serving = False
         self._going = False
         self._stopping = False
+        self._pausing = False
+        """Told to handle no further event; `_paused` once that is so."""
+        self._paused = False
+        self._parting = False
+        """Told to handle STOP and hand over to another generation."""
+        self._ended_outputs: list[Output] = []
+        """Outputs that were taken away while readers may hold messages of them."""
         self._give_up_secs = 0.0
         self._actions: dict[type, Callable[[Any, list[int]], None]] = {
             messages.AddOutput: self._add_output,
@@ -102,6 +110,17 @@ class NodeProcess(abc.ABC):
             messages.ParamDeleted: self._note_param,
             messages.Go: self._go,
             messages.Stop: _took_effect_when_it_came,
+            messages.Rewire: self._rewire,
+            messages.RemoveOutput: self._remove_output,
+            messages.Reload: self._note_reload,
+            messages.Pause: self._note_pause,
+            messages.Resume: self._resume,
+            messages.TakeState: self._take_state,
+            messages.Part: self._part,
+            messages.KeepRemains: self._note_remains,
+            messages.ShowState: self._note_show_state,
+            messages.Give: self._note_given,
+            messages.Inject: self._inject,
         }
 
     def run(self, begin: messages.Begin, descriptors: list[int]) -> None:
@@ -113,6 +132,7 @@ class NodeProcess(abc.ABC):
             self._close_tee()
             if report is not None:
                 self._report(_bounded(report))
+                self._leave_remains()
                 sys.exit(1)
         except KernelGoneError:
             self._park()
@@ -163,6 +183,34 @@ class NodeProcess(abc.ABC):
         """A parameter of this node was set or deleted."""
 
     @abc.abstractmethod
+    def _note_reload(self, message: messages.Reload, descriptors: list[int]) -> None:
+        """New source for the living operator; to be taken between two events."""
+
+    @abc.abstractmethod
+    def _note_pause(self, message: messages.Pause, descriptors: list[int]) -> None:
+        """No further event is to be handled; answered once that is so."""
+
+    @abc.abstractmethod
+    def _take_state(self, message: messages.TakeState, descriptors: list[int]) -> None:
+        """The state of the generation before is to be taken. Raises NodeFailedError where it is refused."""
+
+    def _note_remains(self, _message: messages.KeepRemains, descriptors: list[int]) -> None:
+        """Where to write what a failure leaves behind; only an operator does."""
+        _close_all(descriptors)
+
+    def _note_show_state(self, _message: messages.ShowState, descriptors: list[int]) -> None:
+        """The state is to be written between two events; only an operator has one."""
+        _close_all(descriptors)
+
+    def _note_given(self, _message: messages.Give, descriptors: list[int]) -> None:
+        """An event is to be handled first; only an operator does."""
+        _close_all(descriptors)
+
+    @abc.abstractmethod
+    def _leave_remains(self) -> None:
+        """The node has failed, and the kernel knows: writes what was asked for."""
+
+    @abc.abstractmethod
     def _watch_input(self, reader: Input) -> None:
         """Messages of this input are to be seen from now on."""
 
@@ -181,7 +229,7 @@ class NodeProcess(abc.ABC):
             )
         self._begin = begin
         self._name = begin.name
-        self._input_timeouts_secs = begin.input_timeouts
+        self._input_timeouts_secs = begin.wires.input_timeouts
         self._counters = metrics.OperatorCounters(counters_descriptor)
         os.close(counters_descriptor)
         with open(dataflow_descriptor, encoding="utf-8") as file:
@@ -195,14 +243,21 @@ class NodeProcess(abc.ABC):
         _patches.install(f"{begin.name}/{first_output}")
         if begin.send_stdout_as is not None:
             self._tee = Tee(self._send_line)
-        start_secs = monotonic()
-        self._timers = {
-            name: Ticks(interval_secs, start_secs=start_secs)
-            for name, interval_secs in begin.timers.items()
-        }
+        self._set_timers(begin.wires.timers)
         self._source_descriptor = source_descriptor
         with open(source_descriptor, encoding="utf-8", closefd=False) as file:
             return file.read()
+
+    def _set_timers(self, intervals_secs: dict[str, float]) -> None:
+        """Those that are what they were tick on."""
+        now_secs = monotonic()
+        kept = self._timers
+        self._timers = {
+            name: kept[name]
+            if name in kept and kept[name].interval_secs == interval_secs
+            else Ticks(interval_secs, start_secs=now_secs)
+            for name, interval_secs in intervals_secs.items()
+        }
 
     def _send_line(self, line: str) -> None:
         """On the thread of the tee. As in dora, nothing that is printed before messages move."""
@@ -220,19 +275,33 @@ class NodeProcess(abc.ABC):
         """Moves on what the sockets could not hold yet, for a bounded time once STOP has come."""
         self._close_tee()
         with self._inputs_changed:
-            if self._going:  # A stop may come before anything has moved.
-                for _, reader in self._inputs.values():
-                    self._unwatch_input(reader)
+            self._stop_watching()
             self._going = False
+        if self._parting:
+            # Nobody waits for what a `__del__` does: another generation is about to go.
+            self._flush()
+            for output in self._outputs.values():
+                output.end()
+            self._tell(messages.HandedOver())
         self._forget()
         gc.collect()
+        if not self._parting:
+            self._flush()
+        self._tell(finished)
+
+    def _flush(self) -> None:
+        """Moves on what stands in the overflow: all of it, or what can be in a short time after STOP."""
         deadline_secs = monotonic() + FLUSH_SECS
         while self._flush_all():
             left_secs = deadline_secs - monotonic()
             if self._stopping and left_secs <= 0:
                 break
             self._wait_until_ready(left_secs if self._stopping else None)
-        self._tell(finished)
+
+    def _stop_watching(self) -> None:
+        if self._going and not self._paused:  # A stop may come before anything has moved.
+            for _, reader in self._inputs.values():
+                self._unwatch_input(reader)
 
     def _flush_all(self) -> bool:
         """Moves on every output's overflow; whether some is left."""
@@ -244,7 +313,7 @@ class NodeProcess(abc.ABC):
 
     def _all_inputs_closed(self) -> bool:
         """Timers never close, and an input that waits for its node does not count as closed."""
-        return not self._timers and 0 < self._begin.topics == len(self._closed)
+        return not self._timers and 0 < self._begin.wires.topics == len(self._closed)
 
     def _next_closed(self) -> str | None:
         """The name of an input whose publisher has ended and whose line is empty; named once."""
@@ -347,7 +416,10 @@ class NodeProcess(abc.ABC):
             )
         publisher = self._outputs.get(output)
         if publisher is not None:
-            publisher.publish(data, metadata)
+            if not publisher.publish(data, metadata):
+                self._warn(
+                    f"what {self._name} sends after its STOP is dropped, as another generation has taken over"
+                )
             for edge in publisher.edges[:]:
                 if edge.overflow:
                     self._hand_over_overflow()
@@ -473,10 +545,12 @@ class NodeProcess(abc.ABC):
         self._report_released()
 
     def _report_released(self) -> None:
-        for output in self._outputs.values():
+        for output in [*self._outputs.values(), *self._ended_outputs]:
             for edge in output.released():
                 del self._readers[edge.edge_id]
                 self._tell(messages.Released(edge.edge_id))
+        for output in [each for each in self._ended_outputs if not each.is_held]:
+            self._ended_outputs.remove(output)  # Its memory goes with the last that refers to it.
 
     def _add_input(self, message: messages.AddInput, descriptors: list[int]) -> None:
         rx, words = descriptors
@@ -487,8 +561,12 @@ class NodeProcess(abc.ABC):
         with self._inputs_changed:
             self._inputs[message.edge_id] = (message.input, reader)
             self._by_descriptor[reader.fileno()] = message.edge_id
-            if self._going:
+            if self._watching:
                 self._watch_input(reader)
+
+    @property
+    def _watching(self) -> bool:
+        return self._going and not self._paused
 
     def _remove_input(self, message: messages.RemoveInput, _none: list[int]) -> None:
         with self._inputs_changed:
@@ -498,7 +576,7 @@ class NodeProcess(abc.ABC):
             self._silent.discard(message.edge_id)
             self._silent_from.pop(message.edge_id, None)
             del self._by_descriptor[reader.fileno()]
-            if self._going:
+            if self._watching:
                 self._unwatch_input(reader)
             reader.close()
 
@@ -538,6 +616,59 @@ class NodeProcess(abc.ABC):
             self._readers[message.edge_id][1].void(message.up_to)
             self._report_released()
 
+    def _inject(self, message: messages.Inject, descriptors: list[int]) -> None:
+        (descriptor,) = descriptors
+        with open(descriptor, "rb") as file:
+            value, metadata = file.read(message.value_size), file.read()
+        output = self._outputs.get(message.output)
+        if output is not None:
+            output.publish_bytes(message.type_code, value, metadata)
+        self._tell(messages.Injected())
+
+    # -- of an edit ----------------------------------------------------------------------------------
+
+    def _rewire(self, message: messages.Rewire, descriptors: list[int]) -> None:
+        (dataflow,) = descriptors
+        with open(dataflow, encoding="utf-8") as file:
+            described = json.load(file)
+        with self._inputs_changed:
+            # In place: the operator has it as its attribute.
+            self._dataflow_descriptor.clear()
+            self._dataflow_descriptor.update(described)
+            self._begin = msgspec.structs.replace(
+                self._begin, wires=message.wires, outputs=message.outputs
+            )
+            self._input_timeouts_secs = message.wires.input_timeouts
+            self._set_timers(message.wires.timers)
+            self._inputs_changed.notify_all()
+
+    def _remove_output(self, message: messages.RemoveOutput, _none: list[int]) -> None:
+        output = self._outputs.pop(message.output)
+        output.end()
+        self._ended_outputs.append(output)
+        self._report_released()
+
+    def _resume(self, _message: messages.Resume, _none: list[int]) -> None:
+        with self._inputs_changed:
+            self._pausing = False
+            if self._paused:
+                self._paused = False
+                for _, reader in self._inputs.values():
+                    self._watch_input(reader)
+            self._inputs_changed.notify_all()
+
+    def _pause(self, answer: messages.Paused) -> None:
+        """Between two events: none is handled from here on."""
+        with self._inputs_changed:
+            self._stop_watching()
+            self._paused = True
+        self._tell(answer)
+
+    def _part(self, _message: messages.Part, _none: list[int]) -> None:
+        with self._inputs_changed:
+            self._parting = True
+            self._inputs_changed.notify_all()
+
     def _go(self, _message: messages.Go, _none: list[int]) -> None:
         with self._inputs_changed:
             self._going = True
@@ -552,6 +683,11 @@ def _took_effect_when_it_came(_message: object, _none: list[int]) -> None:
     """Nothing is left to be done, see `_serve_engine`."""
 
 
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
 def input_event(name: str, value: pa.Array[Any], metadata: dict[str, Any]) -> dict[str, Any]:
     """An event of type INPUT, as dora has it."""
     return {"type": "INPUT", "kind": "dora", "id": name, "value": value, "metadata": metadata}
@@ -563,7 +699,9 @@ def _bounded(report: messages.Failed) -> messages.Failed:
     left_out = len(lines) - _MOST_FIRST_LINES - _MOST_LAST_LINES
     if left_out > 0:
         lines[_MOST_FIRST_LINES:-_MOST_LAST_LINES] = [f"  … ({left_out} more lines)"]
-    return messages.Failed(report.message[: 2 * _MOST_REPORT_CHARS], lines, report.hint)
+    return messages.Failed(
+        report.message[: 2 * _MOST_REPORT_CHARS], lines, report.hint, report.keeps_event
+    )
 
 
 def _internal_failure(error: Exception) -> messages.Failed:

@@ -62,6 +62,8 @@ class Script(NodeProcess):
         self._dismissed = False
         self._kernel_gone = False
         self._at_end = False
+        self._takers = 0
+        """How many threads take an event right now, and may be waiting for the keeper in the middle of it."""
         self._inputs_have_closed = False
         self._notices: collections.deque[_Notice] = collections.deque()
 
@@ -220,10 +222,16 @@ class Script(NodeProcess):
             if not self._at_end:  # Before anything is looked at: what changes after it wakes again.
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._changed)
-            event = self._choose()
+            self._takers += 1
+            try:
+                event = self._choose()
+            finally:
+                self._takers -= 1
             if event is not None:
                 self._note_event()
-            if self._stopping or self._closing or self._has_due_notice() or self._at_end:
+            self._pause_if_asked()
+            told = self._closing or self._has_due_notice()
+            if self._stopping or self._parting or self._at_end or (told and not self._paused):
                 os.eventfd_write(
                     self._changed, 1
                 )  # For other threads, which may wait for an event too.
@@ -238,8 +246,10 @@ class Script(NodeProcess):
         with self._inputs_changed:
             if self._at_end:
                 return False
+            if self._stopping or self._parting or self._paused:
+                return not self._paused or self._stopping or self._parting
             told = bool(self._closing) or self._has_due_notice() or self._all_inputs_closed()
-            return self._stopping or told or bool(self._candidates())
+            return told or bool(self._candidates())
 
     def fileno(self) -> int:
         """Readable when `event_now` may have something, timers aside."""
@@ -247,7 +257,7 @@ class Script(NodeProcess):
 
     def secs_to_next_tick(self) -> float | None:
         """How long until a timer is due, or an input was silent for too long; None where neither can be."""
-        if not self._going:
+        if not self._watching:
             return None
         now_secs = _process.monotonic()
         waits_secs = [max(0.0, ticks.due_secs - now_secs) for ticks in self._timers.values()]
@@ -259,9 +269,11 @@ class Script(NodeProcess):
     def _choose(self) -> Event | None:
         if self._at_end:
             return None
-        if self._stopping:  # Also if it came before anything had moved.
+        if self._stopping or self._parting:  # Also if it came before anything had moved.
             self._at_end = True
             return {"type": "STOP", "kind": "dora", "id": "MANUAL"}
+        if self._paused:
+            return None
         closed = self._next_closed() or self._next_silent()
         if closed is not None:
             return {"type": "INPUT_CLOSED", "kind": "dora", "id": closed}
@@ -344,6 +356,30 @@ class Script(NodeProcess):
             event |= {"type": "PARAM_UPDATE", "value": json.loads(message.value_json)}
         with self._inputs_changed:
             self._notices.append(_Notice(event))
+
+    # -- an edit ---------------------------------------------------------------------------------------
+
+    def _note_reload(self, _message: messages.Reload, _descriptors: list[int]) -> None:
+        """Never asked of a script, whose main loop is its own."""
+        raise AssertionError("a script was told to reload")
+
+    def _take_state(self, _message: messages.TakeState, _descriptors: list[int]) -> None:
+        """Never asked of a script, which hands over no state."""
+        raise AssertionError("a script was given a state")
+
+    def _leave_remains(self) -> None:
+        """Nothing: which of the events it has taken it failed on, only the script knows."""
+
+    def _note_pause(self, _message: messages.Pause, descriptors: list[int]) -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        with self._inputs_changed:
+            self._pausing = True
+            self._pause_if_asked()
+
+    def _pause_if_asked(self) -> None:
+        if self._pausing and not self._paused and not self._takers:
+            self._pause(messages.Paused())
 
     # What an operator spends in on_event, a script spends between two events.
 

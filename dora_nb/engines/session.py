@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from ..child._remains import Remains
 from ..errors import OperatorError
 from ..graph import Graph, TopicSource
 from ..status import EdgeStatus, LogLine, NodeStatus
+from .edit import Applied, Edit
 from .embedded import Listener
 
 
@@ -53,14 +55,36 @@ class EngineSession(Protocol):
     def open(self) -> None:
         """Starts every node; need not wait for them. EngineError; what was begun is `close`'s to end."""
 
-    def apply(self, declared: Graph, name: str, *, grace_secs: float) -> bool:
-        """Takes a new or changed node in; does not wait for it. False where nothing starts any more."""
+    def apply(self, declared: Graph, name: str, *, edit: Edit | None, grace_secs: float) -> bool:
+        """Takes a new or changed node in; does not wait for it. False where nothing starts any more.
 
-    def restart(self, name: str, *, grace_secs: float) -> None:
-        """Lets another generation follow; does not wait for it."""
+        `edit` says how a node that runs is to become what it is declared as now.
+        """
+
+    def applied(self, name: str) -> Applied | None:
+        """What came of the newest edit of that node; None where it was started instead."""
+
+    def abandon(self, name: str) -> None:
+        """Drops what is being prepared for that node, if it is not too late."""
+
+    def restart(self, name: str, *, grace_secs: float, give: bool = False) -> None:
+        """Lets another generation follow; does not wait for it. With `give` it first handles the event
+        that the newest failure left."""
 
     def remove(self, declared: Graph, name: str, *, grace_secs: float) -> None:
         """Stops a node and forgets it. Waits until it has ended."""
+
+    def remains(self, name: str) -> Remains | None:
+        """What the newest failure of that node left behind; None for nothing."""
+
+    def give(self, name: str) -> bool:
+        """Has a node that runs handle the event that it failed on. False where that cannot be."""
+
+    def wait_given(self, name: str, *, timeout_secs: float | None) -> bool:
+        """Waits until it has, or has ended. False when the time is over."""
+
+    def living_state(self, name: str, *, timeout_secs: float) -> Remains | None:
+        """The state of a node that runs; None where it cannot be had, or not in time."""
 
     def params(self, name: str) -> dict[str, Any]:
         """The parameters of that node."""
@@ -73,6 +97,9 @@ class EngineSession(Protocol):
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
         """Sends as the notebook, on ``notebook/NAME``. Blocks while a queue with backpressure is full."""
+
+    def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
+        """Has a node send something as if of itself. False where it does not run, or the engine cannot."""
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
         """The kernel's subscriptions are these now. EngineError, and they are what they were."""

@@ -14,12 +14,14 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from dora_nb.errors import GrammarError, GraphError, did_you_mean
 from dora_nb.graph import (
     DEFAULT_QUEUE_SIZE,
     QUEUE_POLICIES,
     InputSpec,
+    OnEdit,
     QueuePolicy,
     TimerSource,
     check_name,
@@ -63,6 +65,8 @@ class SubCommand:
         return " ".join(filter(None, ["%dora", self.name, self.argument, *options]))
 
 
+ON_EDIT: tuple[OnEdit, ...] = get_args(OnEdit)
+
 OPERATOR_OPTIONS = (
     Option(
         "--inputs",
@@ -86,6 +90,12 @@ OPERATOR_OPTIONS = (
     ),
     Option("--env", "KEY=VALUE", "variables of its environment", many=True),
     Option("--python", "INTERPRETER", "another Python to run it"),
+    Option(
+        "--exclusive",
+        "",
+        "it owns a camera, a port or a file: its old process ends before the new one",
+    ),
+    Option("--on-edit", "WAY", f"how new code is taken in while it runs: {' or '.join(ON_EDIT)}"),
     Option("--restart-policy", "POLICY", f"when it is started again: {' or '.join(POLICIES)}"),
     Option("--max-restarts", "N", "how often at most (0, the default: as often as it takes)"),
     Option("--restart-delay", "SECONDS", "how long to wait before; each time twice as long"),
@@ -143,9 +153,29 @@ SUB_COMMANDS = (
     SubCommand(
         "restart",
         "NAME",
-        (),
+        (
+            Option(
+                "--generation",
+                "N",
+                "go back to what generation N was declared as, beside what runs",
+            ),
+        ),
         "end one operator's process and start another",
-        "Its state is not kept.",
+        "Its state is not kept, but for what its get_state and set_state carry with --generation.",
+    ),
+    SubCommand(
+        "retry",
+        "NAME",
+        (),
+        "give an operator the event that it failed on, before anything in line",
+        "One that does not run is started again first, as it is declared now.",
+    ),
+    SubCommand(
+        "debug",
+        "NAME",
+        (Option("--next", "", "on the next event that comes to it; it need not have failed"),),
+        "rebuild an operator in the kernel on the event that it failed on",
+        "Its on_event runs here, with its state as far as that can be had: `%debug` then finds its frames.",
     ),
     SubCommand(
         "remove",
@@ -193,15 +223,10 @@ SUB_COMMANDS = (
 
 ENGINES = ("embedded", "dora")
 
-_RESTARTS = "start it again with %dora restart NAME."
 _MESSAGES = "read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
 NOT_YET: Mapping[str, str] = {
-    "--exclusive": "the old process always ends before the new one starts.",
-    "--on-edit": "running the cell again restarts the operator.",
     "--stacks": "%dora status and %dora logs NAME show what is known.",
     "%dora doctor": "%dora status and %dora logs show what is known.",
-    "%dora debug": "print in the operator, and read it with %dora logs NAME.",
-    "%dora retry": _RESTARTS,
     "%dora topic": _MESSAGES,
 }
 """What is promised and not built, with the way out until then. Known words, so no mistakes, but
@@ -289,6 +314,8 @@ class NodeLine:
     env: tuple[tuple[str, str], ...]
     python: str | None
     args: tuple[str, ...]
+    exclusive: bool
+    on_edit: OnEdit
     restarts: Mapping[str, str | int | float]
     """What is said of them, by dora's keys."""
     sources: Mapping[str, Word]
@@ -315,6 +342,8 @@ def parse_declaration(
         env=_env(header, arguments.values.get("--env", [])),
         python=_python(header, arguments.values.get("--python", [])),
         args=_args(header, arguments.values.get("--args", [])),
+        exclusive="--exclusive" in arguments.values,
+        on_edit=_on_edit(header, arguments.values.get("--on-edit", [])),
         restarts=_restarts(header, arguments.values),
         sources=sources,
     )
@@ -585,6 +614,16 @@ def _restarts(header: Header, values: Mapping[str, list[Word]]) -> dict[str, str
     return found
 
 
+def _on_edit(header: Header, words: Sequence[Word]) -> OnEdit:
+    if not words:
+        return ON_EDIT[0]
+    for way in ON_EDIT:
+        if words[0].text == way:
+            return way
+    hint = did_you_mean(words[0].text, ON_EDIT) or f"There are: {', '.join(ON_EDIT)}."
+    raise header.error(f"'{words[0].text}' is no way to take an edit.", hint=hint, at=words[0])
+
+
 def _args(header: Header, words: Sequence[Word]) -> tuple[str, ...]:
     if not words:
         return ()
@@ -619,6 +658,8 @@ class DoraLine:
     engine: str = ENGINES[0]
     grace_secs: float | None = None
     lines: int | None = None
+    generation: int | None = None
+    next_event: bool = False
     allow_shell: bool = False
     allow_urls: bool = False
     cells: bool = False
@@ -654,7 +695,9 @@ def parse_dora(header: Header, words: Sequence[Word]) -> DoraLine:
         name,
         engine=_engine(header, values.get("--engine")),
         grace_secs=None if grace is None else _seconds(header, grace, what="--grace"),
-        lines=_line_count(header, values.get("--lines")),
+        lines=_count(header, values, "--lines"),
+        generation=_count(header, values, "--generation"),
+        next_event="--next" in values,
         allow_shell="--allow-shell-nodes" in values,
         allow_urls="--allow-url-sources" in values,
         cells="--cells" in values,
@@ -754,5 +797,5 @@ def _seconds(header: Header, word: Word, *, what: str) -> float:
     return seconds
 
 
-def _line_count(header: Header, word: Word | None) -> int | None:
-    return None if word is None else _whole_number(header, word, what="--lines")
+def _count(header: Header, values: Mapping[str, Word], flag: str) -> int | None:
+    return None if flag not in values else _whole_number(header, values[flag], what=flag)

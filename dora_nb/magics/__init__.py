@@ -12,6 +12,7 @@ says. Mistakes are exceptions of `dora_nb.errors` that know their place in the c
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ _LINE_MAGICS = ("dora", "dora_operator", "dora_node")
 _CELL_MAGICS = ("dora_operator", "dora_node")
 _matchers: dict[int, Callable[[CompletionContext], SimpleMatcherResult]] = {}
 """The matcher in each shell's completer, by the shell's identity."""
+_callbacks: dict[int, Callable[[object], None]] = {}
+"""What is called before each cell, by the shell's identity."""
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -33,11 +36,22 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from dora_nb.engines.embedded import SPARES
 
     from ._completion import make_matcher
+    from ._declaring_cells import DeclaringCells, note_deleted_cells
     from ._dora import DoraMagics
     from ._operator import OperatorMagics
 
     unload_ipython_extension(shell)
-    shell.register_magics(OperatorMagics, DoraMagics)
+    cells = DeclaringCells()
+
+    def look_for_deleted_cells(_info: object) -> None:
+        from ._shell import notebook_dataflow
+
+        if "dora_nb.dataflow" in sys.modules:  # Else nothing was declared yet.
+            note_deleted_cells(shell, cells, notebook_dataflow())
+
+    shell.register_magics(OperatorMagics(shell, cells), DoraMagics)
+    shell.events.register("pre_run_cell", look_for_deleted_cells)
+    _callbacks[id(shell)] = look_for_deleted_cells
     shell.input_transformers_cleanup.append(give_empty_cells_a_body)
     if shell.Completer is not None:
         _matchers[id(shell)] = make_matcher(_declared)
@@ -56,6 +70,9 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
             magics[kind].pop(name, None)
     transforms = shell.input_transformers_cleanup
     transforms[:] = [each for each in transforms if each is not give_empty_cells_a_body]
+    callback = _callbacks.pop(id(shell), None)
+    if callback is not None:
+        shell.events.unregister("pre_run_cell", callback)
     matcher = _matchers.pop(id(shell), None)
     if matcher is not None:
         shell.Completer.custom_matchers.remove(matcher)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dora_nb.grammar.header import goes_on
-from dora_nb.grammar.lines import ENGINES, OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option
+from dora_nb.grammar.lines import ENGINES, ON_EDIT, OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option
 from dora_nb.graph import QUEUE_POLICIES, Graph, TopicSource
 from dora_nb.restarts import POLICIES
 from dora_nb.timers import UNITS
@@ -141,6 +141,8 @@ def _values(flag: str, cursor: Cursor, known: Known) -> list[str]:
         return [topic.partition("/")[2] for topic in wanted]
     if flag == "--queue":
         return _queues(cursor)
+    if flag == "--on-edit":
+        return list(ON_EDIT)
     if flag == "--restart-policy":
         return list(POLICIES)
     return []

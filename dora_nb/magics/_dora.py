@@ -48,12 +48,18 @@ class DoraMagics(Magics):
     @no_var_expand
     @line_magic
     def dora(self, line: str) -> None:
+        __tracebackhide__ = (
+            True  # What `%dora debug` lets through shows the operator's frames alone.
+        )
         header = line_header(self.shell, "%dora", line)
         words = header.words()
         if not words or wants_help(words):
             say(_help(header, words))
             return
         dataflow = notebook_dataflow()
+        if words[0].text in ("retry", "debug"):
+            for word in words[1:2]:  # Who asks for that knows of the failure.
+                dataflow.mark_failure_seen(word.text)
         say_what_nobody_saw(dataflow)
         asked = parse_dora(header, words)
         command = asked.command.name
@@ -108,8 +114,23 @@ def _restart(dataflow: Dataflow, asked: DoraLine) -> None:
     from dora_nb.widgets.progress import Progress
 
     with Progress() as progress:
-        sentence = dataflow.restart(_name(asked), progress=progress.show)
+        sentence = dataflow.restart(
+            _name(asked), generation=asked.generation, progress=progress.show
+        )
     say(sentence)
+
+
+def _retry(dataflow: Dataflow, asked: DoraLine) -> None:
+    from dora_nb.widgets.progress import Progress
+
+    with Progress() as progress:
+        sentence = dataflow.retry(_name(asked), progress=progress.show)
+    say(sentence)
+
+
+def _debug(dataflow: Dataflow, asked: DoraLine) -> None:
+    __tracebackhide__ = True
+    display(dataflow.debug(_name(asked), next_event=asked.next_event))  # type: ignore[no-untyped-call]
 
 
 def _remove(dataflow: Dataflow, asked: DoraLine) -> None:
@@ -260,6 +281,8 @@ _ACTIONS: dict[str, Callable[[Dataflow, DoraLine], None]] = {
     "detach": _detach,
     "status": _status,
     "restart": _restart,
+    "retry": _retry,
+    "debug": _debug,
     "remove": _remove,
     "logs": _logs,
     "graph": _graph,

@@ -9,11 +9,12 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.display import display
 
 from dora_nb.declarations import MAGICS, DeclaredNode, read_declaration
-from dora_nb.errors import GraphError
+from dora_nb.errors import GraphError, SourceError
 from dora_nb.grammar.header import Header, Word
 from dora_nb.grammar.lines import NodeLine, wants_help
 from dora_nb.graph import SourceCode
 
+from ._declaring_cells import DeclaringCells, running_cell_id
 from ._help import node_help, operator_help
 from ._shell import (
     cell_header,
@@ -39,6 +40,10 @@ class OperatorMagics(Magics):
 
     shell: InteractiveShell
 
+    def __init__(self, shell: InteractiveShell, cells: DeclaringCells) -> None:
+        super().__init__(shell)
+        self._cells = cells
+
     @no_var_expand
     @line_cell_magic
     def dora_operator(self, line: str, cell: str | None = None) -> None:
@@ -57,15 +62,18 @@ class OperatorMagics(Magics):
             return
         dataflow = notebook_dataflow()
         say_what_nobody_saw(dataflow)
-        declared = read_declaration(
-            MAGICS[magic],
-            header,
-            words,
-            body,
-            folder=Path.cwd(),
-            notebook_names=notebook_names(self.shell),
-        )
-        self._declare(dataflow, header, declared)
+        try:
+            declared = read_declaration(
+                MAGICS[magic],
+                header,
+                words,
+                body,
+                folder=Path.cwd(),
+                notebook_names=notebook_names(self.shell),
+            )
+        except SourceError as error:
+            raise with_what_goes_on(error, dataflow.kept_generation(words[0].text)) from None
+        self._declare(dataflow, header, declared, whole_cell=cell is not None)
 
     def _split(self, magic: str, line: str, cell: str | None) -> tuple[Header, SourceCode | None]:
         if cell is None:
@@ -73,20 +81,44 @@ class OperatorMagics(Magics):
         header, body, first_line = cell_header(self.shell, f"%%{magic}", line, cell)
         return header, SourceCode(body, header.file, first_line)
 
-    def _declare(self, dataflow: Dataflow, header: Header, declared: DeclaredNode) -> None:
+    def _declare(
+        self, dataflow: Dataflow, header: Header, declared: DeclaredNode, *, whole_cell: bool
+    ) -> None:
         from dora_nb.widgets.live_line import show_live_line
         from dora_nb.widgets.progress import Progress
 
         name = declared.spec.name
         interrupted = f"{name} may still be starting; look at it with %dora status."
+        if (kept := dataflow.kept_generation(name)) is not None:
+            interrupted = f"{kept}, unless the new one had taken over already; see %dora status."
+        # A cell magic declares one node: under a new name it is the same node, renamed.
+        cell_id = running_cell_id(self.shell) if whole_cell else None
+        renamed = self._cells.name_of(cell_id)
+        if renamed == name or (renamed is not None and renamed not in dataflow.declared):
+            renamed = None
         with located(header, if_interrupted=interrupted):
+            if renamed is not None and declared.spec.exclusive:
+                said = dataflow.remove(renamed)
             try:
                 with Progress() as progress:
                     declaration = dataflow.declare(declared.spec, progress=progress.show)
             except GraphError as error:
                 raise header.placed(error, _word_in_question(declared.line, error)) from None
-        line = show_live_line(declaration.name, str(declaration), dataflow=dataflow)
+            self._cells.note(cell_id, name)
+            sentence = str(declaration)
+            if renamed is not None:
+                if not declared.spec.exclusive:
+                    said = dataflow.remove(renamed)
+                sentence += f"; {said} (this cell declared it before)"
+        line = show_live_line(declaration.name, sentence, dataflow=dataflow)
         display(line)  # type: ignore[no-untyped-call]
+
+
+def with_what_goes_on(error: SourceError, kept: str | None) -> SourceError:
+    """The error of new source, with what of the operator runs on under the old one."""
+    if kept is None:
+        return error
+    return SourceError(f"{kept}: {error.message}", hint=error.hint, location=error.location)
 
 
 def _word_in_question(line: NodeLine, error: GraphError) -> Word | None:

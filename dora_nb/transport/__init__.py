@@ -29,7 +29,7 @@ from ._arena import MAX_COLUMNS, Arena, new_arena_memory
 from ._edge import Edge, EdgeCounts
 from ._metadata import MetadataError
 from ._publisher import OutEdge, Output, Reservation
-from ._subscriber import Input, Message, as_received
+from ._subscriber import Input, Message, as_bytes, as_received, from_bytes
 from ._values import InvalidDataError
 
 __all__ = [
@@ -44,6 +44,8 @@ __all__ = [
     "OutEdge",
     "Output",
     "Reservation",
+    "as_bytes",
     "as_received",
+    "from_bytes",
     "new_arena_memory",
 ]

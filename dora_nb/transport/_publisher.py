@@ -366,6 +366,11 @@ class Reservation:
         """The bytes, to be written. What they hold before that is anything."""
         array = self.memory[:]
         self._views.append(weakref.ref(array))
+        if self.slot is not None:
+            # Of its own: whoever still writes does so into nobody's message, also where this is cancelled.
+            hold = object()
+            self.slot.leases[hold] = _RESERVED
+            weakref.finalize(array, self.slot.leases.pop, hold, None)
         return memoryview(array)  # type: ignore[arg-type]
 
     def open_views(self) -> int:
@@ -412,15 +417,16 @@ class Output:
         self._busy: collections.deque[Slot] = collections.deque()
         """The slots that some reader may still need, in the order in which they were filled."""
         self._free: list[Slot] = []
+        self._ended = False
         self._filled = 0
         """How many messages have lain in slots."""
         self._to_send: collections.deque[_Encoded] = collections.deque()
         self._turn = _Turn(waiter, self._to_send, self._send)
 
-    def publish(self, data: object, metadata: Metadata | None) -> None:
+    def publish(self, data: object, metadata: Metadata | None) -> bool:
         """Sends one message to every edge; blocks only on edges with the policy backpressure.
 
-        Raises `InvalidDataError` or `MetadataError`; then nothing was sent. Called in the middle of
+        False where nothing was sent, since the output has ended. Raises `InvalidDataError` or `MetadataError`; then nothing was sent. Called in the middle of
         itself, by a signal's handler or a `__del__`, it sends after the message in hand. Raises
         EngineError in a forked copy of the process, and where the system has no memory left.
         """
@@ -435,20 +441,40 @@ class Output:
         turn = self._turn
         if not turn.begin():
             with turn:
-                self._to_send.append((type_code, size, payload, blob))
-            return
+                if not self._ended:
+                    self._to_send.append((type_code, size, payload, blob))
+            return not self._ended
         try:
+            if self._ended:
+                return False
             if size + len(blob) > INLINE_LIMIT:
                 self._send((type_code, size, payload, blob))
-                return
+                return True
             # As `_send` does it, in one function: see `Input.take`.
             body = b"".join((payload, blob))
             message = Outgoing(INLINE, type_code, time_nanos(), size, len(blob), body)
             self._last = message
             for edge in self.edges[:]:
                 edge.offer(message, self._waiter, self.arena)
+            return True
         finally:
             turn.end()
+
+    def publish_bytes(self, type_code: int, value: bytes, metadata: bytes) -> None:
+        """The same with what `as_bytes` has made, maybe in another process."""
+        with self._turn:
+            if not self._ended:
+                self._to_send.append((type_code, len(value), value, metadata))
+
+    def end(self) -> None:
+        """Sends nothing any more: another process is about to send in its place."""
+        with self._turn:
+            self._ended = True
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it has readers, or some that were taken away may still hold messages of it."""
+        return bool(self.edges or self._parted)
 
     def reserve(self, size: int) -> Reservation:
         """Room for a message of so many bytes, to be written in place; it arrives as UInt8.
@@ -468,7 +494,10 @@ class Output:
         """Sends what was written into a reservation, which is spent then."""
         blob = encode_metadata(metadata, self._warn)
         with self._turn:
-            self._to_send.append((UINT8, reservation.size, reservation, blob))
+            if self._ended:
+                reservation.cancel()
+            else:
+                self._to_send.append((UINT8, reservation.size, reservation, blob))
 
     def attach(self, edge: OutEdge, *, replay_last: bool) -> None:
         """Adds an edge; with `replay_last` its reader gets the newest message at once, if there is one."""

@@ -72,6 +72,25 @@ def as_received(data: object, metadata: Metadata | None, *, warn: Callable[[str]
     return Message(value, decode_metadata(blob, time.time_ns()))
 
 
+def as_bytes(data: object, metadata: Metadata) -> tuple[int, int, Any, bytes]:
+    """A message as it travels, for somebody who keeps it: type code, size, value, metadata.
+
+    Raises `InvalidDataError` or `MetadataError`.
+    """
+    code, size, value = encode_value(data)
+    return code, size, value, encode_metadata(metadata, _ignore)
+
+
+def from_bytes(code: int, value: bytes, metadata: bytes, stamp_nanos: int) -> Message:
+    """What `as_bytes` was given."""
+    decoded = decode_value(code, pa.py_buffer(value), len(value))
+    return Message(decoded, decode_metadata(metadata, stamp_nanos))
+
+
+def _ignore(_sentence: str) -> None:
+    """What was received once is sent as it is."""
+
+
 class _Column(NamedTuple):
     """One edge's part of an arena that it reads."""
 

@@ -107,7 +107,7 @@ def _row(status: NodeStatus, spec: NodeSpec | None) -> dict[str, Any]:
         "generation": str(status.generation) if status.generation else "",
         "inputs": [_input_text(read, edges.get(read.name)) for read in inputs],
         "outputs": list(spec.outputs) if spec is not None else [],
-        "failure": "" if status.error is None else _failure_text(status, status.error),
+        "failure": _remark(status),
         "numbers": [],
     }
 
@@ -120,6 +120,16 @@ def _input_text(read: InputSpec, edge: EdgeStatus | None) -> str:
     size = read.queue_size if edge is None else edge.queue_size
     policy = read.queue_policy if edge is None else edge.policy
     return f"{text} ({size}, {policy})"
+
+
+def _remark(status: NodeStatus) -> str:
+    """What stands below the table of it: its failure, and that nothing in the notebook declares it."""
+    remarks = [] if status.error is None else [_failure_text(status, status.error)]
+    if status.cell_deleted:
+        remarks.append(
+            f"{status.name}: the cell that declared it was deleted; end it with %dora remove {status.name}"
+        )
+    return "\n".join(remarks)
 
 
 def _failure_text(status: NodeStatus, error: OperatorError) -> str:

@@ -22,7 +22,15 @@ import pytest
 
 from dora_nb.dataflow import Dataflow, Declaration
 from dora_nb.errors import OperatorError
-from dora_nb.graph import InputSpec, NodeKind, NodeSpec, QueuePolicy, SourceCode, parse_source
+from dora_nb.graph import (
+    InputSpec,
+    NodeKind,
+    NodeSpec,
+    OnEdit,
+    QueuePolicy,
+    SourceCode,
+    parse_source,
+)
 from dora_nb.status import NodeStatus, State
 
 TIMEOUT_SECS = 30.0
@@ -47,6 +55,8 @@ class CellDataflow(Dataflow):
         kind: NodeKind = "operator",
         args: tuple[str, ...] = (),
         keys: dict[str, Any] | None = None,
+        exclusive: bool = False,
+        on_edit: OnEdit = "auto",
     ) -> Declaration:
         """What ``%%dora_operator NAME`` in ``In[number]`` does; the body begins at line 2.
 
@@ -73,6 +83,8 @@ class CellDataflow(Dataflow):
             working_dir=str(working_dir or Path.cwd()),
             kind=kind,
             args=args,
+            exclusive=exclusive,
+            on_edit=on_edit,
             other_keys=keys or {},
         )
         return self.declare(spec)

@@ -120,8 +120,10 @@ def test_ten_restarts_under_traffic_lose_double_and_reorder_nothing(
             inputs={name: f"a/{name}" for name in names},
             outputs=names,
             queues=policy,
+            on_edit="restart",
         )
-        assert str(declared) == f"b: generation {number + 2}, restarted, state not kept"
+        what = "restarted: --on-edit restart, state not kept"
+        assert str(declared) == f"b: generation {number + 2}, {what}"
         dataflow.take("c/seen", 5)  # It goes on in between.
     end.touch()
     for name in "abc":

@@ -113,7 +113,6 @@ def test_what_cannot_be_sent_is_told(echo: CellDataflow) -> None:
     for topic, said in (
         ("notebook/comand", "Did you mean 'notebook/command'"),
         ("notebook/xyz", "Declare one with --inputs IN=notebook/xyz"),
-        ("echo/out", "send on notebook/NAME"),
         ("dora/logs", "%dora logs"),
     ):
         with pytest.raises(GraphError, match=said):

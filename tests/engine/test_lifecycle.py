@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,30 +11,53 @@ from hypothesis import strategies as st
 
 from dora_nb.engines.embedded._lifecycle import (
     EXIT_GRACE_SECS,
+    HAS_PROCESS,
     NO_PROCESS,
     TERM_GRACE_SECS,
+    Abandon,
     Action,
     ArmDeadline,
+    AskToPart,
+    AskToPause,
     AskToStop,
     ChildFailed,
     ChildFinished,
+    ChildKept,
+    ChildPaused,
     ChildReady,
+    ChildReloaded,
     ControlLost,
     DeadlinePassed,
+    Disarm,
+    Discard,
     Event,
+    FallBack,
+    GiveState,
+    GoOn,
+    HandedOver,
     Kill,
     LetGo,
     Life,
+    Next,
+    NextFailed,
+    NextReady,
     Open,
     Phase,
+    Prepare,
     ProcessEnded,
+    Reload,
+    Replace,
     ReportDeath,
     Restart,
     Rung,
     SettleEnd,
     Spawn,
     Start,
+    StateTaken,
     Stop,
+    TakeOver,
+    TakeReload,
+    TellReload,
     Terminate,
     step,
 )
@@ -51,6 +75,21 @@ EVENTS: tuple[Event, ...] = (
     DeadlinePassed(),
     ProcessEnded(),
     ProcessEnded(restart_after_secs=0.5),
+)
+OF_AN_EDIT: tuple[Event, ...] = (
+    Restart(GRACE_SECS, falls_back=True),
+    Replace(GRACE_SECS),
+    Reload(GRACE_SECS),
+    Abandon(),
+    ChildReloaded(),
+    ChildKept(replace=True),
+    ChildKept(replace=False),
+    ChildPaused(has_state=True),
+    ChildPaused(has_state=False),
+    HandedOver(),
+    NextReady(),
+    StateTaken(),
+    NextFailed(),
 )
 
 
@@ -187,11 +226,9 @@ def reachable_lives() -> set[Life]:
         if life in seen:
             continue
         seen.add(life)
-        for event in EVENTS:
+        for event in EVENTS + OF_AN_EDIT:
             following, _ = step(life, event)
-            todo.append(
-                Life(following.phase, 1, following.rung, following.outcome, following.again)
-            )
+            todo.append(replace(following, generation=1))
     return seen
 
 
@@ -210,17 +247,28 @@ def test_from_anywhere_a_stop_ends_in_at_most_a_kill(life: Life) -> None:
     assert not life.again
 
 
-@given(st.lists(st.sampled_from(EVENTS), max_size=60))
-def test_never_two_processes_and_none_without_a_way_out(events: list[Event]) -> None:
+ANY_EVENTS = st.lists(
+    # The beginning of a hand-over, so that what comes after is not left to chance alone.
+    st.sampled_from((*EVENTS, *OF_AN_EDIT, Open(), Replace(GRACE_SECS), NextReady())),
+    max_size=60,
+)
+
+
+@given(st.booleans(), ANY_EVENTS)
+def test_one_operator_and_one_to_follow_and_none_without_a_way_out(
+    running: bool, events: list[Event]
+) -> None:
     life = Life()
-    processes = 0
-    armed = False
-    generations = []
-    for event in events:
-        if isinstance(event, ProcessEnded) and not processes:
-            continue  # No process, no end of it.
+    current, prepared, told_to_part, armed = False, False, False, False
+    for event in [*(RUNNING if running else ()), *events]:
         if isinstance(event, ProcessEnded):
-            processes -= 1
+            if not current:
+                continue  # No process, no end of it.
+            current = False
+        if isinstance(event, NextReady | StateTaken | NextFailed) and not prepared:
+            continue
+        if isinstance(event, HandedOver) and not told_to_part:
+            continue
         if isinstance(event, DeadlinePassed):
             if not armed:
                 continue
@@ -228,22 +276,145 @@ def test_never_two_processes_and_none_without_a_way_out(events: list[Event]) -> 
         before = life
         life, actions = step(life, event)
         for action in actions:
-            if isinstance(action, Spawn):
-                processes += 1
-                generations.append(action.generation)
-            if isinstance(action, ArmDeadline):
-                armed = True
-            if isinstance(action, SettleEnd):
-                armed = False
-        assert processes <= 1
-        assert (processes == 0) == (life.phase in NO_PROCESS | {Phase.PAUSING})
+            match action:
+                case Spawn(generation):
+                    assert not current
+                    assert generation == before.generation + 1
+                    current = True
+                case Prepare(generation):
+                    assert not prepared
+                    assert generation == before.generation + 1
+                    prepared = True
+                case Discard():
+                    assert prepared
+                    prepared = False
+                case AskToPart():
+                    told_to_part = True
+                case GoOn():
+                    assert current
+                    assert not told_to_part
+                case TakeOver():
+                    assert prepared
+                    current, prepared, told_to_part = True, False, False
+                case ArmDeadline():
+                    armed = True
+                case SettleEnd() | Disarm():
+                    armed = False
+        if isinstance(event, ProcessEnded):
+            told_to_part = False
+        assert prepared == (life.next is not Next.NONE)
+        assert current == (life.phase in HAS_PROCESS)
         # An end that was asked for or announced comes, if only by the next deadline.
         assert life.phase is not Phase.ENDING or armed or life.rung is Rung.KILLED
         assert life.phase is not Phase.PAUSING or armed
+        waits_for_the_old = life.next in (Next.PAUSING, Next.FILLING, Next.PARTING)
+        assert not waits_for_the_old or armed or life.rung is Rung.KILLED
         assert before.generation <= life.generation
         if life.phase in NO_PROCESS:
             assert (life.rung, life.outcome, life.again) == (Rung.NONE, None, False)
-    assert generations == list(range(1, len(generations) + 1))
+
+
+# -- an edit ------------------------------------------------------------------------------------------
+
+READY_TO_PAUSE = (*RUNNING, Replace(GRACE_SECS), NextReady())
+
+
+def test_a_hand_over_step_by_step() -> None:
+    life, actions = after(*RUNNING, Replace(GRACE_SECS))
+    assert actions == [Disarm(), Prepare(2)]
+    life, actions = after(NextReady(), life=life)
+    assert actions == [AskToPause(), ArmDeadline(GRACE_SECS)]
+    assert (life.phase, life.generation) == (Phase.RUNNING, 1)
+    with_state, actions = after(ChildPaused(has_state=True), life=life)
+    assert actions == [GiveState(), ArmDeadline(GRACE_SECS)]
+    assert after(StateTaken(), life=with_state)[1] == [AskToPart(), ArmDeadline(GRACE_SECS)]
+    life, actions = after(ChildPaused(has_state=False), life=life)
+    assert actions == [AskToPart(), ArmDeadline(GRACE_SECS)]
+    life, actions = after(HandedOver(), life=life)
+    assert actions == [Disarm(), TakeOver(), LetGo()]
+    assert life == Life(phase=Phase.RUNNING, generation=2, was_ready=True)
+
+
+@pytest.mark.parametrize(
+    ("events", "last"),
+    [
+        ([Replace(2), NextFailed()], [Discard()]),
+        ([Replace(2), Abandon()], [Discard()]),
+        ([Replace(2), NextReady(), NextFailed()], [Discard(), GoOn(), Disarm()]),
+        ([Replace(2), NextReady(), Abandon()], [Discard(), GoOn(), Disarm()]),
+        (
+            [Replace(2), NextReady(), ChildPaused(True), DeadlinePassed()],
+            [Discard(too_slow=True), GoOn(), Disarm()],
+        ),
+        ([Reload(2), ChildKept(replace=False)], [Disarm()]),
+    ],
+)
+def test_the_old_one_goes_on_whatever_becomes_of_the_new_one(
+    events: list[Event], last: list[Action]
+) -> None:
+    life, actions = after(*RUNNING, *events)
+    assert actions == last
+    assert (life.phase, life.generation, life.next) == (Phase.RUNNING, 1, Next.NONE)
+    assert life.rung is Rung.NONE
+
+
+@pytest.mark.parametrize("step_before", [(), (NextReady(),), (NextReady(), ChildPaused(False))])
+def test_the_new_one_takes_over_where_the_old_one_ends(step_before: tuple[Event, ...]) -> None:
+    life, actions = after(*RUNNING, Replace(2), *step_before, ChildFailed(), ProcessEnded())
+    assert SettleEnd(for_good=False) in actions
+    assert TakeOver() in actions
+    assert (LetGo() in actions) == bool(step_before)
+    assert (life.phase, life.generation) == (
+        Phase.RUNNING if step_before else Phase.STARTING,
+        2,
+    )
+
+
+def test_a_new_one_that_dies_when_the_old_one_has_parted_is_started_once_more() -> None:
+    life, actions = after(*READY_TO_PAUSE, ChildPaused(False), NextFailed())
+    assert actions == [Discard()]
+    life, actions = after(ProcessEnded(), life=life)
+    assert actions == [SettleEnd(for_good=False), Spawn(2)]
+
+
+def test_an_old_one_that_is_stuck_is_terminated_and_killed() -> None:
+    life, actions = after(*READY_TO_PAUSE, DeadlinePassed())
+    assert actions == [Terminate(), ArmDeadline(TERM_GRACE_SECS)]
+    life, actions = after(DeadlinePassed(), life=life)
+    assert actions == [Kill()]
+    assert TakeOver() in after(ProcessEnded(), life=life)[1]
+
+
+def test_new_source_in_the_living_process() -> None:
+    life, actions = after(*RUNNING, Reload(GRACE_SECS))
+    assert actions == [TellReload(), ArmDeadline(GRACE_SECS)]
+    taken, actions = after(ChildReloaded(), life=life)
+    assert actions == [TakeReload(), Disarm()]
+    assert (taken.phase, taken.generation) == (Phase.RUNNING, 2)
+    for needs_a_process in (ChildKept(replace=True), DeadlinePassed()):
+        assert after(needs_a_process, life=life)[1] == [Disarm(), Prepare(2)]
+    # Late, but done: what was prepared in its place is not needed.
+    assert after(DeadlinePassed(), ChildReloaded(), life=life)[1] == [
+        TakeReload(),
+        Discard(),
+        Disarm(),
+    ]
+
+
+def test_an_exclusive_one_that_fails_is_what_it_was_again() -> None:
+    life, actions = after(*RUNNING, Restart(GRACE_SECS, falls_back=True), ProcessEnded())
+    assert actions == [SettleEnd(for_good=False), Spawn(2)]
+    failed, actions = after(ChildFailed(), ProcessEnded(), life=life)
+    assert actions == [SettleEnd(for_good=False), FallBack(), Spawn(3)]
+    # But once, and not after it was ready.
+    assert after(ChildFailed(), ProcessEnded(), life=failed)[0].phase is Phase.FAILED
+    assert after(ChildReady(), ChildFailed(), ProcessEnded(), life=life)[0].phase is Phase.FAILED
+
+
+@pytest.mark.parametrize("edit", [Replace(2), Reload(2)])
+def test_where_nothing_moves_an_edit_is_a_restart(edit: Event) -> None:
+    assert after(edit)[1] == [Spawn(1)]
+    assert after(Start(), ChildReady(), edit)[1] == [AskToStop(), ArmDeadline(2)]
 
 
 def test_it_is_known_whether_a_generation_was_ready_before_it_failed() -> None:

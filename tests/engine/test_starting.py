@@ -286,7 +286,7 @@ def test_declarations_from_many_threads(
         other.result(TIMEOUT_SECS)
     expected = dict(dataflow.declared.node("op").env)["WHO"]
     assert dataflow.take("op/out", 1)[0]["value"].to_pylist() == list(expected.encode())
-    assert len(operator_processes()) == 1
+    dataflow.until(lambda: len(operator_processes()) == 1, "the end of those that were replaced")
 
 
 def operator_processes() -> list[int]:
@@ -323,7 +323,7 @@ def test_outputs_that_change_while_a_process_is_made_for_the_old_ones(
         if len(made) == 1:
             assert dataflow._session is not None
             for name in ("op", "reader"):
-                dataflow._session.apply(edited.declared, name, grace_secs=2.0)
+                dataflow._session.apply(edited.declared, name, edit=None, grace_secs=2.0)
         return process, counters
 
     with monkeypatch.context() as patch:

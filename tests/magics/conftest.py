@@ -78,8 +78,15 @@ class FakeDataflow:
     def detach(self) -> str:
         return "detached"
 
-    def restart(self, name: str, *, progress: Callable[[str], None]) -> str:
+    def note_cell_deleted(self, name: str) -> None:
+        self.set_status(name, cell_deleted=True)
+
+    def kept_generation(self, name: str) -> str | None:
+        return f"{name}: kept generation 1" if self.running and name in self.declared else None
+
+    def restart(self, name: str, *, generation: int | None, progress: Callable[[str], None]) -> str:
         self.declared.node(name)
+        self.calls.append(("restart", name, generation))
         return f"{name}: generation 2, restarted, state not kept"
 
     def remove(self, name: str) -> str:

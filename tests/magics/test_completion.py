@@ -44,6 +44,8 @@ def test_sub_commands_and_only_those(two: Any) -> None:
         "detach",
         "status",
         "restart",
+        "retry",
+        "debug",
         "remove",
         "logs",
         "param",
@@ -79,12 +81,15 @@ def test_names_and_options_of_operators(two: Any) -> None:
         "--input-timeout",
         "--env",
         "--python",
+        "--exclusive",
+        "--on-edit",
         "--restart-policy",
         "--max-restarts",
         "--restart-delay",
         "--max-restart-delay",
         "--restart-window",
     ]
+    assert words(two, "%%dora_operator camera --on-edit |") == ["auto", "reload", "restart"]
     assert words(two, "%%dora_operator camera --restart-policy |") == [
         "never",
         "on-failure",
@@ -133,7 +138,7 @@ def test_files_for_a_line_magic(two: Any, tmp_path: Path) -> None:
     offered = words(two, "%dora_operator cam |")
     assert [each for each in offered if each != "ipython/"] == ["camera.py", "samples/"]
     assert words(two, "%dora_operator cam samples/|") == ["samples/arm.py"]
-    assert words(two, "%dora_operator cam camera.py --o|") == ["--outputs"]
+    assert words(two, "%dora_operator cam camera.py --ou|") == ["--outputs"]
     assert words(two, "%dora_operator cam no/such/|") == ["no/such/"]
 
 

@@ -268,7 +268,7 @@ def test_help_is_stable_and_declares_nothing(notebook: Any, line: str) -> None:
     assert ran.stdout.startswith("Declare an operator:")
     assert "--queue IN=SIZE[:POLICY] ..." in ran.stdout
     assert ran.stdout == notebook.run("%dora_operator --help").stdout
-    assert "--exclusive" not in ran.stdout
+    assert "--exclusive" in ran.stdout
 
 
 def test_a_question_mark_shows_the_same(notebook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,3 +308,61 @@ def test_grammar_errors_are_declaration_errors_that_a_program_can_catch(notebook
     code += "except ValueError as error:\n    caught = error"
     assert notebook.run(code).error is None
     assert isinstance(notebook.shell.user_ns["caught"], GrammarError)
+
+
+# --- the notebook's cells -----------------------------------------------------------------------
+
+
+class _FrontEnd:
+    """What JupyterLab says beside the code of a cell."""
+
+    def __init__(self, notebook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._notebook = notebook
+        self._metadata: dict[str, Any] = {}
+        parent = {"content": {}, "metadata": self._metadata}
+        monkeypatch.setattr(notebook.shell, "get_parent", lambda: parent, raising=False)
+
+    def run(self, cell_id: str, cell: str, *, deleted: tuple[str, ...] = ()) -> Any:
+        self._metadata.update(cellId=cell_id, deletedCells=list(deleted))
+        return self._notebook.run(cell)
+
+
+def test_a_renamed_operator_leaves_nothing_behind(
+    notebook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = _FrontEnd(notebook, monkeypatch)
+    page.run("1", "%%dora_operator detector --outputs bbox" + BODY)
+    page.run("2", "%%dora_operator view --inputs bbox=detector/bbox" + BODY)
+    renamed = page.run("1", "%%dora_operator finder --outputs bbox" + BODY)
+    assert renamed.texts == [
+        "finder: declared; detector: removed (this cell declared it before)",
+    ]
+    assert list(notebook.dataflow.declared.nodes) == ["view", "finder"]
+    # Taken over by another cell, a name is that one's: the first may declare something else.
+    page.run("3", "%%dora_operator view --inputs bbox=finder/bbox" + BODY)
+    assert page.run("2", "%%dora_operator other" + BODY).texts == ["other: declared"]
+    assert "view" in notebook.dataflow.declared
+
+
+def test_line_magics_and_front_ends_without_identities_rename_nothing(
+    notebook: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    notebook.run("%%dora_operator a" + BODY)
+    notebook.run("%%dora_operator b" + BODY)
+    page = _FrontEnd(notebook, monkeypatch)
+    (tmp_path / "op.py").write_text(BODY)
+    page.run("1", "%dora_operator c op.py\n%dora_operator d op.py")
+    assert list(notebook.dataflow.declared.nodes) == ["a", "b", "c", "d"]
+
+
+def test_the_status_knows_that_a_cell_was_deleted(
+    notebook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = _FrontEnd(notebook, monkeypatch)
+    page.run("1", "%%dora_operator detector" + BODY)
+    page.run("2", "%%dora_operator view" + BODY)
+    page.run("3", "x = 1", deleted=("1",))
+    (table,) = page.run("4", "%dora status").texts
+    said = "detector: the cell that declared it was deleted; end it with %dora remove detector"
+    assert table.splitlines()[-1] == said
+    assert "view: the cell" not in table

@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ...child._remains import Remains
 from ...errors import DoraNbError, EngineError, OperatorError
 from ...graph import Edge, Graph, NodeSpec, TopicSource
 from ...status import SOMEBODY, EdgeStatus, LogLine, NodeStatus, State
 from ..capture import Log, shortened
+from ..edit import Applied, Edit
 from ..embedded import Listener
 from ..shortage import engine_error
 from ..worker import Worker
@@ -98,17 +100,40 @@ class Run(abc.ABC):
     def stopping(self) -> bool:
         return self._stopping
 
-    def apply(self, declared: Graph, name: str, *, grace_secs: float) -> bool:
-        del declared, name, grace_secs
+    def apply(self, declared: Graph, name: str, *, edit: Edit | None, grace_secs: float) -> bool:
+        del declared, name, edit, grace_secs
         raise AssertionError("an edit is refused before it comes here")
 
-    def restart(self, name: str, *, grace_secs: float) -> None:
-        del name, grace_secs
+    def applied(self, name: str) -> Applied | None:
+        del name
+        return None
+
+    def abandon(self, name: str) -> None:
+        del name
+
+    def restart(self, name: str, *, grace_secs: float, give: bool = False) -> None:
+        del name, grace_secs, give
         raise AssertionError("a restart is refused before it comes here")
 
     def remove(self, declared: Graph, name: str, *, grace_secs: float) -> None:
         del declared, name, grace_secs
         raise AssertionError("a removal is refused before it comes here")
+
+    def remains(self, name: str) -> Remains | None:
+        del name
+        return None
+
+    def give(self, name: str) -> bool:
+        del name
+        return False
+
+    def wait_given(self, name: str, *, timeout_secs: float | None) -> bool:
+        del name, timeout_secs
+        return True
+
+    def living_state(self, name: str, *, timeout_secs: float) -> Remains | None:
+        del name, timeout_secs
+        return None
 
     def params(self, name: str) -> dict[str, Any]:
         return {} if self._params is None else self._params.all_of(name)
@@ -127,6 +152,10 @@ class Run(abc.ABC):
                 topics = self._declared.topics_of_the_notebook()
                 self._feeder = Feeder(topics, daemon_port=self._port_to_join())
         self._feeder.send(source, data, metadata)
+
+    def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
+        del source, data, metadata
+        return False
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
         wanted = list(listeners)

@@ -119,7 +119,7 @@ class Taps:
         )
         session = self._embedded()
         before = session.generations()
-        session.apply(self._joined, node, grace_secs=_GRACE_SECS)
+        session.apply(self._joined, node, edit=None, grace_secs=_GRACE_SECS)
         session.wait_settled([node], after=before, timeout_secs=_JOIN_SECS)
         error = session.start_error(node)
         if error is not None:

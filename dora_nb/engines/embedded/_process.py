@@ -163,6 +163,8 @@ class OperatorProcess:
         self.control = control
         self.counters = metrics.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.pidfd_open(popen.pid)
+        self.remains = os.memfd_create("dora-remains", os.MFD_CLOEXEC)
+        """Where it writes what a failure leaves behind."""
         self.streams = [
             Stream("stdout", popen.stdout.fileno()),
             Stream("stderr", popen.stderr.fileno()),
@@ -202,6 +204,7 @@ class OperatorProcess:
 
     def _close_descriptors(self) -> None:
         os.close(self.exit_descriptor)
+        os.close(self.remains)
         for pipe in (self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()
@@ -216,6 +219,7 @@ class JoinedProcess:
         self.counters = metrics.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Readable once it has left."""
+        self.remains = -1
         self.streams: list[Stream] = []
 
     def control_lost(self) -> None:

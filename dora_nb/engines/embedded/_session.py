@@ -24,8 +24,11 @@ import pyarrow as pa
 
 from ... import graph, messages, metrics
 from ...child._log_entries import log_entry
+from ...child._remains import Remains, read_remains
 from ...errors import EngineError, OperatorError
 from ...status import SOMEBODY, EdgeStatus, LogLine, NodeStatus, State
+from ...transport import as_bytes
+from ..edit import Applied, Edit
 from ..shortage import engine_error
 from ..worker import Worker
 from . import _lifecycle as lifecycle
@@ -33,7 +36,7 @@ from ._door import Door
 from ._lifecycle import Phase
 from ._process import ControlSocket, JoinedProcess, NodeProcess
 from ._spawner import Spawner
-from ._supervisor import Supervisor
+from ._supervisor import Leases, Supervisor
 from ._tap import Listener, Tap
 from ._voice import Voice
 from ._wiring import Wiring, log_output
@@ -41,6 +44,7 @@ from ._wiring import Wiring, log_output
 _MOST_ERROR_CHARS = 2000
 _LEAVING_SECS = 4.0
 """Longer than the ladder of a stop takes."""
+MOST_INJECTED = 16
 _CANNOT_START = "the dataflow cannot be started"
 _STATES = {
     Phase.IDLE: State.DECLARED,
@@ -154,21 +158,30 @@ class Session:
         """Whether a stop was asked for; nothing starts in this session any more."""
         return self._stopping
 
-    def apply(self, declared: graph.Graph, name: str, *, grace_secs: float) -> bool:
-        """Takes a new or changed operator in; does not wait for it, see `wait_settled`.
+    def apply(
+        self, declared: graph.Graph, name: str, *, edit: Edit | None, grace_secs: float
+    ) -> bool:
+        """Takes a new or changed node in; does not wait for it, see `wait_settled` and `applied`.
 
-        False where the session is stopping or has stopped: it is declared, and nothing starts.
+        `edit` says how a node that runs becomes what it is declared as now; without it its process is
+        stopped first. False where the session is stopping or has stopped: it is declared, and nothing
+        starts.
         """
 
         def apply() -> None:
             with self._lock:
                 spec = declared.node(name)
                 supervisor = self._supervisors.get(name)
+                self._leaving.discard(name)
+                if edit is not None and supervisor is not None and self._takes_edits(supervisor):
+                    if not supervisor.apply(spec, edit, grace_secs=grace_secs):
+                        raise EngineError(f"{name} is being changed by another cell right now.")
+                    return
                 if supervisor is None:
                     supervisor = Supervisor(spec, self)
                     self._supervisors[name] = supervisor
-                self._declared = declared
-                self._leaving.discard(name)
+                supervisor.applied = None
+                self._declared = self._declared.replacing(spec)
                 supervisor.spec = spec
                 if self._stopping:
                     return
@@ -180,20 +193,91 @@ class Session:
 
         return self._do(apply, or_else=f"{name} cannot be started") and not self._stopping
 
-    def restart(self, name: str, *, grace_secs: float) -> None:
-        """Lets another generation follow; does not wait for it, see `wait_settled`."""
+    def _takes_edits(self, supervisor: Supervisor) -> bool:
+        """Whether messages move through it, so that there is something to keep."""
+        return (
+            self._going
+            and not self._stopping
+            and supervisor.life.phase is Phase.RUNNING
+            and supervisor.spec.kind != "dynamic"
+        )
+
+    def applied(self, name: str) -> Applied | None:
+        """What came of the newest edit of that node; None where it was simply started."""
+        with self._lock:
+            supervisor = self._supervisors.get(name)
+            return None if supervisor is None else supervisor.applied
+
+    def abandon(self, name: str) -> None:
+        """Drops what is being prepared for that node, unless it is taking over already."""
+        with self._lock:
+            supervisor = self._supervisors.get(name)
+            if supervisor is not None:
+                supervisor.post(lifecycle.Abandon())
+
+    def restart(self, name: str, *, grace_secs: float, give: bool = False) -> None:
+        """Lets another generation follow; does not wait for it, see `wait_settled`.
+
+        With `give` it handles the event that the newest failure left before any other.
+        """
 
         def restart() -> None:
             with self._lock:
                 supervisor = self._supervisors.get(name)
                 if supervisor is None or self._stopping:
                     return
+                supervisor.applied = None
+                supervisor.gives_at_start = give
                 if supervisor.spec.kind == "dynamic":
                     supervisor.post(lifecycle.Stop(grace_secs))
                 else:
                     supervisor.post(lifecycle.Restart(grace_secs))
 
         self._do(restart)
+
+    def remains(self, name: str) -> Remains | None:
+        """What the newest failure of that node left behind; None for nothing."""
+        with self._lock:
+            supervisor = self._supervisors.get(name)
+            if supervisor is None or supervisor.remains < 0:
+                return None
+            return read_remains(supervisor.remains)
+
+    def give(self, name: str) -> bool:
+        """Has a node that runs handle the event that it failed on; does not wait, see `wait_given`.
+
+        False where it does not run, or there is no event.
+        """
+        with self._lock:
+            supervisor = self._supervisors.get(name)
+            return supervisor is not None and supervisor.give()
+
+    def wait_given(self, name: str, *, timeout_secs: float | None) -> bool:
+        """Waits until the node has handled what it was given, or has ended."""
+
+        def handled() -> bool:
+            supervisor = self._supervisors.get(name)
+            return (
+                supervisor is None
+                or not supervisor.giving
+                or supervisor.life.phase in lifecycle.NO_PROCESS
+            )
+
+        with self._lock:
+            return self._changed.wait_for(handled, timeout_secs)
+
+    def living_state(self, name: str, *, timeout_secs: float) -> Remains | None:
+        """The state of a node that runs, as far as it can be had; None where it did not answer in time."""
+        descriptor = os.memfd_create("dora-shown", os.MFD_CLOEXEC)
+        try:
+            with self._lock:
+                supervisor = self._supervisors.get(name)
+                if supervisor is None:
+                    return None
+                shown = supervisor.show_state(descriptor)
+            return read_remains(descriptor) if shown.wait(timeout_secs) else None
+        finally:
+            os.close(descriptor)
 
     def params(self, name: str) -> dict[str, Any]:
         """The parameters of that node."""
@@ -224,6 +308,37 @@ class Session:
     def send(self, source: graph.TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
         """Sends as the notebook. Blocks while a queue with backpressure has no room."""
         self._voices[source.node].send(source.output, data, metadata)
+
+    def inject(self, source: graph.TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
+        """Has a node's own process send something; False where there is none.
+
+        So each edge keeps one writer. Blocks while the node has not come to `MOST_INJECTED` of them; raises
+        what the transport says of data and metadata.
+        """
+        code, _, value, blob = as_bytes(data, metadata or {})
+        payload = bytes(value)
+
+        def has_room() -> bool:
+            supervisor = self._supervisors.get(source.node)
+            return supervisor is None or supervisor.injecting < MOST_INJECTED
+
+        descriptor = os.memfd_create("dora-injected", os.MFD_CLOEXEC)
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(payload)
+                file.write(blob)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            with self._lock:
+                self._changed.wait_for(has_room)
+                supervisor = self._supervisors.get(source.node)
+                if supervisor is None or supervisor.life.phase is not Phase.RUNNING:
+                    return False
+                supervisor.injecting += 1
+                message = messages.Inject(source.output, code, len(payload))
+                supervisor.tell(message, [descriptor])
+                return True
+        finally:
+            os.close(descriptor)
 
     def remove(self, declared: graph.Graph, name: str, *, grace_secs: float) -> None:
         """Stops an operator and forgets it. Waits until it has ended; it ends without the wait too."""
@@ -416,14 +531,97 @@ class Session:
             # It was declared anew meanwhile; this process has the old one's environment.
             self._spawner.discard(process)
 
+    def prepare_process(
+        self, supervisor: Supervisor, spec: graph.NodeSpec, generation: int
+    ) -> None:
+        """Starts a process that is to follow the operator's; it learns what it is, and is not wired."""
+        process, counters = self._spawner.spawn(spec)
+        try:
+            with self._lock:
+                supervisor.adopt_next(process)
+                self._tell_what_it_is(process, spec, generation, counters)
+        finally:
+            os.close(counters)
+
+    def declared_anew(self, supervisor: Supervisor) -> None:
+        """Its declaration is what its next process will be started for."""
+        with self._lock:
+            self._declared = self._declared.replacing(supervisor.spec)
+
+    def tell_reload(self, supervisor: Supervisor, spec: graph.NodeSpec, edit: Edit) -> None:
+        """Tells the process of an operator to take new source."""
+        code, change = spec.code, edit.code
+        message = messages.Reload(
+            file=code.file,
+            first_line=code.first_line,
+            path=code.path,
+            whole=edit.whole,
+            execute=[] if change is None else list(change.execute),
+            forget=[] if change is None else list(change.forget),
+            keep_attributes=[] if change is None else list(change.keep_attributes),
+        )
+        source = _text_memory("dora-source", _numbered_as_in_the_editor(code))
+        try:
+            supervisor.tell(message, [source])
+        finally:
+            os.close(source)
+
+    def rewire(self, supervisor: Supervisor) -> None:
+        """A process lives on under another declaration: what changed around it is told, and nothing else."""
+        with self._lock:
+            spec = supervisor.spec
+            before = self._declared.nodes.get(spec.name)
+            self._declared = self._declared.replacing(spec)
+            if before is None or (before.inputs, before.outputs) != (spec.inputs, spec.outputs):
+                message = messages.Rewire(_wires(spec), list(spec.outputs))
+                dataflow = _text_memory(
+                    "dora-dataflow", json.dumps(graph.as_descriptor(self._declared))
+                )
+                try:
+                    supervisor.tell(message, [dataflow])
+                finally:
+                    os.close(dataflow)
+                self._wiring.change_outputs(spec, self._declared, self._listeners)
+                self._wake_readers_that_finished(spec.name)
+
+    def hand_over(self, supervisor: Supervisor, *, old_lives: bool) -> Leases:
+        """Gives the process that is the operator now all that the one before held."""
+        with self._lock:
+            spec = supervisor.spec
+            leases = self._wiring.hand_over(spec.name) if old_lives else []
+            self._declared = self._declared.replacing(spec)
+            self._wiring.reconcile(self._declared, self._listeners)
+            self._wiring.introduce(spec)
+            self._wake_readers_that_finished(spec.name)
+            return leases
+
+    def void_leases(self, leases: Leases) -> None:
+        """The process that was replaced is gone, and holds nothing any more."""
+        with self._lock:
+            self._wiring.void_leases(leases)
+
     def _take_in(self, supervisor: Supervisor, counters: int) -> None:
-        spec = supervisor.spec
+        spec, process = supervisor.spec, supervisor.process
+        assert process is not None
         self._wiring.reconcile(self._declared, self._listeners)
+        self._tell_what_it_is(process, spec, supervisor.life.generation, counters)
+        self._wiring.introduce(spec)
+        if supervisor.gives_at_start:
+            supervisor.gives_at_start = False
+            supervisor.give()
+        if supervisor.life.generation > 1:
+            for name, _ in self._scripts_that_read(spec.name):
+                self._tell(name, messages.NodeRestarted(spec.name), [])
+        self._wake_readers_that_finished(spec.name)
+
+    def _tell_what_it_is(
+        self, process: NodeProcess, spec: graph.NodeSpec, generation: int, counters: int
+    ) -> None:
         begin = messages.Begin(
             protocol_version=messages.PROTOCOL_VERSION,
             kind=spec.kind,
             name=spec.name,
-            generation=supervisor.life.generation,
+            generation=generation,
             file=spec.code.file,
             first_line=spec.code.first_line,
             path=spec.code.path,
@@ -431,34 +629,20 @@ class Session:
             working_dir=spec.working_dir,
             dataflow_id=self._dataflow_id,
             outputs=list(spec.outputs),
-            timers={
-                read.name: read.source.interval_secs
-                for read in spec.inputs
-                if isinstance(read.source, graph.TimerSource)
-            },
-            input_timeouts={
-                read.name: read.input_timeout_secs
-                for read in spec.inputs
-                if read.input_timeout_secs is not None
-            },
+            wires=_wires(spec),
             send_stdout_as=spec.send_stdout_as,
             send_logs_as=spec.send_logs_as,
             log_levels=list(graph.LOG_LEVELS[: graph.LOG_LEVELS.index(spec.min_log_level) + 1]),
-            topics=sum(isinstance(read.source, graph.TopicSource) for read in spec.inputs),
         )
         with contextlib.ExitStack() as texts:
             source = _text_memory("dora-source", _numbered_as_in_the_editor(spec.code))
             texts.callback(os.close, source)
-            dataflow = _text_memory(
-                "dora-dataflow", json.dumps(graph.as_descriptor(self._declared))
-            )
+            described = graph.as_descriptor(self._declared.replacing(spec))
+            dataflow = _text_memory("dora-dataflow", json.dumps(described))
             texts.callback(os.close, dataflow)
-            supervisor.tell(begin, [source, counters, dataflow])
-        self._wiring.introduce(spec)
-        if supervisor.life.generation > 1:
-            for name, _ in self._scripts_that_read(spec.name):
-                self._tell(name, messages.NodeRestarted(spec.name), [])
-        self._wake_readers_that_finished(spec.name)
+            process.control.tell(begin, [source, counters, dataflow])
+        if spec.kind == "operator":
+            process.control.tell(messages.KeepRemains(), [process.remains])
 
     def _take_in_who_knocked(self, supervisor: Supervisor) -> None:
         with self._lock:
@@ -656,6 +840,8 @@ class Session:
             return False
         if life.phase in lifecycle.NO_PROCESS:
             return True
+        if supervisor.applied is not None:
+            return life.phase in (Phase.RUNNING, Phase.PAUSING)
         if life.generation <= after:
             return False
         if life.phase is Phase.READY:
@@ -689,6 +875,22 @@ class Session:
             busy_secs=supervisor.busy_secs(),
             error=supervisor.error,
         )
+
+
+def _wires(spec: graph.NodeSpec) -> messages.Wires:
+    return messages.Wires(
+        timers={
+            read.name: read.source.interval_secs
+            for read in spec.inputs
+            if isinstance(read.source, graph.TimerSource)
+        },
+        input_timeouts={
+            read.name: read.input_timeout_secs
+            for read in spec.inputs
+            if read.input_timeout_secs is not None
+        },
+        topics=sum(isinstance(read.source, graph.TopicSource) for read in spec.inputs),
+    )
 
 
 def _numbered_as_in_the_editor(code: graph.SourceCode) -> str:

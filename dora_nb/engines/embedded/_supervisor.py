@@ -4,6 +4,9 @@ It waits on everything that can happen (requests, the process's messages, its ou
 deadline), turns it into an event for `_lifecycle`, and carries out what that decides. It never prints
 and never calls user code.
 
+While an edit is applied it looks after up to three kinds of process: the one that is the operator, the
+one that is prepared to follow it, and those that were replaced and are on their way out.
+
 Should something go wrong in here that cannot go wrong, the process is ended and the operator has
 failed, with an error that says so: nobody waits for a thread that is no more.
 """
@@ -19,20 +22,24 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from ... import messages, metrics
 from ...child._log_entries import log_text
 from ...errors import EngineError, OperatorError
 from ...graph import LOG_LEVELS, NodeSpec
 from ...restarts import Restarts, next_restart
+from ...status import LogLine
 from ..capture import Log
+from ..edit import Applied, Edit, Outcome
 from ..shortage import engine_error
 from . import _lifecycle as lifecycle
 from ._death import describe_death
 from ._process import NodeProcess, Stream
 
 _CONGESTION_SECS = 0.05
+_OF_AN_EDIT = (lifecycle.Reload, lifecycle.Replace, lifecycle.Restart)
 _NO_WORDS = [0, 0, 0]
 
 
@@ -44,6 +51,27 @@ class Host(Protocol):
 
         Raises EngineError or OSError; a process that was adopted is the supervisor's to end.
         """
+
+    def prepare_process(self, supervisor: Supervisor, spec: NodeSpec, generation: int) -> None:
+        """Starts a process for that declaration and has it adopted as the next; wires nothing.
+
+        Raises as `start_process`.
+        """
+
+    def declared_anew(self, supervisor: Supervisor) -> None:
+        """Its `spec` is another now."""
+
+    def rewire(self, supervisor: Supervisor) -> None:
+        """Its `spec` is another now, and its process lives on: it is told what changed around it."""
+
+    def tell_reload(self, supervisor: Supervisor, spec: NodeSpec, edit: Edit) -> None:
+        """Tells the process to take the new source of that declaration."""
+
+    def hand_over(self, supervisor: Supervisor, *, old_lives: bool) -> Leases:
+        """Wires the process that has become the operator; what the one before still holds."""
+
+    def void_leases(self, leases: Leases) -> None:
+        """The process that held them is gone."""
 
     def process_reaped(self, process: NodeProcess) -> None:
         """That process and its session are no more."""
@@ -70,6 +98,41 @@ class Host(Protocol):
         """An operator returned STOP_ALL. Must not wait."""
 
 
+Leases = list[tuple[str, int, int]]
+"""What a reader still holds: publisher, edge, and the number of the last message that may be among it."""
+
+
+@dataclass(eq=False)
+class _Leaving:
+    """A process that was replaced, until it has ended."""
+
+    process: NodeProcess
+    leases: Leases
+    deadline_secs: float | None
+    """When it is killed; None once it was."""
+
+
+@dataclass
+class _Pending:
+    """An edit that is being applied."""
+
+    spec: NodeSpec
+    edit: Edit
+    previous: NodeSpec
+    reason: str
+    error: OperatorError | None = None
+    state_carried: bool = False
+    notes: list[str] = field(default_factory=list)
+    spawned: bool = False
+    """The old process has ended, and the new one is on its way through `__init__`."""
+    fell_back: bool = False
+    begun: bool = False
+    """Whether the request for it has been seen to."""
+    first_line: int = 0
+    """Where the lines of the new process begin in the log, or a little before."""
+    state_descriptor: int = -1
+
+
 class Supervisor:
     """One operator of a session. `post` and the properties may be used from any thread."""
 
@@ -88,7 +151,26 @@ class Supervisor:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wake_open = True
         self._wake_lock = threading.Lock()
+        self.applied: Applied | None = None
+        """What came of the newest edit; None while it is under way."""
+        self._pending: _Pending | None = None
+        self._came_of_it: Applied | None = None
         self._process: NodeProcess | None = None
+        self._next: NodeProcess | None = None
+        self._leaving: list[_Leaving] = []
+        self.remains = -1
+        """What the newest failure left behind: an anonymous file, or -1."""
+        self.giving = False
+        """Whether an event was given to the process that it has not handled yet."""
+        self.injecting = 0
+        """How many messages the process was given to send as its own, and has not sent."""
+        self.gives_at_start = False
+        """Whether the next process is given it before messages move."""
+        self.shown: threading.Event | None = None
+        """Set once the process has written its state, or will not."""
+        self._untried = False
+        """Whether new code runs that has handled no event yet."""
+        self._tried_from = 0
         self._deadline_secs: float | None = None
         self._exit_status: int | None = None
         self._killed = False
@@ -112,14 +194,39 @@ class Supervisor:
         return self.spec.name
 
     @property
+    def process(self) -> NodeProcess | None:
+        """The process that is the operator; the session, while it starts one, may tell it things."""
+        return self._process
+
+    @property
     def alive(self) -> bool:
-        """Whether a process is there, or what was asked for may bring one."""
-        return self._unhandled > 0 or self.life.phase not in lifecycle.NO_PROCESS
+        """Whether a process is there, if only one that was replaced, or what was asked for may bring one."""
+        going = self._unhandled > 0 or self.life.phase not in lifecycle.NO_PROCESS
+        return going or bool(self._leaving)
 
     @property
     def busy(self) -> bool:
         """Whether something that was asked for has not been seen to yet."""
-        return self._unhandled > 0
+        editing = self._pending is not None or self._came_of_it is not None
+        return self._unhandled > 0 or editing
+
+    def apply(self, spec: NodeSpec, edit: Edit, *, grace_secs: float) -> bool:
+        """Asks for the operator to become what it was declared anew; `applied` says what came of it.
+
+        False where another edit of it is under way.
+        """
+        with self._wake_lock:
+            if self._pending is not None or self._came_of_it is not None:
+                return False
+            self.applied = None
+            self._pending = _Pending(spec, edit, previous=self.spec, reason=edit.reason)
+        if edit.way == "in_place":
+            self.post(lifecycle.Reload(grace_secs))
+        elif edit.way == "beside":
+            self.post(lifecycle.Replace(grace_secs))
+        else:
+            self.post(lifecycle.Restart(grace_secs, falls_back=True))
+        return True
 
     def post(self, event: lifecycle.Event) -> None:
         """Asks for something; the supervisor's thread sees to it. After `close` nobody does."""
@@ -147,8 +254,10 @@ class Supervisor:
         self.life = lifecycle.Life(generation=self.life.generation)
         self._wake_lock = threading.Lock()
         self._counters_lock = threading.Lock()
-        self._process = None
+        self._process = self._next = self._pending = None
+        self._leaving = []
         self._unhandled = 0
+        self.forget_remains()
         if self._wake_open:
             self._wake_open = False
             os.close(self._wake)
@@ -158,8 +267,8 @@ class Supervisor:
     def counts(self) -> tuple[int, int, int]:
         """Events handled, ticks missed, undeclared outputs; over all generations of this session."""
         with self._counters_lock:
-            now = _first_words(self._process) if self._process is not None else _NO_WORDS
-            events, ticks, undeclared = (a + b for a, b in zip(self._past, now, strict=True))
+            words = [self._past, *(_first_words(each) for each in self._processes())]
+        events, ticks, undeclared = (sum(column) for column in zip(*words, strict=True))
         return events, ticks, undeclared
 
     def busy_secs(self) -> float | None:
@@ -173,14 +282,21 @@ class Supervisor:
     def durations(self) -> list[int]:
         """The histogram of `on_event`, over all generations of this session."""
         with self._counters_lock:
-            now = self._process.counters.durations() if self._process is not None else []
-            return _added(self._past_durations, now)
+            durations = self._past_durations
+            for process in self._processes():
+                durations = _added(durations, process.counters.durations())
+            return durations
+
+    def _processes(self) -> list[NodeProcess]:
+        """All that it looks after. That the next one has died is seen before the operator hands over to it."""
+        found = [self._next, self._process, *(each.process for each in self._leaving)]
+        return [process for process in found if process is not None]
 
     # -- the thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            while not (self._closing and self._process is None):
+            while not (self._closing and not self._processes()):
                 requests, happened = self._wait()
                 for event in requests:
                     self._guarded(functools.partial(self._handle, event))
@@ -191,6 +307,8 @@ class Supervisor:
             with self._wake_lock:
                 self._wake_open = False
                 self._unhandled = 0
+                self._pending = self._came_of_it = None
+                self.forget_remains()
                 os.close(self._wake)
             self._host.caught_up(self)
 
@@ -198,8 +316,9 @@ class Supervisor:
         """What was asked for, and what happened by itself. Blocks until there is something."""
         ready: dict[int, int] = {}
         happened: list[lifecycle.Event] = []
-        if self._closing and self._process is not None:
-            self._guarded(self._process.kill)
+        if self._closing:
+            for process in self._processes():
+                self._guarded(process.kill)
         self._guarded(lambda: ready.update(self._poller().poll(self._millis_to_wake())))
         requests = self._requested() if self._wake in ready else []
         self._guarded(lambda: happened.extend(self._look(ready)))
@@ -226,14 +345,19 @@ class Supervisor:
                 hint="This is a fault in dora_nb: please report it. The operator can be started again.",
             )
         self._deadline_secs = None
-        with contextlib.suppress(Exception):
-            self._let_go_of_process()
+        if self._pending is not None:
+            self._pending.begun = True
+        for process in self._processes():
+            with contextlib.suppress(Exception):
+                self._let_go_of(process)
         with contextlib.suppress(Exception):
             self._host.process_gone(self, for_good=True, outputs_closed=True)
         self._publish(lifecycle.Life(phase=lifecycle.Phase.FAILED, generation=self.life.generation))
 
     def _handle(self, event: lifecycle.Event) -> None:
         life, actions = lifecycle.step(self.life, event)
+        if self._pending is not None and isinstance(event, _OF_AN_EDIT):
+            self._pending.begun = True
         for action in actions:
             if isinstance(action, lifecycle.Spawn):
                 self._publish(life)
@@ -243,6 +367,9 @@ class Supervisor:
     def _publish(self, life: lifecycle.Life) -> None:
         """Others see a life only once what led to it was done; `starting` they see at once."""
         self.life = life
+        self._settle_edit()
+        if self._came_of_it is not None:
+            self.applied, self._came_of_it = self._came_of_it, None
         self._host.life_changed(self)
 
     def _count_handled(self) -> None:
@@ -260,15 +387,49 @@ class Supervisor:
         match action:
             case lifecycle.Spawn():
                 self._spawn()
+            case lifecycle.TellReload() if self._pending is not None:
+                if self._pending.edit.code is None and not self._pending.edit.whole:
+                    self.post(lifecycle.ChildReloaded())  # Only its wires change.
+                else:
+                    self._host.tell_reload(self, self._pending.spec, self._pending.edit)
+            case lifecycle.TakeReload() if self._pending is not None:
+                self.spec = self._pending.spec
+                self._host.rewire(self)
+                if self._pending.edit.code is not None or self._pending.edit.whole:
+                    self._note_new_code(process)
+                    self._tried_from += 1  # The RELOAD is not what it is there for.
+                self._end_edit("in_place", state="kept")
+            case lifecycle.Prepare(generation):
+                self._prepare(generation)
+            case lifecycle.AskToPause() if self._pending is not None:
+                self._pending.state_descriptor = os.memfd_create("dora-state", os.MFD_CLOEXEC)
+                self.tell(messages.Pause(), [self._pending.state_descriptor])
+            case lifecycle.GoOn():
+                self.tell(messages.Resume(), [])
+            case lifecycle.GiveState() if self._pending is not None and self._next is not None:
+                os.lseek(self._pending.state_descriptor, 0, os.SEEK_SET)
+                self._next.control.tell(messages.TakeState(), [self._pending.state_descriptor])
+            case lifecycle.AskToPart():
+                self.tell(messages.Part(), [])
+            case lifecycle.TakeOver():
+                self._take_over()
+            case lifecycle.Discard(too_slow):
+                self._discard(too_slow=too_slow)
+            case lifecycle.Disarm():
+                self._deadline_secs = None
+            case lifecycle.FallBack() if self._pending is not None:
+                self._pending.error, self._pending.fell_back = self.error, True
+                self.spec = self._pending.previous
+                self._host.declared_anew(self)
             case lifecycle.LetGo():
                 self.tell(messages.Go(), [])
             case lifecycle.AskToStop():
                 self.tell(messages.Stop(), [])
             case lifecycle.Terminate() if process is not None:
-                self.note("it did not end in time after STOP, and is sent SIGTERM")
+                self._note_impatience("it did not end in time after STOP, and is sent SIGTERM")
                 process.terminate()
             case lifecycle.Kill() if process is not None:
-                self.note("it did not end in time, and is killed")
+                self._note_impatience("it did not end in time, and is killed")
                 self._killed = True
                 process.kill()
             case lifecycle.ArmDeadline(secs):
@@ -285,26 +446,144 @@ class Supervisor:
         self._first_line = self.log.count
         self._exit_status = None
         self._killed = False
+        pending = self._pending
+        self._untried = self.life.generation > 0
+        self._tried_from = 0
+        if pending is not None and not pending.fell_back:
+            self.spec, pending.spawned = pending.spec, True
+            self._host.declared_anew(self)
         try:
             self._host.start_process(self)
         except (EngineError, OSError) as error:
-            if isinstance(error, OSError):
-                error = engine_error(f"{self.name} cannot be started", error)
-            self.error = OperatorError(error.message, node=self.name, hint=error.hint)
-            self._let_go_of_process()
+            self.error = self._cannot_start(error)
+            if self._process is not None:
+                self._let_go_of(self._process)
             self.post(lifecycle.ChildFailed())
             self.post(self._process_is_gone([]))
+
+    def _cannot_start(self, error: EngineError | OSError) -> OperatorError:
+        if isinstance(error, OSError):
+            error = engine_error(f"{self.name} cannot be started", error)
+        return OperatorError(error.message, node=self.name, hint=error.hint)
 
     def adopt(self, process: NodeProcess) -> None:
         """Called by the host while it starts the process, so that the wiring can reach it."""
         self._process = process
 
+    # -- an edit -------------------------------------------------------------------------------------
+
+    def _prepare(self, generation: int) -> None:
+        pending = self._pending
+        assert pending is not None
+        pending.first_line = self.log.count
+        try:
+            self._host.prepare_process(self, pending.spec, generation)
+        except (EngineError, OSError) as error:
+            pending.error = self._cannot_start(error)
+            self.post(lifecycle.NextFailed())
+
+    def give(self) -> bool:
+        """Has the process handle the event that the newest failure left, before any other.
+
+        False where there is no process, or no such event. Called with the session's lock.
+        """
+        if self.remains < 0 or self._process is None:
+            return False
+        self.giving = True
+        self.tell(messages.Give(), [self.remains])
+        return True
+
+    def show_state(self, descriptor: int) -> threading.Event:
+        """Has the process write its state between two events; the event is set once it has, or has ended."""
+        shown = self.shown = threading.Event()
+        if self._process is None:
+            shown.set()
+        self.tell(messages.ShowState(), [descriptor])
+        return shown
+
+    def adopt_next(self, process: NodeProcess) -> None:
+        """Called by the host while it prepares the process."""
+        self._next = process
+
+    def _discard(self, *, too_slow: bool) -> None:
+        """What was prepared is ended; the edit came to nothing, unless its process is started again."""
+        pending = self._pending
+        if self._next is not None:
+            self._let_go_of(self._next)
+        if pending is None:
+            return
+        if too_slow:
+            pending.error = OperatorError(
+                f"{self.name}: set_state did not return in time.", node=self.name
+            )
+        if self.life.next is not lifecycle.Next.PARTING:
+            self._end_edit("dropped" if pending.error is None else "kept", state="kept")
+
+    def _take_over(self) -> None:
+        """The next process is the operator from here on; the one before is on its way out."""
+        pending, old = self._pending, self._process
+        assert pending is not None
+        with self._counters_lock:
+            self._process, self._next = self._next, None
+            self.injecting = 0
+            if old is not None:
+                deadline_secs = time.monotonic() + lifecycle.EXIT_GRACE_SECS
+                self._leaving.append(_Leaving(old, [], deadline_secs))
+        self.spec = pending.spec
+        self.error = None
+        self.inputs_closed = False
+        self._note_new_code(self._process)
+        self._first_line = pending.first_line
+        self._exit_status, self._killed = None, False
+        leases = self._host.hand_over(self, old_lives=old is not None)
+        if old is not None:
+            self._leaving[-1].leases = leases
+        if self.life.next is lifecycle.Next.PREPARING:  # Its `__init__` runs on.
+            pending.spawned = True
+        else:
+            self._end_edit("restarted", state="carried" if pending.state_carried else "lost")
+
+    def _note_new_code(self, process: NodeProcess | None) -> None:
+        self._untried = True
+        self._tried_from = 0 if process is None else process.counters.words[metrics.EVENTS]
+
+    def _note_impatience(self, text: str) -> None:
+        self.note(text)
+        if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
+            note = "the old generation was ended, as it did not come to its end in time"
+            if note not in self._pending.notes:
+                self._pending.notes.append(note)
+
+    def _settle_edit(self) -> None:
+        """Once the process that the edit was for is ready, or nothing goes on."""
+        pending, phase = self._pending, self.life.phase
+        if pending is None:
+            return
+        if phase in lifecycle.NO_PROCESS or phase is lifecycle.Phase.PAUSING:
+            if pending.begun:
+                pending.error = pending.error or self.error
+                self._end_edit("failed")
+        elif pending.spawned and phase is lifecycle.Phase.RUNNING:
+            self._end_edit("kept" if pending.fell_back else "restarted")
+
+    def _end_edit(
+        self, outcome: Outcome, *, state: Literal["kept", "carried", "lost"] = "lost"
+    ) -> None:
+        pending = self._pending
+        assert pending is not None
+        if pending.state_descriptor >= 0:
+            os.close(pending.state_descriptor)
+        # Others see it together with the life that it led to.
+        self._came_of_it = Applied(
+            outcome, pending.reason, state, pending.error, tuple(pending.notes)
+        )
+        self._pending = None
+
     def _poller(self) -> select.poll:
         """Everything that may happen next."""
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
-        process = self._process
-        if process is not None:
+        for process in self._processes():
             control = process.control
             wanted = select.POLLIN
             if control.pending and not control.congested:
@@ -320,20 +599,28 @@ class Supervisor:
     def _look(self, ready: dict[int, int]) -> list[lifecycle.Event]:
         """What those descriptors, and the clock, mean."""
         events: list[lifecycle.Event] = []
-        process = self._process
-        if process is not None:
-            for stream in process.streams:
-                if stream.descriptor in ready:
-                    self._read_stream(stream)
-            self._empty_outbox(process)
-            if process.exit_descriptor in ready:
-                return self._process_ended(process)
-            if ready.get(process.control.socket.fileno(), 0) & ~select.POLLOUT:
-                events.extend(self._read_control(process))
-        if self._deadline_secs is not None and time.monotonic() >= self._deadline_secs:
+        for process in self._processes():
+            events.extend(self._look_at(process, ready))
+        now_secs = time.monotonic()
+        for leaving in self._leaving:
+            if leaving.deadline_secs is not None and now_secs >= leaving.deadline_secs:
+                leaving.deadline_secs = None
+                leaving.process.kill()
+        if self._deadline_secs is not None and now_secs >= self._deadline_secs:
             self._deadline_secs = None
             events.append(lifecycle.DeadlinePassed())
         return events
+
+    def _look_at(self, process: NodeProcess, ready: dict[int, int]) -> list[lifecycle.Event]:
+        for stream in process.streams:
+            if stream.descriptor in ready:
+                self._read_stream(stream)
+        self._empty_outbox(process)
+        if process.exit_descriptor in ready:
+            return self._process_ended(process)
+        if ready.get(process.control.socket.fileno(), 0) & ~select.POLLOUT:
+            return self._read_control(process)
+        return []
 
     def _empty_outbox(self, process: NodeProcess) -> None:
         if process.control.failure is not None:
@@ -343,8 +630,9 @@ class Supervisor:
 
     def _millis_to_wake(self) -> float | None:
         now_secs = time.monotonic()
-        at_secs = [] if self._deadline_secs is None else [self._deadline_secs]
-        if self._process is not None and self._process.control.congested:
+        deadlines_secs = [self._deadline_secs, *(each.deadline_secs for each in self._leaving)]
+        at_secs = [each for each in deadlines_secs if each is not None]
+        if any(process.control.congested for process in self._processes()):
             at_secs.append(now_secs + _CONGESTION_SECS)
         return max(0.0, (min(at_secs) - now_secs) * 1e3) if at_secs else None
 
@@ -365,24 +653,107 @@ class Supervisor:
             if message is None:
                 process.control.at_end = True
                 process.control_lost()
-                return [*events, lifecycle.ControlLost()]
-            events.extend(self._understand(message))
+                return [*events, lifecycle.ControlLost()] if process is self._process else events
+            if process is self._next:
+                events.extend(self._understand_next(message))
+            elif process is self._process:
+                events.extend(self._understand(message))
+            else:
+                self._understand_anybody(message)
 
     def _understand(self, message: messages.ToKernel) -> list[lifecycle.Event]:
+        """What the process says that is the operator."""
         match message:
             case messages.Ready():
                 return [lifecycle.ChildReady()]
-            case messages.Failed(text, traceback_lines, hint):
-                self.error = OperatorError(
+            case messages.Failed(text, traceback_lines, hint, keeps_event):
+                if keeps_event:
+                    hint = " ".join(filter(None, [hint, self._ways_out()]))
+                error = OperatorError(
                     text, node=self.name, traceback_lines=traceback_lines, hint=hint
                 )
                 self.note("\n".join([*traceback_lines, text]))
+                if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
+                    self._pending.notes.append(f"the old generation failed at its end ({text})")
+                self.error = error
                 return [lifecycle.ChildFailed()]
             case messages.Finished(inputs_closed, stop_all):
                 self.inputs_closed = inputs_closed
                 if stop_all:
                     self._host.stop_everything()
                 return [lifecycle.ChildFinished()]
+            case messages.Reloaded():
+                return [lifecycle.ChildReloaded()]
+            case messages.Kept():
+                return [self._kept(message)]
+            case messages.Paused(has_state, problem):
+                if problem is not None and self._pending is not None:
+                    self._pending.notes.append(problem)
+                return [lifecycle.ChildPaused(has_state)]
+            case messages.HandedOver():
+                return [lifecycle.HandedOver()]
+            case messages.Given():
+                self.giving = False
+                self._host.caught_up(self)
+            case messages.Injected():
+                self.injecting -= 1
+                self._host.caught_up(self)
+            case messages.StateShown() if self.shown is not None:
+                self.shown.set()
+        self._understand_anybody(message)
+        return []
+
+    def _ways_out(self) -> str:
+        """What can be done about a failure on an event, which is kept."""
+        ways = (
+            f"The event is kept: %dora debug {self.name} looks at it here, and %dora retry {self.name} "
+            "gives it to the operator again."
+        )
+        process = self._process
+        if self._untried and process is not None:
+            handled = process.counters.words[metrics.EVENTS] - self._tried_from
+            if handled <= 1 and self.life.generation > 1:
+                ways += (
+                    f" %dora restart {self.name} --generation {self.life.generation - 1} goes back."
+                )
+        return ways
+
+    def _kept(self, message: messages.Kept) -> lifecycle.Event:
+        if self._pending is not None and self.life.next is lifecycle.Next.NONE:
+            if message.replace:
+                self._pending.reason = message.message
+            else:
+                self.note("\n".join([*message.traceback_lines, message.message]))
+                self._pending.error = OperatorError(
+                    message.message,
+                    node=self.name,
+                    traceback_lines=message.traceback_lines,
+                    hint=message.hint,
+                )
+                self._end_edit("kept", state="kept")
+        return lifecycle.ChildKept(message.replace)
+
+    def _understand_next(self, message: messages.ToKernel) -> list[lifecycle.Event]:
+        """What the process says that is prepared."""
+        match message:
+            case messages.Ready():
+                return [lifecycle.NextReady()]
+            case messages.StateTaken(taken) if self._pending is not None:
+                self._pending.state_carried = taken
+                return [lifecycle.StateTaken()]
+            case messages.Failed(text, traceback_lines, hint):
+                self.note("\n".join([*traceback_lines, text]))
+                if self._pending is not None:
+                    self._pending.error = OperatorError(
+                        text, node=self.name, traceback_lines=traceback_lines, hint=hint
+                    )
+                return [lifecycle.NextFailed()]
+        self._understand_anybody(message)
+        return []
+
+    def _understand_anybody(self, message: messages.ToKernel) -> None:
+        """What any process may say, also one that was replaced."""
+        match message:
             case messages.Released(edge_id):
                 self._host.edge_released(self, edge_id)
             case messages.Warned(text):
@@ -390,13 +761,30 @@ class Supervisor:
             case messages.Logged():
                 self._keep(message.level, log_text(message).splitlines())
                 self._host.printed(self.name, message.level, [message])
-        return []
+            case messages.Failed(text, traceback_lines):
+                self.note("\n".join([*traceback_lines, text]))
 
     def _process_ended(self, process: NodeProcess) -> list[lifecycle.Event]:
         """Reads what the process said last, and lets go of it."""
         events = self._read_control(process)
-        status = self._let_go_of_process()
+        was_next, was_current = process is self._next, process is self._process
+        leases = [each.leases for each in self._leaving if each.process is process]
+        status = self._let_go_of(process)
+        if was_next:
+            if self._pending is not None and self._pending.error is None:
+                lines = self._lines_from(self._pending.first_line)
+                self._pending.error = describe_death(self.name, status, lines)
+            return [*events, lifecycle.NextFailed()]
+        if not was_current:
+            for each in leases:
+                self._host.void_leases(each)
+            self._publish(self.life)
+            return []
         self._exit_status = status
+        if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
+            if not self._pending.notes:
+                self._pending.notes.append("the old generation ended meanwhile")
+            return [*events, lifecycle.ProcessEnded()]
         if status and status < 0 and self.life.rung is lifecycle.Rung.ASKED:
             self.note(describe_death(self.name, status, []).message)
         return [*events, self._process_is_gone(events)]
@@ -416,23 +804,41 @@ class Supervisor:
         )
         return lifecycle.ProcessEnded(delay_secs)
 
-    def _let_go_of_process(self) -> int | None:
-        """Ends the process and all it started, keeps what it printed and counted; its exit status."""
-        process = self._process
-        if process is None:
-            return None
+    def _let_go_of(self, process: NodeProcess) -> int:
+        """Ends a process and all it started, keeps what it printed and counted; its exit status."""
         process.kill()
         status = process.reap()
         self._host.process_reaped(process)
         for stream in process.streams:
             self._keep(stream.name, stream.read_last())
+        self._keep_remains(process)
         with self._counters_lock:
             now = _first_words(process)
             self._past = [a + b for a, b in zip(self._past, now, strict=True)]
             self._past_durations = _added(self._past_durations, process.counters.durations())
-            self._process = None
+            if process is self._process:
+                self._process = None
+            elif process is self._next:
+                self._next = None
+            self._leaving = [each for each in self._leaving if each.process is not process]
             process.close()
         return status
+
+    def _keep_remains(self, process: NodeProcess) -> None:
+        if process is self._process:
+            self.giving = False
+            self.injecting = 0
+            if self.shown is not None:
+                self.shown.set()
+        if process.remains >= 0 and os.fstat(process.remains).st_size:
+            self.forget_remains()
+            self.remains = os.dup(process.remains)
+
+    def forget_remains(self) -> None:
+        """Lets go of what the newest failure left behind."""
+        if self.remains >= 0:
+            os.close(self.remains)
+            self.remains = -1
 
     def _describe_death(self) -> OperatorError:
         assert self._exit_status is not None
@@ -448,8 +854,11 @@ class Supervisor:
                 node=self.name,
                 hint="Something in it closes descriptors that are not its own (os.closerange).",
             )
-        own = [line for line in self.log.lines() if line.number >= self._first_line]
+        own = self._lines_from(self._first_line)
         return describe_death(self.name, self._exit_status, own)
+
+    def _lines_from(self, first: int) -> list[LogLine]:
+        return [line for line in self.log.lines() if line.number >= first]
 
     def _read_stream(self, stream: Stream) -> None:
         lines = stream.read()

@@ -192,9 +192,50 @@ class Wiring:
             connection.publisher_on = False
             if outputs_closed:
                 self._close(connection)
-        for topic, arenas in self._arenas.items():
-            if topic.partition("/")[0] == name:
-                self._end_arenas(topic, arenas)
+        self._end_arenas_of(name)
+
+    def hand_over(self, name: str) -> list[tuple[str, int, int]]:
+        """A living process of that operator reads and sends no more: settles its ends for the next.
+
+        What it still holds is returned, by publisher and edge with the number up to which it may hold
+        messages, and stays untouched until `void_leases`.
+        """
+        self._introduced.discard(name)
+        leases = []
+        for connection in self._read_by(name):
+            edge = connection.edge
+            leases.append((connection.spec.source.node, edge.edge_id, edge.settle_reader()))
+            connection.reader_on = False
+        for publisher, edge_id in self._parted.pop(name, []):
+            leases.append((publisher, edge_id, _EVERYTHING))
+        for connection in self._reading_from(name):
+            connection.edge.settle_publisher()
+            connection.publisher_on = False
+        self._end_arenas_of(name)
+        return leases
+
+    def void_leases(self, leases: Iterable[tuple[str, int, int]]) -> None:
+        """The process that held them is gone."""
+        for publisher, edge_id, up_to in leases:
+            self._tell(publisher, messages.VoidLeases(edge_id, up_to), [])
+
+    def change_outputs(
+        self, spec: graph.NodeSpec, declared: graph.Graph, listeners: Iterable[Listener]
+    ) -> None:
+        """A living process of an operator has other outputs and inputs now; touches only what changed."""
+        had = {
+            topic.partition("/")[2]
+            for topic, arenas in self._arenas.items()
+            if topic.partition("/")[0] == spec.name
+            and any(arena.last_pushed is None for arena in arenas)
+        }
+        for output in spec.outputs:
+            if output not in had:
+                self._new_arena(spec.name, output)
+        self.reconcile(declared, listeners)
+        for output in had.difference(spec.outputs):
+            self._tell(spec.name, messages.RemoveOutput(output), [])
+        self._forget_arenas(spec.name, but=spec.outputs)
 
     def edge_released(self, publisher: str, edge_id: int) -> None:
         """The reader of an edge that was taken away holds nothing of that publisher any more."""
@@ -382,6 +423,11 @@ class Wiring:
         self._arenas.setdefault(topic, []).append(arena)
         self._retire_drained(topic)
         self._tell(node, messages.AddOutput(output, arena.number), [arena.descriptor])
+
+    def _end_arenas_of(self, name: str) -> None:
+        for topic, arenas in self._arenas.items():
+            if topic.partition("/")[0] == name:
+                self._end_arenas(topic, arenas)
 
     def _end_arenas(self, topic: str, arenas: list[ArenaRecord]) -> None:
         last_pushed = {

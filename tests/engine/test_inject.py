@@ -1,0 +1,158 @@
+"""The notebook sends as a node does, and gives back what it took: a function is tried on real messages."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dora_nb import dataflow as dataflow_module
+from dora_nb.errors import DataflowStateError, GraphError
+from dora_nb.status import State
+from dora_nb.transport import InvalidDataError
+
+from .conftest import CellDataflow, Fifo
+
+SECONDLY = {"tick": "dora/timer/secs/60"}
+QUIET = "class Operator:\n    def on_event(self, dora_event, send_output): pass\n"
+SCRIPT = "from dora import Node\nfor event in Node():\n    pass\n"
+ECHO = """
+class Operator:
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            send_output("out", dora_event["value"], dora_event["metadata"])
+"""
+
+
+@pytest.fixture(params=["operator", "script"])
+def running(request: pytest.FixtureRequest, dataflow: CellDataflow) -> CellDataflow:
+    """A source that sends nothing by itself, and one that passes on."""
+    code = QUIET if request.param == "operator" else SCRIPT
+    dataflow.cell("source", code, inputs=SECONDLY, outputs=("out",), kind=request.param)
+    queues: Any = {"in": (1000, "backpressure")}
+    dataflow.cell("echo", ECHO, inputs={"in": "source/out"}, outputs=("out",), queues=queues)
+    dataflow.start()
+    return dataflow
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pa.array([1, 2, 3]),
+        pa.array(["a", None]),
+        pa.array([{"x": 1.5}]),
+        pa.array(range(100_000)),
+        pa.array([], pa.float32()),
+    ],
+    ids=["small", "texts", "struct", "large", "empty"],
+)
+def test_a_message_is_sent_as_if_its_node_had(running: CellDataflow, value: pa.Array[Any]) -> None:
+    with running.subscribe("echo/out") as arrived:
+        running.send("source/out", value, {"n": 7})
+        event = arrived.next(10)
+    assert event["value"] == value
+    assert event["metadata"]["n"] == 7
+    (edge,) = running.node_status("echo").inputs
+    assert (edge.sent, edge.received, edge.dropped) == (1, 1, 0)
+    assert running.latest("source/out")["value"] == value
+
+
+def test_many_are_sent_in_their_order(running: CellDataflow) -> None:
+    with running.subscribe("echo/out", queue_size=1000) as arrived:
+        for n in range(200):
+            running.send("source/out", n)
+        assert [arrived.next(10)["value"][0].as_py() for _ in range(200)] == list(range(200))
+
+
+def test_what_cannot_be_sent_raises_here(running: CellDataflow) -> None:
+    with pytest.raises(InvalidDataError):
+        running.send("source/out", object())
+    with pytest.raises(GraphError, match="no operator 'sorce' is declared"):
+        running.send("sorce/out", 1)
+    with pytest.raises(GraphError, match="Did you mean 'out'"):
+        running.send("source/ou", 1)
+
+
+def test_a_node_that_does_not_run_sends_nothing(dataflow: CellDataflow) -> None:
+    failing = "class Operator:\n    def on_event(self, e, s): 1 / 0\n"
+    dataflow.cell("source", failing, inputs=SECONDLY, outputs=("out",))
+    dataflow.cell("other", QUIET, inputs=SECONDLY)
+    with pytest.raises(DataflowStateError, match="is not running"):
+        dataflow.send("source/out", 1)
+    dataflow.start()
+    dataflow.failure_of("source")
+    with pytest.raises(DataflowStateError, match="'source/out' is sent by source, which is failed"):
+        dataflow.send("source/out", 1)
+
+
+def test_a_busy_node_holds_back_who_sends_too_much(
+    dataflow: CellDataflow, make_fifo: Callable[[str], Fifo]
+) -> None:
+    """And its end lets them go."""
+    entered = make_fifo("entered")
+    stuck = (
+        "import threading\nclass Operator:\n    def on_event(self, e, s):\n"
+        f"        open({str(entered.path)!r}, 'w').write('here\\n'); threading.Event().wait()\n"
+    )
+    dataflow.cell("source", stuck, inputs=SECONDLY, outputs=("out",))
+    dataflow.cell("other", QUIET, inputs=SECONDLY)
+    dataflow.start()
+    entered.wait_for("here")
+    session: Any = dataflow._session
+    for n in range(16):
+        dataflow.send("source/out", n)
+    assert session._supervisors["source"].injecting == 16
+    session._supervisors["source"].process.kill()
+    with pytest.raises(DataflowStateError, match="which is failed"):
+        dataflow.send("source/out", 16)
+    assert dataflow.node_status("source").state is State.FAILED
+
+
+# -- replay ----------------------------------------------------------------------------------------
+
+
+def taken(n: int, *, secs: float) -> dict[str, Any]:
+    when = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(seconds=secs)
+    about = {"timestamp": when, "n": n}
+    return {
+        "type": "INPUT",
+        "kind": "dora",
+        "id": "source/out",
+        "value": pa.array([n]),
+        "metadata": about,
+    }
+
+
+def test_what_was_taken_is_fed_again(running: CellDataflow) -> None:
+    running.send("source/out", [1], {"n": 1})
+    event = running.latest("source/out")
+    with running.subscribe("echo/out", queue_size=100) as arrived:
+        assert running.replay([event, taken(2, secs=1)], speed=None) == 2
+        replayed = [arrived.next(10) for _ in range(2)]
+    assert [each["metadata"]["n"] for each in replayed] == [1, 2]
+    assert replayed[0]["metadata"]["timestamp"] >= event["metadata"]["timestamp"]
+
+
+def test_a_replay_keeps_the_spacing(running: CellDataflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(dataflow_module, "_sleep", slept.append)
+    monkeypatch.setattr(dataflow_module.time, "monotonic", lambda: 100.0)
+    events = [taken(n, secs=secs) for n, secs in enumerate((0, 1, 1.5))]
+    running.replay(events)
+    assert slept == [0, 1, 1.5]
+    slept.clear()
+    running.replay(events, speed=2)
+    assert slept == [0, 0.5, 0.75]
+
+
+def test_a_replay_on_another_topic(dataflow: CellDataflow) -> None:
+    dataflow.cell("echo", ECHO, inputs={"in": "notebook/numbers"}, outputs=("out",))
+    dataflow.start()
+    with dataflow.subscribe("echo/out") as arrived:
+        dataflow.replay([taken(5, secs=0)], topic="notebook/numbers")
+        assert arrived.next(10)["metadata"]["n"] == 5
+    with pytest.raises(GraphError, match="the speed is a number above 0, or None, not 0"):
+        dataflow.replay([], speed=0)

@@ -1,0 +1,220 @@
+"""After a crash: the event is kept, given again, and looked at in the kernel with the state it met."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dora_nb.errors import DataflowStateError, GraphError, OperatorError
+from dora_nb.status import State
+
+from .conftest import CellDataflow
+
+EVERY_MILLI = {"tick": "dora/timer/millis/1"}
+NUMBERING = """
+import pyarrow as pa
+class Operator:
+    n = 0
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            send_output("out", pa.array([self.n, {size}]), {{"n": self.n, "name": "x"}})
+            self.n += 1
+"""
+FAILING = """
+import threading
+
+class Box:
+    def __init__(self, value):
+        self.value = value
+
+class Operator:
+    def __init__(self):
+        self.seen, self.box, self.lock = 0, Box(7), threading.Lock()
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            n = dora_event["value"][0].as_py()
+            self.seen += 1
+            send_output("out", dora_event["value"], {"n": n, "seen": self.seen})
+            if n == FAILS_AT:
+                raise ValueError(f"not {n}")
+"""
+
+
+def failing(at: object) -> str:
+    return FAILING.replace("FAILS_AT", str(at))
+
+
+def declare(dataflow: CellDataflow, body: str, **more: Any) -> str:
+    queues = {"in": (1000, "backpressure")}
+    return str(
+        dataflow.cell(
+            "op",
+            body,
+            **{"inputs": {"in": "source/out"}, "outputs": ("out",), "queues": queues, **more},
+        )
+    )
+
+
+@pytest.fixture
+def failed(dataflow: CellDataflow) -> CellDataflow:
+    """An operator that has failed on message 5."""
+    dataflow.cell("source", NUMBERING.format(size=0), inputs=EVERY_MILLI, outputs=("out",))
+    declare(dataflow, failing(5))
+    dataflow.start()
+    dataflow.failure_of("op")
+    return dataflow
+
+
+def test_the_error_says_what_can_be_done(failed: CellDataflow) -> None:
+    error = failed.failure_of("op")
+    assert "at INPUT 'in'" in error.message
+    assert error.hint is not None
+    assert "%dora debug op" in error.hint
+    assert "%dora retry op" in error.hint
+    assert "goes back" not in error.hint  # There is nothing to go back to.
+
+
+def test_a_retry_gives_the_event_first_and_nothing_is_lost(failed: CellDataflow) -> None:
+    with failed.subscribe("op/out", queue_size=1000) as arrived:
+        sentence = declare(failed, failing(None))
+        assert sentence.startswith("op: generation 2, restarted")
+        assert failed.retry("op") == "op: generation 2 has handled the event that it had failed on"
+        numbers: list[int] = []
+        while 5 not in numbers:
+            numbers.append(arrived.next(10)["metadata"]["n"])
+        numbers += [arrived.next(10)["metadata"]["n"] for _ in range(5)]
+    rest = [n for n in numbers if n != 5]
+    assert rest == list(range(rest[0], rest[0] + len(rest)))
+    assert rest[0] == 6
+
+
+def test_a_retry_starts_it_again_and_comes_before_what_is_in_line(failed: CellDataflow) -> None:
+    with failed.subscribe("op/out", queue_size=1000) as arrived:
+        with pytest.raises(OperatorError, match="ValueError: not 5"):
+            failed.retry("op")
+        assert arrived.next(10)["metadata"] | {"timestamp": 0} == {
+            "timestamp": 0,
+            "n": 5,
+            "seen": 1,
+        }
+    assert failed.node_status("op").generation == 2
+    assert failed.node_status("op").state is State.FAILED
+
+
+def test_the_first_event_of_new_code_offers_the_way_back(failed: CellDataflow) -> None:
+    declare(failed, failing(None))
+    failed.take("op/out", 3)
+    broken = failing(None).replace("self.seen += 1", "self.seen += None")
+    assert declare(failed, broken) == "op: generation 3, in place, state kept"
+    error = failed.failure_of("op")
+    assert error.hint is not None
+    assert error.hint.endswith("%dora restart op --generation 2 goes back.")
+    assert failed.restart("op", generation=2).startswith("op: generation 4, restarted")
+    assert failed.take("op/out", 3)
+
+
+def test_it_is_rebuilt_in_the_kernel_with_its_state(failed: CellDataflow) -> None:
+    with pytest.raises(ValueError, match="not 5") as raised:
+        failed.debug("op")
+    frame = list(traceback.walk_tb(raised.value.__traceback__))[-1][0]
+    assert frame.f_code.co_filename == "Cell In[5]"
+    itself, n = frame.f_locals["self"], frame.f_locals["n"]
+    assert (n, itself.box.value) == (5, 7)
+    assert itself.seen == 7  # Six in its own process, and this one.
+    last = traceback.extract_tb(raised.value.__traceback__)[-1]
+    assert last.line == 'raise ValueError(f"not {n}")'
+
+
+def test_without_a_failure_it_says_what_was_sent(failed: CellDataflow) -> None:
+    declare(failed, failing(None))
+    rebuilt = failed.debug("op")
+    assert rebuilt.event["value"] == pa.array([5, 0])
+    assert [event["metadata"]["n"] for event in rebuilt.outputs["out"]] == [5]
+    assert repr(rebuilt).splitlines() == [
+        "op in the kernel, at INPUT 'in'; it sent: out (1)",
+        "  .lock could not be had (TypeError: cannot pickle '_thread.lock' object)",
+    ]
+
+
+def test_the_next_event_and_the_living_state(dataflow: CellDataflow) -> None:
+    dataflow.cell("source", NUMBERING.format(size=0), inputs=EVERY_MILLI, outputs=("out",))
+    declare(dataflow, failing(None))
+    dataflow.start()
+    seen = dataflow.take("op/out", 20)[-1]["metadata"]["seen"]
+    rebuilt = dataflow.debug("op", next_event=True)
+    assert rebuilt.operator.seen > seen
+    assert rebuilt.event["id"] == "in"
+    assert dataflow.node_status("op").state is State.RUNNING
+    assert dataflow.take("op/out", 3)
+
+
+def test_an_operator_that_saves_its_state_is_given_it(dataflow: CellDataflow) -> None:
+    body = failing(5) + (
+        "    def get_state(self): return self.seen\n"
+        "    def set_state(self, state): self.seen = 100 + state\n"
+    )
+    dataflow.cell("source", NUMBERING.format(size=0), inputs=EVERY_MILLI, outputs=("out",))
+    declare(dataflow, body)
+    dataflow.start()
+    dataflow.failure_of("op")
+    with pytest.raises(ValueError, match="not 5") as raised:
+        dataflow.debug("op")
+    frame = list(traceback.walk_tb(raised.value.__traceback__))[-1][0]
+    assert frame.f_locals["self"].seen == 107
+
+
+def test_events_without_a_message_are_kept_too(dataflow: CellDataflow) -> None:
+    body = (
+        "class Operator:\n    def on_event(self, e, s):\n        if e['type'] == 'RELOAD': 1 / 0\n"
+    )
+    dataflow.cell("op", body, inputs=EVERY_MILLI)
+    dataflow.start()
+    dataflow.cell("op", body + "# more\n", inputs=EVERY_MILLI)
+    dataflow.failure_of("op")
+    with pytest.raises(ZeroDivisionError):
+        dataflow.debug("op")
+
+
+def test_where_no_event_is_kept_it_says_so(dataflow: CellDataflow) -> None:
+    script = "from dora import Node\nfor event in Node():\n    1 / 0\n"
+    dataflow.cell("op", "class Operator:\n    def on_event(self, e, s): pass\n", inputs=EVERY_MILLI)
+    dataflow.cell("script", script, inputs=EVERY_MILLI, kind="script")
+    dataflow.start()
+    with pytest.raises(DataflowStateError, match=r"'op' cannot be given .*: it has not failed\."):
+        dataflow.retry("op")
+    session: Any = dataflow._session
+    os.kill(session._supervisors["op"].process.process_id, signal.SIGKILL)
+    dataflow.failure_of("op")
+    with pytest.raises(
+        DataflowStateError, match="its process ended before it could keep the event"
+    ):
+        dataflow.debug("op")
+    dataflow.failure_of("script")
+    with pytest.raises(DataflowStateError, match="of a script no event is kept"):
+        dataflow.retry("script")
+    with pytest.raises(GraphError, match="only an operator can be rebuilt here"):
+        dataflow.debug("script")
+
+
+def test_an_event_that_is_too_large_is_not_kept(
+    dataflow: CellDataflow,
+) -> None:
+    large = (
+        "import pyarrow as pa, numpy as np\nclass Operator:\n"
+        "    def on_event(self, dora_event, send_output):\n"
+        "        if dora_event['type'] == 'INPUT':\n"
+        "            send_output('out', pa.array(np.zeros(65 << 20, np.uint8)))\n"
+    )
+    dataflow.cell("source", large, inputs={"tick": "dora/timer/secs/60"}, outputs=("out",))
+    dataflow.cell(
+        "op", "class Operator:\n    def on_event(self, e, s): 1 / 0\n", inputs={"in": "source/out"}
+    )
+    dataflow.start()
+    dataflow.failure_of("op")
+    with pytest.raises(DataflowStateError, match=r"not kept, as it has 68,157,440 bytes"):
+        dataflow.retry("op")
