@@ -631,11 +631,12 @@ class Output:
 
     def _just_returned(self, size: int) -> Slot | None:
         """The slot of the message before the newest, or before that: still in the caches."""
+        busy = self._busy
         for at in (-2, -3):
-            if len(self._busy) >= -at and _fits(self._busy[at], size):
-                slot = self._busy[at]
-                if self._is_free(slot):
-                    del self._busy[at]
+            if len(busy) >= -at:
+                slot = busy[at]
+                if _fits(slot, size) and self._is_free(slot):
+                    del busy[at]
                     return slot
         return None
 

@@ -38,6 +38,7 @@ from ._wire import (
 from ._words import MISSED, PUSHED, RECEIVED, STOLEN, TAKEN, TAKING, WAITING, Words
 
 py_buffer = pa.py_buffer
+foreign_buffer = pa.foreign_buffer
 array_from_buffers = pa.Array.from_buffers
 _IN_A_SLOT = (SLOT, SLOT_WITH_METADATA)
 _UNREADABLE = (
@@ -194,13 +195,25 @@ class Input:
             words[TAKING] = words[RECEIVED]
         if words[WAITING]:
             self._wake_publisher()
-        kind, code, _slot, metadata_size, _sequence, stamp_nanos, size, _offset, arena = fields
+        kind, code, slot, metadata_size, _, stamp_nanos, size, offset, arena = fields
         column = self._column(arena) if kind in _IN_A_SLOT else None
         try:
-            if kind == INLINE and not metadata_size and code < len(FLAT_TYPES):
+            if not metadata_size and code < len(FLAT_TYPES):
+                buffer = None
+                if kind == INLINE:
+                    if len(datagram) == HEADER_SIZE + size:
+                        buffer = py_buffer(datagram).slice(HEADER_SIZE, size)
+                elif (
+                    column is not None
+                    and not column.arena.held
+                    and len(datagram) == HEADER_SIZE
+                    and slot < MAX_SLOTS
+                    and offset + size <= DATA_SIZE
+                ):
+                    lease = Lease(column, slot, sequence, size)
+                    buffer = foreign_buffer(column.arena.address + offset, size, lease)
                 count, rest = divmod(size, FLAT_WIDTHS[code])
-                if not rest and len(datagram) == HEADER_SIZE + size:
-                    buffer = py_buffer(datagram).slice(HEADER_SIZE, size)
+                if buffer is not None and not rest:
                     value = array_from_buffers(FLAT_TYPES[code], count, [None, buffer])
                     metadata = {"timestamp": timestamp_of(stamp_nanos / 1e9, UTC)}
                     return tuple.__new__(Message, (value, metadata))
