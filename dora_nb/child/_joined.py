@@ -157,6 +157,7 @@ def _choose(kernels: list[_Kernel], name: str, kernel_process_id: int | None) ->
     having = [each for each in wanted if name in each.offers.nodes]
     free = [each for each in having if not each.offers.nodes[name]]
     if len(free) == 1:
+        _check_version(free[0])
         return free[0]
     if len(free) > 1:
         raise RuntimeError(
@@ -171,6 +172,14 @@ def _choose(kernels: list[_Kernel], name: str, kernel_process_id: int | None) ->
         f"no running dataflow has a dynamic node '{name}'; {found}. Declare it with "
         f"%dora_node {name} dynamic, and start the dataflow"
     )
+
+
+def _check_version(kernel: _Kernel) -> None:
+    """What the two would say to each other means the same to both. This process has a venv of its own."""
+    if kernel.offers.protocol_version != messages.PROTOCOL_VERSION:
+        raise RuntimeError(
+            f"{kernel} runs another version of dora_nb than this process: install the same one in both"
+        )
 
 
 def _kernels() -> list[_Kernel]:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,27 @@ def test_strangers_and_nonsense_are_shown_out(plotted: CellDataflow) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_kernel_with_another_version_is_not_joined() -> None:
+    """The process that joins has an environment of its own, and maybe another dora_nb in it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.bind(f"\0{messages.door_prefix(os.geteuid())}of-another-version")
+        door.listen()
+        other = messages.Offers(messages.PROTOCOL_VERSION + 1, 12345, "robots", {"plotter": False})
+
+        def greet() -> None:
+            connection, _ = door.accept()
+            with connection:
+                connection.send(messages.encode(other))
+                assert connection.recv(1) == b""  # It asks for nothing.
+
+        with ThreadPoolExecutor() as pool:
+            greeted = pool.submit(greet)
+            said = "kernel 12345 in robots runs another version of dora_nb than this process"
+            with pytest.raises(RuntimeError, match=said):
+                Node("plotter")
+            greeted.result(TIMEOUT_SECS)
+
+
 def test_another_user_is_told_nothing(
     plotted: CellDataflow, outside: Callable[..., subprocess.Popen[str]]
 ) -> None:
