@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,3 +229,38 @@ def test_an_edge_that_did_not_change_loses_nothing_when_another_does(
     assert (status.state, status.generation) == (State.RUNNING, 7)
     assert [edge.dropped for edge in status.inputs if edge.input == "kept"] == [0]
     assert json.dumps(status.error) == "null"
+
+
+def test_what_stood_in_a_line_that_is_replaced_is_counted(
+    dataflow: CellDataflow, tmp_path: Path
+) -> None:
+    """The same topic with another queue: the old line is dropped, and the counts go on."""
+    gate = tmp_path / "gate"
+    sending = (
+        "class Operator:\n    def on_event(self, dora_event, send_output):\n"
+        "        if dora_event['type'] == 'INPUT':\n"
+        "            for n in range(20): send_output('out', b'')\n"
+    )
+    waiting = (
+        "class Operator:\n    waits = True\n    def on_event(self, dora_event, send_output):\n"
+        f"        if self.waits:\n            self.waits = False; open({str(gate)!r}).read()\n"
+    )
+    os.mkfifo(gate)
+    wires: Any = {"inputs": {"in": "source/out"}, "queues": {"in": (100, "backpressure")}}
+    dataflow.cell("source", sending, inputs={"tick": "dora/timer/secs/60"}, outputs=("out",))
+    dataflow.cell("reader", waiting, **wires)
+    dataflow.start()
+
+    def counts() -> tuple[int, int, int, int]:
+        (edge,) = dataflow.node_status("reader").inputs
+        return edge.sent, edge.received, edge.dropped, edge.queued
+
+    while counts()[0] < 20:  # It has sent them all once the kernel, which reads too, has its last.
+        dataflow.latest("source/out")
+    wires["queues"] = {"in": (5, "drop_oldest")}
+    dataflow.cell("reader", waiting, **wires)
+    gate.write_text("")
+    sent, received, dropped, queued = counts()
+    assert (sent, queued) == (20, 0)
+    assert received + dropped == 20
+    assert dropped > 0

@@ -93,6 +93,11 @@ class Connection:
             queued=now.queued - unread,
         )
 
+    def last_counts(self) -> EdgeCounts:
+        """The same where it is about to be taken away: what stands in line is dropped."""
+        counts = self.counts()
+        return dataclasses.replace(counts, dropped=counts.dropped + counts.queued, queued=0)
+
     def status(self) -> EdgeStatus:
         """The connection as a user sees it."""
         counts = self.counts()
@@ -140,14 +145,19 @@ class Wiring:
             if owned or source.node == graph.NOTEBOOK:
                 edge = listener.as_edge()
                 by_key[edge.reader, edge.input.name] = (edge, listener)
+        earlier: dict[tuple[str, str], EdgeCounts] = {}
         for key, connection in list(self._connections.items()):
             if key not in by_key or by_key[key][0] != connection.spec:
+                if key in by_key and by_key[key][0].source == connection.spec.source:
+                    earlier[key] = connection.last_counts()
                 self._disconnect(self._connections.pop(key))
         for key, (edge, wanted_by) in by_key.items():
             if key not in self._connections:
                 reader = declared.nodes.get(edge.reader)
                 absent = reader is not None and reader.kind == "dynamic"
                 self._connect(key, edge, wanted_by, may_be_absent=absent)
+                if key in earlier:  # The same topic with another queue counts on.
+                    self._connections[key].earlier = earlier[key]
 
     def statuses(self) -> list[tuple[graph.Edge, EdgeStatus]]:
         """Every connection's status, with its edge of the graph."""
