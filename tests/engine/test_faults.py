@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from dora_nb import messages
-from dora_nb.engines.embedded import _session, _spawner, _supervisor, _tap, _wiring
+from dora_nb.engines.embedded import _launch, _session, _spawner, _supervisor, _tap, _wiring
 from dora_nb.engines.embedded._process import ControlSocket, Stream
 from dora_nb.engines.shortage import engine_error
 from dora_nb.engines.worker import Worker
@@ -51,7 +51,7 @@ BREAKABLE = [
     (_wiring.Wiring, "reconcile"),
     (_session.Session, "_take_in"),
     (_spawner.Spawner, "_start"),
-    (_spawner, "_environment"),
+    (_spawner, "environment_of"),
     (_supervisor.Supervisor, "_read_control"),
 ]
 
@@ -295,7 +295,7 @@ def test_a_process_that_was_started_in_vain_is_ended(
         started.append(popen)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(_spawner, "OperatorProcess", refuse)
+    monkeypatch.setattr(_launch, "OperatorProcess", refuse)
     dataflow.cell("op", SENDING)
     with pytest.raises(OperatorError, match="op cannot be started: this process may open only"):
         dataflow.start()

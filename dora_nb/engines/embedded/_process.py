@@ -163,8 +163,12 @@ class OperatorProcess:
         self.control = control
         self.counters = metrics.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.pidfd_open(popen.pid)
-        self.remains = os.memfd_create("dora-remains", os.MFD_CLOEXEC)
-        """Where it writes what a failure leaves behind."""
+        try:
+            self.remains = os.memfd_create("dora-remains", os.MFD_CLOEXEC)
+            """Where it writes what a failure leaves behind."""
+        except OSError:
+            os.close(self.exit_descriptor)
+            raise
         self.streams = [
             Stream("stdout", popen.stdout.fileno()),
             Stream("stderr", popen.stderr.fileno()),
