@@ -66,7 +66,7 @@ _IN_OVERFLOW = -1
 _RESERVED = -2
 """In place of a sequence number: somebody writes into the slot."""
 UNUSED_MESSAGES = 128
-"""A slot that no message has needed for that many keeps no memory."""
+"""A slot that so many messages have not needed, or four times as many as there are slots, keeps no memory."""
 _GLANCE = 16
 """Readers give slots back in about the order they got them, but for a few that they hold on to."""
 _NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
@@ -625,8 +625,10 @@ class Output:
     def _vacate_unused(self) -> None:
         """Gives back the memory of slots that a burst needed, and nothing since."""
         self._swept(DATA_SIZE, thorough=True)
+        # A long line uses its slots in turn: each comes again after as many messages as there are slots.
+        unused_from = self._filled - max(UNUSED_MESSAGES, 4 * len(self.arena.slots))
         for slot in self._free:
-            if self._filled - slot.used_at >= UNUSED_MESSAGES:
+            if slot.used_at <= unused_from:
                 self.arena.vacate(slot)
 
     def _just_returned(self, size: int) -> Slot | None:

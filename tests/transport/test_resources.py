@@ -176,3 +176,16 @@ def test_bursts_that_come_again_find_their_memory_warm(rig: Rig) -> None:
         offsets.add(tuple(sorted(slot.offset for slot in rig.slots())))
     assert len(offsets) == 1
     assert all(slot.capacity for slot in rig.slots())
+
+
+def test_a_long_line_does_not_lose_the_memory_of_its_slots(rig: Rig) -> None:
+    """It uses them in turn, and each comes again only after all the others."""
+    link = rig.connect(queue_size=200)
+    rig.send_all(range(200), LARGE)
+    capacities = [slot.capacity for slot in rig.slots()]
+    places = [slot.offset for slot in rig.slots()]
+    for number in range(6 * UNUSED_MESSAGES):
+        link.take()
+        rig.send(number, LARGE)
+    assert [slot.capacity for slot in rig.slots()][:200] == capacities
+    assert [slot.offset for slot in rig.slots()][:200] == places
