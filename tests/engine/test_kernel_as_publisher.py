@@ -92,6 +92,10 @@ def test_every_reader_gets_it_whenever_it_came(echo: CellDataflow) -> None:
         assert out.next(20.0)["value"].to_pylist() == [3]
     echo.remove("echo")
     echo.send("notebook/command", 4)
+    # A stop comes before what is still in line.
+    deadline_secs = time.monotonic() + TIMEOUT_SECS
+    while echo.node_status("late").events < 3:
+        assert time.monotonic() < deadline_secs
     echo.stop()
     assert echo.said_by("late") == ["INPUT in [2]", "INPUT in [3]", "INPUT in [4]", "STOP MANUAL "]
 
