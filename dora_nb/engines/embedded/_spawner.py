@@ -8,6 +8,7 @@ and nothing that goes wrong with one may end this thread. The warden is started 
 from __future__ import annotations
 
 import errno
+import os
 import queue
 import sys
 import threading
@@ -84,7 +85,15 @@ class Spawner:
         launched = SPARES.take(spec)
         if launched is None:
             launched = launch(spec.python, spec.working_dir, environment_of(spec))
-        self._warden.look_after(launched[0].process_id)
+        process, counters = launched
+        try:
+            self._warden.look_after(process.process_id)
+        except BaseException:
+            process.kill()
+            process.reap()
+            process.close()
+            os.close(counters)
+            raise
         return launched
 
 
