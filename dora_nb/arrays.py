@@ -28,8 +28,9 @@ def as_torch(event: Event) -> torch.Tensor:
 
     Nothing is copied, where torch has the type: the tensor lies in the sender's memory, which stays
     reserved for as long as the tensor, or anything made from it without a copy, lives. Other readers
-    see the same memory, so it must not be written: `.clone()` first. Copied are compressed pictures,
-    which are decoded, and booleans, which Arrow packs into bits.
+    see the same memory, so it is a `MessageTensor`, which refuses to be changed in place: `.clone()` it
+    first. Copied are compressed pictures, which are decoded, and booleans, which Arrow packs into bits;
+    those are ordinary tensors.
 
     Raises MessageError for what has no tensor (texts, structs, lists, missing values), and where torch
     is not installed.
@@ -40,27 +41,30 @@ def as_torch(event: Event) -> torch.Tensor:
         raise _no_tensor(
             event, f"{value.null_count} of its values are missing", "Fill or drop them"
         )
-    tensor: torch.Tensor
-    if _is_picture(event):
+    if _is_picture(event, value):
         form = image_form(event)
         if form.encoding in COMPRESSED:
-            tensor = library.from_numpy(as_image(event))
-        else:
-            layout = RAW_LAYOUTS[form.encoding]
-            flat = library.from_dlpack(value).view(getattr(library, layout.dtype.name))
-            tensor = flat.reshape(layout.shape(form.width, form.height))
-    elif str(value.type) == "bool":
-        tensor = library.from_numpy(value.to_numpy(zero_copy_only=False))
-    elif _NUMBERS.fullmatch(str(value.type)):
-        tensor = library.from_dlpack(value)
-    else:
-        raise _no_tensor(event, f"it holds {value.type}", "Take its numbers out")
-    return tensor
+            return library.from_numpy(as_image(event))  # type: ignore[no-any-return]
+        layout = RAW_LAYOUTS[form.encoding]
+        flat = library.from_dlpack(value).view(getattr(library, layout.dtype.name))
+        return _in_message(flat.view(layout.shape(form.width, form.height)))
+    if str(value.type) == "bool":
+        return library.from_numpy(value.to_numpy(zero_copy_only=False))  # type: ignore[no-any-return]
+    if _NUMBERS.fullmatch(str(value.type)):
+        return _in_message(library.from_dlpack(value))
+    raise _no_tensor(event, f"it holds {value.type}", "Take its numbers out")
+
+
+def _in_message(tensor: torch.Tensor) -> torch.Tensor:
+    from .tensors import MessageTensor
+
+    return tensor.as_subclass(MessageTensor)
 
 
 def as_pandas(event: Event | Sequence[Event]) -> pd.DataFrame | pd.Series[Any]:
-    """The value of a message as pandas has it, copied: a struct as a DataFrame, a column for each
-    field; anything else as a Series. The metadata is in its ``attrs``.
+    """The value of a message as pandas has it: a struct as a DataFrame, a column for each field;
+    anything else as a Series. The metadata is in its ``attrs``. It may be written: nothing of it lies in
+    the sender's memory.
 
     Of several messages of one topic, as `Dataflow.take` returns them, one DataFrame: the rows of all,
     under the time at which each was sent. Raises MessageError where there is none, where their types
@@ -94,16 +98,17 @@ def _one_table(event: Event) -> Any:
 
     value = event["value"]
     if pa.types.is_struct(value.type):
-        table = pa.RecordBatch.from_struct_array(value).to_pandas()
+        table = pa.RecordBatch.from_struct_array(value).to_pandas().copy()
     else:
-        table = value.to_pandas().rename(str(event.get("id", "value")))
+        table = value.to_pandas().rename(str(event.get("id", "value"))).copy()
     table.attrs = dict(event.get("metadata") or {})
     return table
 
 
-def _is_picture(event: Event) -> bool:
+def _is_picture(event: Event, value: pa.Array[Any]) -> bool:
+    """Bytes with a size. An operator that forwards a camera's metadata with numbers of its own sends none."""
     metadata = event.get("metadata") or {}
-    return "width" in metadata and "height" in metadata
+    return "width" in metadata and "height" in metadata and str(value.type) == "uint8"
 
 
 def _no_tensor(event: Event, why: str, way_out: str) -> MessageError:

@@ -914,22 +914,39 @@ class Dataflow:
         session.send(source, _as_sendable(data), about)
 
     def replay(
-        self, events: Iterable[Event], *, topic: str | None = None, speed: float | None = 1.0
+        self, events: Iterable[Any], *, topic: str | None = None, speed: float | None = 1.0
     ) -> int:
-        """Sends events that were taken, in their order, each as `send` does; returns how many.
+        """Sends events that were taken, each as `send` does; returns how many.
 
-        On the topic that each came from, or all on `topic`. The time between two is what it was when they
-        were sent (their ``timestamp``), divided by `speed`; None for as fast as it goes. Blocks until the
-        last is sent, and can be interrupted. The metadata goes with them, but for ``timestamp``.
+        On the topic that each came from, or all on `topic`. In the order in which they were sent (their
+        ``timestamp``), so that ``take(...) + take(...)`` of several topics comes as it was; the time between
+        two is what it was then, divided by `speed`; None for the order given, as fast as it goes. Blocks
+        until the last is sent, and can be interrupted. The metadata goes with them, but for ``timestamp``,
+        which says when a message is sent. Raises GraphError before anything is sent where one is no event.
         """
         if speed is not None and not speed > 0:
             raise GraphError(f"the speed is a number above 0, or None, not {speed!r}.")
+        events = list(events)
+        for at, event in enumerate(events):
+            if (
+                not isinstance(event, Mapping)
+                or "value" not in event
+                or not (topic or "id" in event)
+            ):
+                raise GraphError(
+                    f"number {at} of these is no event that can be sent: {type(event).__name__}.",
+                    hint="replay takes what take, latest and subscribe return.",
+                )
+        stamps = [_stamp_of(event) for event in events]
+        if speed is not None and None not in stamps:
+            events.sort(key=lambda event: event["metadata"]["timestamp"])
         begin_secs, first = time.monotonic(), None
         count = 0
         for event in events:
-            metadata = dict(event.get("metadata") or {})
-            stamp = metadata.pop("timestamp", None)
-            if isinstance(stamp, datetime.datetime) and speed is not None:
+            stamp = _stamp_of(event)
+            metadata = {**(event.get("metadata") or {})}
+            metadata.pop("timestamp", None)
+            if stamp is not None and speed is not None:
                 first = first or stamp
                 due_secs = begin_secs + (stamp - first).total_seconds() / speed
                 _sleep(max(0.0, due_secs - time.monotonic()))
@@ -1342,3 +1359,8 @@ def _stop_all() -> None:
     for dataflow in list(_all_dataflows):
         dataflow.detach()
         dataflow.stop(grace_secs=1.0)
+
+
+def _stamp_of(event: Event) -> datetime.datetime | None:
+    stamp = (event.get("metadata") or {}).get("timestamp")
+    return stamp if isinstance(stamp, datetime.datetime) else None

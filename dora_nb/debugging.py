@@ -39,6 +39,8 @@ class Rebuilt:
     outputs: dict[str, list[Event]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     """The attributes that could not be had, and why."""
+    why_no_state: str | None = None
+    """Why it has only what `__init__` has made."""
 
     def run(self, event: Event | None = None) -> None:
         """Calls `on_event`, with the event if none is given; what it raises goes through as it is."""
@@ -66,6 +68,8 @@ class Rebuilt:
         )
         sent = ", ".join(f"{output} ({len(events)})" for output, events in self.outputs.items())
         lines = [f"{self.name} in the kernel, at {about}; it sent: {sent or 'nothing'}"]
+        if self.why_no_state is not None:
+            lines.append(f"  its state could not be had ({self.why_no_state})")
         lines += [
             f"  .{name} could not be had ({why[:_SHOWN_CHARS]})"
             for name, why in self.missing.items()
@@ -91,12 +95,15 @@ def rebuild(spec: NodeSpec, event: Event, state: Remains | None) -> Rebuilt:
             module,
         )
         instance = _instance(module.__dict__["Operator"], state, missing)
-    return Rebuilt(spec.name, instance, event, missing=missing)
+    why_no_state = None if state is None else state.why_no_state
+    return Rebuilt(spec.name, instance, event, missing=missing, why_no_state=why_no_state)
 
 
 def _instance(operator: type, state: Remains | None, missing: dict[str, str]) -> Any:
     __tracebackhide__ = True
     if state is None:
+        return operator()
+    if state.why_no_state is not None:
         return operator()
     missing.update({name: why for name, why in state.missing.items() if name})
     if state.whole_state is not None:

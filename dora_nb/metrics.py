@@ -18,19 +18,28 @@ MISSED_TICKS = 1
 UNDECLARED_OUTPUTS = 2
 BUSY_SINCE_NANOS = 3
 """Monotonic clock at the beginning of the `on_event` that is running; 0 while none is."""
+IN_HAND = 4
+"""What the event that is running came by: 0 for neither, `OF_A_TIMER` and the length of the timer's name
+in `OperatorCounters.hand`, or an edge's number and one, whose datagram lies there."""
+OF_A_TIMER = 1 << 63
 _FIRST_BUCKET = 8
 _BUCKETS_PER_OCTAVE = 8
 _BUCKETS = 224
 """Eight to an octave from 1 µs: a quantile is within 5 %, up to 268 s."""
 _PAGE_SIZE = 4096
+HAND_SIZE = 8192
+"""Bytes for the datagram in hand, which no message exceeds (`transport._wire.DATAGRAM_LIMIT`)."""
 
 
 class OperatorCounters:
-    """The page of one process. The process writes, the kernel reads; `close` ends either's mapping."""
+    """The memory of one process. The process writes, the kernel reads; `close` ends either's mapping."""
 
     def __init__(self, descriptor: int) -> None:
-        self._map = mmap.mmap(descriptor, _PAGE_SIZE)
-        self.words = memoryview(self._map).cast("Q")
+        self._map = mmap.mmap(descriptor, _PAGE_SIZE + HAND_SIZE)
+        self._whole = memoryview(self._map)
+        self.words = self._whole[:_PAGE_SIZE].cast("Q")
+        self.hand = self._whole[_PAGE_SIZE:]
+        """Where the datagram of the event in hand lies, so that it outlives a process that is killed."""
 
     def record_duration(self, nanos: int) -> None:
         """Counts one call of `on_event` that took that long."""
@@ -43,13 +52,15 @@ class OperatorCounters:
     def close(self) -> None:
         """Unmaps the page."""
         self.words.release()
+        self.hand.release()
+        self._whole.release()
         self._map.close()
 
 
 def new_counters_page() -> int:
     """A page of counters, all zero; the caller owns the descriptor."""
     descriptor = os.memfd_create("dora-counters", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, _PAGE_SIZE)
+    os.ftruncate(descriptor, _PAGE_SIZE + HAND_SIZE)
     return descriptor
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from dora_nb import as_pandas, as_torch
 from dora_nb.errors import MessageError
@@ -105,3 +107,51 @@ def test_what_is_not_installed(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MessageError, match=f"%pip install {package}"):
         function(event(pa.array([1])))
+
+
+WRITES: dict[str, Callable[[torch.Tensor], object]] = {
+    "an operator": lambda t: t.__iadd__(1),
+    "an item": lambda t: t.__setitem__(0, 7),
+    "a method": lambda t: t.zero_(),
+    "a function": torch.relu_,
+    "a flag": lambda t: torch.nn.functional.relu(t, inplace=True),
+    "out": lambda t: torch.add(torch.zeros(8), 1, out=t),
+    "one of two": lambda t: torch.max(torch.ones(8, 1), 1, out=(t, torch.zeros(8).long())),
+    "a view": lambda t: t[2:].mul_(2),
+    "a part": lambda t: t.split(4)[1].fill_(1),
+    "without its history": lambda t: t.detach().add_(1),
+    "its data": lambda t: t.data.add_(1),
+    "numpy": lambda t: t.numpy().__setitem__(0, 1),
+    "an array": lambda t: np.asarray(t).__setitem__(0, 1),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_tensor_on_the_memory_of_a_message_is_not_written(name: str) -> None:
+    value = pa.array(np.arange(8, dtype=np.float32))
+    with pytest.raises(ValueError, match=r"clone\(\) the tensor first|read-only"):
+        WRITES[name](as_torch(event(value)))
+    assert value.to_pylist() == list(range(8))
+
+
+def test_what_is_computed_from_it_is_an_ordinary_tensor() -> None:
+    tensor = as_torch(event(pa.array(np.arange(8, dtype=np.float32))))
+    for computed in (tensor.clone(), tensor + 1, tensor.double(), torch.cat([tensor, tensor])):
+        assert type(computed) is torch.Tensor
+        computed.add_(1)
+    into = torch.zeros(8)
+    into.copy_(tensor)
+    assert into.tolist() == tensor.tolist() == list(range(8))
+    assert torch.nn.Linear(8, 2)(tensor).shape == (2,)
+
+
+def test_numbers_with_the_metadata_of_a_camera_are_no_picture() -> None:
+    depths = event(pa.array([0.5, 1.5], pa.float32()), width=640, height=480, encoding="bgr8")
+    assert as_torch(depths).tolist() == [0.5, 1.5]
+
+
+def test_a_table_may_be_written() -> None:
+    value = pa.array([1, 2, 3])
+    table = as_pandas(event(value))
+    table.iloc[0] = 9
+    assert value.to_pylist() == [1, 2, 3]

@@ -131,6 +131,9 @@ class Loop(NodeProcess):
     def _note_remains(self, _message: messages.KeepRemains, descriptors: list[int]) -> None:
         (self._remains_descriptor,) = descriptors
 
+    def _hand(self) -> memoryview:
+        return self._counters.hand
+
     def _leave_remains(self) -> None:
         if self._failed_on is not None and self._remains_descriptor >= 0:
             write_remains(self._remains_descriptor, self._operator.instance, self._failed_on)
@@ -180,8 +183,9 @@ class Loop(NodeProcess):
 
     # -- events ----------------------------------------------------------------------------------
 
-    def _handle(self, event: dict[str, Any]) -> Verdict:
+    def _handle(self, event: dict[str, Any], in_hand: int = 0) -> Verdict:
         words = self._counters.words
+        words[metrics.IN_HAND] = in_hand
         begin = time.monotonic_ns()
         words[metrics.BUSY_SINCE_NANOS] = begin
         try:
@@ -200,9 +204,10 @@ class Loop(NodeProcess):
             return _CONTINUE
         self._count_missed_ticks()
         timestamp = datetime.datetime.now(datetime.UTC)
-        return self._handle(
-            _process.input_event(name, _process.TICK_VALUE, {"timestamp": timestamp})
-        )
+        event = _process.input_event(name, _process.TICK_VALUE, {"timestamp": timestamp})
+        name_bytes = name.encode()
+        self._counters.hand[: len(name_bytes)] = name_bytes
+        return self._handle(event, metrics.OF_A_TIMER | len(name_bytes))
 
     def _next_message(self) -> Verdict:
         """Waits for something, serves the engine, and handles at most one message."""
@@ -221,7 +226,9 @@ class Loop(NodeProcess):
             return _CONTINUE
         if self._closed or self._input_timeouts_secs:
             self._note_heard(edge_id)
-        return self._handle(_process.input_event(name, message.value, message.metadata))
+        return self._handle(
+            _process.input_event(name, message.value, message.metadata), edge_id + 1
+        )
 
     def _next_in_line(self, ready: list[int]) -> int | None:
         """The input of several that are ready whose first message was sent first: they are looked into."""

@@ -81,6 +81,8 @@ class NodeProcess(abc.ABC):
         self._unserved: collections.deque[tuple[messages.ToProcess, list[int]]] = (
             collections.deque()
         )
+        self._injected: collections.deque[tuple[str, int, bytes, bytes]] = collections.deque()
+        """What the notebook sends as this node: output, type, value, metadata."""
         self._serving = False
         self._busy_serving = False
         self._going = False
@@ -205,6 +207,10 @@ class NodeProcess(abc.ABC):
     def _note_given(self, _message: messages.Give, descriptors: list[int]) -> None:
         """An event is to be handled first; only an operator does."""
         _close_all(descriptors)
+
+    def _hand(self) -> memoryview | None:
+        """Where a message that is taken is left for whoever looks after a kill; only an operator has it."""
+        return None
 
     @abc.abstractmethod
     def _leave_remains(self) -> None:
@@ -368,6 +374,8 @@ class NodeProcess(abc.ABC):
         )
         ready = []
         changed = False
+        if self._injected:
+            self._send_injected()
         if self._readers:
             self._watch_overflow()
         for descriptor, _ in self._poller.poll(timeout_millis):
@@ -384,6 +392,8 @@ class NodeProcess(abc.ABC):
                 if descriptor == self._overflowed:
                     os.eventfd_read(self._overflowed)
                 self._flush_all()
+        if self._injected:
+            self._send_injected()
         return [each for each in ready if each in self._inputs] if changed else ready
 
     def _engine_has_spoken(self) -> bool:
@@ -555,7 +565,11 @@ class NodeProcess(abc.ABC):
     def _add_input(self, message: messages.AddInput, descriptors: list[int]) -> None:
         rx, words = descriptors
         reader = Input(
-            message.edge_id, socket.socket(fileno=rx), words, find_arena=self._find_arena
+            message.edge_id,
+            socket.socket(fileno=rx),
+            words,
+            find_arena=self._find_arena,
+            hand=self._hand(),
         )
         os.close(words)
         with self._inputs_changed:
@@ -620,10 +634,16 @@ class NodeProcess(abc.ABC):
         (descriptor,) = descriptors
         with open(descriptor, "rb") as file:
             value, metadata = file.read(message.value_size), file.read()
-        output = self._outputs.get(message.output)
-        if output is not None:
-            output.publish_bytes(message.type_code, value, metadata)
-        self._tell(messages.Injected())
+        self._injected.append((message.output, message.type_code, value, metadata))
+
+    def _send_injected(self) -> None:
+        """Between events, not when the engine asks: what else it asks must not wait for a reader."""
+        while self._injected:
+            name, type_code, value, metadata = self._injected.popleft()
+            output = self._outputs.get(name)
+            if output is not None:
+                output.publish_bytes(type_code, value, metadata)
+            self._tell(messages.Injected())
 
     # -- of an edit ----------------------------------------------------------------------------------
 

@@ -3,6 +3,9 @@
 Both are written into an anonymous file that the kernel keeps. The event is encoded as it travels between
 processes. The state is what `get_state` returns, where the operator has one; else its attributes, one by
 one, as far as each can be pickled: an open camera cannot, and the counter beside it can.
+
+A process that is killed writes nothing. The kernel writes the event in its stead (`embedded._in_hand`); the
+state is gone with the process.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ class _Header(msgspec.Struct, frozen=True):
     """The size of each attribute that could be had."""
     missing: dict[str, str]
     """Those that could not, and why; and ``event``'s reason under the empty name."""
+    why_no_state: str | None
+    """Why there is none at all."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Remains:
     whole_state: bytes | None
     attributes: Mapping[str, bytes]
     missing: Mapping[str, str]
+    why_no_state: str | None = None
+    """Why nothing of it could be had."""
 
     @property
     def why_no_event(self) -> str | None:
@@ -56,9 +63,16 @@ class Remains:
         return self.missing.get("") if self.event is None else None
 
 
-def write_remains(descriptor: int, instance: object, event: dict[str, Any] | None) -> None:
+def write_remains(
+    descriptor: int,
+    instance: object,
+    event: dict[str, Any] | None,
+    *,
+    why_no_event: str | None = None,
+    why_no_state: str | None = None,
+) -> None:
     """Writes them in place of what was there. What cannot be had is left out, and said."""
-    missing: dict[str, str] = {}
+    missing: dict[str, str] = {} if why_no_event is None else {"": why_no_event}
     code, size, value, blob, stamp_nanos = 0, 0, b"", b"", 0
     has_message = event is not None and "value" in event and isinstance(event["value"], pa.Array)
     if event is not None and has_message:
@@ -66,7 +80,7 @@ def write_remains(descriptor: int, instance: object, event: dict[str, Any] | Non
         if size + len(blob) > MOST_EVENT_BYTES:
             missing[""] = f"it has {size:,} bytes, and {MOST_EVENT_BYTES:,} are kept at most"
             event, code, size, value, blob = None, 0, 0, b"", b""
-    whole, parts = _state_bytes(instance, missing)
+    whole, parts = (None, {}) if why_no_state is not None else _state_bytes(instance, missing)
     header = msgspec.msgpack.encode(
         _Header(
             event=None if event is None else {k: v for k, v in event.items() if isinstance(v, str)},
@@ -78,6 +92,7 @@ def write_remains(descriptor: int, instance: object, event: dict[str, Any] | Non
             whole_state=None if whole is None else len(whole),
             attributes={name: len(part) for name, part in parts.items()},
             missing=missing,
+            why_no_state=why_no_state,
         )
     )
     os.ftruncate(descriptor, 0)
@@ -114,7 +129,7 @@ def read_remains(descriptor: int) -> Remains | None:
         if header.has_message:
             message = from_bytes(header.type_code, bytes(value), bytes(blob), header.stamp_nanos)
             event |= {"value": message.value, "metadata": message.metadata}
-    return Remains(event, whole, attributes, header.missing)
+    return Remains(event, whole, attributes, header.missing, header.why_no_state)
 
 
 def _message_bytes(event: dict[str, Any]) -> tuple[int, int, Any, bytes, int]:

@@ -29,7 +29,7 @@ from ._arena import MAX_COLUMNS, Arena, new_arena_memory
 from ._edge import Edge, EdgeCounts
 from ._metadata import MetadataError
 from ._publisher import OutEdge, Output, Reservation
-from ._subscriber import Input, Message, as_bytes, as_received, from_bytes
+from ._subscriber import Input, Message, as_bytes, as_received, from_bytes, message_in_hand
 from ._values import InvalidDataError
 
 __all__ = [
@@ -47,5 +47,6 @@ __all__ = [
     "as_bytes",
     "as_received",
     "from_bytes",
+    "message_in_hand",
     "new_arena_memory",
 ]

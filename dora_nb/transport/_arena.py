@@ -17,6 +17,7 @@ import contextlib
 import errno
 import mmap
 import os
+import sys
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -50,6 +51,17 @@ def new_arena_memory() -> int:
     descriptor = os.memfd_create("dora-arena", os.MFD_CLOEXEC)
     os.ftruncate(descriptor, _TABLE_SIZE + DATA_SIZE)
     return descriptor
+
+
+def given_back(descriptor: int, column: int, slot: int) -> int:
+    """The number of the last message in that slot that the column's reader gave back."""
+    at = 8 * (column * MAX_SLOTS + slot)
+    return int.from_bytes(os.pread(descriptor, 8, at), sys.byteorder)
+
+
+def read_data(descriptor: int, offset: int, size: int) -> bytes:
+    """A copy of so many bytes behind the lease table."""
+    return os.pread(descriptor, size, _TABLE_SIZE + offset)
 
 
 class Slot:

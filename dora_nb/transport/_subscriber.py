@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from ._arena import DATA_SIZE, MAX_SLOTS, ReaderArena
+from ..errors import EngineError
+from ._arena import DATA_SIZE, MAX_SLOTS, ReaderArena, given_back, read_data
 from ._forks import forks, generation, refuse_forked_copy
 from ._metadata import UTC, Metadata, decode_metadata, encode_metadata, timestamp_of
 from ._values import FLAT_TYPES, FLAT_WIDTHS, decode_value, encode_value
@@ -88,6 +89,40 @@ def from_bytes(code: int, value: bytes, metadata: bytes, stamp_nanos: int) -> Me
     return Message(decoded, decode_metadata(metadata, stamp_nanos))
 
 
+def message_in_hand(
+    hand: memoryview, arena_of: Callable[[int], tuple[int, int]], *, most_bytes: int
+) -> Message:
+    """What the datagram in an `Input`'s `hand` brought to a process that is gone, copied.
+
+    `arena_of(number)` has the descriptor of an arena and the edge's column in it. What the reader still
+    leased is as it was, until the engine voids the lease; LookupError where it had given it back, so that
+    the slot may hold another message by now. EngineError where it is no message, or one too large.
+    """
+    try:
+        header = unpack_header(bytes(hand[:HEADER_SIZE]))
+        size, beside = header.payload_size, header.metadata_size
+        if size + beside > most_bytes:
+            raise EngineError(
+                f"it has {size + beside:,} bytes, and {most_bytes:,} are kept at most"
+            )
+        if header.kind == INLINE:
+            body = bytes(hand[HEADER_SIZE : HEADER_SIZE + size + beside])
+        else:
+            descriptor, column = arena_of(header.arena)
+            if given_back(descriptor, column, header.slot) == header.sequence:
+                raise LookupError("its memory had been given back")
+            behind = beside if header.kind == SLOT_WITH_METADATA else 0
+            body = read_data(descriptor, header.payload_offset, size + behind)
+            body += bytes(hand[HEADER_SIZE : HEADER_SIZE + beside - behind])
+        return from_bytes(header.type_code, body[:size], body[size:], header.stamp_nanos)
+    except MemoryError:
+        raise
+    except LookupError:
+        raise
+    except _UNREADABLE as error:
+        raise malformed(f"{type(error).__name__}: {error}") from error
+
+
 def _ignore(_sentence: str) -> None:
     """What was received once is sent as it is."""
 
@@ -124,7 +159,8 @@ class Input:
     """The reader's end of one edge. `take` is called by one thread; arrays may go to any.
 
     `find_arena(edge_id, number)` is called when a message lies in an arena that this reader has not
-    been given yet; it must make sure that `add_arena` was called, or raise.
+    been given yet; it must make sure that `add_arena` was called, or raise. `hand`, of `DATAGRAM_LIMIT`
+    bytes, is where the datagram taken last is left; see `message_in_hand`.
     """
 
     def __init__(
@@ -134,6 +170,7 @@ class Input:
         words_descriptor: int,
         *,
         find_arena: Callable[[int, int], None],
+        hand: memoryview | None = None,
     ) -> None:
         self.edge_id = edge_id
         self.copied = 0
@@ -142,6 +179,7 @@ class Input:
         self._rx = rx
         self._words = Words(words_descriptor)
         self._find_arena = find_arena
+        self._hand = hand
         self._columns: dict[int, _Column] = {}
         rx.setblocking(False)
 
@@ -174,7 +212,10 @@ class Input:
         words = self._words.view
         words[TAKING] = words[RECEIVED] + 1
         try:
-            datagram = self._rx.recv(DATAGRAM_LIMIT)
+            if self._hand is None:
+                datagram = self._rx.recv(DATAGRAM_LIMIT)
+            else:
+                datagram = bytes(self._hand[: self._rx.recv_into(self._hand)])
             if not datagram:
                 return None
             fields = unpack_fields(datagram)

@@ -111,6 +111,29 @@ def test_a_busy_node_holds_back_who_sends_too_much(
     assert dataflow.node_status("source").state is State.FAILED
 
 
+def test_a_full_reader_holds_up_nothing_else_that_is_asked(
+    dataflow: CellDataflow, make_fifo: Callable[[str], Fifo]
+) -> None:
+    """What waits for room is sent between events: the source still hears of a new reader."""
+    entered, release = make_fifo("entered"), make_fifo("release")
+    slow = (
+        "class Operator:\n    def on_event(self, e, s):\n        if e['type'] == 'INPUT':\n"
+        f"            open({str(entered.path)!r}, 'w').write('here\\n'); open({str(release.path)!r}).read()\n"
+    )
+    dataflow.cell("source", QUIET, inputs=SECONDLY, outputs=("out",))
+    queues: Any = {"in": (1, "backpressure")}
+    dataflow.cell("slow", slow, inputs={"in": "source/out"}, queues=queues)
+    dataflow.start()
+    dataflow.send("source/out", 0)
+    entered.wait_for("here")
+    for n in range(1, 6):
+        dataflow.send("source/out", n)
+    # One is in hand, one in line, one waits for room. The newest is what was sent last.
+    assert dataflow.latest("source/out")["value"][0].as_py() in (1, 2)
+    dataflow.cell("other", QUIET, inputs={"in": "source/out"})
+    assert dataflow.node_status("other").state is State.RUNNING
+
+
 # -- replay ----------------------------------------------------------------------------------------
 
 
@@ -156,3 +179,18 @@ def test_a_replay_on_another_topic(dataflow: CellDataflow) -> None:
         assert arrived.next(10)["metadata"]["n"] == 5
     with pytest.raises(GraphError, match="the speed is a number above 0, or None, not 0"):
         dataflow.replay([], speed=0)
+
+
+def test_several_topics_come_as_they_were_sent(running: CellDataflow) -> None:
+    events = [taken(2, secs=0.02), taken(4, secs=0.04), taken(1, secs=0.01), taken(3, secs=0.03)]
+    with running.subscribe("echo/out", queue_size=100) as arrived:
+        running.replay(events)
+        numbers = [arrived.next(10)["metadata"]["n"] for _ in range(4)]
+    assert numbers == [1, 2, 3, 4]
+
+
+def test_what_is_no_event_is_found_before_anything_is_sent(running: CellDataflow) -> None:
+    with pytest.raises(GraphError, match="number 1 of these is no event"):
+        running.replay([taken(1, secs=0), {"type": "STOP"}])
+    (edge,) = running.node_status("echo").inputs
+    assert edge.sent == 0

@@ -32,8 +32,13 @@ _SIGNAL_HINTS: dict[int, str] = {
 }
 
 
-def describe_death(name: str, exit_status: int, log: Iterable[LogLine]) -> OperatorError:
-    """The error for an operator whose process ended with that status (as `Popen.returncode`)."""
+def describe_death(
+    name: str, exit_status: int, log: Iterable[LogLine], *, ways_out: str | None = None
+) -> OperatorError:
+    """The error for an operator whose process ended with that status (as `Popen.returncode`).
+
+    `ways_out` is what can be done, after the likely cause.
+    """
     printed = [line.text for line in log if line.stream == "stderr"]
     if exit_status == CANNOT_BEGIN_STATUS:
         return OperatorError(f"{name} cannot be started: {' '.join(printed[-1:])}", node=name)
@@ -44,14 +49,18 @@ def describe_death(name: str, exit_status: int, log: Iterable[LogLine]) -> Opera
             f"{name}'s process exited with status {exit_status} and gave no reason.",
             node=name,
             traceback_lines=said,
-            hint="Something called os._exit, or a library did.",
+            hint=_sentences("Something called os._exit, or a library did.", ways_out),
         )
     return OperatorError(
         f"{name}'s process was ended by {_signal_name(-exit_status)}.",
         node=name,
         traceback_lines=said,
-        hint=_SIGNAL_HINTS.get(-exit_status),
+        hint=_sentences(_SIGNAL_HINTS.get(-exit_status), ways_out),
     )
+
+
+def _sentences(*sentences: str | None) -> str | None:
+    return " ".join(filter(None, sentences)) or None
 
 
 def _readable(printed: list[str]) -> list[str]:

@@ -675,6 +675,13 @@ class Session:
                 supervisor.name, for_good=for_good, outputs_closed=outputs_closed
             )
 
+    def find_input(
+        self, supervisor: Supervisor, edge_id: int
+    ) -> tuple[str, Callable[[int], tuple[int, int]]]:
+        """Where the message of an edge lies that a process had in hand."""
+        with self._lock:
+            return self._wiring.find_input(supervisor.name, edge_id)
+
     def edge_released(self, supervisor: Supervisor, edge_id: int) -> None:
         """Part of the lease table is free again."""
         with self._lock:

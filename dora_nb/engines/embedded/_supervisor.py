@@ -36,6 +36,7 @@ from ..edit import Applied, Edit, Outcome
 from ..shortage import engine_error
 from . import _lifecycle as lifecycle
 from ._death import describe_death
+from ._in_hand import keep_event_in_hand
 from ._process import NodeProcess, Stream
 
 _CONGESTION_SECS = 0.05
@@ -78,6 +79,14 @@ class Host(Protocol):
 
     def process_gone(self, supervisor: Supervisor, *, for_good: bool, outputs_closed: bool) -> None:
         """That supervisor's process has ended."""
+
+    def find_input(
+        self, supervisor: Supervisor, edge_id: int
+    ) -> tuple[str, Callable[[int], tuple[int, int]]]:
+        """The input of that edge, and what finds an arena and the edge's column in it.
+
+        Both raise LookupError where there is none.
+        """
 
     def edge_released(self, supervisor: Supervisor, edge_id: int) -> None:
         """The reader of an edge that this operator published to holds nothing of it any more."""
@@ -158,6 +167,8 @@ class Supervisor:
         self._process: NodeProcess | None = None
         self._next: NodeProcess | None = None
         self._leaving: list[_Leaving] = []
+        self._event_in_hand = False
+        """Whether the process ended without a word while it handled an event, which is kept."""
         self.remains = -1
         """What the newest failure left behind: an anonymous file, or -1."""
         self.giving = False
@@ -830,6 +841,13 @@ class Supervisor:
             self.injecting = 0
             if self.shown is not None:
                 self.shown.set()
+        self._event_in_hand = (
+            process is self._process
+            and self.spec.kind == "operator"
+            and self.life.rung is lifecycle.Rung.NONE
+            and not os.fstat(process.remains).st_size
+            and keep_event_in_hand(process, functools.partial(self._host.find_input, self))
+        )
         if process.remains >= 0 and os.fstat(process.remains).st_size:
             self.forget_remains()
             self.remains = os.dup(process.remains)
@@ -855,7 +873,8 @@ class Supervisor:
                 hint="Something in it closes descriptors that are not its own (os.closerange).",
             )
         own = self._lines_from(self._first_line)
-        return describe_death(self.name, self._exit_status, own)
+        ways_out = self._ways_out() if self._event_in_hand else None
+        return describe_death(self.name, self._exit_status, own, ways_out=ways_out)
 
     def _lines_from(self, first: int) -> list[LogLine]:
         return [line for line in self.log.lines() if line.number >= first]

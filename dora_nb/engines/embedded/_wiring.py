@@ -204,6 +204,23 @@ class Wiring:
                 self._close(connection)
         self._end_arenas_of(name)
 
+    def find_input(self, name: str, edge_id: int) -> tuple[str, Callable[[int], tuple[int, int]]]:
+        """The input of an edge that the node reads, and what finds an arena and the edge's column in it.
+
+        Both raise LookupError where there is none any more.
+        """
+        connection = next(
+            (each for each in self._read_by(name) if each.edge.edge_id == edge_id), None
+        )
+        if connection is None:
+            raise LookupError("its input was taken away meanwhile")
+        arenas = {
+            arena.number: (arena.descriptor, arena.columns[edge_id])
+            for arena in self._arenas.get(connection.topic, [])
+            if edge_id in arena.columns
+        }
+        return connection.spec.input.name, arenas.__getitem__
+
     def hand_over(self, name: str) -> list[tuple[str, int, int]]:
         """A living process of that operator reads and sends no more: settles its ends for the next.
 
