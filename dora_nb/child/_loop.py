@@ -3,7 +3,8 @@
 One thread, the main one, runs the operator and reads everything. What is due is decided anew after
 each event, in this order: the tick that is due the longest, the engine's messages, an input that has
 closed, the oldest message among the inputs (by the time it was sent: peeked, nothing leaves a socket
-before it is handled). So nobody starves but one whose messages are always the newest: after
+before it is handled). An only input with a backlog is read on without a look at the rest, for a
+millisecond at most. So nobody starves but one whose messages are always the newest: after
 `PATIENCE` others it goes first.
 """
 
@@ -18,7 +19,7 @@ import time
 from typing import Any
 
 from .. import messages, metrics
-from ..transport import Input
+from ..transport import Input, Message
 from . import _node, _output, _parent, _process, _spawned
 from ._failures import NodeFailedError
 from ._operator import UserOperator, Verdict, is_free
@@ -26,6 +27,8 @@ from ._process import NodeProcess
 from ._remains import read_remains, write_remains
 
 PATIENCE = 16
+_LOOK_AROUND_SECS = 1e-3
+"""While one input alone has a backlog, everything else is looked at this often."""
 _CONTINUE = Verdict.CONTINUE
 """To look up a member of an enumeration runs Python code before 3.12."""
 
@@ -36,6 +39,9 @@ class Loop(NodeProcess):
     def __init__(self, control: socket.socket) -> None:
         super().__init__(control)
         self._passed_over: collections.Counter[int] = collections.Counter()
+        self._only_input: tuple[int, str, Input] | None = None
+        """The input that is watched, where it is one: in a backlog of it, nothing is to be put in order."""
+        self._look_around_secs = 0.0
         self._reload: tuple[messages.Reload, str] | None = None
         """What is to be taken after the event in hand, and its source."""
         self._state_descriptor = -1
@@ -176,10 +182,14 @@ class Loop(NodeProcess):
 
     def _watch_input(self, reader: Input) -> None:
         self._poller.register(reader.fileno(), select.POLLIN)
+        self._only_input = None
+        if len(self._inputs) == 1:
+            self._only_input = (reader.edge_id, self._inputs[reader.edge_id][0], reader)
 
     def _unwatch_input(self, reader: Input) -> None:
         self._poller.unregister(reader.fileno())
         self._passed_over.pop(reader.edge_id, None)
+        self._only_input = None
 
     # -- events ----------------------------------------------------------------------------------
 
@@ -211,6 +221,10 @@ class Loop(NodeProcess):
 
     def _next_message(self) -> Verdict:
         """Waits for something, serves the engine, and handles at most one message."""
+        if self._only_input is not None and _process.monotonic() < self._look_around_secs:
+            only_id, name, reader = self._only_input
+            if reader.has_more() and (message := reader.take()) is not None:
+                return self._handle_message(only_id, name, message)
         watches_clock = self._timers or self._silent_from or self._closing
         ready = self._wait_until_ready(self._secs_to_next_tick() if watches_clock else None)
         if self._closing or self._silent_from:
@@ -224,6 +238,10 @@ class Loop(NodeProcess):
         message = reader.take()
         if message is None:
             return _CONTINUE
+        self._look_around_secs = _process.monotonic() + _LOOK_AROUND_SECS
+        return self._handle_message(edge_id, name, message)
+
+    def _handle_message(self, edge_id: int, name: str, message: Message) -> Verdict:
         if self._closed or self._input_timeouts_secs:
             self._note_heard(edge_id)
         return self._handle(

@@ -67,9 +67,14 @@ _RESERVED = -2
 """In place of a sequence number: somebody writes into the slot."""
 UNUSED_MESSAGES = 128
 """A slot that so many messages have not needed, or four times as many as there are slots, keeps no memory."""
+_WORTH_WAITING_FOR = 1 << 20
+_SLOTS_IN_TURN = 3
+"""One that is written, one that is read, one in line: with fewer, sender and reader take turns."""
 _GLANCE = 16
 """Readers give slots back in about the order they got them, but for a few that they hold on to."""
 _NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
+_NEW_MEMORY_BYTES_PER_SEC = 3 << 30
+"""How fast new memory comes to a slot, measured; three to five times slower than a copy."""
 ROOM_CHECK_SECS = 0.02
 """A reader wakes a waiting publisher. The publisher looks again after this time all the same: its
 word WAITING and the reader's word TAKEN may pass each other in the store buffers of two cores."""
@@ -214,7 +219,13 @@ class OutEdge:
         """Leases up to this sequence number belonged to a process that is gone."""
         self._void_up_to = max(self._void_up_to, up_to)
 
-    def wait_for_take(self, waiter: Waiter, pointless: Callable[[], bool]) -> None:
+    def wait_for_take(
+        self,
+        waiter: Waiter,
+        pointless: Callable[[], bool],
+        *,
+        timeout_secs: float = ROOM_CHECK_SECS,
+    ) -> None:
         """Waits until the reader takes a message, the edge is detached, or a short time has passed.
 
         `pointless` is asked once the reader has been told that somebody waits; what it took before
@@ -225,7 +236,7 @@ class OutEdge:
         try:
             self._forget_wakes()
             if not pointless():
-                waiter.wait_readable(self._tx.fileno(), ROOM_CHECK_SECS)
+                waiter.wait_readable(self._tx.fileno(), min(timeout_secs, ROOM_CHECK_SECS))
         finally:
             if self.attached:
                 words[WAITING] = 0
@@ -613,6 +624,7 @@ class Output:
                 or self._known_free(size)
                 or self._swept(size, thorough=False)
                 or self._swept(size, thorough=True)
+                or self._soon_free(size)
                 or self._made(size)
             )
             if slot is not None:
@@ -662,6 +674,36 @@ class Output:
                 kept.append(slot)
         self._busy.extendleft(reversed(kept))
         return self._known_free(size)
+
+    def _soon_free(self, size: int) -> Slot | None:
+        """A slot that readers give back within the time that new memory would take, where all may be waited for.
+
+        So a burst of large messages stays in the memory it has touched, as long as the readers keep up; one
+        that does not read costs that time once for each slot it makes necessary.
+        """
+        if (
+            size < _WORTH_WAITING_FOR
+            or len(self._busy) < _SLOTS_IN_TURN
+            or self._waiter.giving_up()
+        ):
+            return None
+        left_secs = size / _NEW_MEMORY_BYTES_PER_SEC
+        deadline_secs = time.monotonic() + left_secs
+        while left_secs > 0 and self.edges and not any(edge.drop_oldest for edge in self.edges):
+            longest = max(self.edges, key=lambda edge: edge.in_line())
+            taken_before = longest.in_line()
+            if not taken_before:
+                return None
+            longest.wait_for_take(
+                self._waiter,
+                lambda edge=longest, before=taken_before: edge.in_line() < before,  # type: ignore[misc]
+                timeout_secs=left_secs,
+            )
+            slot = self._swept(size, thorough=True)
+            if slot is not None:
+                return slot
+            left_secs = deadline_secs - time.monotonic()
+        return None
 
     def _made(self, size: int) -> Slot | None:
         slot = self.arena.make_slot(size, free=self._free, in_line=self._slots_in_line())
