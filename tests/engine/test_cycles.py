@@ -60,6 +60,7 @@ def declare(dataflow: CellDataflow, name: str, *, edit: str = "") -> None:
         inputs={"in": f"{before}/out"} if before else EVERY_MILLI,
         outputs=("out",),
         env={"OPERATOR": name},
+        on_edit="restart",
     )
 
 
@@ -99,7 +100,8 @@ def edits(dataflow: CellDataflow, times: int, edited: str) -> None:
     others = [operator_called(name) for name in "abc" if name != edited]
 
     def change(number: int) -> None:
-        declare(dataflow, edited, edit=f"# {number}")
+        declare(dataflow, edited, edit=f"N = {number}\n")
+        assert dataflow.node_status(edited).generation == number + 2
         with dataflow.subscribe("c/out") as messages:
             assert messages.next(TIMEOUT_SECS)
 
@@ -123,8 +125,9 @@ def test_many_starts_and_stops(dataflow: CellDataflow) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("edited", list("abc"))
-def test_many_edits(dataflow: CellDataflow, edited: str) -> None:
-    edits(dataflow, 50, edited)
+def test_a_thousand_generations(dataflow: CellDataflow, edited: str) -> None:
+    """Of a publisher, of one in the middle and of a reader, a third each; each has a process of its own."""
+    edits(dataflow, 334, edited)
 
 
 @pytest.mark.soak
