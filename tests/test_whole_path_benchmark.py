@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.whole_path import goals, path, plan, report
+from benchmarks.whole_path import engines, goals, path, plan, report
 from benchmarks.whole_path.records import Record, Results, quantiles_micros, summarise
 
 MACHINE: dict[str, Any] = {
@@ -194,3 +194,22 @@ def test_it_runs(tmp_path: Path, options: tuple[str, ...]) -> None:
         if record.peer in ("dora_nb", "raw") and record.measure != "tap VGA 30 Hz":
             assert record.figures.get("dropped", 0) == 0, record
     assert "### " in done.stdout
+
+
+def test_a_run_of_a_peer_that_lost_its_way_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcomes: list[Any] = [engines.RunFailedError("receiver did not report"), {"sender": {}}]
+
+    def run_once(_nodes: object, *, pool_bytes: int | None) -> Any:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(engines, "_run_once_on_dora", run_once)
+    assert engines.run_on_dora([], pool_bytes=None) == {"sender": {}}
+    assert "receiver did not report" in capsys.readouterr().err
+    outcomes[:] = [engines.RunFailedError(f"{n}") for n in range(3)]
+    with pytest.raises(engines.RunFailedError, match="2"):
+        engines.run_on_dora([], pool_bytes=None)

@@ -34,15 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(arguments: Sequence[str]) -> None:
-    """Runs the rounds, writes the JSON after each, and prints the tables."""
+    """Runs the rounds, writes the JSON, and prints the tables."""
     options = _measure_parser().parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 3)
     begin_secs = time.monotonic()
     results = Results(machine(options))
-    for number in range(options.rounds):
-        for record in one_round(options, number):
-            results.records.append(record)
-            print(f"{time.monotonic() - begin_secs:6.0f} s  {line_of(record)}", flush=True)
+    try:
+        for number in range(options.rounds):
+            for record in one_round(options, number):
+                results.records.append(record)
+                print(f"{time.monotonic() - begin_secs:6.0f} s  {line_of(record)}", flush=True)
+    finally:  # An interrupt after ten minutes is not to lose them.
         results.write(options.json)
     print(f"\n{text_of(results)}")
     write_plot(results, options.json.with_suffix(".png"))
