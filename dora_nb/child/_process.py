@@ -280,6 +280,7 @@ class NodeProcess(abc.ABC):
     def _end(self, finished: messages.Finished) -> None:
         """Moves on what the sockets could not hold yet, for a bounded time once STOP has come."""
         self._close_tee()
+        self._send_injected()
         with self._inputs_changed:
             self._stop_watching()
             self._going = False
@@ -641,8 +642,10 @@ class NodeProcess(abc.ABC):
         while self._injected:
             name, type_code, value, metadata = self._injected.popleft()
             output = self._outputs.get(name)
-            if output is not None:
-                output.publish_bytes(type_code, value, metadata)
+            if output is None or not output.publish_bytes(type_code, value, metadata):
+                self._warn(
+                    f"what the notebook sent as {self._name}/{name} is dropped, as it sends no more"
+                )
             self._tell(messages.Injected())
 
     # -- of an edit ----------------------------------------------------------------------------------

@@ -471,11 +471,12 @@ class Output:
         finally:
             turn.end()
 
-    def publish_bytes(self, type_code: int, value: bytes, metadata: bytes) -> None:
+    def publish_bytes(self, type_code: int, value: bytes, metadata: bytes) -> bool:
         """The same with what `as_bytes` has made, maybe in another process."""
         with self._turn:
             if not self._ended:
                 self._to_send.append((type_code, len(value), value, metadata))
+            return not self._ended
 
     def end(self) -> None:
         """Sends nothing any more: another process is about to send in its place."""

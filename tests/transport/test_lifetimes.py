@@ -15,7 +15,7 @@ from transport_peer import PeerHandle
 from transport_rig import LARGE, VGA, Link, Rig, number_of, numbered
 
 import dora_nb
-from dora_nb.transport import _arena
+from dora_nb.transport import _arena, as_bytes
 from dora_nb.transport._arena import LEASE_LIMIT, MIN_SLOTS
 
 Peers = Callable[[], PeerHandle]
@@ -336,3 +336,14 @@ def test_the_marker_would_show_an_overwritten_array(rig: Rig) -> None:
     rig.arena.write(rig.slots()[0], numbered(8, VGA // 2).buffers()[1], VGA // 2)
     with pytest.raises(AssertionError, match="overwritten"):
         number_of(held)
+
+
+def test_an_output_that_was_ended_says_that_it_sends_nothing(rig: Rig) -> None:
+    """Another process sends in its place by then: what comes late is dropped, and the caller can tell."""
+    link = rig.connect()
+    code, _, value, blob = as_bytes(numbered(1), {})
+    assert rig.output.publish_bytes(code, bytes(value), blob)
+    rig.output.end()
+    assert not rig.output.publish_bytes(code, bytes(value), blob)
+    assert not rig.output.publish(numbered(2), None)
+    assert link.take_all() == [1]
