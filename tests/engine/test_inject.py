@@ -152,6 +152,7 @@ def taken(n: int, *, secs: float) -> dict[str, Any]:
 def test_what_was_taken_is_fed_again(running: CellDataflow) -> None:
     running.send("source/out", [1], {"n": 1})
     event = running.latest("source/out")
+    running.latest("echo/out")
     with running.subscribe("echo/out", queue_size=100) as arrived:
         assert running.replay([event, taken(2, secs=1)], speed=None) == 2
         replayed = [arrived.next(10) for _ in range(2)]
