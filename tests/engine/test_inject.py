@@ -128,8 +128,8 @@ def test_a_full_reader_holds_up_nothing_else_that_is_asked(
     entered.wait_for("here")
     for n in range(1, 6):
         dataflow.send("source/out", n)
-    # One is in hand, one in line, one waits for room. The newest is what was sent last.
-    assert dataflow.latest("source/out")["value"][0].as_py() in (1, 2)
+    # One is in hand, one in line, one waits for room: whoever asks now is answered all the same.
+    assert dataflow.latest("source/out")["value"][0].as_py() <= 2
     dataflow.cell("other", QUIET, inputs={"in": "source/out"})
     assert dataflow.node_status("other").state is State.RUNNING
 
