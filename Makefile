@@ -62,7 +62,7 @@ soak: system-test $(VENV)/.dev ## The long tests, 30 minutes at most
 		$(BIN)/python -m pytest -m soak -o faulthandler_timeout=$(SOAK_SECS) --durations=0; fi
 
 .PHONY: bench
-bench: system-test $(VENV)/.benchmarks ## Measure the whole path beside every peer, about 12 minutes
+bench: system-test $(VENV)/.benchmarks ## Measure the whole path beside every peer, about 15 minutes
 	$(BIN)/python -m benchmarks.whole_path $(BENCH_OPTIONS)
 
 .PHONY: lab
