@@ -7,7 +7,7 @@ PORT ?= 8888
 LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
 # Soak tests may take this long in all.
-SOAK_SECS ?= 2400
+SOAK_SECS ?= 2700
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,7 +53,7 @@ test: system-test $(VENV)/.dev ## Everything that must hold before a change land
 
 # Status 5 of pytest says that nothing was selected: then nothing was shown, and the line says so.
 .PHONY: soak
-soak: system-test $(VENV)/.dev ## The long tests, 40 minutes at most
+soak: system-test $(VENV)/.dev ## The long tests, 45 minutes at most
 	$(call heading,soak)
 	@$(BIN)/python -m pytest -m soak --collect-only -q >build/soak.txt 2>&1; status=$$?; \
 	if [ $$status -eq 5 ]; then echo "no test is marked soak: nothing was run"; \
