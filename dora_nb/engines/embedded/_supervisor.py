@@ -873,7 +873,9 @@ class Supervisor:
                 hint="Something in it closes descriptors that are not its own (os.closerange).",
             )
         own = self._lines_from(self._first_line)
-        ways_out = self._ways_out() if self._event_in_hand else None
+        ways_out = None
+        if self._event_in_hand:  # `debug` runs the code in the kernel.
+            ways_out = f"{self._ways_out()} The same fault would end the kernel under %dora debug."
         return describe_death(self.name, self._exit_status, own, ways_out=ways_out)
 
     def _lines_from(self, first: int) -> list[LogLine]:
