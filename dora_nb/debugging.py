@@ -101,9 +101,7 @@ def rebuild(spec: NodeSpec, event: Event, state: Remains | None) -> Rebuilt:
 
 def _instance(operator: type, state: Remains | None, missing: dict[str, str]) -> Any:
     __tracebackhide__ = True
-    if state is None:
-        return operator()
-    if state.why_no_state is not None:
+    if state is None or state.why_no_state is not None:
         return operator()
     missing.update({name: why for name, why in state.missing.items() if name})
     if state.whole_state is not None:

@@ -9,6 +9,7 @@ import statistics
 import pytest
 
 from dora_nb import metrics
+from dora_nb.transport._wire import DATAGRAM_LIMIT
 
 
 def test_no_call_has_no_quantile() -> None:
@@ -43,3 +44,7 @@ def test_two_mappings_of_a_page_see_the_same_counts() -> None:
     assert sum(reader.durations()) == 1
     writer.close()
     reader.close()
+
+
+def test_a_whole_datagram_fits_into_the_hand() -> None:
+    assert metrics.HAND_SIZE == DATAGRAM_LIMIT

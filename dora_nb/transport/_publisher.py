@@ -23,7 +23,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -691,15 +691,9 @@ class Output:
         left_secs = size / _NEW_MEMORY_BYTES_PER_SEC
         deadline_secs = time.monotonic() + left_secs
         while left_secs > 0 and self.edges and not any(edge.drop_oldest for edge in self.edges):
-            longest = max(self.edges, key=lambda edge: edge.in_line())
-            taken_before = longest.in_line()
-            if not taken_before:
+            if not any(edge.in_line() for edge in self.edges):
                 return None
-            longest.wait_for_take(
-                self._waiter,
-                lambda edge=longest, before=taken_before: edge.in_line() < before,  # type: ignore[misc]
-                timeout_secs=left_secs,
-            )
+            self._wait_for_longest(self.edges, timeout_secs=left_secs)
             slot = self._swept(size, thorough=True)
             if slot is not None:
                 return slot
@@ -763,10 +757,16 @@ class Output:
         blocking = [edge for edge in self.edges if not edge.drop_oldest]
         if not blocking or self._waiter.giving_up():
             return False
-        longest = max(blocking, key=lambda edge: edge.in_line())
-        taken_before = longest.in_line()
-        longest.wait_for_take(self._waiter, lambda: longest.in_line() < taken_before)
+        self._wait_for_longest(blocking, timeout_secs=ROOM_CHECK_SECS)
         return True
+
+    def _wait_for_longest(self, edges: Iterable[OutEdge], *, timeout_secs: float) -> None:
+        """Waits for a short time until the longest of these lines is shorter."""
+        longest = max(edges, key=lambda edge: edge.in_line())
+        taken_before = longest.in_line()
+        longest.wait_for_take(
+            self._waiter, lambda: longest.in_line() < taken_before, timeout_secs=timeout_secs
+        )
 
 
 def _fits(slot: Slot, size: int) -> bool:

@@ -117,8 +117,6 @@ def message_in_hand(
         return from_bytes(header.type_code, body[:size], body[size:], header.stamp_nanos)
     except MemoryError:
         raise
-    except LookupError:
-        raise
     except _UNREADABLE as error:
         raise malformed(f"{type(error).__name__}: {error}") from error
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+UNSHARE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 MOUNT = 'mount -t tmpfs -o size=64m none /dev/shm && exec "$0" -c "$1"'
 DATAFLOW = """
 from dora_nb.dataflow import Dataflow
@@ -44,13 +46,13 @@ with Dataflow() as flow:
 
 def may_mount() -> bool:
     """Whether the system lets this user have mounts of its own."""
-    return subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
+    return subprocess.run([*UNSHARE, "true"], check=False).returncode == 0
 
 
 @pytest.mark.skipif(not may_mount(), reason="not allowed to make a mount namespace")
 def test_messages_of_more_than_all_shared_memory_are_held() -> None:
     ran = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", MOUNT, sys.executable, DATAFLOW],
+        [*UNSHARE, "sh", "-c", MOUNT, sys.executable, DATAFLOW],
         capture_output=True,
         text=True,
         timeout=120,

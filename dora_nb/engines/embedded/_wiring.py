@@ -219,7 +219,13 @@ class Wiring:
             for arena in self._arenas.get(connection.topic, [])
             if edge_id in arena.columns
         }
-        return connection.spec.input.name, arenas.__getitem__
+
+        def arena_of(number: int) -> tuple[int, int]:
+            if number not in arenas:
+                raise LookupError("the memory that it lay in is gone")
+            return arenas[number]
+
+        return connection.spec.input.name, arena_of
 
     def hand_over(self, name: str) -> list[tuple[str, int, int]]:
         """A living process of that operator reads and sends no more: settles its ends for the next.
