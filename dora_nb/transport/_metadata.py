@@ -24,6 +24,7 @@ UTC = datetime.UTC
 timestamp_of = datetime.datetime.fromtimestamp
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Metadata).decode
+_FLUSH = _encode("flush") + _encode(True)
 
 
 class MetadataError(DoraNbError, RuntimeError, TypeError):
@@ -69,6 +70,15 @@ def decode_metadata(blob: bytes | memoryview, stamp_nanos: int) -> Metadata:
     if not len(blob):
         return {"timestamp": timestamp}
     return {"timestamp": timestamp, **_decode(blob)}
+
+
+def asks_to_flush(blob: bytes) -> bool:
+    """Whether metadata has ``flush: True``: what stands in line before that message is stale.
+
+    dora drops it (``apis/rust/node/src/event_stream/scheduler.rs``), so that speech can be interrupted.
+    """
+    # The bytes alone may be part of some text.
+    return _FLUSH in blob and _decode(blob).get("flush") is True
 
 
 def _key(key: object) -> str:

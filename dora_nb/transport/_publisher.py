@@ -8,6 +8,9 @@ slot that all readers share. Each edge numbers its own messages and keeps its ow
 * *backpressure*: the publisher waits for room until the reader has taken one, or its engine says
   that it is to stop or that the reader is gone.
 
+A message whose metadata says ``flush: True`` takes back all that stands in line before it, whatever
+the policy.
+
 What the socket cannot hold of `queue_size` stands in a bounded line here and moves on when there is
 room. Nothing here waits for a reader that the engine has detached.
 
@@ -33,7 +36,7 @@ import numpy.typing as npt
 from ..errors import EngineError
 from ._arena import DATA_SIZE, MAX_SLOTS, Arena, Slot
 from ._forks import forks, generation, refuse_forked_copy
-from ._metadata import Metadata, encode_metadata
+from ._metadata import Metadata, asks_to_flush, encode_metadata
 from ._values import UINT8, InvalidDataError, encode_value
 from ._wire import (
     DATAGRAM_LIMIT,
@@ -462,6 +465,8 @@ class Output:
                 self._send((type_code, size, payload, blob))
                 return True
             # As `_send` does it, in one function: see `Input.take`.
+            if blob and asks_to_flush(blob):
+                self._take_back_lines()
             body = b"".join((payload, blob))
             message = Outgoing(INLINE, type_code, time_nanos(), size, len(blob), body)
             self._last = message
@@ -567,12 +572,20 @@ class Output:
     # -- one message -----------------------------------------------------------------------------------
 
     def _send(self, encoded: _Encoded) -> None:
+        if asks_to_flush(encoded[-1]):
+            self._take_back_lines()
         message = self._message(encoded)
         for edge in self.edges[:]:  # They may come and go while one of them waits for room.
             if message is not None:
                 edge.offer(message, self._waiter, self.arena)
             elif edge.attached:
                 edge.refuse()
+
+    def _take_back_lines(self) -> None:
+        """Drops what the readers have not taken yet."""
+        for edge in self.edges:
+            while edge.take_back_oldest(self.arena):
+                pass
 
     def _message(self, encoded: _Encoded) -> Outgoing | None:
         """The message, its payload in a slot where it is large; None where no slot can be had."""

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from transport_rig import LARGE, Impatient, Link, Patient, Rig, Scripted, number_of, rig_with
+from transport_rig import LARGE, Impatient, Link, Patient, Rig, Scripted, number_of, numbered, rig_with
 
 from dora_nb.errors import EngineError
-from dora_nb.transport import _arena, _edge
+from dora_nb.transport import _arena, _edge, as_bytes
 from dora_nb.transport._arena import MIN_SLOTS, Slot
 
 SIZES = pytest.mark.parametrize("size", [8, LARGE], ids=["inline", "in slots"])
@@ -53,6 +53,46 @@ def test_without_readers_nothing_is_kept_but_the_newest(rig: Rig) -> None:
     rig.send_all(range(50), LARGE)
     assert len(rig.slots()) == 2
     assert rig.connect(replay_last=True).take_all() == [49]
+
+
+# -- flush -------------------------------------------------------------------------------------------
+
+
+@SIZES
+@pytest.mark.parametrize("drop_oldest", [True, False])
+def test_flush_drops_what_stands_in_line(rig: Rig, size: int, drop_oldest: bool) -> None:
+    link = rig.connect(queue_size=10, drop_oldest=drop_oldest)
+    link.tiny_socket()  # Some stand in the publisher's own line.
+    rig.send_all(range(5), size)
+    assert link.take_number() == 0
+    rig.output.publish(numbered(5, size), {"flush": True})
+    rig.send(6, size)
+    rig.output.flush()
+    assert link.take_number() == 5
+    rig.output.flush()
+    assert link.take_all() == [6]
+    assert link.edge.counts().dropped == 4
+    assert link.counts_add_up()
+    assert rig.leased() == 0
+
+
+def test_flush_of_a_message_from_elsewhere(rig: Rig) -> None:
+    """The kernel gives a node what it is to send, encoded."""
+    link = rig.connect()
+    rig.send_all(range(5))
+    code, _, value, metadata = as_bytes(numbered(5), {"flush": True})
+    rig.output.publish_bytes(code, bytes(value), metadata)
+    assert link.take_all() == [5]
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"flush": False}, {"flush": 1}, {"flush": "true"}, {"é": "åflushé"}, {"a": "flush"}]
+)
+def test_nothing_else_flushes(rig: Rig, metadata: dict[str, object]) -> None:
+    link = rig.connect()
+    rig.send_all(range(2))
+    rig.output.publish(numbered(2), metadata)
+    assert link.take_all() == [0, 1, 2]
 
 
 # -- backpressure ------------------------------------------------------------------------------------

@@ -118,7 +118,12 @@ class Cluster:
 
     def _start(self, role: str, command: Sequence[str], *, heard: bytes) -> bool:
         """Whether the program came up: it has said what is to be heard of it."""
-        program = _Program(role, command, self._environment, self.folder, heard)
+        environment = self._environment
+        if role == "coordinator":
+            # It leaves a folder for artifacts in there. Nodes, which have the daemon's variables, go on
+            # with the user's.
+            environment = environment | {"TMPDIR": str(self.folder)}
+        program = _Program(role, command, environment, self.folder, heard)
         self._programs[role] = program
         self._warden.look_after(program.session_id)
         came_up = program.wait_until_up()
