@@ -1,138 +1,37 @@
 """One small dataflow for each row of dora's Python API, run on both engines: what its nodes observe is the same.
 
 The rows are those of the contract: what an operator is called with, what it may send and answer, what a
-`Node` offers, what the keys of a ``dataflow.yml`` do. A node prints what it sees as lines ``OBS …``, in an
-order that counts for each node; how a node ended is an observation too. A case may act on the running
-dataflow. What may differ stands in the case, with the row of docs/compatibility.md that says why; a
-difference that is not listed fails, and so does a listed one that is none any more.
+`Node` offers, what the keys of a ``dataflow.yml`` do.
 """
 
 from __future__ import annotations
 
-import re
-import textwrap
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import dora_nb
 from dora_nb.dataflow import Dataflow
-from dora_nb.errors import OperatorError
-from dora_nb.graph import InputSpec, NodeKind, NodeSpec, QueuePolicy, SourceCode, parse_source
 
-ENGINES = ("embedded", "dora")
-PAGE = Path(dora_nb.__file__).parents[1] / "docs" / "compatibility.md"
-TIMEOUT_SECS = 20.0
-ATTEMPTS = 3
-"""dora may lose messages of a burst without a word (https://github.com/dora-rs/dora/issues/982)."""
-Act = Callable[[Dataflow], None]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One case: its nodes, what is done to them, and what differs by the rows of the page."""
-
-    nodes: tuple[NodeSpec, ...]
-    act: Act | None = None
-    """Where None, the dataflow ends by itself."""
-    differs: Mapping[str, str] = field(default_factory=dict)
-
-
-def node(
-    kind: NodeKind,
-    name: str,
-    text: str,
-    inputs: dict[str, str] | None = None,
-    *,
-    outputs: tuple[str, ...] = ("out",),
-    queue: tuple[int, QueuePolicy] = (100, "drop_oldest"),
-    timeout_secs: float | None = None,
-    **more: Any,
-) -> NodeSpec:
-    reads = tuple(
-        InputSpec(key, parse_source(source), *queue, timeout_secs)
-        for key, source in (inputs or {}).items()
-    )
-    code = SourceCode(textwrap.dedent(text), f"<{name}>")
-    return NodeSpec(name, code, reads, outputs, kind=kind, **more)
-
-
-# --- the nodes that most rows need ------------------------------------------------------------
-
-
-def sends(*values: str, metadata: str = "None", name: str = "source") -> NodeSpec:
-    """A script that sends those values, written in Python, slowly enough for every reader, and ends."""
-    lines = "\n".join(
-        f"node.send_output('out', {value}, {metadata}); time.sleep(0.02)" for value in values
-    )
-    return node(
-        "script",
-        name,
-        f"import time\nimport numpy as np\nimport pyarrow as pa\nfrom dora import Node\nnode = Node()\n{lines}\n",
-    )
-
-
-def operator(body: str, init: str = "pass", source: str = "source/out", **options: Any) -> NodeSpec:
-    """An operator whose on_event has that body; `e` is the event, `send` is send_output."""
-    text = (
-        "import pyarrow as pa\nfrom dora import DoraStatus\nclass Operator:\n"
-        f"    def __init__(self):\n{textwrap.indent(textwrap.dedent(init), ' ' * 8)}\n"
-        f"    def on_event(self, e, send):\n{textwrap.indent(textwrap.dedent(body), ' ' * 8)}\n"
-    )
-    return node("operator", "op", text, {"in": source}, **options)
-
-
-def script(
-    body: str, inputs: dict[str, str] | None = None, name: str = "script", **options: Any
-) -> NodeSpec:
-    """A script with that body behind ``node = Node()``."""
-    text = (
-        "import time\nimport pyarrow as pa\nfrom dora import Node\nnode = Node()\n"
-        + textwrap.dedent(body)
-    )
-    return node("script", name, text, {"in": "source/out"} if inputs is None else inputs, **options)
-
-
-SEEN = "print('OBS', e['type'], e.get('id'), e['value'].to_pylist() if e['type'] == 'INPUT' else '', flush=True)"
-KEYS = "print('OBS', e['type'], sorted(e), flush=True)"
-GO_ON = "return DoraStatus.CONTINUE"
-SHOWN = operator(f"{SEEN}\n{GO_ON}")
-LISTED = script(f"for e in node:\n    {SEEN}")
-VALUE = operator(
-    f"if e['type'] == 'INPUT': print('OBS', type(e['value']).__name__, e['value'].type, e['value'].to_pylist(), flush=True)\n{GO_ON}"
+from .parity_rig import (
+    GO_ON,
+    KEYS,
+    LISTED,
+    METADATA,
+    SEEN,
+    SHOWN,
+    TICKS,
+    VALUE,
+    Row,
+    compare,
+    node,
+    observed,
+    operator,
+    refused,
+    script,
+    sends,
+    stop_when_seen,
+    wait_for,
 )
-METADATA = operator(
-    "if e['type'] == 'INPUT':\n"
-    "    m = dict(e['metadata']); t = m.pop('timestamp')\n"
-    "    print('OBS', sorted(m.items()), t.year < 2025, str(t.tzinfo), flush=True)\n"
-    f"{GO_ON}"
-)  # fmt: skip
-TICKS = {"tick": "dora/timer/millis/50"}
-
-
-def refused(*values: str) -> NodeSpec:
-    """A script that tries to send those values."""
-    tries = "\n".join(
-        f"try:\n    node.send_output('out', {value})\n    print('OBS sent', flush=True)\n"
-        "except RuntimeError as error:\n    print('OBS', str(error)[:20], flush=True)"
-        for value in values
-    )
-    return script(f"import numpy as np\n{tries}", {})
-
-
-# --- what is done to a dataflow that does not end by itself -----------------------------------
-
-
-def stop_when_seen(text: str, name: str) -> Act:
-    def act(dataflow: Dataflow) -> None:
-        wait_for(dataflow, name, text)
-        dataflow.stop()
-
-    return act
 
 
 def set_params(dataflow: Dataflow) -> None:
@@ -149,14 +48,6 @@ def send_three(dataflow: Dataflow) -> None:
         dataflow.send("notebook/command", [number], {"number": number})
         wait_for(dataflow, "op", f"[{number}]")
     dataflow.stop()
-
-
-def wait_for(dataflow: Dataflow, name: str, text: str) -> None:
-    """Until that node has printed that."""
-    deadline_secs = time.monotonic() + TIMEOUT_SECS
-    while not any(text in line.text for line in dataflow.logs(name)):
-        assert time.monotonic() < deadline_secs, f"{name} did not print {text!r}"
-        time.sleep(0.01)
 
 
 FAILS_THRICE = (
@@ -383,50 +274,10 @@ YAML_ROWS = {
 ROWS = OPERATOR_ROWS | NODE_ROWS | YAML_ROWS
 
 
-def observed(row: Row, engine: str) -> list[str]:
-    """What the nodes print, in order for each node, and how each ended."""
-    with Dataflow() as dataflow:
-        for spec in row.nodes:
-            dataflow.declare(spec)
-        try:
-            dataflow.start(engine)
-        except OperatorError as error:
-            return [f"not started: {error.node}"]
-        if row.act is None:
-            assert dataflow.wait(TIMEOUT_SECS), f"it does not end on {engine}: {dataflow.status()}"
-        else:
-            row.act(dataflow)
-        dataflow.stop()
-        lines = [
-            f"{spec.name}: {line.text}"
-            for spec in row.nodes
-            for line in dataflow.logs(spec.name)
-            if line.text.startswith("OBS") and line.stream == "stdout"
-        ]
-        return [*lines, *(f"{each.name} ended: {each.state.value}" for each in dataflow.status())]
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_both_engines_do_the_same(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     row = ROWS[name]
-    here = observed(row, "embedded")
-    assert any("OBS" in line or "not started" in line for line in here)
-    unlisted: list[str] = []
-    for _ in range(ATTEMPTS):
-        dora = observed(row, "dora")
-        only = [f"only here: {line}" for line in here if line not in dora]
-        only += [f"only dora: {line}" for line in dora if line not in here]
-        unlisted = [line for line in only if not any(re.search(each, line) for each in row.differs)]
-        if not unlisted and (row.differs or here == dora):
-            break
-    assert not unlisted, "\n".join(unlisted)
-    assert row.differs or here == dora, f"another order: {here} and {dora}"
-    assert all(any(re.search(each, line) for line in only) for each in row.differs)
-
-
-def test_every_listed_difference_has_its_row_on_the_page() -> None:
-    rows = set(re.findall(r"^\| \*\*(.+?)\*\* \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
-    assert {reason for row in ROWS.values() for reason in row.differs.values()} <= rows
+    compare(lambda engine: observed(row, engine), row.differs)

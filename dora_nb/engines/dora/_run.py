@@ -46,7 +46,9 @@ class Run(abc.ABC):
         self._declared = declared
         self._listeners = list(listeners)
         self.notes: tuple[str, ...] = ()
-        self._lives = Lives({spec.name: _first_life(spec) for spec in declared})
+        first = {spec.name: _first_life(spec) for spec in declared}
+        # Where every node is a dynamic one, dora has none to wait for, and says nothing.
+        self._lives = Lives(first, going=all(life.was_ready for life in first.values()))
         self._begun = False
         self._stopping = False
         self._failure: EngineError | None = None

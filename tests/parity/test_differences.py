@@ -1,0 +1,334 @@
+"""Each row of docs/compatibility.md, shown on both engines: a difference that is none any more fails.
+
+What differs between the engines of the notebook, the page's part about ``--engine dora``, is tested with
+that engine.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dora_nb.dataflow import Dataflow
+from dora_nb.errors import GraphError
+
+from . import test_files, test_hot_reload, test_parity, test_rows
+from .parity_rig import (
+    GO_ON,
+    SEEN,
+    TICKS,
+    TIMEOUT_SECS,
+    FileRow,
+    Row,
+    cluster_of,
+    compare,
+    listed,
+    node,
+    observed,
+    observed_of_file,
+    operator,
+    page_rows,
+    script,
+    sends,
+    stop_when_seen,
+    wait_for,
+)
+
+# --- what is done to them -----------------------------------------------------------------------
+
+
+def set_a_parameter_of_an_operator(dataflow: Dataflow) -> list[str]:
+    wait_for(dataflow, "op", "here")
+    cluster = cluster_of(dataflow)
+    try:
+        if cluster is None:
+            dataflow.set_param("op", "gain", 1)
+        else:
+            words = ["--dataflow=notebook", "--", "op", "gain", "1"]
+            cluster.dora.call("param", "set", *words, what="it is refused")
+    except GraphError:
+        return ["OBS refused"]
+    return ["OBS taken"]
+
+
+def delete_a_parameter_that_is_none(dataflow: Dataflow) -> list[str]:
+    wait_for(dataflow, "script", "here")
+    cluster = cluster_of(dataflow)
+    if cluster is None:
+        with pytest.raises(GraphError):
+            dataflow.delete_param("script", "gain")
+        return ["OBS refused"]
+    words = ["--dataflow=notebook", "--", "script", "gain"]
+    cluster.dora.call("param", "delete", *words, what="it is refused")
+    wait_for(dataflow, "script", "PARAM_DELETED")
+    return []
+
+
+def joins(dataflow: Dataflow, *, as_dora_says: bool) -> str:
+    """A process of its own joins, sends one message and leaves; what it printed."""
+    cluster = cluster_of(dataflow)
+    named = f"dora.Node('joins', daemon_port={0 if cluster is None else cluster.daemon_port})"
+    if not as_dora_says and cluster is None:
+        named = "dora_nb.Node('joins')"
+    code = (
+        f"import dora, dora_nb, time\nnode = {named}\nnode.send_output('out', b'a')\n"
+        "time.sleep(0.2)\nprint('joined')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        timeout=TIMEOUT_SECS,
+        check=False,
+    )
+    return ran.stdout.strip()
+
+
+def join_by_dora(dataflow: Dataflow) -> list[str]:
+    return [f"OBS dora.Node: {joins(dataflow, as_dora_says=True)}"]
+
+
+def join_and_leave(dataflow: Dataflow) -> None:
+    assert joins(dataflow, as_dora_says=False) == "joined"
+    wait_for(dataflow, "script", "OBS")
+
+
+JOINS = node("dynamic", "joins", "")
+HALF_A_SECOND_LATE = "time.sleep(0.5)\n"
+NUMBERED = "node.send_output('out', pa.array([number]))"
+
+CELLS = {
+    "`Node()` in an operator, or a second one": Row(
+        (
+            operator(
+                "from dora import Node\ntry:\n    self.node = Node()\n    print('OBS made', flush=True)\n"
+                "except RuntimeError as error:\n    print('OBS', str(error).split(':')[0], flush=True)\n"
+                "return DoraStatus.STOP",
+                source="dora/timer/millis/50",
+            ),
+        ),
+    ),
+    "backpressure": Row(
+        (
+            script(f"for number in range(300):\n    {NUMBERED}; time.sleep(0.001)", {}, name="source"),
+            script(
+                "node.next()\ntime.sleep(1.5)\nprint('OBS all', sum(e['type'] == 'INPUT' for e in node) == 299, flush=True)",
+                queue=(1, "backpressure"),
+            ),
+        ),
+    ),
+    "a full queue": Row(
+        (
+            script(f"for number in range(300):\n    {NUMBERED}; time.sleep(0.002)\ntime.sleep(2)", {}, name="source"),
+            script(
+                "node.next()\ntime.sleep(1.5)\nprint('OBS', [e['value'][0].as_py() for e in node if e['type'] == 'INPUT'], flush=True)",
+                queue=(5, "drop_oldest"),
+            ),
+        ),
+    ),
+    "the end of an input": Row(
+        (
+            sends("b'a'", "b'b'", "b'c'"),
+            script("node.next()\ntime.sleep(1)\nprint('OBS', [e['type'] for e in node], flush=True)"),
+        ),
+    ),
+    "messages in line at a stop": Row(
+        (
+            script("for number in range(5): node.send_output('out', b'')\nfor e in node: pass", TICKS, name="source"),
+            script("node.next()\nprint('here', flush=True)\ntime.sleep(1.5)\nprint('OBS', [e['type'] for e in node], flush=True)"),
+        ),
+        stop_when_seen("here", "script"),
+    ),
+    "ticks that were missed": Row(
+        (
+            operator(
+                "import time\nself.ticks += 1\nif self.ticks == 1:\n    time.sleep(1)\n    self.end_secs = time.monotonic() + 0.1\n"
+                "if time.monotonic() < self.end_secs: return DoraStatus.CONTINUE\n"
+                "print('OBS many came late', self.ticks > 8, flush=True)\nreturn DoraStatus.STOP",
+                "self.ticks = 0",
+                source="dora/timer/millis/20",
+            ),
+        ),
+    ),
+    "`input_timeout`": Row(
+        (
+            script("node.send_output('out', b'a'); time.sleep(1.2); node.send_output('out', b'b'); time.sleep(0.2)", {}, name="source"),
+            script("print('OBS', [(e['type'], sorted(e)) for e in node], flush=True)", timeout_secs=0.5),
+        ),
+    ),
+    "errors": Row(
+        (script("try:\n    node.send_output('out', 'text')\nexcept RuntimeError as error:\n    print('OBS of Rust', 'Location:' in str(error), flush=True)", {}),)
+    ),
+    "`Node.log`": Row(
+        (
+            script(f"{HALF_A_SECOND_LATE}node.log('warn', 'heavy'); print('here', flush=True)\n{HALF_A_SECOND_LATE}", {}, name="source", other_keys={"send_stdout_as": "out"}),
+            script("print('OBS', ['heavy' in e['value'][0].as_py() for e in node if e['type'] == 'INPUT'], flush=True)"),
+        ),
+    ),
+    "the buffer of a sample that was sent": Row(
+        (script("sample = node.send_output_raw('out', 3)\nbuffer = sample.as_buffer()\nsample.send()\ntry:\n    memoryview(buffer)\nexcept Exception as error:\n    print('OBS', type(error).__name__, flush=True)", {}),)
+    ),
+    "lines of Python's `logging`": Row(
+        (
+            script(f"import logging\n{HALF_A_SECOND_LATE}logging.basicConfig()\nlogging.getLogger('arm').warning('heavy')\n{HALF_A_SECOND_LATE}", {}, name="talker"),
+            script("import json\nwhile True:\n    said = json.loads(node.next()['value'][0].as_py())\n    if 'heavy' in said['message']: break\nprint('OBS', said['level'].lower(), said['message'] == 'heavy', flush=True)", {"logs": "dora/logs"}),
+        ),
+    ),
+    "`dora/logs` with backpressure": Row(
+        (
+            script(f"{HALF_A_SECOND_LATE}for number in range(30): print(number, flush=True); time.sleep(0.01)\n{HALF_A_SECOND_LATE}", {}, name="talker"),
+            script(
+                "node.next()\ntime.sleep(1.5)\nseen = 0\nwhile (e := node.next(1.0))['type'] == 'INPUT': seen += 1\nprint('OBS two are left', seen == 2, flush=True)",
+                {"logs": "dora/logs"},
+                queue=(2, "backpressure"),
+            ),
+        ),
+    ),
+    "`flush: True` for an operator": Row(
+        (
+            script("for number in range(5):\n    node.send_output('out', pa.array([number]), {'flush': number == 3}); time.sleep(0.05)\ntime.sleep(1)", {}, name="source"),
+            operator(f"import time\n{SEEN}\nif e['type'] == 'INPUT' and e['value'][0].as_py() == 0: time.sleep(1)\n{GO_ON}"),
+        ),
+    ),
+    "requests in a full queue": Row(
+        (
+            script("for number in range(8):\n    node.send_output('out', pa.array([number]), {'request_id': 'r'} if number == 1 else {}); time.sleep(0.05)\ntime.sleep(1.5)", {}, name="source"),
+            script("node.next()\ntime.sleep(1)\nprint('OBS', [e['value'][0].as_py() for e in node if e['type'] == 'INPUT'], flush=True)", queue=(3, "drop_oldest")),
+        ),
+    ),
+    "a dynamic node": Row((JOINS,), join_by_dora),
+    "a reader of a dynamic node that has left": Row(
+        (JOINS, script("seen = [node.next()['type']]\nwhile (e := node.next(1.5)) and e['type'] != 'ERROR': seen.append(e['type'])\nprint('OBS', seen, flush=True)", {"in": "joins/out"})),
+        join_and_leave,
+    ),
+    "`timestamp`": Row(
+        (script("stamps = [node.timestamp() for _ in range(2000)]\nprint('OBS none twice', len(set(stamps)) == 2000, flush=True)", {}),)
+    ),
+    "parameters of an operator": Row(
+        (operator(f"print('here', flush=True)\n{GO_ON}", source="dora/timer/millis/50"),), set_a_parameter_of_an_operator
+    ),
+    "deleting a parameter that is not there": Row(
+        (script("print('here', flush=True)\nfor e in node:\n    if e['type'] != 'INPUT': print('OBS', e['type'], flush=True)", TICKS),),
+        delete_a_parameter_that_is_none,
+    ),
+    "`merge_external_events`, `extension_*`, `dora.build`, `dora.run`": Row(
+        (script("import dora\nnames = [*dir(node), *dir(dora)]\nprint('OBS', [name in names for name in ('merge_external_events', 'extension_store', 'extension_load', 'extension_drop', 'drain_dropped_extension_keys', 'build', 'run', 'Ros2Context')], flush=True)", {}),)
+    ),
+    "types of values at run time": Row(
+        (
+            script(
+                "for value in (pa.array([1.5], pa.float32()), pa.array(['x']), b'a'):\n    try:\n        node.send_output('out', value)\n        print('OBS sent', flush=True)\n"
+                "    except RuntimeError as error:\n        print('OBS', str(error).splitlines()[0], flush=True)",
+                {},
+                env=(("DORA_RUNTIME_TYPE_CHECK", "error"),),
+                other_keys={"output_types": {"out": "std/core/v1/Float32"}},
+            ),
+        ),
+    ),
+}  # fmt: skip
+
+SOURCE = test_files.SOURCE
+OLD = """\
+nodes:
+- {id: source, custom: {source: sends.py, outputs: [out]}}
+- {id: a, operator: {python: echoes.py, inputs: {in: source/out}, outputs: [out]}}
+"""
+TWO = f"""\
+nodes:
+{SOURCE}
+- id: two
+  operators:
+  - {{id: a, python: echoes.py, inputs: {{in: source/out}}, outputs: [out]}}
+  - {{id: b, python: echoes.py, inputs: {{in: two/a/out}}, outputs: [out]}}
+"""
+WITH_A_TIMER = f"""\
+exit_when_nodes_finish: true
+nodes:
+{SOURCE}
+- {{id: a, operator: {{python: counts.py, inputs: {{in: source/out, tick: dora/timer/secs/1}}}}}}
+"""
+COUNTS = """\
+import time
+from dora import DoraStatus
+class Operator:
+    def __init__(self):
+        self.begin_secs = time.monotonic()
+    def on_event(self, dora_event, send_output):
+        if time.monotonic() - self.begin_secs > 2.5:
+            print("OBS goes on", flush=True)
+            return DoraStatus.STOP
+        return DoraStatus.CONTINUE
+"""
+STAYS = """\
+import signal, time
+from dora import Node
+node = Node()
+def told(*_):
+    print("OBS SIGTERM after seconds", 5 * round((time.monotonic() - begin_secs) / 5), flush=True)
+    raise SystemExit
+signal.signal(signal.SIGTERM, told)
+while node.next()["type"] != "STOP":
+    pass
+begin_secs = time.monotonic()
+while True:
+    time.sleep(0.1)
+"""
+SHOWS_ENV = "nodes:\n- {id: a, path: shows.py, env: {A: '007'}}\n"
+GIVES_NONE = test_files.ECHOES.replace("        return DoraStatus.CONTINUE\n", "")
+PROGRAM = "#!/bin/sh\necho OBS\n"
+FILES = {
+    "`on_event` returns None": FileRow(
+        f"nodes:\n{SOURCE}\n{test_files.echo('a', 'source/out')}\n",
+        test_files.FILES | {"echoes.py": GIVES_NONE},
+    ),
+    "several operators in a node": FileRow(TWO, test_files.FILES),
+    "files of dora 0.x": FileRow(OLD, test_files.FILES),
+    "values of `env`": FileRow(SHOWS_ENV, test_files.FILES),
+    "a dataflow without nodes": FileRow("nodes: []\n"),
+    "`exit_when_nodes_finish`": FileRow(WITH_A_TIMER, test_files.FILES | {"counts.py": COUNTS}),
+    "log files and their rotation, `cpu_affinity`, `health_check_timeout`, `startup_timeout`": FileRow(
+        "nodes:\n- {id: a, path: shows.py}\n", test_files.FILES, leaves="out/*/log_a*.jsonl"
+    ),
+    "hub and ROS 2 nodes, executables": FileRow(
+        "nodes:\n- {id: a, path: ./program}\n", {"program": PROGRAM}
+    ),
+}
+SLOW_FILES = {
+    "grace at a stop": FileRow(
+        "nodes:\n- {id: a, path: stays.py, inputs: {tick: dora/timer/millis/50}}\n",
+        {"stays.py": STAYS},
+        stop_after_secs=1.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_difference_of_cells(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    compare(lambda engine: observed(CELLS[name], engine), {"": name})
+
+
+def show(row: FileRow, folder: Path) -> None:
+    compare(lambda engine: observed_of_file(row, engine, folder / engine), {"": "it"})
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_difference_of_files(name: str, tmp_path: Path) -> None:
+    show(FILES[name], tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SLOW_FILES)
+def test_a_difference_that_takes_its_time(name: str, tmp_path: Path) -> None:
+    show(SLOW_FILES[name], tmp_path)
+
+
+def test_the_page_lists_what_differs_and_nothing_else() -> None:
+    shown = {*CELLS, *FILES, *SLOW_FILES, *test_hot_reload.DIFFERENCES}
+    shown |= listed(test_rows.ROWS.values())
+    shown |= {row for patterns in test_parity.DIFFERENCES.values() for row in patterns.values()}
+    assert shown == page_rows(without="On dora-rs from the notebook")
