@@ -19,11 +19,13 @@ from ._wire import METADATA_LIMIT
 
 Metadata = dict[str, Any]
 _SCALARS = (int, float, str)
+_AS_THEY_ARE = {str, float, bool}
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 UTC = datetime.UTC
 timestamp_of = datetime.datetime.fromtimestamp
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Metadata).decode
+decode_plain = msgspec.msgpack.Decoder(Metadata).decode
+"""What was sent, without the time of sending."""
 _FLUSH = _encode("flush") + _encode(True)
 
 
@@ -49,7 +51,16 @@ def encode_metadata(metadata: Metadata | None, warn: Callable[[str], None]) -> b
         )
     if not metadata:
         return b""
-    plain = {_key(key): _plain(key, value, warn) for key, value in metadata.items()}
+    plain = metadata
+    for key, value in metadata.items():  # The commonest values travel as they are, at once.
+        kind = type(value)
+        if type(key) is not str or not (
+            (kind is int and _INT64_MIN <= value <= _INT64_MAX)
+            or kind in _AS_THEY_ARE
+            or (kind is datetime.datetime and value.tzinfo is UTC)
+        ):
+            plain = {_key(key): _plain(key, value, warn) for key, value in metadata.items()}
+            break
     try:
         blob = _encode(plain)
     except UnicodeEncodeError as error:
@@ -69,7 +80,7 @@ def decode_metadata(blob: bytes | memoryview, stamp_nanos: int) -> Metadata:
     timestamp = timestamp_of(stamp_nanos / 1e9, UTC)
     if not len(blob):
         return {"timestamp": timestamp}
-    return {"timestamp": timestamp, **_decode(blob)}
+    return {"timestamp": timestamp, **decode_plain(blob)}
 
 
 def asks_to_flush(blob: bytes) -> bool:
@@ -78,7 +89,7 @@ def asks_to_flush(blob: bytes) -> bool:
     dora drops it (``apis/rust/node/src/event_stream/scheduler.rs``), so that speech can be interrupted.
     """
     # The bytes alone may be part of some text.
-    return _FLUSH in blob and _decode(blob).get("flush") is True
+    return _FLUSH in blob and decode_plain(blob).get("flush") is True
 
 
 def _key(key: object) -> str:

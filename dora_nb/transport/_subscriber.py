@@ -21,7 +21,14 @@ import pyarrow as pa
 from ..errors import EngineError
 from ._arena import DATA_SIZE, MAX_SLOTS, ReaderArena, given_back, read_data
 from ._forks import forks, generation, refuse_forked_copy
-from ._metadata import UTC, Metadata, decode_metadata, encode_metadata, timestamp_of
+from ._metadata import (
+    UTC,
+    Metadata,
+    decode_metadata,
+    decode_plain,
+    encode_metadata,
+    timestamp_of,
+)
 from ._values import FLAT_TYPES, FLAT_WIDTHS, decode_value, encode_value
 from ._wire import (
     DATAGRAM_LIMIT,
@@ -237,24 +244,30 @@ class Input:
         kind, code, slot, metadata_size, _, stamp_nanos, size, offset, arena = fields
         column = self._column(arena) if kind in _IN_A_SLOT else None
         try:
-            if not metadata_size and code < len(FLAT_TYPES):
+            if code < len(FLAT_TYPES):
                 buffer = None
                 if kind == INLINE:
-                    if len(datagram) == HEADER_SIZE + size:
+                    begin = HEADER_SIZE + size
+                    if len(datagram) == begin + metadata_size:
                         buffer = py_buffer(datagram).slice(HEADER_SIZE, size)
-                elif (
-                    column is not None
-                    and not column.arena.held
-                    and len(datagram) == HEADER_SIZE
-                    and slot < MAX_SLOTS
-                    and offset + size <= DATA_SIZE
-                ):
-                    lease = Lease(column, slot, sequence, size)
-                    buffer = foreign_buffer(column.arena.address + offset, size, lease)
+                else:
+                    begin = HEADER_SIZE
+                    if (
+                        kind == SLOT
+                        and column is not None
+                        and not column.arena.held
+                        and len(datagram) == begin + metadata_size
+                        and slot < MAX_SLOTS
+                        and offset + size <= DATA_SIZE
+                    ):
+                        lease = Lease(column, slot, sequence, size)
+                        buffer = foreign_buffer(column.arena.address + offset, size, lease)
                 count, rest = divmod(size, FLAT_WIDTHS[code])
                 if buffer is not None and not rest:
                     value = array_from_buffers(FLAT_TYPES[code], count, [None, buffer])
                     metadata = {"timestamp": timestamp_of(stamp_nanos / 1e9, UTC)}
+                    if metadata_size:
+                        metadata.update(decode_plain(datagram[begin:]))
                     return tuple.__new__(Message, (value, metadata))
             return _decode(Header._make(fields), datagram, column, self._count_copy)
         except MemoryError:
