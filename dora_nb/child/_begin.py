@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import os
 import socket
 import time
@@ -13,6 +14,8 @@ from ._loop import Loop
 from ._process import NodeProcess
 from ._script import Script
 
+_OFTEN_IMPORTED = ("pathlib", "random")
+"""By operators; a spare has the time."""
 _KINDS: dict[str, type[NodeProcess]] = {"operator": Loop, "script": Script}
 
 
@@ -36,6 +39,11 @@ def _be_adopted(control: socket.socket) -> bool:
 
     False when the kernel has gone, or wants no spares any more.
     """
+    for name in _OFTEN_IMPORTED:
+        importlib.import_module(name)
+    # Fills the lists of what lies in the folders of sys.path, which each import looks at. A folder that
+    # changes later is listed again, by its time.
+    importlib.util.find_spec("no_such_module")
     gc.collect()
     gc.freeze()  # What was imported stays: it need not be looked at again.
     try:
@@ -51,5 +59,4 @@ def _be_adopted(control: socket.socket) -> bool:
     os.environ.update(adopt.environment)
     os.chdir(adopt.working_dir)
     time.tzset()
-    importlib.invalidate_caches()
     return True
