@@ -8,7 +8,6 @@ writer.
 from __future__ import annotations
 
 import itertools
-import math
 import mmap
 import os
 from collections.abc import Sequence
@@ -23,9 +22,12 @@ IN_HAND = 4
 in `OperatorCounters.hand`, or an edge's number and one, whose datagram lies there."""
 OF_A_TIMER = 1 << 63
 _FIRST_BUCKET = 8
-_BUCKETS_PER_OCTAVE = 8
-_BUCKETS = 224
-"""Eight to an octave from 1 µs: a quantile is within 5 %, up to 268 s."""
+_SHORTEST_BITS = 11
+"""Of 1,024 ns, where the first octave begins."""
+_BITS_PER_OCTAVE = 4
+BUCKETS = 448
+"""Each octave from 1 µs in 16 equal parts: a quantile is within 3 %, up to 274 s. By its bits alone, since
+this is done for each event, and a logarithm would be one more piece of cold code."""
 _PAGE_SIZE = 4096
 HAND_SIZE = 8192
 """Bytes for the datagram in hand, which no message exceeds (`transport._wire.DATAGRAM_LIMIT`)."""
@@ -47,7 +49,7 @@ class OperatorCounters:
 
     def durations(self) -> list[int]:
         """The counts of the histogram, to be added up over generations."""
-        return list(self.words[_FIRST_BUCKET : _FIRST_BUCKET + _BUCKETS])
+        return list(self.words[_FIRST_BUCKET : _FIRST_BUCKET + BUCKETS])
 
     def close(self) -> None:
         """Unmaps the page."""
@@ -66,20 +68,24 @@ def new_counters_page() -> int:
 
 def bucket_of(nanos: int) -> int:
     """The histogram's bucket for a duration."""
-    if nanos <= 1000:
+    bits = nanos.bit_length()
+    if bits < _SHORTEST_BITS:
         return 0
-    bucket = int(_BUCKETS_PER_OCTAVE * math.log2(nanos / 1000))
-    return bucket if bucket < _BUCKETS else _BUCKETS - 1
+    octave, part = bits - _SHORTEST_BITS, nanos >> (bits - 1 - _BITS_PER_OCTAVE)
+    bucket = (octave << _BITS_PER_OCTAVE) + part - (1 << _BITS_PER_OCTAVE)
+    return bucket if bucket < BUCKETS else BUCKETS - 1
 
 
 def quantile_secs(counts: Sequence[int], fraction: float) -> float | None:
     """The duration below which that fraction of the calls stayed; None before the first call.
 
-    It is the geometric middle of its bucket.
+    It is the middle of its bucket.
     """
     total = sum(counts)
     if total == 0:
         return None
     reached = itertools.accumulate(counts)
     bucket = next(at for at, seen in enumerate(reached) if seen >= fraction * total)
-    return float(1e-6 * 2 ** ((bucket + 0.5) / _BUCKETS_PER_OCTAVE))
+    octave, part = divmod(bucket, 1 << _BITS_PER_OCTAVE)
+    octave_secs = 1e-9 * (1 << (octave + _SHORTEST_BITS - 1))
+    return octave_secs * (1 + (part + 0.5) / (1 << _BITS_PER_OCTAVE))

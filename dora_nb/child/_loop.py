@@ -81,7 +81,7 @@ class Loop(NodeProcess):
             verdict = _CONTINUE
             if self._given is not None and self._going:
                 verdict = self._handle_given()
-            elif self._timers and self._going:
+            elif self._going and _process.monotonic() >= self._due_secs:
                 verdict = self._next_tick()
             if self._show_descriptor >= 0:
                 self._show_state()
@@ -212,6 +212,7 @@ class Loop(NodeProcess):
         name, ticks = min(self._timers.items(), key=lambda timer: timer[1].due_secs)
         if not ticks.take(_process.monotonic()):
             return _CONTINUE
+        self._note_due()
         self._count_missed_ticks()
         timestamp = datetime.datetime.now(datetime.UTC)
         event = _process.input_event(name, _process.TICK_VALUE, {"timestamp": timestamp})
@@ -276,8 +277,7 @@ class Loop(NodeProcess):
         to_silence = self._secs_to_silence()
         if not self._timers:
             return to_silence
-        due_secs = min(ticks.due_secs for ticks in self._timers.values())
-        to_tick = max(0.0, due_secs - _process.monotonic())
+        to_tick = max(0.0, self._due_secs - _process.monotonic())
         return to_tick if to_silence is None else min(to_tick, to_silence)
 
     def _note_neighbour(

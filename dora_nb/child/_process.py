@@ -16,6 +16,7 @@ import errno
 import faulthandler
 import gc
 import json
+import math
 import os
 import select
 import socket
@@ -69,8 +70,12 @@ class NodeProcess(abc.ABC):
         self._outputs: dict[str, Output] = {}
         self._readers: dict[int, tuple[Output, OutEdge]] = {}
         self._timers: dict[str, Ticks] = {}
+        self._due_secs = math.inf
+        """When the next of them ticks."""
         self._warned: set[str] = set()
         self._watched: set[int] = set()
+        self._has_overflow = False
+        """Whether a publisher may keep messages back, or did when the sockets were looked at."""
         self._poller = select.poll()
         self._poller.register(self._control, select.POLLIN)
         self._control_poller = select.epoll()  # which, unlike a poll object, any thread may ask
@@ -264,6 +269,10 @@ class NodeProcess(abc.ABC):
             else Ticks(interval_secs, start_secs=now_secs)
             for name, interval_secs in intervals_secs.items()
         }
+        self._note_due()
+
+    def _note_due(self) -> None:
+        self._due_secs = min((ticks.due_secs for ticks in self._timers.values()), default=math.inf)
 
     def _send_line(self, line: str) -> None:
         """On the thread of the tee. As in dora, nothing that is printed before messages move."""
@@ -377,7 +386,7 @@ class NodeProcess(abc.ABC):
         changed = False
         if self._injected:
             self._send_injected()
-        if self._readers:
+        if self._has_overflow:
             self._watch_overflow()
         for descriptor, _ in self._poller.poll(timeout_millis):
             edge_id = self._by_descriptor.get(descriptor)
@@ -402,12 +411,16 @@ class NodeProcess(abc.ABC):
 
     def _watch_overflow(self) -> None:
         """Polls the sending sockets whose publisher keeps messages back, and only those."""
+        self._has_overflow = (
+            False  # Before anything is looked at: another thread may set it meanwhile.
+        )
         for _, edge in self._readers.values():
             if not edge.attached:
                 continue
             if edge.overflow:
                 self._poller.register(edge.fileno(), select.POLLOUT)
                 self._watched.add(edge.fileno())
+                self._has_overflow = True
             elif self._watched and edge.fileno() in self._watched:
                 self._poller.unregister(edge.fileno())
                 self._watched.discard(edge.fileno())
@@ -431,9 +444,6 @@ class NodeProcess(abc.ABC):
                 self._warn(
                     f"what {self._name} sends after its STOP is dropped, as another generation has taken over"
                 )
-            for edge in publisher.edges[:]:
-                if edge.overflow:
-                    self._hand_over_overflow()
             return
         self._counters.words[metrics.UNDECLARED_OUTPUTS] += 1
         own = output.rpartition("/")[2][:_MOST_NAME_CHARS]
@@ -444,8 +454,9 @@ class NodeProcess(abc.ABC):
             f"ignoring output '{self._name}/{output}', which is not declared (declared: {declared}); {way_out}"
         )
 
-    def _hand_over_overflow(self) -> None:
-        """What another thread's message left in the overflow is the serving thread's to move on."""
+    def note_overflow(self) -> None:
+        """What any thread's message left in the overflow is the serving thread's to move on."""
+        self._has_overflow = True
         if threading.get_ident() != self._serving_thread:
             os.eventfd_write(self._overflowed, 1)
 
@@ -699,6 +710,7 @@ class NodeProcess(abc.ABC):
                 self._watch_input(reader)
             for ticks in self._timers.values():
                 ticks.due_secs = monotonic()
+            self._note_due()
             self._inputs_changed.notify_all()
 
 

@@ -92,6 +92,9 @@ class Waiter(Protocol):
     def giving_up(self) -> bool:
         """Whether the operator was told to stop, so that waiting is pointless."""
 
+    def note_overflow(self) -> None:
+        """A message stands in the publisher's own line: `Output.flush` it when the edge's socket has room."""
+
 
 @dataclass(slots=True)
 class Outgoing:
@@ -144,8 +147,8 @@ class OutEdge:
         if not self.attached:
             return
         words = self._words.view
-        gone = max(words[TAKEN], words[STOLEN])
-        if self.overflow or words[PUSHED] - gone >= self.queue_size:
+        most, pushed = self.queue_size, words[PUSHED]
+        if self.overflow or (pushed - words[TAKEN] >= most and pushed - words[STOLEN] >= most):
             self.flush()
             if not self._make_room(waiter, arena):
                 self.refuse()
@@ -158,6 +161,7 @@ class OutEdge:
                 message.slot.leases[self] = _IN_OVERFLOW
             self.overflow.append(message)
             words[OVERFLOW] = len(self.overflow)
+            waiter.note_overflow()
 
     def flush(self) -> None:
         """Moves on what stood in the overflow, as far as the socket has room."""
@@ -504,7 +508,7 @@ class Output:
         slot = None
         with self._turn:
             if size > INLINE_LIMIT:
-                slot = self._free_slot(size)
+                slot = self._free_slot(size, over_newest=False)
             return Reservation(self, size, slot)
 
     def publish_reserved(self, reservation: Reservation, metadata: Metadata | None) -> None:
@@ -602,7 +606,7 @@ class Output:
             message = Outgoing(INLINE, type_code, stamp, size, len(blob), body)
         else:
             beside = len(blob) <= DATAGRAM_LIMIT - HEADER_SIZE
-            slot = self._free_slot(size if beside else size + len(blob))
+            slot = self._free_slot(size if beside else size + len(blob), over_newest=True)
             if slot is None:
                 return None
             self.arena.write(slot, payload, size, b"" if beside else blob)
@@ -623,10 +627,11 @@ class Output:
 
     # -- slots -----------------------------------------------------------------------------------------
 
-    def _free_slot(self, size: int) -> Slot | None:
+    def _free_slot(self, size: int, *, over_newest: bool) -> Slot | None:
         """A slot that nobody needs: one that was used last, else one made or moved, else one taken back.
 
-        None where every slot is held by readers with the policy drop_oldest, which a publisher never
+        `over_newest` says that it is filled at once, so that the message there may be the newest, which is
+        kept for readers that come later: whoever keeps up needs one slot, and that stays in the caches. None where every slot is held by readers with the policy drop_oldest, which a publisher never
         waits for.
         """
         self._filled += 1
@@ -634,7 +639,7 @@ class Output:
             self._vacate_unused()
         while True:
             slot = (
-                self._just_returned(size)
+                self._just_returned(size, over_newest=over_newest)
                 or self._known_free(size)
                 or self._swept(size, thorough=False)
                 or self._swept(size, thorough=True)
@@ -657,15 +662,19 @@ class Output:
             if slot.used_at <= unused_from:
                 self.arena.vacate(slot)
 
-    def _just_returned(self, size: int) -> Slot | None:
-        """The slot of the message before the newest, or before that: still in the caches."""
+    def _just_returned(self, size: int, *, over_newest: bool) -> Slot | None:
+        """The slot of one of the messages just sent: still in the caches."""
         busy = self._busy
-        for at in (-2, -3):
-            if len(busy) >= -at:
-                slot = busy[at]
-                if _fits(slot, size) and self._is_free(slot):
-                    del busy[at]
-                    return slot
+        for at in (-1, -2, -3):
+            if len(busy) < -at:
+                break
+            slot = busy[at]
+            is_last = self._is_last(slot)
+            if _fits(slot, size) and (over_newest or not is_last) and self._is_returned(slot):
+                if is_last:
+                    self._last = None
+                del busy[at]
+                return slot
         return None
 
     def _known_free(self, size: int) -> Slot | None:
@@ -720,8 +729,9 @@ class Output:
         return slot
 
     def _is_free(self, slot: Slot) -> bool:
-        if self._last is not None and self._last.slot is slot:
-            return False
+        return not self._is_last(slot) and self._is_returned(slot)
+
+    def _is_returned(self, slot: Slot) -> bool:
         if slot.leases:
             self._forget_returned(slot)
         return not slot.leases

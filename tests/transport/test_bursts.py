@@ -27,6 +27,9 @@ class Reading:
     def giving_up(self) -> bool:
         return self.stopping
 
+    def note_overflow(self) -> None:
+        pass
+
 
 @pytest.fixture
 def reading() -> Reading:

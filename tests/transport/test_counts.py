@@ -74,6 +74,9 @@ class OutputMachine(RuleBasedStateMachine):
     def giving_up(self) -> bool:
         return False
 
+    def note_overflow(self) -> None:
+        pass
+
     @initialize(queue_size=st.integers(1, 6), drop_oldest=st.booleans(), tiny=st.booleans())
     def begin(self, queue_size: int, drop_oldest: bool, tiny: bool) -> None:
         self.connect(queue_size, drop_oldest, tiny, replay_last=False)

@@ -375,6 +375,9 @@ class Peer:
     def giving_up(self) -> bool:
         return self.stopping
 
+    def note_overflow(self) -> None:
+        pass
+
 
 def _warm_up() -> None:
     import transport_rig

@@ -32,6 +32,9 @@ class Impatient:
     def giving_up(self) -> bool:
         return False
 
+    def note_overflow(self) -> None:
+        pass
+
 
 class Scripted:
     """A waiter that runs the next step of a script each time the publisher waits."""
@@ -49,6 +52,9 @@ class Scripted:
     def giving_up(self) -> bool:
         return self.stopping
 
+    def note_overflow(self) -> None:
+        pass
+
     def stop(self) -> None:
         self.stopping = True
 
@@ -64,6 +70,9 @@ class Patient:
 
     def giving_up(self) -> bool:
         return False
+
+    def note_overflow(self) -> None:
+        pass
 
 
 class Link:

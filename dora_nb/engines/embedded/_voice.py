@@ -126,6 +126,9 @@ class Voice:
         """Whether waiting is pointless."""
         return self._closing
 
+    def note_overflow(self) -> None:
+        """Nothing: this thread is the one that sends, and looks before it waits."""
+
     # -- the thread ----------------------------------------------------------------------------------
 
     def _start_thread(self) -> None:
