@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import socket
+import sys
 import time
 
 from .. import messages
@@ -59,4 +60,8 @@ def _be_adopted(control: socket.socket) -> bool:
     os.environ.update(adopt.environment)
     os.chdir(adopt.working_dir)
     time.tzset()
+    for folder, finder in list(sys.path_importer_cache.items()):
+        # There may be one by now, or another of that name from here.
+        if finder is None or not os.path.isabs(folder):
+            del sys.path_importer_cache[folder]
     return True

@@ -411,9 +411,8 @@ class NodeProcess(abc.ABC):
 
     def _watch_overflow(self) -> None:
         """Polls the sending sockets whose publisher keeps messages back, and only those."""
-        self._has_overflow = (
-            False  # Before anything is looked at: another thread may set it meanwhile.
-        )
+        # Before anything is looked at: another thread may set it meanwhile.
+        self._has_overflow = False
         for _, edge in self._readers.values():
             if not edge.attached:
                 continue

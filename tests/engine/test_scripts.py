@@ -328,6 +328,43 @@ for n in range(3):
     assert values == [{2}, {3}, {3}, {3}]
 
 
+def test_samples_that_the_socket_cannot_hold_are_moved_on_while_the_script_does_something_else(
+    dataflow: CellDataflow, gate: Path
+) -> None:
+    """A stock socket holds 26 of them, and the reader takes none before all are sent. Then the script waits
+    for it without a call of ours."""
+    sent = gate.with_name("sent")
+    os.mkfifo(sent)
+    script(
+        dataflow,
+        "node",
+        IMPORTS
+        + f"""
+node = Node()
+for number in range(200):
+    with node.send_output_raw("out", 4000) as buffer:
+        memoryview(buffer)[:] = bytes([number]) * 4000
+open({str(sent)!r}, "w").close()
+open({str(gate)!r}).read()
+""",
+        outputs=("out",),
+    )
+    reader = f"""
+class Operator:
+    seen = 0
+    def on_event(self, dora_event, send_output):
+        if not self.seen:
+            open({str(sent)!r}).read()
+        self.seen += dora_event["type"] == "INPUT"
+        if self.seen == 200:
+            open({str(gate)!r}, "w").close()
+"""
+    dataflow.cell("reader", reader, inputs={"in": "node/out"}, queues={"in": (1000, "drop_oldest")})
+    dataflow.start()
+    said(dataflow, "node")
+    assert dataflow.node_status("node").state is State.FINISHED
+
+
 def test_requests_and_their_responses(dataflow: CellDataflow) -> None:
     server = """
 from dora import Node

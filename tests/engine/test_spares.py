@@ -105,6 +105,8 @@ def test_an_operator_on_a_spare_finds_what_it_would_have_found(
     told = told_by(dataflow, **options)
     assert told.pop("pid") in spare_ids
     assert own.pop("pid") not in spare_ids
+    # A spare has imported some that operators often import.
+    assert set(own.pop("modules")) <= set(told.pop("modules"))
     assert told == own
 
 
@@ -150,6 +152,23 @@ def test_what_was_installed_since_is_found(
     os.utime(tmp_path, (1, 1))
     assert told_by(dataflow)["pid"] not in spare_ids
     assert all(has_ended(spare_id) for spare_id in spare_ids)
+
+
+def test_a_module_that_came_since_is_found(
+    spares: None, dataflow: CellDataflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that was there, and in one that was not."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    monkeypatch.setenv("PYTHONPATH", f"{old}{os.pathsep}{new}")
+    (spare_id,) = waiting()
+    new.mkdir()
+    (old / "first_helper.py").write_text("words = 'first'")
+    (new / "second_helper.py").write_text("words = 'second'")
+    source = "import os, first_helper, second_helper\nprint(os.getpid())\n" + IDLE
+    dataflow.cell("op", source, inputs=ONCE)
+    dataflow.start()
+    assert dataflow.said_by("op") == [str(spare_id)]
 
 
 def test_a_spare_that_was_killed_is_not_used(spares: None, dataflow: CellDataflow) -> None:
