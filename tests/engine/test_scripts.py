@@ -331,8 +331,8 @@ for n in range(3):
 def test_samples_that_the_socket_cannot_hold_are_moved_on_while_the_script_does_something_else(
     dataflow: CellDataflow, gate: Path
 ) -> None:
-    """A stock socket holds 26 of them, and the reader takes none before all are sent. Then the script waits
-    for it without a call of ours."""
+    """No socket holds 6 MB, and the reader takes none before all are sent. Then the script waits for it
+    without a call of ours."""
     sent = gate.with_name("sent")
     os.mkfifo(sent)
     script(
@@ -341,9 +341,9 @@ def test_samples_that_the_socket_cannot_hold_are_moved_on_while_the_script_does_
         IMPORTS
         + f"""
 node = Node()
-for number in range(200):
+for number in range(1500):
     with node.send_output_raw("out", 4000) as buffer:
-        memoryview(buffer)[:] = bytes([number]) * 4000
+        memoryview(buffer)[:] = bytes(4000)
 open({str(sent)!r}, "w").close()
 open({str(gate)!r}).read()
 """,
@@ -356,10 +356,10 @@ class Operator:
         if not self.seen:
             open({str(sent)!r}).read()
         self.seen += dora_event["type"] == "INPUT"
-        if self.seen == 200:
+        if self.seen == 1500:
             open({str(gate)!r}, "w").close()
 """
-    dataflow.cell("reader", reader, inputs={"in": "node/out"}, queues={"in": (1000, "drop_oldest")})
+    dataflow.cell("reader", reader, inputs={"in": "node/out"}, queues={"in": (2000, "drop_oldest")})
     dataflow.start()
     said(dataflow, "node")
     assert dataflow.node_status("node").state is State.FINISHED
