@@ -82,6 +82,11 @@ TAKEN = {
         "- id: two\n  operators:\n  - {id: a, python: echoes.py, inputs: {in: source/out}, outputs: [out]}",
         echo("b", "two/a/out"),
     ),
+    "what only dora-rs acts upon": shows(
+        ", cpu_affinity: [0], finish_grace_secs: 5, health_check_timeout: 60.0, max_log_size: 1MB, "
+        "max_rotated_files: 3, shared_memory_pool_size: 8388608, restart_window: 10.0, startup_timeout: 20.0, outputs: [o], output_framing: {o: raw}",
+        root="health_check_interval: 5.0\ndebug: {enable_debug_inspection: false}",
+    ),
     "module, params": flow(
         SOURCE, "- {id: m, module: m.yml, inputs: {inp: source/out}, params: {A: x}}", echo("b", "m/out")
     ),

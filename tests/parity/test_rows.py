@@ -75,6 +75,12 @@ OPERATOR_ROWS = {
     "1.1 __init__ raises": Row(
         (operator(GO_ON, "raise ValueError('early')", source="dora/timer/millis/50"),)
     ),
+    "1.1 nobody misses the first messages": Row(
+        (
+            script("for number in range(3): node.send_output('out', pa.array([number])); time.sleep(0.02)", {}, name="source"),
+            operator(f"{SEEN}\n{GO_ON}", "import time; time.sleep(1)"),
+        )
+    ),
     "1.2 keys of INPUT": Row((sends("b'a'"), operator(f"if e['type'] == 'INPUT': {KEYS}\n{GO_ON}"))),
     "1.2 keys of INPUT_CLOSED": Row(
         (sends("b'a'"), operator(f"if e['type'] == 'INPUT_CLOSED': {KEYS}\n{GO_ON}"))
