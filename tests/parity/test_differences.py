@@ -9,11 +9,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dora_nb.dataflow import Dataflow
 from dora_nb.errors import GraphError
+from dora_nb.graph import NodeSpec
 
 from . import test_files, test_hot_reload, test_parity, test_rows
 from .parity_rig import (
@@ -32,7 +34,6 @@ from .parity_rig import (
     operator,
     page_rows,
     script,
-    sends,
     stop_when_seen,
     wait_for,
 )
@@ -97,58 +98,109 @@ def join_and_leave(dataflow: Dataflow) -> None:
     wait_for(dataflow, "script", "OBS")
 
 
+# --- nodes that several of them need ------------------------------------------------------------
+
+
+def counts_to(number: int, *, pause_secs: float = 0.02) -> NodeSpec:
+    """A script that sends so many numbers, one after the other."""
+    return script(
+        f"""
+        for number in range({number}):
+            node.send_output("out", pa.array([number]))
+            time.sleep({pause_secs})
+        """,
+        {},
+        name="source",
+    )
+
+
+def reads_late(**options: Any) -> NodeSpec:
+    """A script that sleeps after its first event, and then prints what is in line, in order."""
+    return script(
+        """
+        node.next()
+        print("here", flush=True)
+        time.sleep(1.5)
+        seen = [
+            event["value"][0].as_py() if event["type"] == "INPUT" else event["type"] for event in node
+        ]
+        print("OBS", seen, flush=True)
+        """,
+        **options,
+    )
+
+
 JOINS = node("dynamic", "joins", "")
-HALF_A_SECOND_LATE = "time.sleep(0.5)\n"
-NUMBERED = "node.send_output('out', pa.array([number]))"
+FLUSHES = """
+for number in range(5):
+    node.send_output("out", pa.array([number]), {"flush": number == 3})
+    time.sleep(0.05)
+time.sleep(1)
+"""
 
 CELLS = {
     "`Node()` in an operator, or a second one": Row(
         (
             operator(
-                "from dora import Node\ntry:\n    self.node = Node()\n    print('OBS made', flush=True)\n"
-                "except RuntimeError as error:\n    print('OBS', str(error).split(':')[0], flush=True)\n"
-                "return DoraStatus.STOP",
+                """
+                from dora import Node
+                try:
+                    self.node = Node()
+                    print("OBS made", flush=True)
+                except RuntimeError as error:
+                    print("OBS", str(error).split(":")[0], flush=True)
+                return DoraStatus.STOP
+                """,
                 source="dora/timer/millis/50",
             ),
         ),
     ),
     "backpressure": Row(
         (
-            script(f"for number in range(300):\n    {NUMBERED}; time.sleep(0.001)", {}, name="source"),
+            counts_to(300, pause_secs=0.001),
             script(
-                "node.next()\ntime.sleep(1.5)\nprint('OBS all', sum(e['type'] == 'INPUT' for e in node) == 299, flush=True)",
+                """
+                node.next()
+                time.sleep(1.5)
+                seen = sum(event["type"] == "INPUT" for event in node)
+                print("OBS all of them", seen == 299, flush=True)
+                """,
                 queue=(1, "backpressure"),
             ),
         ),
     ),
-    "a full queue": Row(
-        (
-            script(f"for number in range(300):\n    {NUMBERED}; time.sleep(0.002)\ntime.sleep(2)", {}, name="source"),
-            script(
-                "node.next()\ntime.sleep(1.5)\nprint('OBS', [e['value'][0].as_py() for e in node if e['type'] == 'INPUT'], flush=True)",
-                queue=(5, "drop_oldest"),
-            ),
-        ),
-    ),
-    "the end of an input": Row(
-        (
-            sends("b'a'", "b'b'", "b'c'"),
-            script("node.next()\ntime.sleep(1)\nprint('OBS', [e['type'] for e in node], flush=True)"),
-        ),
-    ),
+    "a full queue": Row((counts_to(300, pause_secs=0.002), reads_late(queue=(5, "drop_oldest")))),
+    "the end of an input": Row((counts_to(3), reads_late())),
     "messages in line at a stop": Row(
         (
-            script("for number in range(5): node.send_output('out', b'')\nfor e in node: pass", TICKS, name="source"),
-            script("node.next()\nprint('here', flush=True)\ntime.sleep(1.5)\nprint('OBS', [e['type'] for e in node], flush=True)"),
+            script(
+                """
+                for number in range(5):
+                    node.send_output("out", pa.array([number]))
+                for event in node:
+                    pass
+                """,
+                TICKS,
+                name="source",
+            ),
+            reads_late(),
         ),
         stop_when_seen("here", "script"),
     ),
     "ticks that were missed": Row(
         (
             operator(
-                "import time\nself.ticks += 1\nif self.ticks == 1:\n    time.sleep(1)\n    self.end_secs = time.monotonic() + 0.1\n"
-                "if time.monotonic() < self.end_secs: return DoraStatus.CONTINUE\n"
-                "print('OBS many came late', self.ticks > 8, flush=True)\nreturn DoraStatus.STOP",
+                """
+                import time
+                self.ticks += 1
+                if self.ticks == 1:
+                    time.sleep(1)
+                    self.end_secs = time.monotonic() + 0.1
+                if time.monotonic() < self.end_secs:
+                    return DoraStatus.CONTINUE
+                print("OBS many came late", self.ticks > 8, flush=True)
+                return DoraStatus.STOP
+                """,
                 "self.ticks = 0",
                 source="dora/timer/millis/20",
             ),
@@ -156,33 +208,111 @@ CELLS = {
     ),
     "`input_timeout`": Row(
         (
-            script("node.send_output('out', b'a'); time.sleep(1.2); node.send_output('out', b'b'); time.sleep(0.2)", {}, name="source"),
-            script("print('OBS', [(e['type'], sorted(e)) for e in node], flush=True)", timeout_secs=0.5),
+            counts_to(2, pause_secs=1.2),
+            script(
+                "print('OBS', [(event['type'], sorted(event)) for event in node], flush=True)",
+                timeout_secs=0.5,
+            ),
         ),
     ),
     "errors": Row(
-        (script("try:\n    node.send_output('out', 'text')\nexcept RuntimeError as error:\n    print('OBS of Rust', 'Location:' in str(error), flush=True)", {}),)
+        (
+            script(
+                """
+                try:
+                    node.send_output("out", "text")
+                except RuntimeError as error:
+                    print("OBS of Rust", "Location:" in str(error), flush=True)
+                """,
+                {},
+            ),
+        )
     ),
     "`Node.log`": Row(
         (
-            script(f"{HALF_A_SECOND_LATE}node.log('warn', 'heavy'); print('here', flush=True)\n{HALF_A_SECOND_LATE}", {}, name="source", other_keys={"send_stdout_as": "out"}),
-            script("print('OBS', ['heavy' in e['value'][0].as_py() for e in node if e['type'] == 'INPUT'], flush=True)"),
+            script(
+                """
+                time.sleep(0.5)
+                node.log("warn", "heavy")
+                print("here", flush=True)
+                time.sleep(0.5)
+                """,
+                {},
+                name="source",
+                other_keys={"send_stdout_as": "out"},
+            ),
+            script(
+                """
+                lines = [event["value"][0].as_py() for event in node if event["type"] == "INPUT"]
+                print("OBS", ["heavy" in line for line in lines], flush=True)
+                """
+            ),
         ),
     ),
     "the buffer of a sample that was sent": Row(
-        (script("sample = node.send_output_raw('out', 3)\nbuffer = sample.as_buffer()\nsample.send()\ntry:\n    memoryview(buffer)\nexcept Exception as error:\n    print('OBS', type(error).__name__, flush=True)", {}),)
+        (
+            script(
+                """
+                sample = node.send_output_raw("out", 3)
+                buffer = sample.as_buffer()
+                sample.send()
+                try:
+                    memoryview(buffer)
+                except Exception as error:
+                    print("OBS", type(error).__name__, flush=True)
+                """,
+                {},
+            ),
+        )
     ),
     "lines of Python's `logging`": Row(
         (
-            script(f"import logging\n{HALF_A_SECOND_LATE}logging.basicConfig()\nlogging.getLogger('arm').warning('heavy')\n{HALF_A_SECOND_LATE}", {}, name="talker"),
-            script("import json\nwhile True:\n    said = json.loads(node.next()['value'][0].as_py())\n    if 'heavy' in said['message']: break\nprint('OBS', said['level'].lower(), said['message'] == 'heavy', flush=True)", {"logs": "dora/logs"}),
+            script(
+                """
+                import logging
+                time.sleep(0.5)
+                logging.basicConfig()
+                logging.getLogger("arm").warning("heavy")
+                time.sleep(0.5)
+                """,
+                {},
+                name="talker",
+            ),
+            script(
+                """
+                import json
+                while True:
+                    said = json.loads(node.next()["value"][0].as_py())
+                    if "heavy" in said["message"]:
+                        break
+                print("OBS", said["level"].lower(), said["message"] == "heavy", flush=True)
+                """,
+                {"logs": "dora/logs"},
+            ),
         ),
     ),
     "`dora/logs` with backpressure": Row(
         (
-            script(f"{HALF_A_SECOND_LATE}for number in range(30): print(number, flush=True); time.sleep(0.01)\n{HALF_A_SECOND_LATE}", {}, name="talker"),
             script(
-                "node.next()\ntime.sleep(1.5)\nseen = 0\nwhile (e := node.next(1.0))['type'] == 'INPUT': seen += 1\nprint('OBS two are left', seen == 2, flush=True)",
+                """
+                time.sleep(0.5)
+                for number in range(30):
+                    print(number, flush=True)
+                    time.sleep(0.01)
+                time.sleep(0.5)
+                """,
+                {},
+                name="talker",
+            ),
+            script(
+                """
+                node.next()
+                time.sleep(1.5)
+                seen = 0
+                while node.next(1.0)["type"] == "INPUT":
+                    seen += 1
+                print("OBS two are left", seen == 2, flush=True)
+                """,
                 {"logs": "dora/logs"},
                 queue=(2, "backpressure"),
             ),
@@ -190,46 +320,112 @@ CELLS = {
     ),
     "`flush: True` for an operator": Row(
         (
-            script("for number in range(5):\n    node.send_output('out', pa.array([number]), {'flush': number == 3}); time.sleep(0.05)\ntime.sleep(1)", {}, name="source"),
-            operator(f"import time\n{SEEN}\nif e['type'] == 'INPUT' and e['value'][0].as_py() == 0: time.sleep(1)\n{GO_ON}"),
+            script(FLUSHES, {}, name="source"),
+            operator(
+                f"""
+                import time
+                {SEEN}
+                if e["type"] == "INPUT" and e["value"][0].as_py() == 0:
+                    time.sleep(1)
+                {GO_ON}
+                """
+            ),
         ),
     ),
     "requests in a full queue": Row(
         (
-            script("for number in range(8):\n    node.send_output('out', pa.array([number]), {'request_id': 'r'} if number == 1 else {}); time.sleep(0.05)\ntime.sleep(1.5)", {}, name="source"),
-            script("node.next()\ntime.sleep(1)\nprint('OBS', [e['value'][0].as_py() for e in node if e['type'] == 'INPUT'], flush=True)", queue=(3, "drop_oldest")),
+            script(
+                """
+                for number in range(8):
+                    metadata = {"request_id": "r"} if number == 1 else {}
+                    node.send_output("out", pa.array([number]), metadata)
+                    time.sleep(0.05)
+                time.sleep(1.5)
+                """,
+                {},
+                name="source",
+            ),
+            reads_late(queue=(3, "drop_oldest")),
         ),
     ),
     "a dynamic node": Row((JOINS,), join_by_dora),
     "a reader of a dynamic node that has left": Row(
-        (JOINS, script("seen = [node.next()['type']]\nwhile (e := node.next(1.5)) and e['type'] != 'ERROR': seen.append(e['type'])\nprint('OBS', seen, flush=True)", {"in": "joins/out"})),
+        (
+            JOINS,
+            script(
+                """
+                seen = [node.next()["type"]]
+                while (event := node.next(1.5)) and event["type"] != "ERROR":
+                    seen.append(event["type"])
+                print("OBS", seen, flush=True)
+                """,
+                {"in": "joins/out"},
+            ),
+        ),
         join_and_leave,
     ),
     "`timestamp`": Row(
-        (script("stamps = [node.timestamp() for _ in range(2000)]\nprint('OBS none twice', len(set(stamps)) == 2000, flush=True)", {}),)
+        (
+            script(
+                """
+                stamps = [node.timestamp() for _ in range(2000)]
+                print("OBS none twice", len(set(stamps)) == len(stamps), flush=True)
+                """,
+                {},
+            ),
+        )
     ),
     "parameters of an operator": Row(
-        (operator(f"print('here', flush=True)\n{GO_ON}", source="dora/timer/millis/50"),), set_a_parameter_of_an_operator
+        (operator(f"print('here', flush=True)\n{GO_ON}", source="dora/timer/millis/50"),),
+        set_a_parameter_of_an_operator,
     ),
     "deleting a parameter that is not there": Row(
-        (script("print('here', flush=True)\nfor e in node:\n    if e['type'] != 'INPUT': print('OBS', e['type'], flush=True)", TICKS),),
+        (
+            script(
+                """
+                print("here", flush=True)
+                for event in node:
+                    if event["type"] != "INPUT":
+                        print("OBS", event["type"], flush=True)
+                """,
+                TICKS,
+            ),
+        ),
         delete_a_parameter_that_is_none,
     ),
     "`merge_external_events`, `extension_*`, `dora.build`, `dora.run`": Row(
-        (script("import dora\nnames = [*dir(node), *dir(dora)]\nprint('OBS', [name in names for name in ('merge_external_events', 'extension_store', 'extension_load', 'extension_drop', 'drain_dropped_extension_keys', 'build', 'run', 'Ros2Context')], flush=True)", {}),)
+        (
+            script(
+                """
+                import dora
+                names = {*dir(node), *dir(dora)}
+                print("OBS", sorted(names & {
+                    "merge_external_events", "extension_store", "extension_load", "extension_drop",
+                    "drain_dropped_extension_keys", "register_tensor_pool", "build", "run", "Ros2Context",
+                }), flush=True)
+                """,
+                {},
+            ),
+        )
     ),
     "types of values at run time": Row(
         (
             script(
-                "for value in (pa.array([1.5], pa.float32()), pa.array(['x']), b'a'):\n    try:\n        node.send_output('out', value)\n        print('OBS sent', flush=True)\n"
-                "    except RuntimeError as error:\n        print('OBS', str(error).splitlines()[0], flush=True)",
+                """
+                for value in (pa.array([1.5], pa.float32()), pa.array(["x"]), b"a"):
+                    try:
+                        node.send_output("out", value)
+                        print("OBS sent", flush=True)
+                    except RuntimeError as error:
+                        print("OBS", str(error).splitlines()[0], flush=True)
+                """,
                 {},
                 env=(("DORA_RUNTIME_TYPE_CHECK", "error"),),
                 other_keys={"output_types": {"out": "std/core/v1/Float32"}},
             ),
         ),
     ),
-}  # fmt: skip
+}
 
 SOURCE = test_files.SOURCE
 OLD = """\

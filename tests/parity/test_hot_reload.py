@@ -41,6 +41,7 @@ class Operator:
 OLD = EDITED.replace("GENERATION", "old").replace("REACTION", "pass")
 NEW = EDITED.replace("GENERATION", "new")
 TICKS = {"tick": "dora/timer/millis/50"}
+SAVED_AGAIN_EVENTS = 40
 DIFFERENCES = {
     "hot reload": (NEW.replace("REACTION", "pass").replace("self.new", "self.old"), "auto"),
     "an exception at RELOAD": (NEW.replace("REACTION", "1 / 0"), "reload"),
@@ -90,12 +91,14 @@ def attached(folder: Path) -> Iterator[tuple[Edit, Iterator[str]]]:
 def on_dora(folder: Path, source: str, until: str) -> list[str]:
     """What the operator prints until that; dora may reload twice for one save."""
     lines: list[str] = []
-    edited = False
+    old_events = 0
     with attached(folder) as (edit, said):
         for line in said:
-            if not edited and "here" in line:
-                edit(source)
-                edited = True
+            if "here" in line:
+                # Again now and then: dora may come to watch the file only after it was saved.
+                if old_events % SAVED_AGAIN_EVENTS == 0:
+                    edit(source)
+                old_events += 1
             if "OBS" in line and (text := line[line.index("OBS") :].rstrip()) not in lines:
                 lines.append(text)
             if until in line:
