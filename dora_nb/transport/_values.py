@@ -24,7 +24,11 @@ FLAT_TYPES: tuple[Any, ...] = (
     pa.float16(), pa.float32(), pa.float64(),
 )  # fmt: skip
 FLAT_WIDTHS = tuple(kind.bit_width // 8 for kind in FLAT_TYPES)
-_CODES: dict[type, int] = {type(pa.nulls(0, kind)): code for code, kind in enumerate(FLAT_TYPES)}
+_ARRAYS = (
+    pa.UInt8Array, pa.Int8Array, pa.UInt16Array, pa.Int16Array, pa.UInt32Array, pa.Int32Array, pa.UInt64Array,
+    pa.Int64Array, pa.HalfFloatArray, pa.FloatArray, pa.DoubleArray,
+)  # fmt: skip
+_CODES: dict[type, int] = {kind: code for code, kind in enumerate(_ARRAYS)}
 UINT8 = 0
 _MOST_BATCH_BYTES = 1 << 16
 """Above, one more copy would cost more than the schema."""
