@@ -160,6 +160,15 @@ def on_dora(folder: Path) -> Iterator[Edit]:
         {**_node("sink", {"in": _queued("edited/out")}, []), "env": {"SEEN": str(folder / "seen")}},
     ]
     (folder / "dataflow.yml").write_text(yaml.safe_dump({"nodes": nodes}))
+    with hot_reloading(folder):
+        yield edited.write_text
+
+
+@contextmanager
+def hot_reloading(
+    folder: Path, *, stdout: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[str]]:
+    """The ``dataflow.yml`` of that folder on dora-rs, by a program that watches its operators' files."""
     cluster = Cluster(lambda _role: None)
     try:
         command = cluster.dora.command(
@@ -170,11 +179,12 @@ def on_dora(folder: Path) -> Iterator[Edit]:
             cwd=folder,
             env=cluster.dora.environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            text=True,
         ) as attached:
             try:
-                yield edited.write_text
+                yield attached
             finally:
                 cluster.dora.call(
                     "stop", "edits", "--grace-duration=1s", what="it cannot be stopped"

@@ -631,7 +631,9 @@ class Output:
         """A slot that nobody needs: one that was used last, else one made or moved, else one taken back.
 
         `over_newest` says that it is filled at once, so that the message there may be the newest, which is
-        kept for readers that come later: whoever keeps up needs one slot, and that stays in the caches. None where every slot is held by readers with the policy drop_oldest, which a publisher never
+        kept for readers that come later: whoever keeps up needs one slot, and that stays in the caches.
+
+        None where every slot is held by readers with the policy drop_oldest, which a publisher never
         waits for.
         """
         self._filled += 1

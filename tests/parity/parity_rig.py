@@ -32,6 +32,8 @@ ATTEMPTS = 3
 """dora may lose messages of a burst without a word (https://github.com/dora-rs/dora/issues/982)."""
 Act = Callable[[Dataflow], list[str] | None]
 """What is done to a running dataflow; it may return lines that it has observed itself."""
+ANYTHING: Mapping[str, str] = {"": "the row that the case is named after"}
+"""May differ, and something must."""
 Observe = Callable[[str], list[str]]
 """What is observed on ``embedded`` or on ``dora``."""
 
@@ -70,6 +72,7 @@ def compare(observe: Observe, differs: Mapping[str, str]) -> None:
     only: list[str] = []
     for _ in range(ATTEMPTS):
         dora = observe("dora")
+        assert dora, "nothing was observed on dora-rs"
         only = [f"only here: {line}" for line in here if line not in dora]
         only += [f"only dora: {line}" for line in dora if line not in here]
         unlisted = [line for line in only if not any(re.search(each, line) for each in differs)]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from benchmarks.live_edits import hot_reloading
 from dora_nb.dataflow import Dataflow
 from dora_nb.edits import OnEdit
-from dora_nb.engines.dora._cluster import Cluster
 from dora_nb.errors import DoraNbError
 
-from .parity_rig import TIMEOUT_SECS, compare, wait_for
+from .parity_rig import ANYTHING, TIMEOUT_SECS, compare, wait_for
 
 EDITED = """\
 from dora import DoraStatus
@@ -61,31 +61,13 @@ def attached(folder: Path) -> Iterator[tuple[Edit, Iterator[str]]]:
     operator = {"python": "edited_operator.py", "inputs": TICKS}
     nodes = {"nodes": [{"id": "edited", "operator": operator}]}
     (folder / "dataflow.yml").write_text(json.dumps(nodes))
-    cluster = Cluster(lambda _role: None)
-    try:
-        command = cluster.dora.command(
-            "start", str(folder / "dataflow.yml"), "--attach", "--hot-reload", "--name=edited"
-        )
-        with subprocess.Popen(
-            command,
-            cwd=folder,
-            env=cluster.dora.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as started:
-            assert started.stdout is not None
+    with hot_reloading(folder, stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
 
-            def edit(source: str) -> None:
-                (folder / "edited_operator.py").write_text(source)
+        def edit(source: str) -> None:
+            (folder / "edited_operator.py").write_text(source)
 
-            try:
-                yield edit, started.stdout
-            finally:
-                started.kill()
-    finally:
-        cluster.close()
+        yield edit, started.stdout
 
 
 def on_dora(folder: Path, source: str, until: str) -> list[str]:
@@ -123,7 +105,7 @@ def on_embedded(source: str, rule: OnEdit) -> list[str]:
         return [*(line.replace("RELOAD edited", "RELOAD op") for line in lines), *refused]
 
 
-def show(source: str, rule: OnEdit, until: str, folder: Path, differs: dict[str, str]) -> None:
+def show(source: str, rule: OnEdit, until: str, folder: Path, differs: Mapping[str, str]) -> None:
     def observe(engine: str) -> list[str]:
         return on_embedded(source, rule) if engine == "embedded" else on_dora(folder, source, until)
 
@@ -139,4 +121,4 @@ def test_by_doras_rule_both_do_the_same(tmp_path: Path) -> None:
 def test_a_difference(name: str, tmp_path: Path) -> None:
     source, rule = DIFFERENCES[name]
     until = "RELOAD" if "Operator: pass" in source else "OBS goes on"
-    show(source, rule, until, tmp_path, {"": name})
+    show(source, rule, until, tmp_path, ANYTHING)
