@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ..errors import EngineError
 from ._forks import generation
@@ -42,8 +43,25 @@ _SMALLEST_SLOT = 1 << 16
 _LARGE_STEP = 1 << 20
 _SMALL_COPY = 1 << 18
 """Up to here no thread gains by being let in during the copy, and one call does it."""
+_PARALLEL_COPY = 4 << 20
+_COPYING_THREADS = 4
+"""A copy of `_PARALLEL_COPY` bytes and more is shared by so many of Arrow's threads, where the process may
+run on as many CPUs. One CPU does not reach the speed of the memory, and a few do; waking the threads
+costs what a smaller copy takes."""
 _MADV_POPULATE_WRITE = 23
 """Linux 5.14; not named by Python's mmap. First touch of new memory costs up to 25 copies."""
+
+
+def copy_bytes(target: npt.NDArray[np.uint8], source: Any) -> None:
+    """Copies what a buffer holds into memory of its size. Other Python threads run meanwhile."""
+    if target.size >= _PARALLEL_COPY:
+        threads = min(_COPYING_THREADS, len(os.sched_getaffinity(0)))
+        if threads > 1:
+            writer = pa.FixedSizeBufferWriter(pa.py_buffer(target.data))
+            writer.set_memcopy_threads(threads)
+            writer.write(source)
+            return
+    np.copyto(target, np.frombuffer(source, np.uint8))
 
 
 def new_arena_memory() -> int:
@@ -100,8 +118,7 @@ class Arena:
             begin += _TABLE_SIZE
             self._map[begin : begin + size] = payload
             return
-        source = np.frombuffer(payload, np.uint8, count=size)
-        np.copyto(self._data[begin : begin + size], source)
+        copy_bytes(self.memory_of(slot, size), payload)
         if metadata:
             tail = begin + size
             self._data[tail : tail + len(metadata)] = np.frombuffer(metadata, np.uint8)

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from ..errors import EngineError
-from ._arena import DATA_SIZE, MAX_SLOTS, ReaderArena, given_back, read_data
+from ._arena import DATA_SIZE, MAX_SLOTS, ReaderArena, copy_bytes, given_back, read_data
 from ._forks import forks, generation, refuse_forked_copy
 from ._metadata import (
     UTC,
@@ -358,7 +359,7 @@ def _from_slot(
         return pa.foreign_buffer(arena.address + begin, header.payload_size, base=lease), blob
     try:
         copy = pa.allocate_buffer(header.payload_size)
-        memoryview(copy).cast("B")[:] = arena.data[begin:end]
+        copy_bytes(np.frombuffer(memoryview(copy), np.uint8), arena.data[begin:end])
     finally:
         column.give_back(header.slot, header.sequence)
     count_copy()

@@ -7,6 +7,8 @@ import os
 import weakref
 from collections.abc import Iterator
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from transport_rig import LARGE, Rig
 
 from dora_nb.transport import Arena, new_arena_memory
 from dora_nb.transport._arena import (
+    _PARALLEL_COPY,
     LEASE_BOUND,
     LEASE_LIMIT,
     MAX_SLOTS,
@@ -22,6 +25,7 @@ from dora_nb.transport._arena import (
     ReaderArena,
     Slot,
     capacity_for,
+    copy_bytes,
 )
 
 ROOM = 1000
@@ -136,6 +140,42 @@ def test_a_size_that_no_longer_has_a_place_is_not_served(
     assert first is not None
     assert arena.make_slot(1 << 16, free=[], in_line=[]) is None
     assert arena.make_slot(1 << 16, free=[first], in_line=[]) is not None
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 64])
+@pytest.mark.parametrize("size", [_PARALLEL_COPY - 1, _PARALLEL_COPY, 2 * _PARALLEL_COPY + 4097])
+def test_a_copy_is_whole_and_no_more_whoever_shares_it(
+    cpus: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
+    source = np.random.default_rng(size).integers(1, 256, size, np.uint8)
+    memory = np.zeros(size + 130, np.uint8)
+    kinds = (bytes(source), memoryview(source), source, pa.py_buffer(source))
+    for begin, kind in enumerate(kinds, 61):  # Aligned to nothing.
+        memory[:] = 0
+        copy_bytes(memory[begin : begin + size], kind)
+        assert np.array_equal(memory[begin : begin + size], source)
+        assert not memory[:begin].any()
+        assert not memory[begin + size :].any()
+
+
+def test_a_large_copy_is_shared_by_threads_where_there_are_cpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared_by: list[int] = []
+
+    class Writer(pa.FixedSizeBufferWriter):
+        def set_memcopy_threads(self, number: int) -> None:
+            shared_by.append(number)
+            super().set_memcopy_threads(number)
+
+    monkeypatch.setattr(pa, "FixedSizeBufferWriter", Writer)
+    target, source = np.zeros(_PARALLEL_COPY, np.uint8), np.ones(_PARALLEL_COPY, np.uint8)
+    for cpus in (1, 2, 64):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cpus=cpus: set(range(cpus)))
+        copy_bytes(target, source)
+    copy_bytes(target[1:], source[1:])
+    assert shared_by == [2, 4]
 
 
 def test_a_column_is_cleared_when_it_is_given_to_an_edge(rig: Rig) -> None:
