@@ -70,14 +70,14 @@ _RESERVED = -2
 """In place of a sequence number: somebody writes into the slot."""
 UNUSED_MESSAGES = 128
 """A slot that so many messages have not needed, or four times as many as there are slots, keeps no memory."""
-_WORTH_WAITING_FOR = 1 << 20
+_WORTH_WAITING_FOR = 1 << 19
 _SLOTS_IN_TURN = 3
 """One that is written, one that is read, one in line: with fewer, sender and reader take turns."""
 _GLANCE = 16
 """Readers give slots back in about the order they got them, but for a few that they hold on to."""
 _NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
-_NEW_MEMORY_BYTES_PER_SEC = 3 << 30
-"""How fast new memory comes to a slot, measured; three to five times slower than a copy."""
+_NEW_MEMORY_BYTES_PER_SEC = 1 << 30
+"""How fast new memory comes to a slot, measured in a virtual machine, where a copy is seven times as fast."""
 ROOM_CHECK_SECS = 0.02
 """A reader wakes a waiting publisher. The publisher looks again after this time all the same: its
 word WAITING and the reader's word TAKEN may pass each other in the store buffers of two cores."""
@@ -444,9 +444,10 @@ class Output:
     def publish(self, data: object, metadata: Metadata | None) -> bool:
         """Sends one message to every edge; blocks only on edges with the policy backpressure.
 
-        False where nothing was sent, since the output has ended. Raises `InvalidDataError` or `MetadataError`; then nothing was sent. Called in the middle of
-        itself, by a signal's handler or a `__del__`, it sends after the message in hand. Raises
-        EngineError in a forked copy of the process, and where the system has no memory left.
+        False where nothing was sent, since the output has ended. Raises `InvalidDataError` or
+        `MetadataError`; then nothing was sent. Called in the middle of itself, by a signal's handler or a
+        `__del__`, it sends after the message in hand. Raises EngineError in a forked copy of the process,
+        and where the system has no memory left.
         """
         if self._made_in != len(forks):
             refuse_forked_copy(self._made_in, "send")
