@@ -233,6 +233,18 @@ class Kernel:
             pipe.close()
 
 
+def wardens() -> list[int]:
+    """The processes of this one that run the warden's program."""
+    children = [
+        int(pid)
+        for task in Path("/proc/self/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    ]
+    return [
+        pid for pid in children if b"warden_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
 @pytest.fixture
 def start_kernel() -> Iterator[Callable[..., Kernel]]:
     """Starts such processes, and ends them after the test."""

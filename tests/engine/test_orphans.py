@@ -16,7 +16,7 @@ import pytest
 
 from dora_nb.child import _output
 
-from .conftest import TIMEOUT_SECS, CellDataflow, Fifo, Kernel
+from .conftest import TIMEOUT_SECS, CellDataflow, Fifo, Kernel, wardens
 
 MakeFifo = Callable[[str], Fifo]
 TICK = {"tick": "dora/timer/hz/100"}
@@ -315,15 +315,3 @@ def test_a_killed_warden_is_replaced(dataflow: CellDataflow) -> None:
     assert replaced != warden
     assert dataflow.stop() == "stopped"
     assert wardens() == []
-
-
-def wardens() -> list[int]:
-    """The processes of this one that run the warden's program."""
-    children = [
-        int(pid)
-        for task in Path("/proc/self/task").iterdir()
-        for pid in (task / "children").read_text().split()
-    ]
-    return [
-        pid for pid in children if b"warden_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]

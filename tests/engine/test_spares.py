@@ -15,7 +15,7 @@ import pytest
 
 from dora_nb.engines.embedded import SPARES, _spares
 
-from .conftest import TIMEOUT_SECS, CellDataflow, Kernel
+from .conftest import TIMEOUT_SECS, CellDataflow, Kernel, wardens
 
 ONCE = {"tick": "dora/timer/secs/3600"}
 IDLE = "class Operator:\n    def on_event(self, dora_event, send_output): pass\n"
@@ -92,6 +92,8 @@ def test_none_is_kept_where_nobody_asked(dataflow: CellDataflow) -> None:
     dataflow.cell("op", IDLE, inputs=ONCE)
     dataflow.start()
     assert SPARES.process_ids() == []
+    dataflow.stop()
+    assert wardens() == []
 
 
 def test_an_operator_on_a_spare_finds_what_it_would_have_found(
@@ -126,6 +128,37 @@ def test_a_running_dataflow_has_one_for_the_next_operator(
     assert SPARES.wait_warm(1, TIMEOUT_SECS)
     spare_ids = SPARES.process_ids()
     assert told_by(dataflow)["pid"] in spare_ids
+
+
+def test_a_session_takes_the_warden_that_waits_and_leaves_another(
+    spares: None, dataflow: CellDataflow
+) -> None:
+    waiting()
+    (first,) = wardens()
+    dataflow.cell("op", IDLE, inputs=ONCE)
+    dataflow.start()
+    assert wardens() == [first]
+    dataflow.stop()
+    assert has_ended(first)
+    waiting()
+    (second,) = wardens()
+    SPARES.close()
+    assert has_ended(second)
+
+
+def test_a_warden_that_was_killed_as_it_waited_is_replaced(
+    spares: None, dataflow: CellDataflow
+) -> None:
+    waiting()
+    (killed,) = wardens()
+    descriptor = os.pidfd_open(killed)
+    os.kill(killed, signal.SIGKILL)
+    select.select([descriptor], [], [], TIMEOUT_SECS)
+    os.close(descriptor)
+    dataflow.cell("op", IDLE, inputs=ONCE)
+    dataflow.start()
+    (replaced,) = wardens()
+    assert replaced != killed
 
 
 @pytest.mark.parametrize(
@@ -202,6 +235,7 @@ def test_none_outlives_a_stop_for_long(
     assert thread is not None
     thread.join(TIMEOUT_SECS)
     assert not thread.is_alive()
+    assert wardens() == []
 
 
 def test_a_fork_of_the_kernel_has_none(spares: None) -> None:
@@ -239,3 +273,25 @@ def test_nothing_outlives_a_killed_kernel(
     kernel.process.kill()
     assert has_ended(first)
     assert has_ended(second)
+
+
+def test_a_killed_kernel_that_had_started_nothing_leaves_nothing(
+    start_kernel: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DORA_NB_SPARES", "1")
+    kernel = start_kernel(
+        {"idle": {"source": IDLE, "inputs": ONCE}},
+        f"""
+        import json
+        from dora_nb.engines.embedded import SPARES
+        from tests.engine.conftest import wardens
+        dataflow.stop()
+        assert SPARES.wait_warm(1, {TIMEOUT_SECS})
+        print(json.dumps([*SPARES.process_ids(), *wardens()]), flush=True)
+        input()
+        """,
+    )
+    spare, warden = json.loads(kernel.line())
+    kernel.process.kill()
+    assert has_ended(spare)
+    assert has_ended(warden)

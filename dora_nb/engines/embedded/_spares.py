@@ -8,6 +8,9 @@ packages come from, and what a process inherits beside, are as they were when it
 One pool for the whole kernel, so that a stop and a start go on with it, with a thread of its own that
 starts them: the parent-death signal of a process follows the *thread* that started it. So the thread
 lives for as long as any session does. Nothing outlives the last session by more than `KEEP_SECS`.
+
+With the spares waits a warden for the session that will use them: started with the session, it would take
+the processor from the first operator.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import Any
 
 from ... import messages
 from ...graph import NodeSpec
+from ..warden import Warden
 from ._launch import Launched, environment_of, launch
 from ._process import OperatorProcess
 
@@ -55,7 +59,7 @@ class _Spare:
 
 
 class Spares:
-    """The pool. Any thread may use it; only `close` waits."""
+    """The pool. Any thread may use it; only `close` waits, and `take_warden` where none is there."""
 
     def __init__(self) -> None:
         self._most = _number_from_environment(0)
@@ -64,6 +68,7 @@ class Spares:
     def _begin_empty(self) -> None:
         self._changed = threading.Condition()
         self._waiting: list[_Spare] = []
+        self._warden: Warden | None = None
         self._wanted = 0
         self._not_before_secs = 0.0
         self._until_secs = 0.0
@@ -82,6 +87,13 @@ class Spares:
         """So many operators are likely to be started soon."""
         with self._changed:
             self._want(number, time.monotonic() + _QUIET_SECS / 4)
+
+    def take_warden(self) -> Warden:
+        """The warden for a session that begins: the one that waits, else a new one. The caller closes it."""
+        with self._changed:
+            self._not_before_secs = time.monotonic() + _QUIET_SECS
+            warden, self._warden = self._warden, None
+        return warden or Warden()
 
     def hold(self) -> None:
         """A session begins, whose operators may be spares: the thread stays until its `release`."""
@@ -143,6 +155,7 @@ class Spares:
             for spare in self._waiting:
                 _discard(spare)
             self._waiting.clear()
+            self._close_warden()
         if thread is not None:
             thread.join()
 
@@ -191,24 +204,40 @@ class Spares:
                         self._thread = None
                         return
                     self._changed.wait(self._secs_to_wait())
-            self._add_one()
+                add = self._add_warden if self._lacks_warden() else self._add_one
+            try:
+                add()
+            except (OSError, ValueError):  # What is wrong, the start of an operator will say.
+                with self._changed:
+                    self._wanted = 0
 
     def _has_to_start(self) -> bool:
         if self._closing or time.monotonic() < self._not_before_secs:
             return False
         if self._holders:  # While operators run, there is one for the next.
             self._wanted = min(1, self._most)
-        return len(self._waiting) < self._wanted
+        return len(self._waiting) < self._wanted or self._lacks_warden()
+
+    def _lacks_warden(self) -> bool:
+        """A session that runs has its own."""
+        return bool(self._wanted) and self._warden is None and not self._holders
+
+    def _add_warden(self) -> None:
+        warden = Warden()
+        with self._changed:
+            self._warden = warden
+            if self._closing:
+                self._close_warden()
+
+    def _close_warden(self) -> None:
+        warden, self._warden = self._warden, None
+        if warden is not None:
+            warden.close()
 
     def _add_one(self) -> None:
         environment = environment_of(None)
         fingerprint = _fingerprint(environment)
-        try:
-            process, counters = launch(None, "/", environment, spare=True)
-        except (OSError, ValueError):  # What is wrong, the start of an operator will say.
-            with self._changed:
-                self._wanted = 0
-            return
+        process, counters = launch(None, "/", environment, spare=True)
         with self._changed:
             spare = _Spare(process, counters, fingerprint)
             if self._closing:
@@ -221,6 +250,8 @@ class Spares:
             self._wanted = 0
         while len(self._waiting) > self._wanted:
             _discard(self._waiting.pop(0))
+        if not self._wanted:
+            self._close_warden()
 
     def _is_over(self) -> bool:
         return not self._holders and not self._wanted and not self._waiting

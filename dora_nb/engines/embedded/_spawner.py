@@ -17,7 +17,6 @@ from concurrent.futures import Future
 from ...errors import EngineError
 from ...graph import NodeSpec
 from ..shortage import engine_error
-from ..warden import Warden
 from ._launch import Launched, environment_of, launch
 from ._process import OperatorProcess
 from ._spares import SPARES
@@ -31,7 +30,7 @@ class Spawner:
             queue.SimpleQueue()
         )
         self._started: set[str] = set()
-        self._warden = Warden()
+        self._warden = SPARES.take_warden()
         self._thread = threading.Thread(target=self._run, name="dora-spawner", daemon=True)
         try:
             self._thread.start()
