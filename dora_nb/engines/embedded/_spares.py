@@ -155,7 +155,6 @@ class Spares:
             for spare in self._waiting:
                 _discard(spare)
             self._waiting.clear()
-            self._close_warden()
         if thread is not None:
             thread.join()
 
