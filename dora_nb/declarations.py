@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import tokenize
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from .errors import GrammarError
+from .errors import GrammarError, nearest
 from .grammar.header import Header, Word
 from .grammar.lines import NodeLine, parse_declaration
 from .graph import DYNAMIC, NodeKind, NodeSpec, SourceCode
@@ -115,9 +114,9 @@ def _no_file(header: Header, word: Word, base: Path) -> GrammarError:
         there = sorted(each.name for each in (base / folder).iterdir())
     except OSError:  # not ours to read: then nothing can be suggested
         there = []
-    near = difflib.get_close_matches(name, there, n=1)
-    if near:
-        hint = f"Did you mean '{folder / near[0]}'?"
+    near = nearest(name, there)
+    if near is not None:
+        hint = f"Did you mean '{folder / near}'?"
     else:
         hint = f"Paths begin at the kernel's working directory, {base.name}/."
     return header.error(f"there is no file '{word.text}'.", hint=hint, at=word)

@@ -22,7 +22,6 @@ dora_nb: `_render_traceback_` is IPython's documented way for an exception to dr
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -158,5 +157,13 @@ class EngineError(DoraNbError, RuntimeError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """``Did you mean 'x'?`` for the nearest of the known words, or None when none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"Did you mean '{near[0]}'?" if near else None
+    near = nearest(word, known)
+    return None if near is None else f"Did you mean '{near}'?"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like this one, or None when none is near."""
+    import difflib  # Here, since an operator that makes no mistake has no use for it.
+
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return near[0] if near else None

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import difflib
 import dis
 import re
 import types
@@ -25,7 +24,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar
 
-from .errors import Location, SourceError
+from .errors import Location, SourceError, nearest
 from .graph import SourceCode
 
 _SKELETON = "write `class Operator:` with `def on_event(self, dora_event, send_output):` in it."
@@ -407,7 +406,7 @@ def _no_operator(source: _Source) -> SourceError:
         for node in named.values()
         if isinstance(node, ast.ClassDef) and "on_event" in _bound_names(node.body)
     ]
-    near = able[0] if len(able) == 1 else _nearest("operator", named)
+    near = able[0] if len(able) == 1 else _node_like("operator", named)
     if near is not None:
         hint = f"did you mean '{near.name}' to be it? Name it `Operator`."
         return source.error(message, hint=hint, node=near, word=near.name)
@@ -420,11 +419,11 @@ def _no_operator(source: _Source) -> SourceError:
 _Named = TypeVar("_Named")
 
 
-def _nearest(word: str, named: Mapping[str, _Named]) -> _Named | None:
+def _node_like(word: str, named: Mapping[str, _Named]) -> _Named | None:
     """What has the name that is most like `word`, upper and lower case taken as one."""
     lower = {name.lower(): node for name, node in named.items()}
-    near = difflib.get_close_matches(word, lower, n=1)
-    return lower[near[0]] if near else None
+    near = nearest(word, lower)
+    return None if near is None else lower[near]
 
 
 # --- its methods ----------------------------------------------------------------------------
@@ -525,7 +524,7 @@ def _check_on_event(source: _Source, operator: ast.ClassDef) -> None:
 def _no_on_event(source: _Source, operator: ast.ClassDef) -> SourceError:
     message = "the class `Operator` has no `on_event`:"
     methods = {node.name: node for node in operator.body if isinstance(node, _FUNCTIONS)}
-    near = _nearest("on_event", methods)
+    near = _node_like("on_event", methods)
     if near is not None:
         hint = f"did you mean '{near.name}' to be it? Name it `on_event`."
         return source.error(message, hint=hint, node=near, word=near.name)

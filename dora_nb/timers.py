@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from fractions import Fraction
 
 _SECS_PER_UNIT = {"secs": 1.0, "millis": 1e-3, "micros": 1e-6, "nanos": 1e-9}
 _NANOS_PER_UNIT = {"secs": 10**9, "millis": 10**6, "micros": 10**3, "nanos": 1}
@@ -39,6 +38,8 @@ def _in_smaller_unit(unit: str, number: str) -> str:
     # Not every number: an exponent could ask for more digits than there is memory.
     if unit == "hz" or not re.fullmatch(r"[0-9]{0,15}\.[0-9]{1,15}", number):
         return ""
+    from fractions import Fraction  # Here, since an operator is told intervals and parses none.
+
     nanos = Fraction(number) * _NANOS_PER_UNIT[unit]
     for smaller, per_unit in _NANOS_PER_UNIT.items():
         if nanos > 0 and nanos % per_unit == 0:

@@ -11,13 +11,10 @@ import sys
 import time
 
 from .. import messages
-from ._loop import Loop
 from ._process import NodeProcess
-from ._script import Script
 
-_OFTEN_IMPORTED = ("pathlib", "random")
+_OFTEN_IMPORTED = ("logging", "pathlib", "random")
 """By operators; a spare has the time."""
-_KINDS: dict[str, type[NodeProcess]] = {"operator": Loop, "script": Script}
 
 
 def become_node(control_descriptor: int, *, spare: bool) -> None:
@@ -32,7 +29,18 @@ def become_node(control_descriptor: int, *, spare: bool) -> None:
         return
     begin, descriptors = received
     assert isinstance(begin, messages.Begin)
-    _KINDS[begin.kind](control).run(begin, descriptors)
+    _process_of(begin.kind)(control).run(begin, descriptors)
+
+
+def _process_of(kind: str) -> type[NodeProcess]:
+    """Each brings what the other has no use for."""
+    if kind == "script":
+        from ._script import Script
+
+        return Script
+    from ._loop import Loop
+
+    return Loop
 
 
 def _be_adopted(control: socket.socket) -> bool:
@@ -40,6 +48,7 @@ def _be_adopted(control: socket.socket) -> bool:
 
     False when the kernel has gone, or wants no spares any more.
     """
+    _process_of("operator"), _process_of("script")
     for name in _OFTEN_IMPORTED:
         importlib.import_module(name)
     # Fills the lists of what lies in the folders of sys.path, which each import looks at. A folder that

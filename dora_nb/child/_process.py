@@ -11,7 +11,6 @@ from __future__ import annotations
 import abc
 import collections
 import contextlib
-import difflib
 import errno
 import faulthandler
 import gc
@@ -23,7 +22,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -446,6 +444,8 @@ class NodeProcess(abc.ABC):
             return
         self._counters.words[metrics.UNDECLARED_OUTPUTS] += 1
         own = output.rpartition("/")[2][:_MOST_NAME_CHARS]
+        import difflib  # Here, since an operator that makes no mistake has no use for it.
+
         near = difflib.get_close_matches(own, self._outputs, n=1)
         way_out = f"did you mean '{near[0]}'?" if near else "add it to --outputs"
         declared = ", ".join(self._outputs) or "none"
@@ -752,6 +752,8 @@ def _internal_failure(error: Exception) -> messages.Failed:
             [],
             "Look for os.closerange, or a library that makes a daemon of its process.",
         )
+    import traceback  # Here, since it should never be needed.
+
     return messages.Failed(
         f"dora_nb failed in the node's process: {type(error).__name__}: {error}",
         "".join(traceback.format_exception(error)).splitlines(),

@@ -20,13 +20,12 @@ What is always true:
 * The kernel's queue of the socket *is* the queue: whoever receives a message owns it. That is how a
   publisher takes the oldest message back from a slow reader without any agreement with it.
 
-This package knows Arrow and sockets, and nothing of dataflows, operators or notebooks.
+The engine's part is `edge`, which no other process loads. This package knows Arrow and sockets, and nothing of dataflows, operators or notebooks.
 """
 
 from __future__ import annotations
 
 from ._arena import MAX_COLUMNS, Arena, new_arena_memory
-from ._edge import Edge, EdgeCounts
 from ._metadata import MetadataError
 from ._publisher import OutEdge, Output, Reservation
 from ._subscriber import Input, Message, as_bytes, as_received, from_bytes, message_in_hand
@@ -35,8 +34,6 @@ from ._values import InvalidDataError
 __all__ = [
     "MAX_COLUMNS",
     "Arena",
-    "Edge",
-    "EdgeCounts",
     "Input",
     "InvalidDataError",
     "Message",

@@ -308,7 +308,7 @@ class Input:
         self.copied += 1
 
     def _count_as_missed(self) -> None:
-        """Takes back that a message was received. In this order, `_edge` finds it after a crash too."""
+        """Takes back that a message was received. In this order, `edge` finds it after a crash too."""
         words = self._words.view
         words[RECEIVED] -= 1
         words[MISSED] += 1

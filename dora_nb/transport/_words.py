@@ -7,7 +7,7 @@ A message that enters the socket has a number, and every number has one fate, co
 decides it: `RECEIVED` or `MISSED` by the reader, `TAKEN_BACK` by the publisher, `LOST` by the engine.
 A message that never enters the socket is `REFUSED` by the publisher or `LOST_UNSENT` by the engine.
 So ``SENT - PUSHED`` is what was given to the edge and has no number. Who takes a message out of the
-socket says so before (`TAKING`, `TAKING_BACK`), so a crash between two writes cannot hide one: `_edge`
+socket says so before (`TAKING`, `TAKING_BACK`), so a crash between two writes cannot hide one: `edge`
 finds it by what does not add up.
 """
 

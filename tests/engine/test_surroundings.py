@@ -115,9 +115,13 @@ def test_what_a_real_process_has_imported(dataflow: CellDataflow) -> None:
     found = set(answers(dataflow, "import sys", "sorted(sys.modules)"))
     for heavy in ("IPython", "ipykernel", "ipywidgets", "anywidget", "cv2", "torch", "pandas"):
         assert heavy not in found
+    # What only a mistake, a failure or a script needs: half a megabyte of each operator.
+    for rarely_needed in ("logging", "difflib", "traceback", "fractions"):
+        assert rarely_needed not in found
     ours = {name for name in found if name.partition(".")[0] == "dora_nb"}
     for not_its in ("dataflow", "engines", "magics", "widgets", "images", "operators", "graph"):
         assert f"dora_nb.{not_its}" not in ours
+    assert not ours & {"dora_nb.transport.edge", "dora_nb.child._script", "dora_nb.child._logging"}
     assert "dora_nb.transport" in ours
 
 

@@ -23,7 +23,7 @@ from dora_nb.graph import (
     TopicSource,
     parse_source,
 )
-from dora_nb.transport import Edge
+from dora_nb.transport.edge import Edge
 
 
 def operator(

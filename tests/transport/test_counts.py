@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from transport_rig import LARGE, Link, Patient, Rig, number_of, rig_with
 
-from dora_nb.transport import EdgeCounts
+from dora_nb.transport.edge import EdgeCounts
 
 SIZES = (8, 4000, LARGE)
 

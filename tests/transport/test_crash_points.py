@@ -21,7 +21,8 @@ import pytest
 from transport_rig import LARGE, Link, Patient, Rig, Scripted, number_of, rig_with
 
 from dora_nb.errors import EngineError
-from dora_nb.transport import Input, OutEdge, _edge, _words
+from dora_nb.transport import Input, OutEdge, _words
+from dora_nb.transport import edge as edge_module
 from dora_nb.transport._wire import DATAGRAM_LIMIT, HEADER_SIZE
 
 NEVER = 10**9
@@ -30,8 +31,8 @@ NEVER = 10**9
 @pytest.fixture(autouse=True)
 def _look_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else is at work here who would need the time to finish."""
-    monkeypatch.setattr(_edge, "_ROUND_EVERY_SECS", 0.0)
-    monkeypatch.setattr(_edge, "_ROUNDS", 2)
+    monkeypatch.setattr(edge_module, "_ROUND_EVERY_SECS", 0.0)
+    monkeypatch.setattr(edge_module, "_ROUNDS", 2)
 
 
 class KilledError(BaseException):
@@ -427,7 +428,7 @@ def when_the_engine_waits(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable
     """Has something happen each time the engine waits before it looks again."""
 
     def patch(act: Callable[..., None]) -> None:
-        monkeypatch.setattr(_edge, "time", SimpleNamespace(sleep=act, time_ns=time.time_ns))
+        monkeypatch.setattr(edge_module, "time", SimpleNamespace(sleep=act, time_ns=time.time_ns))
 
     return patch
 
@@ -509,7 +510,7 @@ def test_a_publisher_that_never_ran_leaves_nothing_to_settle(rig: Rig) -> None:
     edge = rig.edge()
     edge.settle_publisher()
     assert edge.settle_reader() == 0
-    assert edge.counts() == _edge.EdgeCounts(sent=0, received=0, dropped=0, queued=0)
+    assert edge.counts() == edge_module.EdgeCounts(sent=0, received=0, dropped=0, queued=0)
 
 
 def _all_orders() -> Iterator[tuple[str, ...]]:

@@ -14,7 +14,7 @@ import pytest
 from transport_peer import Ledger, PeerGoneError, PeerHandle
 from transport_rig import LARGE, Rig
 
-from dora_nb.transport import EdgeCounts
+from dora_nb.transport.edge import EdgeCounts
 
 Peers = Callable[[], PeerHandle]
 MIXED = (8, 8, 2000, LARGE, 8, 8, 8)

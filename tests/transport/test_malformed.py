@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transport_rig import LARGE, Link, Rig, rig_with
 
 from dora_nb.errors import EngineError
-from dora_nb.transport import EdgeCounts, _words
+from dora_nb.transport import _words
 from dora_nb.transport._arena import DATA_SIZE, MAX_SLOTS
 from dora_nb.transport._values import IPC, IPC_BATCH
 from dora_nb.transport._wire import (
@@ -28,6 +28,7 @@ from dora_nb.transport._wire import (
     pack_header,
     unpack_header,
 )
+from dora_nb.transport.edge import EdgeCounts
 
 UINT8, INT16 = 0, 3
 STAMP = time.time_ns()

@@ -23,7 +23,7 @@ from transport_rig import (
 )
 
 from dora_nb.errors import EngineError
-from dora_nb.transport import _arena, _edge, as_bytes
+from dora_nb.transport import _arena, as_bytes, edge
 from dora_nb.transport._arena import MIN_SLOTS, Slot
 
 SIZES = pytest.mark.parametrize("size", [8, LARGE], ids=["inline", "in slots"])
@@ -307,7 +307,7 @@ def test_a_thousand_messages_of_4_kb_stand_in_line_on_a_stock_kernel(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, drop_oldest: bool
 ) -> None:
     """Where net.core.wmem_max is 212,992 the socket holds 50 of them, whatever this machine grants."""
-    monkeypatch.setattr(_edge, "_SEND_BUFFER", 212_992)
+    monkeypatch.setattr(edge, "_SEND_BUFFER", 212_992)
     link = rig.connect(queue_size=1000, drop_oldest=drop_oldest)
     rig.send_all(range(1000), 4000)
     assert len(link.out.overflow) > 900

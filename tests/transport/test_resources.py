@@ -14,8 +14,9 @@ from transport_peer import PeerHandle
 from transport_rig import LARGE, VGA, Rig
 
 from dora_nb.errors import EngineError
-from dora_nb.transport import Edge, new_arena_memory
+from dora_nb.transport import new_arena_memory
 from dora_nb.transport._publisher import UNUSED_MESSAGES
+from dora_nb.transport.edge import Edge
 
 MIXED = (8, 3000, LARGE, VGA)
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from transport_rig import LARGE, Impatient, Link, Patient, Rig, Scripted, rig_with
 
-from dora_nb.transport import EdgeCounts, OutEdge, _words
+from dora_nb.transport import OutEdge, _words
+from dora_nb.transport.edge import EdgeCounts
 
 
 def _in_threads(*acts: Callable[[], object]) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dora_nb.transport import Arena, Edge, Input, Message, OutEdge, Output, new_arena_memory
+from dora_nb.transport import Arena, Input, Message, OutEdge, Output, new_arena_memory
 from dora_nb.transport._arena import Slot
+from dora_nb.transport.edge import Edge
 
 LARGE = 100_000
 """Bytes of a payload that travels in a slot."""

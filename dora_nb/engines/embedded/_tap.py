@@ -19,7 +19,8 @@ from typing import Any
 from ... import graph
 from ...errors import EngineError
 from ...status import EdgeStatus
-from ...transport import Edge, Input
+from ...transport import Input
+from ...transport.edge import Edge
 
 Event = dict[str, Any]
 SWITCH_SECS = 5e-4

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from ... import graph, messages
 from ...errors import EngineError
 from ...status import EdgeStatus
-from ...transport import MAX_COLUMNS, Edge, EdgeCounts, new_arena_memory
+from ...transport import MAX_COLUMNS, new_arena_memory
+from ...transport.edge import Edge, EdgeCounts
 from ._tap import Listener, Tap
 
 Tell = Callable[[str, messages.ToProcess, list[int]], None]
