@@ -24,13 +24,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _PLACE = re.compile(r'(Cell In\[\d+\], line \d+)|File "([^"]+)", line (\d+)')
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A place in what the user wrote, numbered as the editor numbers it (the `%%` line is line 1)."""
 
     file: str

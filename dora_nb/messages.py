@@ -1,9 +1,9 @@
 """What the kernel and an operator's process say to each other over the control socket.
 
 One message is one datagram of msgpack on a SOCK_SEQPACKET pair; file descriptors travel beside it.
-The kernel's first message is `Begin` (to a spare, `Adopt` goes before); the process answers with `Ready` or `Failed`. Nothing moves
-before `Go`. The wiring may change at any time. End of file on the socket means that the kernel is
-gone: the operator gets STOP, and the process ends.
+The kernel's first message is `Begin` (to a spare, `Adopt` goes before); the process answers with `Ready`
+or `Failed`. Nothing moves before `Go`. The wiring may change at any time. End of file on the socket means
+that the kernel is gone: the operator gets STOP, and the process ends.
 
 ========  =====================================================================================
 kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
@@ -30,6 +30,7 @@ import array
 import errno
 import os
 import socket
+import struct
 import time
 import uuid
 
@@ -39,6 +40,7 @@ PROTOCOL_VERSION = 7
 _RECEIVE_SIZE = 1 << 17
 _ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 """Room for eight descriptors; no message has more than three."""
+_CREDENTIALS = struct.Struct("3i")
 
 
 class Wires(msgspec.Struct, frozen=True):
@@ -437,6 +439,13 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 def door_prefix(user_id: int) -> str:
     """How the names of the abstract sockets begin on which kernels of that user let nodes join."""
     return f"dora-nb-{user_id}-"
+
+
+def peer_of_same_user(connection: socket.socket) -> int | None:
+    """The process at the other end of a unix socket; None where it is another user's (unix(7))."""
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    process_id, user_id, _ = _CREDENTIALS.unpack(packed)
+    return int(process_id) if user_id == os.geteuid() else None
 
 
 def receive_greeting(

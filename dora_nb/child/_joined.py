@@ -7,22 +7,19 @@ streams, its modules, and lives on when the kernel is gone.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
-import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import messages, metrics
+from .. import messages
 from ._failures import KernelGoneError
 from ._script import Script
 
 _GREETING_SECS = 5.0
 _FAREWELL_SECS = 1.0
-_CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class Joined(Script):
         if isinstance(answer, messages.Refused):
             raise RuntimeError(answer.text)
         assert isinstance(answer, messages.Begin)
-        self._become_node(answer, descriptors)
+        os.close(self._learn(answer, descriptors))
         control.settimeout(None)
         self._keeper = threading.Thread(target=self._keep, name="dora-keeper", daemon=True)
         self._serving_thread = 0
@@ -101,18 +98,6 @@ class Joined(Script):
     def send_output(self, output: str, data: Any, metadata: dict[str, Any] | None = None) -> None:
         self._check_is_there()
         super().send_output(output, data, metadata)
-
-    def _become_node(self, begin: messages.Begin, descriptors: list[int]) -> None:
-        source, counters, dataflow = descriptors
-        self._begin = begin
-        self._name = begin.name
-        self._input_timeouts_secs = begin.wires.input_timeouts
-        self._counters = metrics.OperatorCounters(counters)
-        os.close(counters)
-        os.close(source)
-        with open(dataflow, encoding="utf-8") as file:
-            self._dataflow_descriptor = json.load(file)
-        self._set_timers(begin.wires.timers)
 
     def _keep(self) -> None:
         self._serving_thread = threading.get_ident()
@@ -197,9 +182,8 @@ def _greeted(name: str) -> _Kernel | None:
     connection.settimeout(_GREETING_SECS)
     try:
         connection.connect(f"\0{name}")
-        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        same_user = messages.peer_of_same_user(connection) is not None
         received = messages.receive_greeting(connection)
-        same_user = _CREDENTIALS.unpack(packed)[1] == os.geteuid()
         if same_user and received is not None and isinstance(received[0], messages.Offers):
             return _Kernel(connection, received[0])
     except (OSError, ValueError):

@@ -231,18 +231,11 @@ class NodeProcess(abc.ABC):
 
     def _become(self, begin: messages.Begin, descriptors: list[int]) -> str:
         """Makes the process what the node expects to find; returns the node's source."""
-        source_descriptor, counters_descriptor, dataflow_descriptor = descriptors
         if begin.protocol_version != messages.PROTOCOL_VERSION:
             raise NodeFailedError(
                 messages.Failed("two versions of dora_nb meet; restart the kernel", [])
             )
-        self._begin = begin
-        self._name = begin.name
-        self._input_timeouts_secs = begin.wires.input_timeouts
-        self._counters = metrics.OperatorCounters(counters_descriptor)
-        os.close(counters_descriptor)
-        with open(dataflow_descriptor, encoding="utf-8") as file:
-            self._dataflow_descriptor: dict[str, Any] = json.load(file)
+        self._source_descriptor = self._learn(begin, descriptors)
         sys.modules["dora"] = dora_api
         sys.argv = [begin.path or begin.name, *begin.args]
         sys.path.insert(0, begin.working_dir)
@@ -252,10 +245,21 @@ class NodeProcess(abc.ABC):
         _patches.install(f"{begin.name}/{first_output}")
         if begin.send_stdout_as is not None:
             self._tee = Tee(self._send_line)
-        self._set_timers(begin.wires.timers)
-        self._source_descriptor = source_descriptor
-        with open(source_descriptor, encoding="utf-8", closefd=False) as file:
+        with open(self._source_descriptor, encoding="utf-8", closefd=False) as file:
             return file.read()
+
+    def _learn(self, begin: messages.Begin, descriptors: list[int]) -> int:
+        """Takes in which node this is; changes nothing else. Returns the descriptor of the source."""
+        source_descriptor, counters_descriptor, dataflow_descriptor = descriptors
+        self._begin = begin
+        self._name = begin.name
+        self._input_timeouts_secs = begin.wires.input_timeouts
+        self._counters = metrics.OperatorCounters(counters_descriptor)
+        os.close(counters_descriptor)
+        with open(dataflow_descriptor, encoding="utf-8") as file:
+            self._dataflow_descriptor: dict[str, Any] = json.load(file)
+        self._set_timers(begin.wires.timers)
+        return source_descriptor
 
     def _set_timers(self, intervals_secs: dict[str, float]) -> None:
         """Those that are what they were tick on."""

@@ -14,8 +14,7 @@ import datetime
 import os
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -46,8 +45,7 @@ class _Header(msgspec.Struct, frozen=True):
     """Why there is none at all."""
 
 
-@dataclass(frozen=True)
-class Remains:
+class Remains(NamedTuple):
     """The event, decoded, and the state, still pickled: its classes may stand in the operator's own code."""
 
     event: dict[str, Any] | None

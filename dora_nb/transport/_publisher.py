@@ -27,8 +27,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -96,8 +95,7 @@ class Waiter(Protocol):
         """A message stands in the publisher's own line: `Output.flush` it when the edge's socket has room."""
 
 
-@dataclass(slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One message, encoded, not yet numbered by an edge."""
 
     kind: int

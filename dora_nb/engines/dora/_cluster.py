@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...errors import EngineError
+from ..surroundings import kernel_environment
 from ..warden import Warden, kill_session
 from . import _files
 from ._farewell import PROGRAM as FAREWELL
@@ -91,9 +92,7 @@ class Cluster:
         programs = self.folder / "bin"
         programs.mkdir()
         _files.write_python(programs)
-        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
-        if environment.get("MPLBACKEND", "").startswith("module://"):
-            environment["MPLBACKEND"] = "agg"
+        environment = kernel_environment()
         environment["PATH"] = f"{programs}{os.pathsep}{environment.get('PATH', os.defpath)}"
         for name in ("DORA_COORDINATOR_ADDR", "DORA_COORDINATOR_PORT", "DORA_NODE_CONFIG"):
             environment.pop(name, None)

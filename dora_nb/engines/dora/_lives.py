@@ -58,18 +58,17 @@ def step(lives: Lives, entry: Entry, *, stopping: bool) -> Lives:
 
 def end_all(lives: Lives, *, stopping: bool) -> Lives:
     """Nothing more will be said: whatever has not ended was ended with the dataflow."""
-    last = State.STOPPED if stopping else State.FINISHED
-    nodes = {
-        name: life if life.state in OVER else replace(life, state=last)
-        for name, life in lives.nodes.items()
-    }
-    return Lives(nodes, going=lives.going, over=True)
+    return _over(lives, State.STOPPED if stopping else State.FINISHED)
 
 
 def fail_all(lives: Lives) -> Lives:
     """What ran them is gone: whatever has not ended has failed."""
+    return _over(lives, State.FAILED)
+
+
+def _over(lives: Lives, last: State) -> Lives:
     nodes = {
-        name: life if life.state in OVER else replace(life, state=State.FAILED)
+        name: life if life.state in OVER else replace(life, state=last)
         for name, life in lives.nodes.items()
     }
     return Lives(nodes, going=lives.going, over=True)

@@ -11,7 +11,6 @@ import contextlib
 import os
 import select
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from ... import messages
 
 _PATIENCE_SECS = 5.0
 _MOST_GUESTS = 16
-_CREDENTIALS = struct.Struct("3i")
 
 
 class Door:
@@ -85,7 +83,7 @@ class Door:
     def _greet(self) -> None:
         with contextlib.suppress(OSError):
             connection, _ = self._listening.accept()
-            process_id = _peer_of_the_same_user(connection)
+            process_id = messages.peer_of_same_user(connection)
             if process_id is None or len(self._guests) >= _MOST_GUESTS:
                 connection.close()
                 return
@@ -122,13 +120,6 @@ class Door:
             self._show_out(descriptor)
         self._listening.close()
         os.close(self._wake)
-
-
-def _peer_of_the_same_user(connection: socket.socket) -> int | None:
-    """The process at the other end; None where it is another user's."""
-    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    process_id, user_id, _ = _CREDENTIALS.unpack(packed)
-    return int(process_id) if user_id == os.geteuid() else None
 
 
 def _folder() -> str:

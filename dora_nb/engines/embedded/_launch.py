@@ -9,6 +9,7 @@ import sys
 
 from ... import metrics
 from ...graph import NodeSpec
+from ..surroundings import kernel_environment
 from ..warden import kill_session
 from ._process import ControlSocket, OperatorProcess
 
@@ -50,10 +51,7 @@ def launch(
 
 def environment_of(spec: NodeSpec | None) -> dict[str, str]:
     """The environment of that node's process; without a node, what all have of it."""
-    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
-    # ipykernel points matplotlib at its own backend, which draws into cells; an operator has none.
-    if environment.get("MPLBACKEND", "").startswith("module://"):
-        environment["MPLBACKEND"] = "agg"
+    environment = kernel_environment()
     if spec is not None:
         environment.update(spec.env)
     return environment
