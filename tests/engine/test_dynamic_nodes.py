@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +18,10 @@ from pathlib import Path
 import pytest
 
 from dora_nb import Node, messages
+from dora_nb.engines.embedded._launch import Launched
+from dora_nb.engines.embedded._spawner import Spawner
 from dora_nb.errors import GraphError
+from dora_nb.graph import NodeSpec
 from dora_nb.status import State
 
 from .conftest import TIMEOUT_SECS, CellDataflow, Kernel
@@ -143,6 +148,41 @@ def test_somebody_joins_and_leaves_and_another_joins(
     rest = second.communicate("\n" * 100)[0].splitlines()
     assert rest[-2:] == ["STOP MANUAL", "goes on"]
     assert second.returncode == 0
+
+
+def test_what_it_sends_at_once_waits_for_a_reader_that_had_ended(
+    plotted: CellDataflow,
+    outside: Callable[..., subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sends = """
+import dora_nb
+
+node = dora_nb.Node("plotter")
+node.send_output("out", b"at once")
+print("sent", flush=True)
+"""
+    plotted.start()
+    assert line_of(outside(sends)) == "sent"
+    plotted.until_state("reader", State.FINISHED)
+    go_on = threading.Event()
+    spawn = Spawner.spawn
+
+    def spawn_late(self: Spawner, spec: NodeSpec) -> Launched:
+        go_on.wait(TIMEOUT_SECS)
+        return spawn(self, spec)
+
+    monkeypatch.setattr(Spawner, "spawn", spawn_late)
+    again = outside(sends)
+    plotted.until(lambda: plotted.node_status("reader").generation == 2, "the reader is started")
+    # Time enough to send it to nobody; it must not use that.
+    select.select([again.stdout], [], [], 0.5)
+    go_on.set()
+    assert line_of(again) == "sent"
+    plotted.until(
+        lambda: sum(line.startswith("INPUT plot") for line in plotted.said_by("reader")) == 2,
+        "the reader has both messages",
+    )
 
 
 def test_in_the_same_process_all_of_it_is_given_back(plotted: CellDataflow) -> None:

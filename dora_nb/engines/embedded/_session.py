@@ -95,6 +95,8 @@ class Session:
         self._door: Door | None = None
         self._knocking: dict[str, tuple[JoinedProcess, int]] = {}
         """Processes that join as dynamic nodes, and their counters, until they are wired."""
+        self._woken: dict[str, tuple[str, int]] = {}
+        """Readers that were started again as a publisher came back: the publisher, their generation before."""
         self._leaving: set[str] = set()
         """Operators that were removed and have not ended yet."""
         self._to_close = contextlib.ExitStack()
@@ -817,9 +819,24 @@ class Session:
             if not self._going:
                 self._going = phases <= {Phase.READY}
             if self._going and Phase.READY in phases:
-                for supervisor in supervisors:
-                    if supervisor.life.phase is Phase.READY:
-                        supervisor.post(lifecycle.Open())
+                for each in supervisors:
+                    if each.life.phase is Phase.READY and not self._waits_for_readers(each):
+                        each.post(lifecycle.Open())
+
+    def _waits_for_readers(self, publisher: Supervisor) -> bool:
+        """Whether a reader that starts again because of it is not there yet: what it sent would be lost."""
+        return any(
+            publisher.name == of and self._starts_again(reader, generation)
+            for reader, (of, generation) in self._woken.items()
+        )
+
+    def _starts_again(self, name: str, before: int) -> bool:
+        supervisor = self._supervisors.get(name)
+        if supervisor is None:
+            return False
+        life = supervisor.life
+        about_to = life.generation == before and life.phase is Phase.FINISHED
+        return about_to or (life.generation == before + 1 and life.phase is Phase.STARTING)
 
     def _wake_readers_that_finished(self, name: str) -> None:
         """A node that came back feeds the operators again that had ended for want of inputs."""
@@ -828,6 +845,7 @@ class Session:
             if edge.source.node != name or reader is None:
                 continue
             if reader.life.phase is Phase.FINISHED and reader.inputs_closed:
+                self._woken[reader.name] = (name, reader.life.generation)
                 reader.post(lifecycle.Start())
 
     def _scripts_that_read(self, name: str) -> list[tuple[str, list[str]]]:
