@@ -16,7 +16,7 @@ from dora_nb.dataflow import Dataflow
 from dora_nb.edits import OnEdit
 from dora_nb.errors import DoraNbError
 
-from .parity_rig import ANYTHING, TIMEOUT_SECS, compare, wait_for
+from .parity_rig import TIMEOUT_SECS, Shown, compare, wait_for
 
 EDITED = """\
 from dora import DoraStatus
@@ -48,6 +48,17 @@ DIFFERENCES = {
     "code that cannot be loaded": ("class Operator: pass\n1 / 0\n", "reload"),
 }
 """By row of docs/compatibility.md: the code that takes the place of the old one, and by which rule here."""
+TOLD = "OBS RELOAD op ['id', 'kind', 'type']"
+SHOWN = {
+    "hot reload": Shown(
+        here=("OBS goes on new new",),
+        dora=(f"{TOLD} new old ['first', 'old']", "OBS goes on new old"),
+    ),
+    "an exception at RELOAD": Shown(dora=("OBS goes on new old",)),
+    "code that cannot be loaded": Shown(
+        here=("OBS refused",), dora=(f"{TOLD} old old ['first', 'old']",)
+    ),
+}
 
 
 class Edit(Protocol):
@@ -121,4 +132,4 @@ def test_by_doras_rule_both_do_the_same(tmp_path: Path) -> None:
 def test_a_difference(name: str, tmp_path: Path) -> None:
     source, rule = DIFFERENCES[name]
     until = "RELOAD" if "Operator: pass" in source else "OBS goes on"
-    show(source, rule, until, tmp_path, ANYTHING)
+    show(source, rule, until, tmp_path, SHOWN[name].as_differences(name))
