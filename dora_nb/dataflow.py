@@ -1263,10 +1263,19 @@ def _check_count(count: object, what: str) -> None:
 
 
 def _read_source(name: str, source: str | Path | None) -> SourceCode:
-    assert source is not None
     if isinstance(source, Path):
         path = source.resolve()
-        return SourceCode(path.read_text(encoding="utf-8"), str(source), path=str(path))
+        try:
+            return SourceCode(path.read_text(encoding="utf-8"), str(source), path=str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            hint = f"Relative paths begin at {Path.cwd()}."
+            raise GraphError(f"{name}: cannot read {source} ({why}).", hint=hint) from None
+    if not isinstance(source, str):
+        hint = "give it as text, or the Path of its file: a process of its own runs it."
+        raise GraphError(
+            f"the source of {name} is its code, and this is a {type(source).__name__}:", hint=hint
+        )
     if "\n" not in source and source.endswith(".py"):
         hint = f"give Path('{source}') for the file."
         raise GraphError(f"the source of {name} is the code itself, and this is a path:", hint=hint)

@@ -16,6 +16,11 @@ WRONG: dict[str, Callable[[Any], object]] = {
     "give outputs=['image']": lambda flow: flow.add_operator("a", CODE, outputs="image"),
     "are a list, not a dict": lambda flow: flow.add_operator("a", CODE, inputs=["i=a/b"]),
     "give Path('camera.py') for the file": lambda flow: flow.add_node("a", "camera.py"),
+    "a process of its own runs it": lambda flow: flow.add_operator("a", Dataflow),
+    "cannot read gone.py (No such file or directory)": lambda flow: flow.add_node(
+        "a", path="gone.py"
+    ),
+    "cannot read / (Is a directory)": lambda flow: flow.add_operator("a", Path("/")),
     "queue_size is a whole number": lambda flow: flow.subscribe("a/b", queue_size=0),
     "the number of messages is a whole number": lambda flow: flow.take("a/b", -1),
     "grace_secs is 0 or more": lambda flow: flow.stop(grace_secs=-1),
