@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .arrays import as_pandas, as_torch
-    from .dataflow import Dataflow, Subscription, get_dataflow
+    from .dataflow import Dataflow, get_dataflow
     from .dynamic_node import Node
     from .errors import DoraNbError
     from .images import as_boxes, as_image
+    from .subscriptions import Subscription
     from .widgets.camera import CameraView
 
 __version__ = "0.1.0"
@@ -27,7 +28,7 @@ _HOMES = {
     "Dataflow": ".dataflow",
     "DoraNbError": ".errors",
     "Node": ".dynamic_node",
-    "Subscription": ".dataflow",
+    "Subscription": ".subscriptions",
     "as_boxes": ".images",
     "as_image": ".images",
     "as_pandas": ".arrays",

@@ -8,10 +8,8 @@ thread; those that wait can be interrupted.
 from __future__ import annotations
 
 import atexit
-import collections
 import contextlib
 import datetime
-import json
 import queue
 import threading
 import time
@@ -23,6 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .arguments import (
+    as_sendable,
+    check_count,
+    check_wiring,
+    node_spec,
+    param_json,
+    read_source,
+)
 from .debugging import Rebuilt, rebuild
 from .descriptor import Allowed, dataflow_text, read_dataflow
 from .engines.edit import Applied, Edit, Way, plan
@@ -40,26 +46,21 @@ from .graph import (
     DEFAULT_QUEUE_SIZE,
     DYNAMIC,
     NOTEBOOK,
-    QUEUE_POLICIES,
     Graph,
-    InputSpec,
     LogSource,
-    NodeKind,
     NodeSpec,
     OnEdit,
     QueuePolicy,
     SourceCode,
     TopicSource,
-    parse_source,
 )
 from .operators import check_node_source, check_operator_source
 from .status import EdgeStatus, LogLine, NodeStatus, State
+from .subscriptions import Event, Listener, Subscription
 
 if TYPE_CHECKING:
     from .widgets.graph import GraphPicture
 
-Event = dict[str, Any]
-"""One event as dora gives it: ``type``, ``id``, ``value`` (a `pyarrow.Array`), ``metadata``."""
 Progress = Callable[[str], None]
 """What is called with a sentence, now and then, by what takes long."""
 ENGINES = ("embedded", "dora")
@@ -69,8 +70,6 @@ DAEMON_PORT = 53291
 """Where a daemon of dora's listens for nodes that join, if it is told nothing else."""
 STOP_GRACE_SECS = 2.0
 PROGRESS_AFTER_SECS = 2.0
-MOST_PARAM_CHARS = 65536
-"""Of JSON, key and value: one message on a control socket."""
 _PROGRESS_EVERY_SECS = 1.0
 _LOOK_EVERY_SECS = 0.2
 _ABANDON_SECS = 5.0
@@ -87,97 +86,6 @@ class Declaration:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.what}"
-
-
-class Listener:
-    """A callback on a topic, from `Dataflow.listen`. `close` ends it."""
-
-    def __init__(self, dataflow: Dataflow, listener: EngineListener) -> None:
-        self._dataflow = dataflow
-        self._listener = listener
-
-    def status(self) -> EdgeStatus | None:
-        """The counts of its edge; None while its publisher was never started."""
-        return self._dataflow._listener_status(self._listener)
-
-    def close(self) -> None:
-        """No further call of the callback begins; one that is running may still end."""
-        self._dataflow._forget_listener(self._listener)
-
-
-class Subscription:
-    """Messages of a topic, from `Dataflow.subscribe`: an iterator and a context manager.
-
-    It keeps the newest `queue_size` messages; older ones are dropped and counted.
-    """
-
-    def __init__(self, dataflow: Dataflow, topic: str, queue_size: int) -> None:
-        self.topic = topic
-        self._dataflow = dataflow
-        self._events: collections.deque[Event] = collections.deque()
-        self._queue_size = queue_size
-        self._arrived = threading.Condition()
-        self._dropped_here = 0
-        self._closed = False
-        self._listener = dataflow.listen(topic, self._keep, queue_size=queue_size)
-
-    @property
-    def dropped(self) -> int:
-        """How many messages this subscription missed."""
-        status = self._listener.status()
-        return self._dropped_here + (status.dropped if status is not None else 0)
-
-    def next(self, timeout_secs: float | None = None) -> Event:
-        """The next message. Blocks; raises TopicTimeoutError when the time is over."""
-        deadline_secs = None if timeout_secs is None else time.monotonic() + timeout_secs
-        with self._arrived:
-            while not self._events:
-                if self._closed:
-                    raise DataflowStateError(f"the subscription to '{self.topic}' is closed.")
-                left_secs = None if deadline_secs is None else deadline_secs - time.monotonic()
-                if left_secs is not None and left_secs <= 0:
-                    raise self._dataflow._too_few(self.topic, 0, 1, timeout_secs)
-                self._arrived.wait(left_secs)
-            return self._events.popleft()
-
-    def close(self) -> None:
-        """Ends the subscription; a `next` that waits raises."""
-        self._listener.close()
-        with self._arrived:
-            self._closed = True
-            self._events.clear()
-            self._arrived.notify_all()
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        try:
-            return self.next()
-        except DataflowStateError:
-            raise StopIteration from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Subscription to {self.topic}>"
-
-    def _keep(self, event: Event) -> None:
-        with self._arrived:
-            if len(self._events) >= self._queue_size:
-                self._events.popleft()
-                self._dropped_here += 1
-            self._events.append(event)
-            self._arrived.notify()
 
 
 class Dataflow:
@@ -338,10 +246,10 @@ class Dataflow:
         `queues` maps it to a size, or a size and a policy. `exclusive` and `on_edit` are the options of
         a cell. Blocks and raises as `declare`, and SourceError where the code cannot be an operator.
         """
-        _check_arguments(name, inputs, outputs)
-        code = _read_source(name, source)
+        check_wiring(name, inputs, outputs)
+        code = read_source(name, source)
         check_operator_source(code)
-        spec = _node_spec(name, code, "operator", inputs, outputs, queues, env, python)
+        spec = node_spec(name, code, "operator", inputs, outputs, queues, env, python)
         return self.declare(replace(spec, exclusive=exclusive, on_edit=on_edit))
 
     def add_node(
@@ -362,7 +270,7 @@ class Dataflow:
         `path` names its file in place of `source`. With the path ``dynamic``, as in dora, there is no
         script: another Python process of yours joins with ``dora_nb.Node("NAME")`` when it likes.
         """
-        _check_arguments(name, inputs, outputs)
+        check_wiring(name, inputs, outputs)
         if (source is None) == (path is None):
             raise GraphError(
                 f"{name} has {'no code' if source is None else 'two codes'}:",
@@ -370,11 +278,11 @@ class Dataflow:
             )
         if path == DYNAMIC:
             nothing = SourceCode("", f"<{name}>")
-            spec = _node_spec(name, nothing, "dynamic", inputs, outputs, queues, env, None)
+            spec = node_spec(name, nothing, "dynamic", inputs, outputs, queues, env, None)
             return self.declare(spec)
-        code = _read_source(name, Path(path) if source is None and path is not None else source)
+        code = read_source(name, Path(path) if source is None and path is not None else source)
         check_node_source(code)
-        spec = _node_spec(name, code, "script", inputs, outputs, queues, env, python)
+        spec = node_spec(name, code, "script", inputs, outputs, queues, env, python)
         return self.declare(replace(spec, args=tuple(args)))
 
     @classmethod
@@ -741,7 +649,7 @@ class Dataflow:
                 f"{name} is an operator, and those are told of no parameter:",
                 hint="send it on an input, or make it a node with %%dora_node.",
             )
-        value_json = _json_text(key, value)
+        value_json = param_json(key, value)
         session.set_param(name, key, value_json)
         return f"{name}: {key} = {value_json}"
 
@@ -861,7 +769,7 @@ class Dataflow:
 
     def subscribe(self, topic: str, queue_size: int = DEFAULT_QUEUE_SIZE) -> Subscription:
         """The messages of a topic from now on, to be iterated over."""
-        _check_count(queue_size, "queue_size")
+        check_count(queue_size, "queue_size")
         return Subscription(self, topic, queue_size)
 
     def take(self, topic: str, n: int, timeout_secs: float = 10.0) -> list[Event]:
@@ -870,7 +778,7 @@ class Dataflow:
         There may be gaps between them, as the kernel never slows a dataflow. Raises
         TopicTimeoutError, which names the topic, how many came, and the state of its node.
         """
-        _check_count(n, "the number of messages")
+        check_count(n, "the number of messages")
         return self._collect(topic, n, timeout_secs, replay_last=False)
 
     def latest(self, topic: str, timeout_secs: float = 10.0) -> Event:
@@ -892,7 +800,7 @@ class Dataflow:
         if source.node != NOTEBOOK:
             self._declared.node(source.node)
             session = self._running_session(f"'{topic}' reaches nobody")
-            if not session.inject(source, _as_sendable(data), about):
+            if not session.inject(source, as_sendable(data), about):
                 state = self.node_status(source.node).state_text()
                 instead = f"send on {NOTEBOOK}/NAME, and let an input read that."
                 raise DataflowStateError(
@@ -911,7 +819,7 @@ class Dataflow:
             hint = hint or f"Declare one with --inputs IN={topic}."
             raise GraphError(f"no input reads '{topic}'.", hint=hint)
         session = self._running_session(f"'{topic}' reaches nobody")
-        session.send(source, _as_sendable(data), about)
+        session.send(source, as_sendable(data), about)
 
     def replay(
         self, events: Iterable[Any], *, topic: str | None = None, speed: float | None = 1.0
@@ -1243,119 +1151,6 @@ def _cycle_warning(declared: Graph, name: str) -> str:
         f"; {' → '.join([*cycle, name])} stands still once its queues are full, as every input in it "
         "has backpressure: let one drop its oldest"
     )
-
-
-def _check_arguments(name: str, inputs: object, outputs: object) -> None:
-    """What a type checker would have found."""
-    if isinstance(outputs, str):
-        hint = f"give outputs=['{outputs}']."
-        raise GraphError(f"the outputs of {name} are a text, not a list:", hint=hint)
-    if inputs is not None and not isinstance(inputs, Mapping):
-        hint = "give inputs={'IN': 'NODE/OUTPUT'}."
-        raise GraphError(
-            f"the inputs of {name} are a {type(inputs).__name__}, not a dict:", hint=hint
-        )
-
-
-def _check_count(count: object, what: str) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise GraphError(f"{what} is a whole number, 1 or more, not {count!r}.")
-
-
-def _read_source(name: str, source: str | Path | None) -> SourceCode:
-    if isinstance(source, Path):
-        path = source.resolve()
-        try:
-            return SourceCode(path.read_text(encoding="utf-8"), str(source), path=str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            hint = f"Relative paths begin at {Path.cwd()}."
-            raise GraphError(f"{name}: cannot read {source} ({why}).", hint=hint) from None
-    if not isinstance(source, str):
-        hint = "give it as text, or the Path of its file: a process of its own runs it."
-        raise GraphError(
-            f"the source of {name} is its code, and this is a {type(source).__name__}:", hint=hint
-        )
-    if "\n" not in source and source.endswith(".py"):
-        hint = f"give Path('{source}') for the file."
-        raise GraphError(f"the source of {name} is the code itself, and this is a path:", hint=hint)
-    return SourceCode(source, f"<source of {name}>")
-
-
-def _node_spec(
-    name: str,
-    code: SourceCode,
-    kind: NodeKind,
-    inputs: Mapping[str, str] | None,
-    outputs: Iterable[str],
-    queues: Mapping[str, int | tuple[int, QueuePolicy]] | None,
-    env: Mapping[str, str] | None,
-    python: str | None,
-) -> NodeSpec:
-    return NodeSpec(
-        name=name,
-        code=code,
-        inputs=_input_specs(inputs or {}, queues or {}),
-        outputs=tuple(outputs),
-        env=tuple((env or {}).items()),
-        python=python,
-        working_dir=str(Path.cwd()),
-        kind=kind,
-    )
-
-
-def _input_specs(
-    inputs: Mapping[str, str], queues: Mapping[str, int | tuple[int, QueuePolicy]]
-) -> tuple[InputSpec, ...]:
-    for name in queues:
-        if name not in inputs:
-            hint = did_you_mean(name, inputs)
-            raise GraphError(f"queues names '{name}', which is no input.", hint=hint)
-    specs = []
-    for name, source in inputs.items():
-        queue_spec = queues.get(name, DEFAULT_QUEUE_SIZE)
-        size, policy = queue_spec if isinstance(queue_spec, tuple) else (queue_spec, "drop_oldest")
-        if not _is_positive(size) or policy not in QUEUE_POLICIES:
-            raise GraphError(
-                f"the queue of '{name}' is {queue_spec!r};",
-                hint=f"give a size of 1 or more, and one of {', '.join(QUEUE_POLICIES)}.",
-            )
-        specs.append(InputSpec(name, parse_source(source), size, policy))
-    return tuple(specs)
-
-
-def _as_sendable(data: Any) -> Any:
-    """An Arrow array of what Python would write as a list, a number or a text; anything else as it is."""
-    if isinstance(data, (list, tuple, str, bool, int, float, dict)):
-        import pyarrow as pa
-
-        values = list(data) if isinstance(data, (list, tuple)) else [data]
-        try:
-            return pa.array(values)
-        except pa.ArrowException as error:
-            raise GraphError(f"this cannot be made an Arrow array: {error}.") from None
-    return data
-
-
-def _json_text(key: str, value: Any) -> str:
-    """The value of a parameter as JSON, where that fits into a message."""
-    if not isinstance(key, str):
-        raise GraphError(f"the key of a parameter is a text, not {key!r}.")
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise GraphError(f"the value of '{key}' is not what JSON knows: {error}.") from None
-    length = len(json.dumps(key)) + len(text)
-    if length > MOST_PARAM_CHARS:
-        raise GraphError(
-            f"the parameter '{key[:40]}' has {length} characters, and {MOST_PARAM_CHARS} is the most:",
-            hint="send it on an input.",
-        )
-    return text
-
-
-def _is_positive(size: object) -> bool:
-    return isinstance(size, int) and size > 0
 
 
 _all_dataflows: weakref.WeakSet[Dataflow] = weakref.WeakSet()
