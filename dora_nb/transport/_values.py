@@ -3,8 +3,8 @@
 A flat array of numbers without nulls travels as its bare buffer. Everything else travels as an Arrow
 IPC stream of one batch with one column, which covers every type that Arrow has. Of a small one, the
 schema in front is written once for its type, and understood once by a reader: it is told by its bytes,
-so a message needs nothing that went before it. What arrives is always a `pyarrow.Array`, as in dora: a record batch becomes a struct array, an extension array its
-storage.
+so a message needs nothing that went before it. What arrives is always a `pyarrow.Array`, as in dora: a
+record batch becomes a struct array, an extension array its storage.
 """
 
 from __future__ import annotations
