@@ -44,7 +44,7 @@ def check_count(count: object, what: str) -> None:
         raise GraphError(f"{what} is a whole number, 1 or more, not {count!r}.")
 
 
-def read_source(name: str, source: str | Path | None) -> SourceCode:
+def read_source(name: str, source: object) -> SourceCode:
     """The code of a node: as text, or what is in a file."""
     if isinstance(source, Path):
         path = source.resolve()
@@ -56,9 +56,8 @@ def read_source(name: str, source: str | Path | None) -> SourceCode:
             raise GraphError(f"{name}: cannot read {source} ({why}).", hint=hint) from None
     if not isinstance(source, str):
         hint = "give it as text, or the Path of its file: a process of its own runs it."
-        raise GraphError(
-            f"the source of {name} is its code, and this is a {type(source).__name__}:", hint=hint
-        )
+        kind = "class" if isinstance(source, type) else type(source).__name__
+        raise GraphError(f"the source of {name} is its code, and this is a {kind}:", hint=hint)
     if "\n" not in source and source.endswith(".py"):
         hint = f"give Path('{source}') for the file."
         raise GraphError(f"the source of {name} is the code itself, and this is a path:", hint=hint)

@@ -39,7 +39,9 @@ class Operator:
         return DoraStatus.CONTINUE
 """
 OLD = EDITED.replace("GENERATION", "old").replace("REACTION", "pass")
-NEW = EDITED.replace("GENERATION", "new")
+NEW = EDITED.replace("GENERATION", "new") + "# longer\n"
+"""Of another size: dora reloads a module, and where its file has the size and the second that it had, Python
+takes what it has compiled of the old one."""
 TICKS = {"tick": "dora/timer/millis/50"}
 SAVED_AGAIN_EVENTS = 40
 DIFFERENCES = {
