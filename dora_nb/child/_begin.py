@@ -48,7 +48,8 @@ def _be_adopted(control: socket.socket) -> bool:
 
     False when the kernel has gone, or wants no spares any more.
     """
-    _process_of("operator"), _process_of("script")
+    for kind in ("operator", "script"):
+        _process_of(kind)
     for name in _OFTEN_IMPORTED:
         importlib.import_module(name)
     # Fills the lists of what lies in the folders of sys.path, which each import looks at. A folder that

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from .. import messages
 from ..transport import as_received
+from . import _logging, _node
 
 _INPUTS = "DORA_TEST_WITH_INPUTS"
 _OUTPUTS = "DORA_TEST_WRITE_OUTPUTS_TO"
@@ -115,6 +116,10 @@ class Recorded:
         if not self._events:
             return None
         return max(0.0, self._events[0][0] - self._elapsed_secs())
+
+    def bridge_logging(self, node: _node.Node) -> None:
+        """As in a dataflow."""
+        _logging.bridge_logging(node)
 
     def log(
         self,

@@ -49,6 +49,8 @@ class Host(Protocol):
 
     def join(self) -> None: ...
 
+    def bridge_logging(self, node: Node) -> None: ...
+
     def next_event(self, timeout_secs: float | None) -> Event | None: ...
 
     def event_now(self) -> Event | None: ...
@@ -88,9 +90,7 @@ class Node(LogsByLevel):
     def __init__(self, node_id: str | None = None, daemon_port: int | None = None) -> None:
         self._host = _host_of(node_id)
         self._host.join()
-        from ._logging import bridge_logging  # Here, since an operator may do without `logging`.
-
-        bridge_logging(self)
+        self._host.bridge_logging(self)
 
     # -- events ----------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -756,8 +757,6 @@ def _internal_failure(error: Exception) -> messages.Failed:
             [],
             "Look for os.closerange, or a library that makes a daemon of its process.",
         )
-    import traceback  # Here, since it should never be needed.
-
     return messages.Failed(
         f"dora_nb failed in the node's process: {type(error).__name__}: {error}",
         "".join(traceback.format_exception(error)).splitlines(),

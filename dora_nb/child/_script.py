@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from .. import messages, metrics
 from ..transport import Input
-from . import _node, _output, _parent, _process
+from . import _logging, _node, _output, _parent, _process
 from ._failures import KernelGoneError, NodeFailedError, execute, failure
 from ._log_entries import log_entry
 from ._process import NodeProcess
@@ -175,6 +175,10 @@ class Script(NodeProcess):
         self._tell(messages.Ready())
         with self._inputs_changed:
             self._inputs_changed.wait_for(lambda: self._going or self._stopping)
+
+    def bridge_logging(self, node: _node.Node) -> None:
+        """Has `logging` write into the node's log; here, since an operator does without it."""
+        _logging.bridge_logging(node)
 
     def log(
         self,

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import traceback
+import traceback
 
 _OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _CELL_FRAME = re.compile(r'^([ |]*)File "(Cell In\[[^"]*\])", line')
@@ -19,8 +16,6 @@ _CELL_FRAME = re.compile(r'^([ |]*)File "(Cell In\[[^"]*\])", line')
 
 def traceback_lines(error: BaseException) -> list[str]:
     """The lines of a traceback of `error` and of its causes."""
-    import traceback  # Here, since most operators never fail.
-
     summary = traceback.TracebackException.from_exception(error, compact=True)
     _leave_out_ours(summary, seen=set())
     text = "".join(summary.format())
@@ -37,7 +32,7 @@ def _leave_out_ours(summary: traceback.TracebackException, seen: set[int]) -> No
         if not frame.filename.startswith(_OUR_FOLDER)
         or frame.filename.startswith(_OUR_FOLDER + "tutorial" + os.sep)
     ]
-    summary.stack = type(summary.stack).from_list(theirs)
+    summary.stack = traceback.StackSummary.from_list(theirs)
     for other in (summary.__cause__, summary.__context__, *(summary.exceptions or ())):
         if other is not None:
             _leave_out_ours(other, seen)

@@ -80,7 +80,7 @@ def test_a_script_receives_and_sends_beside_operators(dataflow: CellDataflow) ->
     dataflow.cell("source", operator, inputs=TICK, outputs=("out",))
     script(dataflow, "node", COUNTING, inputs={"in": "source/out"}, outputs=("out",))
     assert dataflow.start() == "started: source, node"
-    with dataflow.subscribe("node/out") as messages:
+    with dataflow.subscribe("node/out", queue_size=1000) as messages:
         values = [messages.next(TIMEOUT_SECS)["value"].to_pylist()[0] for _ in range(5)]
     assert values == list(range(values[0], values[0] + 5))
     status = dataflow.node_status("node")
@@ -636,3 +636,15 @@ def test_an_operator_is_told_that_it_is_none(dataflow: CellDataflow) -> None:
     dataflow.cell("op", "from dora import Node\nnode = Node()\nclass Operator: pass\n")
     with pytest.raises(OperatorError, match="this is an operator"):
         dataflow.start()
+
+
+def test_a_module_of_ones_own_hides_none_that_the_process_needs(
+    dataflow: CellDataflow, tmp_path: Path
+) -> None:
+    for name in ("logging", "traceback", "struct"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('mine')")
+    dataflow.cell(
+        "script", "from dora import Node\nNode()\n1 / 0", kind="script", working_dir=tmp_path
+    )
+    dataflow.start()
+    assert "ZeroDivisionError" in str(dataflow.failure_of("script"))

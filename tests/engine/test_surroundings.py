@@ -116,7 +116,7 @@ def test_what_a_real_process_has_imported(dataflow: CellDataflow) -> None:
     for heavy in ("IPython", "ipykernel", "ipywidgets", "anywidget", "cv2", "torch", "pandas"):
         assert heavy not in found
     # What only a mistake, a failure or a script needs: half a megabyte of each operator.
-    for rarely_needed in ("logging", "dataclasses", "difflib", "traceback", "fractions"):
+    for rarely_needed in ("logging", "dataclasses", "difflib", "fractions"):
         assert rarely_needed not in found
     ours = {name for name in found if name.partition(".")[0] == "dora_nb"}
     for not_its in ("dataflow", "engines", "magics", "widgets", "images", "operators", "graph"):
