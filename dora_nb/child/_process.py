@@ -547,17 +547,13 @@ class NodeProcess(abc.ABC):
         self._outputs[message.output] = Output(message.output, arena, waiter=self, warn=self._warn)
 
     def _add_reader(self, message: messages.AddReader, descriptors: list[int]) -> None:
-        tx, rx, words = descriptors
-        edge = OutEdge(
+        edge = OutEdge.from_descriptors(
             message.edge_id,
-            socket.socket(fileno=tx),
-            socket.socket(fileno=rx),
-            words,
+            descriptors,
             queue_size=message.queue_size,
             drop_oldest=message.drop_oldest,
             column=message.column,
         )
-        os.close(words)
         output = self._outputs[message.output]
         self._readers[message.edge_id] = (output, edge)
         output.attach(edge, replay_last=message.replay_last)

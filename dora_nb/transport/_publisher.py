@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import collections
 import errno
+import os
 import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -135,6 +136,30 @@ class OutEdge:
         # Both, said aloud: socket.setdefaulttimeout() would make even a stolen message wait.
         tx.setblocking(False)
         rx.setblocking(False)
+
+    @classmethod
+    def from_descriptors(
+        cls,
+        edge_id: int,
+        descriptors: Sequence[int],
+        *,
+        queue_size: int,
+        drop_oldest: bool,
+        column: int,
+    ) -> OutEdge:
+        """Of what `Edge.publisher_descriptors` has come as, here: they are the edge's from now on."""
+        tx, rx, words = descriptors
+        edge = cls(
+            edge_id,
+            socket.socket(fileno=tx),
+            socket.socket(fileno=rx),
+            words,
+            queue_size=queue_size,
+            drop_oldest=drop_oldest,
+            column=column,
+        )
+        os.close(words)
+        return edge
 
     def fileno(self) -> int:
         """The sending socket: writable when the overflow can move on, readable when there is room."""
