@@ -68,9 +68,8 @@ class Warden:
         """In a process forked from the kernel: with its copy open, the warden would never see the end."""
         assert self._popen.stdin is not None
         self._popen.stdin.close()
-        self._popen.returncode = (
-            0  # It is no child of this process, and nothing is to be waited for.
-        )
+        # It is no child of this process, and nothing is to be waited for.
+        self._popen.returncode = 0
 
     def _tell(self, line: str) -> None:
         assert self._popen.stdin is not None

@@ -220,7 +220,7 @@ CELLS = {
         (
             counts_to(2, pause_secs=1.2),
             script(
-                "print('OBS', ', '.join(event['type'] for event in node), flush=True)",
+                "print('OBS', [(event['type'], sorted(event)) for event in node], flush=True)",
                 timeout_secs=0.5,
             ),
         ),
@@ -410,7 +410,7 @@ CELLS = {
                 f"""
                 import dora
                 names = {{*dir(node), *dir(dora)}}
-                print("OBS", sorted(names & {NOT_HERE}), flush=True)
+                print("OBS", sorted(names & {NOT_HERE | {"register_tensor_pool"}}), flush=True)
                 """,
                 {},
             ),
@@ -510,6 +510,10 @@ SLOW_FILES = {
 }
 
 
+HEARD = ("INPUT", ["id", "kind", "metadata", "type", "value"])
+SILENT, RECOVERED, STOPPED = (
+    (kind, ["id", "kind", "type"]) for kind in ("INPUT_CLOSED", "INPUT_RECOVERED", "STOP")
+)
 SHOWN = {
     "`Node()` in an operator, or a second one": Shown(
         here=("op: OBS Node() is for scripts of their own, and this is an operator",),
@@ -534,10 +538,8 @@ SHOWN = {
         here=("op: OBS many came late False",), dora=("op: OBS many came late True",)
     ),
     "`input_timeout`": Shown(
-        here=(
-            "script: OBS INPUT, INPUT_CLOSED, INPUT_RECOVERED, INPUT, INPUT_CLOSED, INPUT_CLOSED, STOP",
-        ),
-        dora=("script: OBS INPUT, INPUT, INPUT_CLOSED, STOP",),
+        here=(f"script: OBS {[HEARD, SILENT, RECOVERED, HEARD, SILENT, SILENT, STOPPED]}",),
+        dora=(f"script: OBS {[HEARD, HEARD, SILENT, STOPPED]}",),
     ),
     "errors": Shown(here=("script: OBS of Rust False",), dora=("script: OBS of Rust True",)),
     "`Node.log`": Shown(here=("script: OBS [False]",), dora=("script: OBS [True, False]",)),

@@ -57,6 +57,15 @@ node.send_output('out', pa.array([node.restart_count()]))
 time.sleep(0.1)
 raise SystemExit(3)
 """
+RAISES = script(
+    """
+    node.send_output('out', b'a')
+    time.sleep(0.2)
+    raise ValueError('boom')
+    """,
+    {},
+    name="source",
+)
 OUT_LISTED = script(f"for e in node:\n    {SEEN}", {"in": "op/out"})
 """Prints what the operator sends."""
 
@@ -153,18 +162,7 @@ OPERATOR_ROWS = {
     ),
     "1.2 operators hear nothing of other nodes' failures": Row(
         (
-            node(
-                "script",
-                "source",
-                """
-                import time
-                from dora import Node
-                node = Node()
-                node.send_output('out', b'a')
-                time.sleep(0.2)
-                raise ValueError('boom')
-                """,
-            ),
+            RAISES,
             SHOWN,
         )
     ),
@@ -593,18 +591,7 @@ NODE_ROWS = {
     ),
     "2 NODE_FAILED": Row(
         (
-            node(
-                "script",
-                "source",
-                """
-                import time
-                from dora import Node
-                node = Node()
-                node.send_output('out', b'a')
-                time.sleep(0.2)
-                raise ValueError('boom')
-                """,
-            ),
+            RAISES,
             script(
                 """
                 for e in node:
