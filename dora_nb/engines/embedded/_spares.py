@@ -59,7 +59,7 @@ class _Spare:
 
 
 class Spares:
-    """The pool. Any thread may use it; only `close` waits, and `take_warden` where none is there."""
+    """The pool. Any thread may use it; only `close` waits."""
 
     def __init__(self) -> None:
         self._most = _number_from_environment(0)
@@ -88,18 +88,16 @@ class Spares:
         with self._changed:
             self._want(number, time.monotonic() + _QUIET_SECS / 4)
 
-    def take_warden(self) -> Warden:
-        """The warden for a session that begins: the one that waits, else a new one. The caller closes it."""
-        with self._changed:
-            self._not_before_secs = time.monotonic() + _QUIET_SECS
-            warden, self._warden = self._warden, None
-        return warden or Warden()
+    def hold(self) -> Warden | None:
+        """A session begins, whose operators may be spares: the thread stays until its `release`.
 
-    def hold(self) -> None:
-        """A session begins, whose operators may be spares: the thread stays until its `release`."""
+        The warden that waited for it, if one did, is the caller's to close.
+        """
         with self._changed:
             self._holders += 1
             self._not_before_secs = time.monotonic() + _QUIET_SECS
+            warden, self._warden = self._warden, None
+        return warden
 
     def release(self, number: int) -> None:
         """A session has ended that ran so many operators; it may be started again."""

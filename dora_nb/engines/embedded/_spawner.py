@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from ...errors import EngineError
 from ...graph import NodeSpec
 from ..shortage import engine_error
+from ..warden import Warden
 from ._launch import Launched, environment_of, launch
 from ._process import OperatorProcess
 from ._spares import SPARES
@@ -30,14 +31,18 @@ class Spawner:
             queue.SimpleQueue()
         )
         self._started: set[str] = set()
-        self._warden = SPARES.take_warden()
-        self._thread = threading.Thread(target=self._run, name="dora-spawner", daemon=True)
+        waiting = SPARES.hold()
         try:
-            self._thread.start()
-        except RuntimeError:
-            self._warden.close()
+            self._warden = waiting or Warden()
+            self._thread = threading.Thread(target=self._run, name="dora-spawner", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:
+                self._warden.close()
+                raise
+        except BaseException:
+            SPARES.release(0)
             raise
-        SPARES.hold()
 
     def spawn(self, spec: NodeSpec) -> Launched:
         """A new process that waits to be told what it is, and the descriptor of its counters.
