@@ -40,7 +40,7 @@ def check_wiring(name: str, inputs: object, outputs: object) -> None:
 
 def check_count(count: object, what: str) -> None:
     """A number of something, which is 1 or more; `what` begins the sentence."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+    if not _is_count(count):
         raise GraphError(f"{what} is a whole number, 1 or more, not {count!r}.")
 
 
@@ -98,7 +98,7 @@ def _input_specs(
     for name, source in inputs.items():
         queue_spec = queues.get(name, DEFAULT_QUEUE_SIZE)
         size, policy = queue_spec if isinstance(queue_spec, tuple) else (queue_spec, "drop_oldest")
-        if not _is_positive(size) or policy not in QUEUE_POLICIES:
+        if not _is_count(size) or policy not in QUEUE_POLICIES:
             raise GraphError(
                 f"the queue of '{name}' is {queue_spec!r};",
                 hint=f"give a size of 1 or more, and one of {', '.join(QUEUE_POLICIES)}.",
@@ -137,5 +137,5 @@ def param_json(key: str, value: Any) -> str:
     return text
 
 
-def _is_positive(size: object) -> bool:
-    return isinstance(size, int) and size > 0
+def _is_count(count: object) -> bool:
+    return isinstance(count, int) and not isinstance(count, bool) and count >= 1

@@ -21,6 +21,9 @@ WRONG: dict[str, Callable[[Any], object]] = {
         "a", path="gone.py"
     ),
     "cannot read / (Is a directory)": lambda flow: flow.add_operator("a", Path("/")),
+    "the queue of 'i' is True; give a size of 1 or more": lambda flow: flow.add_operator(
+        "a", CODE, inputs={"i": "a/o"}, queues={"i": True}
+    ),
     "queue_size is a whole number": lambda flow: flow.subscribe("a/b", queue_size=0),
     "the number of messages is a whole number": lambda flow: flow.take("a/b", -1),
     "grace_secs is 0 or more": lambda flow: flow.stop(grace_secs=-1),

@@ -233,16 +233,16 @@ class Kernel:
             pipe.close()
 
 
-def wardens() -> list[int]:
-    """The processes of this one that run the warden's program."""
-    children = [
-        int(pid)
-        for task in Path("/proc/self/task").iterdir()
-        for pid in (task / "children").read_text().split()
-    ]
-    return [
-        pid for pid in children if b"warden_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+def wardens(process: int | None = None) -> list[int]:
+    """The children of a process, by default this one, that run the warden's program."""
+    tasks = Path(f"/proc/{os.getpid() if process is None else process}/task").iterdir()
+    found = []
+    for pid in [int(each) for task in tasks for each in (task / "children").read_text().split()]:
+        # It may have ended by now.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if b"warden_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
 
 
 @pytest.fixture

@@ -282,16 +282,15 @@ def test_a_killed_kernel_that_had_started_nothing_leaves_nothing(
     kernel = start_kernel(
         {"idle": {"source": IDLE, "inputs": ONCE}},
         f"""
-        import json
         from dora_nb.engines.embedded import SPARES
-        from tests.engine.conftest import wardens
         dataflow.stop()
         assert SPARES.wait_warm(1, {TIMEOUT_SECS})
-        print(json.dumps([*SPARES.process_ids(), *wardens()]), flush=True)
+        print(SPARES.process_ids(), flush=True)
         input()
         """,
     )
-    spare, warden = json.loads(kernel.line())
+    (spare,) = json.loads(kernel.line())
+    (warden,) = wardens(kernel.process.pid)
     kernel.process.kill()
     assert has_ended(spare)
     assert has_ended(warden)
