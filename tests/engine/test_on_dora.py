@@ -383,7 +383,8 @@ def test_a_dynamic_node_holds_no_start_up(two: CellDataflow) -> None:
     joined = subprocess.run(
         [sys.executable, "-c", joins], capture_output=True, text=True, timeout=30, check=False
     )
-    assert joined.stdout == "image\n", joined.stderr
+    # dora's own warnings may come before it: the node is slow to start, and its queue is full by then.
+    assert joined.stdout.splitlines()[-1:] == ["image"], joined.stdout + joined.stderr
     two.take("camera/image", 2)
 
 
