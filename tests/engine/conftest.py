@@ -233,6 +233,14 @@ class Kernel:
             pipe.close()
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Looks again and again; for what tells nobody."""
+    deadline_secs = time.monotonic() + TIMEOUT_SECS
+    while not holds():
+        assert time.monotonic() < deadline_secs
+        time.sleep(0.01)
+
+
 def wardens(process: int | None = None) -> list[int]:
     """The children of a process, by default this one, that run the warden's program."""
     tasks = Path(f"/proc/{os.getpid() if process is None else process}/task").iterdir()

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from dora_nb.engines.embedded import _session
 from dora_nb.errors import DataflowStateError, EngineError, OperatorError
 from dora_nb.status import State
 
-from .conftest import TIMEOUT_SECS, CellDataflow, Fifo, Kernel
+from .conftest import CellDataflow, Fifo, Kernel, wait_until
 
 TICK = {"tick": "dora/timer/millis/20"}
 CAMERA = """
@@ -428,14 +427,6 @@ def tap_of(node: str) -> int:
     """The process of a tap."""
     (process_id,) = children(node)
     return process_id
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Looks again and again; for what tells nobody."""
-    deadline_secs = time.monotonic() + TIMEOUT_SECS
-    while not condition():
-        assert time.monotonic() < deadline_secs
-        time.sleep(0.01)
 
 
 def wait_until_gone(folder: Path) -> None:

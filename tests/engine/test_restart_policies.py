@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from dora_nb.errors import GraphError
 from dora_nb.status import State
 
-from .conftest import TIMEOUT_SECS, CellDataflow
+from .conftest import TIMEOUT_SECS, CellDataflow, wait_until
 
 FAILING = """
 import pyarrow as pa
@@ -205,8 +204,5 @@ def test_impossible_keys_are_refused(
 
 
 def wait_for_line(dataflow: CellDataflow, name: str, text: str) -> None:
-    """Until that line is in its log, which tells nobody."""
-    deadline_secs = time.monotonic() + TIMEOUT_SECS
-    while not any(text in line.text for line in dataflow.logs(name)):
-        assert time.monotonic() < deadline_secs, dataflow.logs(name)
-        time.sleep(0.01)
+    """Until that line is in its log."""
+    wait_until(lambda: any(text in line.text for line in dataflow.logs(name)))
