@@ -233,17 +233,9 @@ class Kernel:
             pipe.close()
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Looks again and again; for what tells nobody."""
-    deadline_secs = time.monotonic() + TIMEOUT_SECS
-    while not holds():
-        assert time.monotonic() < deadline_secs
-        time.sleep(0.01)
-
-
-def wardens(process: int | None = None) -> list[int]:
+def wardens(process: int | str = "self") -> list[int]:
     """The children of a process, by default this one, that run the warden's program."""
-    tasks = Path(f"/proc/{os.getpid() if process is None else process}/task").iterdir()
+    tasks = Path(f"/proc/{process}/task").iterdir()
     found = []
     for pid in [int(each) for task in tasks for each in (task / "children").read_text().split()]:
         # It may have ended by now.

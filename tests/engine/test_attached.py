@@ -14,8 +14,9 @@ from dora_nb.engines.dora._program import Dora
 from dora_nb.errors import DataflowStateError, EngineError, GraphError
 from dora_nb.status import State
 
+from ..waiting import wait_until
 from .conftest import TIMEOUT_SECS, CellDataflow, Kernel
-from .test_on_dora import CAMERA, TICK, wait_until
+from .test_on_dora import CAMERA, TICK
 
 READER = """
 from dora import Node

@@ -10,7 +10,8 @@ import pytest
 from dora_nb.errors import GraphError
 from dora_nb.status import State
 
-from .conftest import TIMEOUT_SECS, CellDataflow, wait_until
+from ..waiting import wait_for_line
+from .conftest import TIMEOUT_SECS, CellDataflow
 
 FAILING = """
 import pyarrow as pa
@@ -201,8 +202,3 @@ def test_impossible_keys_are_refused(
 ) -> None:
     with pytest.raises(GraphError, match=said.replace("?", r"\?")):
         dataflow.cell("reader", READER, inputs=GO, kind="script", keys=keys)
-
-
-def wait_for_line(dataflow: CellDataflow, name: str, text: str) -> None:
-    """Until that line is in its log."""
-    wait_until(lambda: any(text in line.text for line in dataflow.logs(name)))

@@ -13,8 +13,7 @@ import re
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ from dora_nb.dataflow import Dataflow
 from dora_nb.engines.dora._cluster import Cluster
 from dora_nb.errors import OperatorError
 from dora_nb.graph import InputSpec, NodeKind, NodeSpec, QueuePolicy, SourceCode, parse_source
+
+from ..waiting import wait_for_line
 
 BIN = Path(sys.executable).parent
 PAGE = Path(dora_nb.__file__).parents[1] / "docs" / "compatibility.md"
@@ -85,6 +86,7 @@ def compare(observe: Observe, differs: Mapping[str, str]) -> None:
     assert any("OBS" in line or "not started" in line or "status" in line for line in here)
     unlisted: list[str] = []
     not_shown: set[str] = set()
+    same_order = False
     for _ in range(ATTEMPTS):
         dora = observe("dora")
         assert dora, "nothing was observed on dora-rs"
@@ -92,27 +94,29 @@ def compare(observe: Observe, differs: Mapping[str, str]) -> None:
         only += [f"only dora: {line}" for line in dora if line not in here]
         unlisted = [line for line in only if not any(re.search(each, line) for each in differs)]
         not_shown = {each for each in differs if not any(re.search(each, line) for line in only)}
-        if not unlisted and not not_shown and (differs or _ends_last(here) == _ends_last(dora)):
+        same_order = here in (dora, _ends_last(dora))
+        if not unlisted and not not_shown and (differs or same_order):
             break
     assert not unlisted, "\n".join(unlisted)
-    assert differs or _ends_last(here) == _ends_last(dora), f"another order: {here} and {dora}"
+    assert differs or same_order, f"another order: {here} and {dora}"
     assert not not_shown, f"no difference any more: {not_shown}"
 
 
-def _ends_last(lines: Iterable[str]) -> list[str]:
-    """The lines, and behind all others of its node what a script saw of the end of its inputs.
+def _ends_last(lines: Sequence[str]) -> list[str]:
+    """The lines, but in those of a script what it saw of the end of its inputs stands behind the rest.
 
-    A script on dora-rs may see that end before the messages in line (row "the end of an input"), on a slow
+    dora-rs may show a script that end before the messages in line (row "the end of an input"), on a slow
     machine each time; test_differences asks for that row.
     """
-    scripts = {line.partition(":")[0] for line in lines if "OBS STOP ALL_INPUTS_CLOSED" in line}
-    ends = [
-        line
-        for line in lines
-        if line.partition(":")[0] in scripts
-        and re.search(r": OBS (INPUT_CLOSED|STOP ALL_INPUTS_CLOSED)\b", line)
-    ]
-    return [line for line in lines if line not in ends] + ends
+    who = [line.partition(": ")[0] for line in lines]
+    scripts = {line.partition(": ")[0] for line in lines if "OBS STOP ALL_INPUTS_CLOSED" in line}
+
+    def place(line: str) -> tuple[int, bool]:
+        name, _, seen = line.partition(": ")
+        is_end = seen.startswith(("OBS INPUT_CLOSED ", "OBS STOP ALL_INPUTS_CLOSED "))
+        return who.index(name), is_end and name in scripts
+
+    return sorted(lines, key=place)
 
 
 def observed(row: Row, engine: str) -> list[str]:
@@ -287,18 +291,10 @@ def refused(*values: str) -> NodeSpec:
 
 def stop_when_seen(text: str, name: str) -> Act:
     def act(dataflow: Dataflow) -> None:
-        wait_for(dataflow, name, text)
+        wait_for_line(dataflow, name, text)
         dataflow.stop()
 
     return act
-
-
-def wait_for(dataflow: Dataflow, name: str, text: str) -> None:
-    """Until that node has printed that."""
-    deadline_secs = time.monotonic() + TIMEOUT_SECS
-    while not any(text in line.text for line in dataflow.logs(name)):
-        assert time.monotonic() < deadline_secs, f"{name} did not print {text!r}"
-        time.sleep(0.01)
 
 
 def cluster_of(dataflow: Dataflow) -> Cluster | None:

@@ -18,6 +18,7 @@ from dora_nb.dataflow import Dataflow
 from dora_nb.errors import GraphError
 from dora_nb.graph import NodeSpec
 
+from ..waiting import wait_for_line
 from . import test_files, test_hot_reload, test_parity, test_rows
 from .parity_rig import (
     GO_ON,
@@ -37,14 +38,13 @@ from .parity_rig import (
     page_rows,
     script,
     stop_when_seen,
-    wait_for,
 )
 
 # --- what is done to them -----------------------------------------------------------------------
 
 
 def set_a_parameter_of_an_operator(dataflow: Dataflow) -> list[str]:
-    wait_for(dataflow, "op", "here")
+    wait_for_line(dataflow, "op", "here")
     cluster = cluster_of(dataflow)
     try:
         if cluster is None:
@@ -58,7 +58,7 @@ def set_a_parameter_of_an_operator(dataflow: Dataflow) -> list[str]:
 
 
 def delete_a_parameter_that_is_none(dataflow: Dataflow) -> list[str]:
-    wait_for(dataflow, "script", "here")
+    wait_for_line(dataflow, "script", "here")
     cluster = cluster_of(dataflow)
     if cluster is None:
         with pytest.raises(GraphError):
@@ -66,7 +66,7 @@ def delete_a_parameter_that_is_none(dataflow: Dataflow) -> list[str]:
         return ["OBS refused"]
     words = ["--dataflow=notebook", "--", "script", "gain"]
     cluster.dora.call("param", "delete", *words, what="it is refused")
-    wait_for(dataflow, "script", "PARAM_DELETED")
+    wait_for_line(dataflow, "script", "PARAM_DELETED")
     return []
 
 
@@ -97,10 +97,10 @@ def join_by_dora(dataflow: Dataflow) -> list[str]:
 
 def join_twice(dataflow: Dataflow) -> None:
     assert joins(dataflow, as_dora_says=False) == "joined"
-    wait_for(dataflow, "script", "OBS first")
+    wait_for_line(dataflow, "script", "OBS first")
     assert joins(dataflow, as_dora_says=False) == "joined"
     if cluster_of(dataflow) is None:
-        wait_for(dataflow, "script", "OBS again")
+        wait_for_line(dataflow, "script", "OBS again")
 
 
 # --- nodes that several of them need ------------------------------------------------------------

@@ -16,7 +16,8 @@ from dora_nb.dataflow import Dataflow
 from dora_nb.edits import OnEdit
 from dora_nb.errors import DoraNbError
 
-from .parity_rig import TIMEOUT_SECS, Shown, compare, wait_for
+from ..waiting import wait_for_line
+from .parity_rig import TIMEOUT_SECS, Shown, compare
 
 EDITED = """\
 from dora import DoraStatus
@@ -105,7 +106,7 @@ def on_embedded(source: str, rule: OnEdit) -> list[str]:
     with Dataflow() as dataflow:
         dataflow.add_operator("edited", OLD, inputs=TICKS, on_edit=rule)
         dataflow.start()
-        wait_for(dataflow, "edited", "here")
+        wait_for_line(dataflow, "edited", "here")
         refused = []
         try:
             dataflow.add_operator("edited", source, inputs=TICKS, on_edit=rule)

@@ -12,6 +12,7 @@ import pytest
 
 from dora_nb.dataflow import Dataflow
 
+from ..waiting import wait_for_line
 from .parity_rig import (
     GO_ON,
     KEYS,
@@ -30,23 +31,22 @@ from .parity_rig import (
     script,
     sends,
     stop_when_seen,
-    wait_for,
 )
 
 
 def set_params(dataflow: Dataflow) -> None:
-    wait_for(dataflow, "script", "OBS here")
+    wait_for_line(dataflow, "script", "OBS here")
     dataflow.set_param("script", "gain", {"a": [1, None]})
-    wait_for(dataflow, "script", "PARAM_UPDATE")
+    wait_for_line(dataflow, "script", "PARAM_UPDATE")
     dataflow.delete_param("script", "gain")
-    wait_for(dataflow, "script", "PARAM_DELETED")
+    wait_for_line(dataflow, "script", "PARAM_DELETED")
     dataflow.stop()
 
 
 def send_three(dataflow: Dataflow) -> None:
     for number in range(3):
         dataflow.send("notebook/command", [number], {"number": number})
-        wait_for(dataflow, "op", f"[{number}]")
+        wait_for_line(dataflow, "op", f"[{number}]")
     dataflow.stop()
 
 

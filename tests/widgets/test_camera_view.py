@@ -26,6 +26,8 @@ from dora_nb.widgets._pacing import WINDOW
 from dora_nb.widgets._pictures import picture_of
 from dora_nb.widgets.camera import CameraView, _send_until_closed
 
+from ..waiting import wait_until
+
 GREY = np.full((48, 64, 3), 90, np.uint8)
 BOX = [10.0, 10, 30, 30, 0.9, 2]
 Make = Callable[..., tuple[CameraView, Any]]
@@ -47,14 +49,6 @@ def publish_lent_memory(dataflow: Any) -> weakref.ref[Any]:
     value = pa.Array.from_buffers(pa.uint8(), len(memory), [None, pa.py_buffer(memory)])
     dataflow.publish("camera/image", value, {"width": 64, "height": 48})
     return weakref.ref(memory)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """For what nothing announces."""
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def senders() -> list[str]:

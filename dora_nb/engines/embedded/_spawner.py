@@ -7,6 +7,7 @@ and nothing that goes wrong with one may end this thread. The warden is started 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import queue
@@ -31,18 +32,14 @@ class Spawner:
             queue.SimpleQueue()
         )
         self._started: set[str] = set()
-        waiting = SPARES.hold()
-        try:
+        with contextlib.ExitStack() as undo:
+            waiting = SPARES.hold()
+            undo.callback(SPARES.release, 0)
             self._warden = waiting or Warden()
+            undo.callback(self._warden.close)
             self._thread = threading.Thread(target=self._run, name="dora-spawner", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:
-                self._warden.close()
-                raise
-        except BaseException:
-            SPARES.release(0)
-            raise
+            self._thread.start()
+            undo.pop_all()
 
     def spawn(self, spec: NodeSpec) -> Launched:
         """A new process that waits to be told what it is, and the descriptor of its counters.
