@@ -167,7 +167,7 @@ class Dataflow:
         try:
             self._wait_settled(session, [spec.name], generations, progress)
         except BaseException:
-            session.abandon(spec.name)
+            session.abandon(spec)
             session.wait_settled([spec.name], after=generations, timeout_secs=_ABANDON_SECS)
             self._take_in(session, before, spec, generations)
             raise

@@ -9,7 +9,7 @@ that the kernel is gone: the operator gets STOP, and the process ends.
 kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
           `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`,
           `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`;
-          of an edit: `Reload`, `Rewire`, `RemoveOutput`, `Pause`, `Resume`, `TakeState`, `Part`;
+          of an edit: `Reload`, `CancelReload`, `Rewire`, `RemoveOutput`, `Pause`, `Resume`, `TakeState`, `Part`;
           asked by the user: `KeepRemains`, `ShowState`, `Give`, `Inject`
 process → `Warm`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`;
           of an edit: `Reloaded`, `Kept`, `Paused`, `StateTaken`, `HandedOver`;
@@ -36,7 +36,7 @@ import uuid
 
 import msgspec
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 _RECEIVE_SIZE = 1 << 17
 _ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 """Room for eight descriptors; no message has more than three."""
@@ -207,9 +207,13 @@ class RemoveOutput(msgspec.Struct, tag=True, frozen=True):
 class Reload(msgspec.Struct, tag=True, frozen=True):
     """Take the new source into the living operator, between two events. Descriptors: the source.
 
-    Answered with `Reloaded` or `Kept`.
+    Answered with `Reloaded` or `Kept`, which carry the number of the edit: a busy process may answer when
+    that edit is long over.
     """
 
+    edit: int
+    after: int
+    """The edit whose source the process took last, 0 for none: what is to be executed was found by it."""
     file: str
     first_line: int
     path: str | None
@@ -221,8 +225,19 @@ class Reload(msgspec.Struct, tag=True, frozen=True):
     keep_attributes: list[str] = []
 
 
+class CancelReload(msgspec.Struct, tag=True, frozen=True):
+    """Do not take the source of that edit, if it has not been taken yet. Not answered."""
+
+    edit: int
+
+
 class Pause(msgspec.Struct, tag=True, frozen=True):
-    """Handle no further event. Descriptors: an empty file for the operator's state."""
+    """Handle no further event. Descriptors: an empty file for the operator's state.
+
+    Answered with `Paused`, which carries the number of the edit.
+    """
+
+    edit: int
 
 
 class Resume(msgspec.Struct, tag=True, frozen=True):
@@ -275,10 +290,13 @@ class Given(msgspec.Struct, tag=True, frozen=True):
 class Reloaded(msgspec.Struct, tag=True, frozen=True):
     """The operator has the new source; the RELOAD event follows."""
 
+    edit: int
+
 
 class Kept(msgspec.Struct, tag=True, frozen=True):
     """The operator is what it was."""
 
+    edit: int
     message: str
     traceback_lines: list[str]
     hint: str | None = None
@@ -289,6 +307,7 @@ class Kept(msgspec.Struct, tag=True, frozen=True):
 class Paused(msgspec.Struct, tag=True, frozen=True):
     """No further event is handled."""
 
+    edit: int
     has_state: bool = False
     """What `get_state` returned has been written."""
     problem: str | None = None
@@ -381,8 +400,8 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 ToProcess = (
     Adopt | Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
     | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted
-    | ParamUpdated | ParamDeleted | Go | Stop | Reload | Rewire | RemoveOutput | Pause | Resume | TakeState
-    | Part | KeepRemains | ShowState | Give | Inject
+    | ParamUpdated | ParamDeleted | Go | Stop | Reload | CancelReload | Rewire | RemoveOutput | Pause
+    | Resume | TakeState | Part | KeepRemains | ShowState | Give | Inject
 )  # fmt: skip
 ToKernel = (
     Warm | Ready | Failed | Finished | Released | Warned | Logged | Reloaded | Kept | Paused

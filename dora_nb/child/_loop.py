@@ -3,9 +3,14 @@
 One thread, the main one, runs the operator and reads everything. What is due is decided anew after
 each event, in this order: the tick that is due the longest, the engine's messages, an input that has
 closed, the oldest message among the inputs (by the time it was sent: peeked, nothing leaves a socket
-before it is handled). An only input with a backlog is read on without a look at the rest, for a
+before it is handled). An only input with a backlog is read on without a system call for the rest, for a
 millisecond at most. So nobody starves but one whose messages are always the newest: after
 `PATIENCE` others it goes first.
+
+What the engine has told before a message was sent is done before the message is handled, on every path. A
+word in shared memory says that there is something (`metrics.TOLD`). It is looked at when the message has
+been taken: whatever was told before that message was sent is told by then, while a look before the take may
+come too early, since the publisher may take back the message that was seen and send another one.
 """
 
 from __future__ import annotations
@@ -44,7 +49,11 @@ class Loop(NodeProcess):
         self._look_around_secs = 0.0
         self._reload: tuple[messages.Reload, str] | None = None
         """What is to be taken after the event in hand, and its source."""
+        self._taken_edit = 0
+        """The edit whose source was taken last."""
         self._state_descriptor = -1
+        self._pause_edit = 0
+        """For which edit no further event is to be handled."""
         self._remains_descriptor = -1
         self._show_descriptor = -1
         """Where the state is to be written after the event in hand."""
@@ -108,20 +117,36 @@ class Loop(NodeProcess):
         """The new source, between two events; then the RELOAD event, if it was taken."""
         assert self._reload is not None
         (message, source), self._reload = self._reload, None
+        if message.after != self._taken_edit:
+            # An edit that was dropped had reached it: what changed was found by other code than it has.
+            why = "an edit that was dropped had reached the operator"
+            self._tell(messages.Kept(message.edit, why, [], replace=True))
+            return Verdict.CONTINUE
         answer = self._operator.reload(message, source)
+        if isinstance(answer, messages.Reloaded):
+            self._taken_edit = message.edit
         self._tell(answer)
         if isinstance(answer, messages.Kept):
             return Verdict.CONTINUE
         return self._handle({"type": "RELOAD", "kind": "dora", "id": self._name})
 
-    def _note_pause(self, _message: messages.Pause, descriptors: list[int]) -> None:
+    def _cancel_reload(self, message: messages.CancelReload, _none: list[int]) -> None:
+        if self._reload is not None and self._reload[0].edit == message.edit:
+            self._reload = None
+
+    def _note_pause(self, message: messages.Pause, descriptors: list[int]) -> None:
+        if self._state_descriptor >= 0:  # Of a pause that was taken back before it began.
+            os.close(self._state_descriptor)
         (self._state_descriptor,) = descriptors
+        self._pause_edit = message.edit
         self._pausing = True
 
     def _stand_still(self) -> None:
         """Handles nothing until the engine has decided who goes on."""
-        with open(self._state_descriptor, "wb") as file:
-            saved = self._operator.save_state(file)
+        descriptor, self._state_descriptor = self._state_descriptor, -1
+        edit = self._pause_edit
+        with open(descriptor, "wb") as file:
+            saved = self._operator.save_state(file, edit)
         self._pause(saved)
         while self._pausing and not self._parting and not self._stopping:
             self._wait_until_ready(None)
@@ -224,7 +249,11 @@ class Loop(NodeProcess):
         """Waits for something, serves the engine, and handles at most one message."""
         if self._only_input is not None and _process.monotonic() < self._look_around_secs:
             only_id, name, reader = self._only_input
-            if reader.has_more() and (message := reader.take()) is not None:
+            if (
+                self._counters.words[metrics.TOLD] <= self._served
+                and reader.has_more()
+                and (message := reader.take()) is not None
+            ):
                 return self._handle_message(only_id, name, message)
         watches_clock = self._timers or self._silent_from or self._closing
         ready = self._wait_until_ready(self._secs_to_next_tick() if watches_clock else None)
@@ -243,6 +272,8 @@ class Loop(NodeProcess):
         return self._handle_message(edge_id, name, message)
 
     def _handle_message(self, edge_id: int, name: str, message: Message) -> Verdict:
+        if self._counters.words[metrics.TOLD] > self._served:
+            self._serve_told()
         if self._closed or self._input_timeouts_secs:
             self._note_heard(edge_id)
         return self._handle(

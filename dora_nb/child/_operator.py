@@ -130,27 +130,28 @@ class UserOperator:
         except KernelGoneError:
             raise
         except CannotReloadError as refusal:
-            return Kept(str(refusal), [], replace=True)
+            return Kept(message.edit, str(refusal), [], replace=True)
         except NodeFailedError as error:
-            return Kept(error.report.message, error.report.traceback_lines, error.report.hint)
+            report = error.report
+            return Kept(message.edit, report.message, report.traceback_lines, report.hint)
         except BaseException as error:
             report = self._failure("as its new code was taken", error).report
-            return Kept(report.message, report.traceback_lines, report.hint)
-        return Reloaded()
+            return Kept(message.edit, report.message, report.traceback_lines, report.hint)
+        return Reloaded(message.edit)
 
-    def save_state(self, file: BinaryIO) -> Paused:
+    def save_state(self, file: BinaryIO, edit: int) -> Paused:
         """Writes what `get_state` returns, where the operator has one, for the generation after it."""
         get_state = getattr(self._instance, "get_state", None)
         if not callable(get_state):
-            return Paused()
+            return Paused(edit)
         try:
             pickle.dump(get_state(), file, protocol=pickle.HIGHEST_PROTOCOL)
         except KernelGoneError:
             raise
         except BaseException as error:
             said = f"{type(error).__name__}: {safe(str, error)}".splitlines()[0]
-            return Paused(problem=f"get_state failed ({said})")
-        return Paused(has_state=True)
+            return Paused(edit, problem=f"get_state failed ({said})")
+        return Paused(edit, has_state=True)
 
     def load_state(self, file: BinaryIO) -> bool:
         """Gives the operator what the generation before has saved; False where it has no `set_state`.

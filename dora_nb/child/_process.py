@@ -37,6 +37,8 @@ from ._failures import KernelGoneError, NodeFailedError
 from ._tee import Tee
 
 FLUSH_SECS = 0.5
+_MOVED_ON_SECS = 0.02
+"""How long a control message may take from the kernel's outbox to the socket before a message goes first."""
 """How long a message that waits for room may take once STOP was asked for."""
 _MOST_WARNINGS = 200
 _MOST_WARNING_CHARS = 1000
@@ -88,7 +90,12 @@ class NodeProcess(abc.ABC):
         self._injected: collections.deque[tuple[str, int, bytes, bytes]] = collections.deque()
         """What the notebook sends as this node: output, type, value, metadata."""
         self._serving = False
-        self._busy_serving = False
+        self._served = 0
+        """How many of the engine's messages after `Begin` were done; `metrics.TOLD` of them were sent."""
+        self._fruitless_at = 0
+        """For how many such messages it was waited already, and the last of them did not come."""
+        self._waits_for_room = False
+        """Whether the serving thread waits in the middle of an action, which other threads are not to wait for."""
         self._going = False
         self._stopping = False
         self._pausing = False
@@ -119,6 +126,7 @@ class NodeProcess(abc.ABC):
             messages.Rewire: self._rewire,
             messages.RemoveOutput: self._remove_output,
             messages.Reload: self._note_reload,
+            messages.CancelReload: self._cancel_reload,
             messages.Pause: self._note_pause,
             messages.Resume: self._resume,
             messages.TakeState: self._take_state,
@@ -191,6 +199,10 @@ class NodeProcess(abc.ABC):
     @abc.abstractmethod
     def _note_reload(self, message: messages.Reload, descriptors: list[int]) -> None:
         """New source for the living operator; to be taken between two events."""
+
+    @abc.abstractmethod
+    def _cancel_reload(self, message: messages.CancelReload, _none: list[int]) -> None:
+        """That source is not to be taken any more."""
 
     @abc.abstractmethod
     def _note_pause(self, message: messages.Pause, descriptors: list[int]) -> None:
@@ -361,6 +373,8 @@ class NodeProcess(abc.ABC):
     def _note_heard(self, edge_id: int) -> bool:
         """A message came on that input; whether it had been silent for too long before."""
         self._closed.discard(edge_id)
+        if edge_id not in self._inputs:  # It was taken away behind the message in hand.
+            return False
         timeout_secs = self._input_timeouts_secs.get(self._inputs[edge_id][0])
         if timeout_secs is None:
             return False
@@ -398,9 +412,7 @@ class NodeProcess(abc.ABC):
             elif descriptor == self._control.fileno():
                 changed = True
                 self._serve_engine()
-                # All of it before any message: who subscribes and then sends wants to hear the answer.
-                while self._engine_has_spoken():
-                    self._serve_engine()
+                self._serve_told()
             else:
                 if descriptor == self._overflowed:
                     os.eventfd_read(self._overflowed)
@@ -409,8 +421,24 @@ class NodeProcess(abc.ABC):
             self._send_injected()
         return [each for each in ready if each in self._inputs] if changed else ready
 
-    def _engine_has_spoken(self) -> bool:
-        return bool(self._control_poller.poll(0))
+    @property
+    def _is_behind(self) -> bool:
+        """Whether the engine has told this process something that was not done yet. Costs no system call."""
+        return bool(self._counters.words[metrics.TOLD] > self._served)
+
+    def _serve_told(self) -> None:
+        """Does all that the engine has told so far: who subscribes and then sends wants to hear the answer.
+
+        What the engine counted is in the socket, but where that was full: then the kernel moves it on as
+        there is room. That is waited for once and briefly, since the kernel may be busy.
+        """
+        while self._is_behind:
+            told = self._counters.words[metrics.TOLD]
+            timeout_secs = _MOVED_ON_SECS if told > self._fruitless_at else 0.0
+            if not self._control_poller.poll(timeout_secs):
+                self._fruitless_at = told
+                return
+            self._serve_engine()
 
     def _watch_overflow(self) -> None:
         """Polls the sending sockets whose publisher keeps messages back, and only those."""
@@ -482,9 +510,9 @@ class NodeProcess(abc.ABC):
         control = self._control.fileno()
         poller.register(control, select.POLLIN)
         # Who waits for room, or for another thread's turn, holds up nobody that reads.
-        was_busy, self._busy_serving = self._busy_serving, False
+        self._waits_for_room = True
         ready = [each for each, _ in poller.poll(timeout_secs * 1e3)]
-        self._busy_serving = was_busy
+        self._waits_for_room = False
         if control in ready:
             self._serve_engine()
 
@@ -506,7 +534,6 @@ class NodeProcess(abc.ABC):
         An action may have to wait for another thread's `send_output`, and serve the engine meanwhile.
         What arrives then is done after it; only what ends such a wait takes effect at once.
         """
-        self._busy_serving = True  # before it is taken off the socket, see `_script`
         message, descriptors = self._receive()
         if isinstance(message, messages.Stop):
             self._stopping = True
@@ -521,8 +548,9 @@ class NodeProcess(abc.ABC):
             while self._unserved:
                 message, descriptors = self._unserved.popleft()
                 self._actions[type(message)](message, descriptors)
+                self._served += 1
         finally:
-            self._serving = self._busy_serving = False
+            self._serving = False
 
     def _tell(self, message: messages.ToKernel) -> None:
         try:

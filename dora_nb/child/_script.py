@@ -65,6 +65,8 @@ class Script(NodeProcess):
         self._takers = 0
         """How many threads take an event right now, and may be waiting for the keeper in the middle of it."""
         self._inputs_have_closed = False
+        self._pause_edit = 0
+        """For which edit it pauses."""
         self._notices: collections.deque[_Notice] = collections.deque()
 
     # -- the script's life -----------------------------------------------------------------------------
@@ -220,15 +222,17 @@ class Script(NodeProcess):
         """The next event if there is one at this moment; waits for nothing but the keeper."""
         with self._inputs_changed:
             self._note_idle()
-            if self._keeper_is_behind():
-                # The keeper lets a new reader in before what was sent after it is answered.
-                self._inputs_changed.wait_for(lambda: not self._keeper_is_behind(), _KEEPER_SECS)
+            self._let_keeper_catch_up()
             if not self._at_end:  # Before anything is looked at: what changes after it wakes again.
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._changed)
             self._takers += 1
             try:
                 event = self._choose()
+                if event is not None:
+                    # What was told before it was sent is told by now, see `_loop`. The keeper grants no
+                    # pause meanwhile: this thread is about to handle an event.
+                    self._let_keeper_catch_up()
             finally:
                 self._takers -= 1
             if event is not None:
@@ -241,9 +245,14 @@ class Script(NodeProcess):
                 )  # For other threads, which may wait for an event too.
             return event
 
-    def _keeper_is_behind(self) -> bool:
-        """In this order: what is not on the socket any more has been taken in, or is being."""
-        return not self._kernel_gone and (self._engine_has_spoken() or self._busy_serving)
+    def _let_keeper_catch_up(self) -> None:
+        """So that it lets a new reader in before what was sent after it is answered."""
+        if self._is_behind:
+            self._inputs_changed.wait_for(self._keeper_has_caught_up, _KEEPER_SECS)
+
+    def _keeper_has_caught_up(self) -> bool:
+        """Or can do nothing now: it is alone, or waits for a thread that may be the one that asks."""
+        return self._kernel_gone or self._waits_for_room or not self._is_behind
 
     def has_event(self) -> bool:
         """Whether `event_now` would probably give one."""
@@ -367,6 +376,10 @@ class Script(NodeProcess):
         """Never asked of a script, whose main loop is its own."""
         raise AssertionError("a script was told to reload")
 
+    def _cancel_reload(self, _message: messages.CancelReload, _none: list[int]) -> None:
+        """Never asked of a script, for the same reason."""
+        raise AssertionError("a script was told not to reload")
+
     def _take_state(self, _message: messages.TakeState, _descriptors: list[int]) -> None:
         """Never asked of a script, which hands over no state."""
         raise AssertionError("a script was given a state")
@@ -374,16 +387,17 @@ class Script(NodeProcess):
     def _leave_remains(self) -> None:
         """Nothing: which of the events it has taken it failed on, only the script knows."""
 
-    def _note_pause(self, _message: messages.Pause, descriptors: list[int]) -> None:
+    def _note_pause(self, message: messages.Pause, descriptors: list[int]) -> None:
         for descriptor in descriptors:
             os.close(descriptor)
         with self._inputs_changed:
             self._pausing = True
+            self._pause_edit = message.edit
             self._pause_if_asked()
 
     def _pause_if_asked(self) -> None:
         if self._pausing and not self._paused and not self._takers:
-            self._pause(messages.Paused())
+            self._pause(messages.Paused(self._pause_edit))
 
     # What an operator spends in on_event, a script spends between two events.
 

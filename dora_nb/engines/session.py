@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ..child._remains import Remains
 from ..errors import OperatorError
-from ..graph import Graph, TopicSource
+from ..graph import Graph, NodeSpec, TopicSource
 from ..status import EdgeStatus, LogLine, NodeStatus
 from .edit import Applied, Edit
 from .embedded import Listener
@@ -64,8 +64,8 @@ class EngineSession(Protocol):
     def applied(self, name: str) -> Applied | None:
         """What came of the newest edit of that node; None where it was started instead."""
 
-    def abandon(self, name: str) -> None:
-        """Drops what is being prepared for that node, if it is not too late."""
+    def abandon(self, spec: NodeSpec) -> None:
+        """Drops what is being prepared for that declaration, if it is not too late."""
 
     def restart(self, name: str, *, grace_secs: float, give: bool = False) -> None:
         """Lets another generation follow; does not wait for it. With `give` it first handles the event

@@ -110,8 +110,8 @@ class Run(abc.ABC):
         del name
         return None
 
-    def abandon(self, name: str) -> None:
-        del name
+    def abandon(self, spec: NodeSpec) -> None:
+        del spec
 
     def restart(self, name: str, *, grace_secs: float, give: bool = False) -> None:
         del name, grace_secs, give

@@ -14,13 +14,21 @@ Phases::
 
 While an operator runs, another generation may be prepared beside it, and takes over once it works::
 
-    Replace ──► PREPARING ──NextReady──► PAUSING ──ChildPaused──► (FILLING ──StateTaken──►) PARTING
+    Replace ──► PREPARING ──ChildReady──► PAUSING ──ChildPaused──► (FILLING ──StateTaken──►) PARTING
     the new one's __init__ runs          the old one reads no more  the new one is          the old one
                                                                     given its state         handles STOP
                                      PARTING ──HandedOver──► the new one is the operator, and goes
 
 Up to PARTING the old one can go on as if nothing had been: so it does, whatever becomes of the new one.
 Should the old one end at any step, the new one takes over from there.
+
+Several processes of one operator may be there at the same time, and what they say arrives late and in any
+order. So every event says where it belongs, and `step` ignores it where that is over:
+
+* what a process says or does carries that process's number. Only the operator's process and the one that
+  is prepared to follow it mean anything; a process that was replaced changes nothing any more;
+* an answer to an edit carries that edit's number, since one process may be asked by several edits in turn;
+* a deadline carries its number, and only the one that was armed last can pass.
 """
 
 from __future__ import annotations
@@ -93,6 +101,18 @@ class Life:
     """Whether a stop was asked for: then no restart policy is."""
     was_ready: bool = False
     """Whether this generation's `__init__` has returned."""
+    process: int = 0
+    """The number of the process that is the operator; 0 before the first."""
+    successor: int = 0
+    """The number of the process that is prepared to follow it; 0 where there is none."""
+    started: int = 0
+    """How many processes were started: so the next one gets a number that no other had."""
+    deadline: int = 0
+    """The number of the deadline that was armed last; another one where it was disarmed."""
+    edit: int = 0
+    """The number of the edit that is under way; 0 for none."""
+    reloading: bool = False
+    """Whether the process was told of that edit's source, and has not answered."""
     next: Next = Next.NONE
     grace_secs: float = 0.0
     """How long each step of a hand-over may take."""
@@ -100,7 +120,7 @@ class Life:
     """Whether the source of the generation before is started again, should `__init__` fail."""
 
 
-# -- events --------------------------------------------------------------------------------------
+# -- events: what is asked for ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,59 +141,23 @@ class Restart:
 class Replace:
     """Prepare another generation beside the one that runs, and let it take over once it is ready."""
 
+    edit: int
     grace_secs: float
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """Drop what is being prepared, if it is not too late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reload:
     """Let the living process take the new source, or the new wires."""
 
+    edit: int
     grace_secs: float
 
 
 @dataclass(frozen=True, slots=True)
-class ChildReloaded:
-    """The process has taken them: it is the next generation."""
+class Abandon:
+    """Drop what that edit prepares, if it is not too late."""
 
-
-@dataclass(frozen=True, slots=True)
-class ChildKept:
-    """The process could not take them, and is what it was."""
-
-    replace: bool
-    """Whether a fresh process could."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChildPaused:
-    """It handles no event any more, until it is told to go on or to part."""
-
-    has_state: bool
-
-
-@dataclass(frozen=True, slots=True)
-class HandedOver:
-    """It has handled STOP, and reads and sends no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class NextReady:
-    """The `__init__` of the generation that is prepared has returned."""
-
-
-@dataclass(frozen=True, slots=True)
-class StateTaken:
-    """The generation that is prepared has taken the state of the one before."""
-
-
-@dataclass(frozen=True, slots=True)
-class NextFailed:
-    """The generation that is prepared failed, or is gone."""
+    edit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,42 +173,88 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class ChildReady:
+class DeadlinePassed:
+    """That deadline is over."""
+
+    deadline: int
+
+
+# -- events: what a process says or does -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OfAProcess:
+    """An event of one process of the operator, by its number (`Spawn`, `Prepare`)."""
+
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildReady(OfAProcess):
     """The operator's `__init__` has returned."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChildFailed:
+class ChildFailed(OfAProcess):
     """The process reported a failure and is about to exit."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChildFinished:
+class ChildFinished(OfAProcess):
     """The operator is done and its process is about to exit."""
 
 
 @dataclass(frozen=True, slots=True)
-class ControlLost:
+class ControlLost(OfAProcess):
     """The process closed its control socket: it is about to exit, or can be told nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class DeadlinePassed:
-    """The deadline that was armed last is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessEnded:
+class ProcessEnded(OfAProcess):
     """The process is gone, or could not be started."""
 
     restart_after_secs: float | None = None
     """What the node's restart policy says of it; not asked where it was stopped."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChildReloaded(OfAProcess):
+    """The process has taken the source or the wires of that edit: it is the next generation."""
+
+    edit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildKept(OfAProcess):
+    """The process could not take them, and is what it was."""
+
+    edit: int
+    replace: bool
+    """Whether a fresh process could."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildPaused(OfAProcess):
+    """For that edit it handles no event any more, until it is told to go on or to part."""
+
+    edit: int
+    has_state: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver(OfAProcess):
+    """It has handled STOP, and reads and sends no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateTaken(OfAProcess):
+    """The generation that is prepared has taken the state of the one before."""
+
+
 Event = (
-    Start | Restart | Replace | Abandon | Reload | Open | Stop | ChildReady | ChildFailed | ChildFinished
-    | ControlLost | DeadlinePassed | ProcessEnded | ChildReloaded | ChildKept | ChildPaused | HandedOver
-    | NextReady | StateTaken | NextFailed
+    Start | Restart | Replace | Reload | Abandon | Open | Stop | DeadlinePassed | ChildReady | ChildFailed
+    | ChildFinished | ControlLost | ProcessEnded | ChildReloaded | ChildKept | ChildPaused | HandedOver
+    | StateTaken
 )  # fmt: skip
 
 
@@ -233,9 +263,10 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Start a process for this generation and wire it."""
+    """Start a process for this generation and wire it. Its events carry this number."""
 
     generation: int
+    process: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +276,21 @@ class TellReload:
 
 @dataclass(frozen=True, slots=True)
 class TakeReload:
-    """The process has taken it: its wires follow."""
+    """The process has taken what that edit told it: its wires follow."""
+
+    edit: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelReload:
+    """Tell the process not to take the source of that edit, if it has not yet."""
+
+    edit: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoteLateReload:
+    """The process has taken the source of an edit that was dropped before it answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +298,7 @@ class Prepare:
     """Start a process for this generation beside the one that runs; nobody is wired to it yet."""
 
     generation: int
+    process: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,14 +387,34 @@ class SettleEnd:
 
 
 Action = (
-    Spawn | TellReload | TakeReload | Prepare | AskToPause | GoOn | GiveState | AskToPart | TakeOver
-    | Discard | Disarm | FallBack | LetGo | AskToStop | Terminate | Kill | ArmDeadline | ReportDeath
-    | SettleEnd
+    Spawn | TellReload | TakeReload | CancelReload | NoteLateReload | Prepare | AskToPause | GoOn | GiveState
+    | AskToPart | TakeOver | Discard | Disarm | FallBack | LetGo | AskToStop | Terminate | Kill | ArmDeadline
+    | ReportDeath | SettleEnd
 )  # fmt: skip
 
 
 def step(life: Life, event: Event) -> tuple[Life, list[Action]]:
-    """What follows from an event. An event that means nothing in this phase changes nothing."""
+    """What follows from an event. One that means nothing in this phase, or whose time is over, changes nothing."""
+    following, actions = _understood(life, event)
+    if any(isinstance(action, (ArmDeadline, Disarm, SettleEnd)) for action in actions):
+        following = replace(following, deadline=life.deadline + 1)
+    return following, actions
+
+
+def _understood(life: Life, event: Event) -> tuple[Life, list[Action]]:
+    match event:
+        case OfAProcess(process) if process == life.process:
+            return _of_the_operator(life, event)
+        case OfAProcess(process) if process == life.successor:
+            return _of_the_successor(life, event)
+        case DeadlinePassed(deadline) if deadline == life.deadline:
+            return _deadline_passed(life)
+        case OfAProcess() | DeadlinePassed():
+            return life, []
+    return _asked(life, event)
+
+
+def _asked(life: Life, event: Event) -> tuple[Life, list[Action]]:
     match event:
         case Start():
             return _start(life)
@@ -368,46 +434,70 @@ def step(life: Life, event: Event) -> tuple[Life, list[Action]]:
             life, first = _without_next(life)
             asked, then = _ask_to_stop(replace(life, again=False, stopping=True), grace_secs)
             return asked, [*first, *then]
-        case Replace(grace_secs):
+        case Replace(edit, grace_secs):
             if life.phase is Phase.RUNNING and life.next is Next.NONE:
-                return _prepare(replace(life, grace_secs=grace_secs))
-            return step(life, Restart(grace_secs))  # There is nothing to take over from.
-        case Abandon() if life.next in _REVOCABLE:
+                return _prepare(replace(life, edit=edit, grace_secs=grace_secs))
+            return _asked(life, Restart(grace_secs))  # There is nothing to take over from.
+        case Reload(edit, grace_secs):
+            if life.phase is Phase.RUNNING and life.next is Next.NONE:
+                told = replace(life, edit=edit, reloading=True, grace_secs=grace_secs)
+                return told, [TellReload(), ArmDeadline(grace_secs)]
+            return _asked(life, Restart(grace_secs))
+        case Abandon(edit) if edit == life.edit and life.next in _REVOCABLE:
             return _without_next(life)
-        case Reload(grace_secs):
-            if life.phase is Phase.RUNNING and life.next is Next.NONE:
-                return replace(life, grace_secs=grace_secs), [TellReload(), ArmDeadline(grace_secs)]
-            return step(life, Restart(grace_secs))
-        case ChildReloaded() if life.phase is Phase.RUNNING and life.next in _UNTOUCHED:
-            alone, first = _without_next(life)
-            reloaded = replace(alone, generation=life.generation + 1)
-            return reloaded, [TakeReload(), *first, Disarm()]
-        case ChildKept(again) if life.phase is Phase.RUNNING and life.next is Next.NONE:
-            return _prepare(life) if again else (life, [Disarm()])
-        case ChildReady() if life.phase is Phase.STARTING:
-            return replace(life, phase=Phase.READY, was_ready=True, falls_back=False), []
         case Open() if life.phase is Phase.READY:
             return replace(life, phase=Phase.RUNNING), [LetGo()]
+    return life, []
+
+
+def _of_the_operator(life: Life, event: Event) -> tuple[Life, list[Action]]:
+    match event:
+        case ChildReady() if life.phase is Phase.STARTING:
+            return replace(life, phase=Phase.READY, was_ready=True, falls_back=False), []
         case ChildFailed() if life.phase in HAS_PROCESS:
             return _await_exit(life, Phase.FAILED)
         case ChildFinished() if life.phase in HAS_PROCESS:
             return _await_exit(life, Phase.FINISHED)
         case ControlLost() if life.phase in HAS_PROCESS - {Phase.ENDING}:
             return _await_exit(life, None)
-        case DeadlinePassed():
-            return _deadline_passed(life)
-        case ProcessEnded(restart_after_secs) if life.phase in HAS_PROCESS:
+        case ProcessEnded(_, restart_after_secs) if life.phase in HAS_PROCESS:
             return _process_ended(life, restart_after_secs)
-        case _ if life.next is not Next.NONE:
-            return _hand_over(life, event)
+        case ChildReloaded(_, edit) if life.phase is Phase.RUNNING:
+            return _reloaded(life, edit)
+        case ChildKept(_, edit, again) if edit == life.edit and life.phase is Phase.RUNNING:
+            answered = replace(life, reloading=False)
+            if life.next is not Next.NONE:  # Late: a fresh process is on its way already.
+                return answered, []
+            return _prepare(answered) if again else (replace(answered, edit=0), [Disarm()])
+        case ChildPaused(_, edit, has_state) if edit == life.edit and life.next is Next.PAUSING:
+            if has_state:
+                filling = replace(life, next=Next.FILLING, rung=Rung.NONE)
+                return filling, [GiveState(), ArmDeadline(life.grace_secs)]
+            return _part(life)
+        case HandedOver() if life.next is Next.PARTING:
+            return _taken_over(life, [Disarm()])
+    return life, []
+
+
+def _of_the_successor(life: Life, event: Event) -> tuple[Life, list[Action]]:
+    match event:
+        case ChildReady() if life.next is Next.PREPARING:
+            if life.phase is not Phase.RUNNING:  # The old one is about to end by itself.
+                return replace(life, next=Next.PARTING), []
+            return replace(life, next=Next.PAUSING), [AskToPause(), ArmDeadline(life.grace_secs)]
+        case StateTaken() if life.next is Next.FILLING:
+            return _part(life)
+        case ChildFailed() | ChildFinished() | ProcessEnded() if life.next is Next.PARTING:
+            # The old one is told that it ends. Its successor is known to work: it is started once more.
+            ending = replace(life, next=Next.NONE, successor=0, phase=Phase.ENDING, again=True)
+            return replace(ending, rung=max(life.rung, Rung.ASKED)), [Discard()]
+        case ChildFailed() | ChildFinished() | ProcessEnded():
+            return _without_next(life)
     return life, []
 
 
 def _start(life: Life) -> tuple[Life, list[Action]]:
-    if life.phase not in NO_PROCESS:
-        return life, []
-    born = Life(phase=Phase.STARTING, generation=life.generation + 1)
-    return born, [Spawn(born.generation)]
+    return _next_generation(life, []) if life.phase in NO_PROCESS else (life, [])
 
 
 def _ask_to_stop(life: Life, grace_secs: float) -> tuple[Life, list[Action]]:
@@ -431,7 +521,7 @@ def _deadline_passed(life: Life) -> tuple[Life, list[Action]]:
         return _without_next(life, too_slow=True)
     if life.phase is Phase.ENDING or life.next in (Next.PAUSING, Next.PARTING):
         return _climb(life)
-    if life.phase is Phase.RUNNING and life.next is Next.NONE:  # It never came to the reload.
+    if life.phase is Phase.RUNNING and life.reloading:  # It never came to the reload.
         return _prepare(life)
     return life, []
 
@@ -446,8 +536,7 @@ def _climb(life: Life) -> tuple[Life, list[Action]]:
 
 def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, list[Action]]:
     if life.next is Next.PREPARING:
-        born = Life(phase=Phase.STARTING, generation=life.generation + 1)
-        return born, [SettleEnd(for_good=False), TakeOver()]
+        return _following(life, Phase.STARTING), [SettleEnd(for_good=False), TakeOver()]
     if life.next is not Next.NONE:
         return _taken_over(life, [SettleEnd(for_good=False)])
     if life.again:
@@ -469,16 +558,24 @@ def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, 
 
 
 def _next_generation(life: Life, first: list[Action]) -> tuple[Life, list[Action]]:
-    falls_back = life.again and life.falls_back
-    born = Life(phase=Phase.STARTING, generation=life.generation + 1, falls_back=falls_back)
-    return born, [*first, Spawn(born.generation)]
+    born = Life(
+        phase=Phase.STARTING,
+        generation=life.generation + 1,
+        process=life.started + 1,
+        started=life.started + 1,
+        deadline=life.deadline,
+        falls_back=life.again and life.falls_back,
+    )
+    return born, [*first, Spawn(born.generation, born.process)]
 
 
 # -- one generation takes over from another ------------------------------------------------------
 
 
 def _prepare(life: Life) -> tuple[Life, list[Action]]:
-    return replace(life, next=Next.PREPARING), [Disarm(), Prepare(life.generation + 1)]
+    number = life.started + 1
+    preparing = replace(life, next=Next.PREPARING, successor=number, started=number)
+    return preparing, [Disarm(), Prepare(life.generation + 1, number)]
 
 
 def _without_next(life: Life, *, too_slow: bool = False) -> tuple[Life, list[Action]]:
@@ -486,35 +583,26 @@ def _without_next(life: Life, *, too_slow: bool = False) -> tuple[Life, list[Act
     if life.next is Next.NONE:
         return life, []
     actions: list[Action] = [Discard(too_slow)]
+    alone = replace(life, next=Next.NONE, successor=0, edit=0, reloading=False)
     if life.phase is not Phase.RUNNING:  # It is on its way out already, at its own pace.
-        return replace(life, next=Next.NONE), actions
+        return alone, actions
+    if life.reloading:
+        actions.append(CancelReload(life.edit))
     if life.next in _HELD:
         actions += [GoOn(), Disarm()]
-    return replace(life, next=Next.NONE, rung=Rung.NONE), actions
+    return replace(alone, rung=Rung.NONE), actions
 
 
-def _hand_over(life: Life, event: Event) -> tuple[Life, list[Action]]:
-    match event:
-        case NextReady() if life.next is Next.PREPARING:
-            if life.phase is not Phase.RUNNING:  # The old one is about to end by itself.
-                return replace(life, next=Next.PARTING), []
-            return replace(life, next=Next.PAUSING), [AskToPause(), ArmDeadline(life.grace_secs)]
-        case ChildPaused(has_state) if life.next is Next.PAUSING:
-            if has_state:
-                filling = replace(life, next=Next.FILLING, rung=Rung.NONE)
-                return filling, [GiveState(), ArmDeadline(life.grace_secs)]
-            return _part(life)
-        case StateTaken() if life.next is Next.FILLING:
-            return _part(life)
-        case HandedOver() if life.next is Next.PARTING:
-            return _taken_over(life, [Disarm()])
-        case NextFailed() if life.next is Next.PARTING:
-            # The old one is told that it ends. Its successor is known to work: it is started once more.
-            ending = replace(life, next=Next.NONE, phase=Phase.ENDING, again=True)
-            return replace(ending, rung=max(life.rung, Rung.ASKED)), [Discard()]
-        case NextFailed():
-            return _without_next(life)
-    return life, []
+def _reloaded(life: Life, edit: int) -> tuple[Life, list[Action]]:
+    """The process has the source of that edit, whatever else became of the edit meanwhile."""
+    if life.next is Next.PARTING:  # It ends, and its successor has that source too.
+        return life, []
+    if edit != life.edit:
+        return replace(life, generation=life.generation + 1), [NoteLateReload()]
+    # It may be late: what was prepared in its place is not needed then.
+    alone, first = _without_next(replace(life, reloading=False))
+    reloaded = replace(alone, generation=life.generation + 1, edit=0, reloading=False)
+    return reloaded, [TakeReload(edit), *first, Disarm()]
 
 
 def _part(life: Life) -> tuple[Life, list[Action]]:
@@ -523,5 +611,16 @@ def _part(life: Life) -> tuple[Life, list[Action]]:
 
 
 def _taken_over(life: Life, first: list[Action]) -> tuple[Life, list[Action]]:
-    taken = Life(phase=Phase.RUNNING, generation=life.generation + 1, was_ready=True)
+    taken = replace(_following(life, Phase.RUNNING), was_ready=True)
     return taken, [*first, TakeOver(), LetGo()]
+
+
+def _following(life: Life, phase: Phase) -> Life:
+    """The life of the generation whose process was prepared."""
+    return Life(
+        phase=phase,
+        generation=life.generation + 1,
+        process=life.successor,
+        started=life.started,
+        deadline=life.deadline,
+    )

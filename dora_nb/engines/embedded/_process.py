@@ -79,6 +79,8 @@ class ControlSocket:
         """The system refused because too many descriptors are on their way: only time helps."""
         self.failure: OSError | None = None
         """A message could not be kept. What follows it would make no sense to the process."""
+        self.counters: metrics.OperatorCounters | None = None
+        """The page of the process at the other end, where it is told how much it was told."""
         self._outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self._lock = threading.Lock()
         self._closed = False
@@ -94,6 +96,7 @@ class ControlSocket:
             if self._closed or self.failure is not None:
                 return self.failure is not None
             if not self._outbox and self._send(data, descriptors):
+                self._count(message)
                 return False
             try:
                 kept = _duplicates(descriptors)
@@ -101,6 +104,7 @@ class ControlSocket:
                 self.failure = error
             else:
                 self._outbox.append((data, kept))
+                self._count(message)
             return True
 
     def flush(self) -> None:
@@ -132,6 +136,11 @@ class ControlSocket:
         if self.other_end is not None:
             self.other_end.close()
 
+    def _count(self, message: messages.ToProcess) -> None:
+        """After the send: see `metrics.TOLD`. Before `Begin` the process has no page to look at."""
+        if self.counters is not None and not isinstance(message, messages.Adopt | messages.Begin):
+            self.counters.words[metrics.TOLD] += 1
+
     def _send(self, data: bytes, descriptors: list[int]) -> bool:
         """Whether that is settled: sent, or in vain."""
         self.congested = False
@@ -151,8 +160,40 @@ class ControlSocket:
             os.close(descriptor)
 
 
+@dataclass(eq=False)
+class Asked:
+    """What the notebook asked of one process, and the process has not answered: it answers in order.
+
+    So what stands here when a process hands over was not done, and its successor is asked instead.
+    """
+
+    giving: bool = False
+    """To handle the event that the newest failure left."""
+    injected: collections.deque[tuple[messages.Inject, int]] = field(
+        default_factory=collections.deque
+    )
+    """To send these as its own; each with a descriptor of its own."""
+    shown: collections.deque[threading.Event] = field(default_factory=collections.deque)
+    """To write its state: set once it has, or will not."""
+
+    def close(self) -> int:
+        """Nothing of it is answered any more; how many messages were to be sent."""
+        self.giving = False
+        while self.shown:
+            self.shown.popleft().set()
+        lost = len(self.injected)
+        while self.injected:
+            os.close(self.injected.popleft()[1])
+        return lost
+
+
 class OperatorProcess:
     """A process that was started, until it was reaped."""
+
+    number = 0
+    """Which of the processes of its operator it is, see `_lifecycle`."""
+    taken_edit = 0
+    """The edit whose source it took last."""
 
     def __init__(
         self, popen: subprocess.Popen[bytes], control: ControlSocket, counters_descriptor: int
@@ -161,7 +202,8 @@ class OperatorProcess:
         assert popen.stderr is not None
         self.process_id = popen.pid
         self.control = control
-        self.counters = metrics.OperatorCounters(counters_descriptor)
+        self.asked = Asked()
+        self.counters = control.counters = metrics.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.pidfd_open(popen.pid)
         try:
             self.remains = os.memfd_create("dora-remains", os.MFD_CLOEXEC)
@@ -217,10 +259,14 @@ class OperatorProcess:
 class JoinedProcess:
     """A process of somebody else's that has joined as a dynamic node: told things, and never ended."""
 
+    number = taken_edit = 0
+    """As those of `OperatorProcess`."""
+
     def __init__(self, process_id: int, control: ControlSocket, counters_descriptor: int) -> None:
         self.process_id = process_id
         self.control = control
-        self.counters = metrics.OperatorCounters(counters_descriptor)
+        self.asked = Asked()
+        self.counters = control.counters = metrics.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Readable once it has left."""
         self.remains = -1

@@ -210,12 +210,12 @@ class Session:
             supervisor = self._supervisors.get(name)
             return None if supervisor is None else supervisor.applied
 
-    def abandon(self, name: str) -> None:
-        """Drops what is being prepared for that node, unless it is taking over already."""
+    def abandon(self, spec: graph.NodeSpec) -> None:
+        """Drops what is being prepared for that declaration, unless it is taking over already."""
         with self._lock:
-            supervisor = self._supervisors.get(name)
+            supervisor = self._supervisors.get(spec.name)
             if supervisor is not None:
-                supervisor.post(lifecycle.Abandon())
+                supervisor.abandon(spec)
 
     def restart(self, name: str, *, grace_secs: float, give: bool = False) -> None:
         """Lets another generation follow; does not wait for it, see `wait_settled`.
@@ -333,12 +333,11 @@ class Session:
             with self._lock:
                 self._changed.wait_for(has_room)
                 supervisor = self._supervisors.get(source.node)
-                if supervisor is None or supervisor.life.phase is not Phase.RUNNING:
+                if supervisor is None:
                     return False
-                supervisor.injecting += 1
-                message = messages.Inject(source.output, code, len(payload))
-                supervisor.tell(message, [descriptor])
-                return True
+                return supervisor.inject(
+                    messages.Inject(source.output, code, len(payload)), descriptor
+                )
         finally:
             os.close(descriptor)
 
@@ -550,10 +549,18 @@ class Session:
         with self._lock:
             self._declared = self._declared.replacing(supervisor.spec)
 
-    def tell_reload(self, supervisor: Supervisor, spec: graph.NodeSpec, edit: Edit) -> None:
+    def locked(self) -> contextlib.AbstractContextManager[object]:
+        """The lock of the wiring and of the table of supervisors."""
+        return self._lock
+
+    def tell_reload(
+        self, supervisor: Supervisor, spec: graph.NodeSpec, edit: Edit, number: int
+    ) -> None:
         """Tells the process of an operator to take new source."""
         code, change = spec.code, edit.code
         message = messages.Reload(
+            edit=number,
+            after=0 if supervisor.process is None else supervisor.process.taken_edit,
             file=code.file,
             first_line=code.first_line,
             path=code.path,

@@ -5,7 +5,9 @@ deadline), turns it into an event for `_lifecycle`, and carries out what that de
 and never calls user code.
 
 While an edit is applied it looks after up to three kinds of process: the one that is the operator, the
-one that is prepared to follow it, and those that were replaced and are on their way out.
+one that is prepared to follow it, and those that were replaced and are on their way out. Each thing that
+happens is understood and acted upon before the next one is read, since it may change which process is
+which: what the old process says after it has handed over is not said by the operator any more.
 
 Should something go wrong in here that cannot go wrong, the process is ended and the operator has
 failed, with an error that says so: nobody waits for a thread that is no more.
@@ -65,7 +67,10 @@ class Host(Protocol):
     def rewire(self, supervisor: Supervisor) -> None:
         """Its `spec` is another now, and its process lives on: it is told what changed around it."""
 
-    def tell_reload(self, supervisor: Supervisor, spec: NodeSpec, edit: Edit) -> None:
+    def locked(self) -> contextlib.AbstractContextManager[object]:
+        """Holds off all that others ask of the session; may be entered again by who holds it."""
+
+    def tell_reload(self, supervisor: Supervisor, spec: NodeSpec, edit: Edit, number: int) -> None:
         """Tells the process to take the new source of that declaration."""
 
     def hand_over(self, supervisor: Supervisor, *, old_lives: bool) -> Leases:
@@ -129,6 +134,9 @@ class _Pending:
     edit: Edit
     previous: NodeSpec
     reason: str
+    number: int
+    process_number: int = 0
+    """The number of the process that is prepared for it."""
     error: OperatorError | None = None
     state_carried: bool = False
     notes: list[str] = field(default_factory=list)
@@ -160,6 +168,8 @@ class Supervisor:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wake_open = True
         self._wake_lock = threading.Lock()
+        self._edits = 0
+        """How many edits there were: each has a number of its own."""
         self.applied: Applied | None = None
         """What came of the newest edit; None while it is under way."""
         self._pending: _Pending | None = None
@@ -171,18 +181,14 @@ class Supervisor:
         """Whether the process ended without a word while it handled an event, which is kept."""
         self.remains = -1
         """What the newest failure left behind: an anonymous file, or -1."""
-        self.giving = False
-        """Whether an event was given to the process that it has not handled yet."""
-        self.injecting = 0
-        """How many messages the process was given to send as its own, and has not sent."""
         self.gives_at_start = False
-        """Whether the next process is given it before messages move."""
-        self.shown: threading.Event | None = None
-        """Set once the process has written its state, or will not."""
+        """Whether the next process is given what the newest failure left, before messages move."""
         self._untried = False
         """Whether new code runs that has handled no event yet."""
         self._tried_from = 0
         self._deadline_secs: float | None = None
+        self._deadline = 0
+        """The number of that deadline."""
         self._exit_status: int | None = None
         self._killed = False
         self._first_line = 0
@@ -230,14 +236,25 @@ class Supervisor:
             if self._pending is not None or self._came_of_it is not None:
                 return False
             self.applied = None
-            self._pending = _Pending(spec, edit, previous=self.spec, reason=edit.reason)
+            self._edits += 1
+            number = self._edits
+            self._pending = _Pending(
+                spec, edit, previous=self.spec, reason=edit.reason, number=number
+            )
         if edit.way == "in_place":
-            self.post(lifecycle.Reload(grace_secs))
+            self.post(lifecycle.Reload(number, grace_secs))
         elif edit.way == "beside":
-            self.post(lifecycle.Replace(grace_secs))
+            self.post(lifecycle.Replace(number, grace_secs))
         else:
             self.post(lifecycle.Restart(grace_secs, falls_back=True))
         return True
+
+    def abandon(self, spec: NodeSpec) -> None:
+        """Drops what is being prepared for that declaration, unless it is too late, or for another one."""
+        with self._wake_lock:
+            pending = self._pending
+        if pending is not None and pending.spec is spec:
+            self.post(lifecycle.Abandon(pending.number))
 
     def post(self, event: lifecycle.Event) -> None:
         """Asks for something; the supervisor's thread sees to it. After `close` nobody does."""
@@ -265,6 +282,8 @@ class Supervisor:
         self.life = lifecycle.Life(generation=self.life.generation)
         self._wake_lock = threading.Lock()
         self._counters_lock = threading.Lock()
+        for process in self._processes():
+            process.asked.close()
         self._process = self._next = self._pending = None
         self._leaving = []
         self._unhandled = 0
@@ -308,12 +327,16 @@ class Supervisor:
     def _run(self) -> None:
         try:
             while not (self._closing and not self._processes()):
-                requests, happened = self._wait()
-                for event in requests:
+                # Of these processes the poller knows the descriptors; one that is started meanwhile may
+                # get the number of a descriptor that another one had.
+                watched = self._processes()
+                ready = self._wait(watched)
+                for event in self._requested() if self._wake in ready else []:
                     self._guarded(functools.partial(self._handle, event))
                     self._count_handled()
-                for event in happened:
-                    self._guarded(functools.partial(self._handle, event))
+                for process in watched:
+                    self._guarded(functools.partial(self._look_at, process, ready))
+                self._guarded(self._look_at_clock)
         finally:
             with self._wake_lock:
                 self._wake_open = False
@@ -323,17 +346,14 @@ class Supervisor:
                 os.close(self._wake)
             self._host.caught_up(self)
 
-    def _wait(self) -> tuple[list[lifecycle.Event], list[lifecycle.Event]]:
-        """What was asked for, and what happened by itself. Blocks until there is something."""
+    def _wait(self, watched: list[NodeProcess]) -> dict[int, int]:
+        """Blocks until something was asked for, or has happened: the descriptors that say so."""
         ready: dict[int, int] = {}
-        happened: list[lifecycle.Event] = []
         if self._closing:
-            for process in self._processes():
+            for process in watched:
                 self._guarded(process.kill)
-        self._guarded(lambda: ready.update(self._poller().poll(self._millis_to_wake())))
-        requests = self._requested() if self._wake in ready else []
-        self._guarded(lambda: happened.extend(self._look(ready)))
-        return requests, happened
+        self._guarded(lambda: ready.update(self._poller(watched).poll(self._millis_to_wake())))
+        return ready
 
     def _guarded(self, step: Callable[[], object]) -> None:
         """Does one step. What it raises is a fault of ours, or the system's: the operator has failed."""
@@ -372,7 +392,7 @@ class Supervisor:
         for action in actions:
             if isinstance(action, lifecycle.Spawn):
                 self._publish(life)
-            self._perform(action)
+            self._perform(action, life.deadline)
         self._publish(life)
 
     def _publish(self, life: lifecycle.Life) -> None:
@@ -393,28 +413,39 @@ class Supervisor:
             if self._wake_open:
                 os.eventfd_write(self._wake, 1)
 
-    def _perform(self, action: lifecycle.Action) -> None:
+    def _perform(self, action: lifecycle.Action, deadline: int) -> None:
         process = self._process
         match action:
             case lifecycle.Spawn():
                 self._spawn()
-            case lifecycle.TellReload() if self._pending is not None:
+            case lifecycle.TellReload() if self._pending is not None and process is not None:
+                number = self._pending.number
                 if self._pending.edit.code is None and not self._pending.edit.whole:
-                    self.post(lifecycle.ChildReloaded())  # Only its wires change.
+                    # Only its wires change.
+                    self.post(lifecycle.ChildReloaded(process.number, number))
                 else:
-                    self._host.tell_reload(self, self._pending.spec, self._pending.edit)
+                    self._host.tell_reload(self, self._pending.spec, self._pending.edit, number)
+            case lifecycle.CancelReload(number):
+                self.tell(messages.CancelReload(number), [])
+            case lifecycle.NoteLateReload():
+                self.note(
+                    "its new code arrived after the edit had been dropped, and runs now; run the cell again "
+                    "for the code that it shows"
+                )
             case lifecycle.TakeReload() if self._pending is not None:
                 self.spec = self._pending.spec
                 self._host.rewire(self)
                 if self._pending.edit.code is not None or self._pending.edit.whole:
                     self._note_new_code(process)
+                    if process is not None:
+                        process.taken_edit = self._pending.number
                     self._tried_from += 1  # The RELOAD is not what it is there for.
                 self._end_edit("in_place", state="kept")
-            case lifecycle.Prepare(generation):
-                self._prepare(generation)
+            case lifecycle.Prepare(generation, number):
+                self._prepare(generation, number)
             case lifecycle.AskToPause() if self._pending is not None:
                 self._pending.state_descriptor = os.memfd_create("dora-state", os.MFD_CLOEXEC)
-                self.tell(messages.Pause(), [self._pending.state_descriptor])
+                self.tell(messages.Pause(self._pending.number), [self._pending.state_descriptor])
             case lifecycle.GoOn():
                 self.tell(messages.Resume(), [])
             case lifecycle.GiveState() if self._pending is not None and self._next is not None:
@@ -445,6 +476,7 @@ class Supervisor:
                 process.kill()
             case lifecycle.ArmDeadline(secs):
                 self._deadline_secs = time.monotonic() + secs
+                self._deadline = deadline
             case lifecycle.ReportDeath():
                 self.error = self._describe_death()
             case lifecycle.SettleEnd(for_good, outputs_closed):
@@ -469,8 +501,8 @@ class Supervisor:
             self.error = self._cannot_start(error)
             if self._process is not None:
                 self._let_go_of(self._process)
-            self.post(lifecycle.ChildFailed())
-            self.post(self._process_is_gone([]))
+            self.post(lifecycle.ChildFailed(self.life.process))
+            self.post(self._process_is_gone(self.life.process, failed=True))
 
     def _cannot_start(self, error: EngineError | OSError) -> OperatorError:
         if isinstance(error, OSError):
@@ -479,19 +511,33 @@ class Supervisor:
 
     def adopt(self, process: NodeProcess) -> None:
         """Called by the host while it starts the process, so that the wiring can reach it."""
+        process.number = self.life.process
         self._process = process
 
     # -- an edit -------------------------------------------------------------------------------------
 
-    def _prepare(self, generation: int) -> None:
+    def _prepare(self, generation: int, number: int) -> None:
         pending = self._pending
         assert pending is not None
         pending.first_line = self.log.count
+        pending.process_number = number
         try:
             self._host.prepare_process(self, pending.spec, generation)
         except (EngineError, OSError) as error:
             pending.error = self._cannot_start(error)
-            self.post(lifecycle.NextFailed())
+            self.post(lifecycle.ProcessEnded(number))
+
+    @property
+    def giving(self) -> bool:
+        """Whether an event was given to the process that it has not handled yet."""
+        process = self._process
+        return process is not None and process.asked.giving
+
+    @property
+    def injecting(self) -> int:
+        """How many messages the process was given to send as its own, and has not sent."""
+        process = self._process
+        return 0 if process is None else len(process.asked.injected)
 
     def give(self) -> bool:
         """Has the process handle the event that the newest failure left, before any other.
@@ -500,20 +546,35 @@ class Supervisor:
         """
         if self.remains < 0 or self._process is None:
             return False
-        self.giving = True
+        self._process.asked.giving = True
         self.tell(messages.Give(), [self.remains])
         return True
 
+    def inject(self, message: messages.Inject, descriptor: int) -> bool:
+        """Has the process send a message as its own; False where there is none. With the session's lock."""
+        if self._process is None or self.life.phase is not lifecycle.Phase.RUNNING:
+            return False
+        self._process.asked.injected.append((message, os.dup(descriptor)))
+        self.tell(message, [descriptor])
+        return True
+
     def show_state(self, descriptor: int) -> threading.Event:
-        """Has the process write its state between two events; the event is set once it has, or has ended."""
-        shown = self.shown = threading.Event()
+        """Has the process write its state between two events; the event is set once it has, or will not.
+
+        Called with the session's lock.
+        """
+        shown = threading.Event()
         if self._process is None:
             shown.set()
+        else:
+            self._process.asked.shown.append(shown)
         self.tell(messages.ShowState(), [descriptor])
         return shown
 
     def adopt_next(self, process: NodeProcess) -> None:
         """Called by the host while it prepares the process."""
+        assert self._pending is not None
+        process.number = self._pending.process_number
         self._next = process
 
     def _discard(self, *, too_slow: bool) -> None:
@@ -531,28 +592,45 @@ class Supervisor:
             self._end_edit("dropped" if pending.error is None else "kept", state="kept")
 
     def _take_over(self) -> None:
-        """The next process is the operator from here on; the one before is on its way out."""
+        """The next process is the operator from here on; the one before is on its way out.
+
+        With the session's lock, so that what the notebook asks of the operator meanwhile is asked of a
+        process that is there to answer, and is wired.
+        """
         pending, old = self._pending, self._process
         assert pending is not None
-        with self._counters_lock:
-            self._process, self._next = self._next, None
-            self.injecting = 0
+        with self._host.locked():
+            with self._counters_lock:
+                self._process, self._next = self._next, None
+                if old is not None:
+                    deadline_secs = time.monotonic() + lifecycle.EXIT_GRACE_SECS
+                    self._leaving.append(_Leaving(old, [], deadline_secs))
+            self.spec = pending.spec
+            self.error = None
+            self.inputs_closed = False
+            self._note_new_code(self._process)
+            self._first_line = pending.first_line
+            self._exit_status, self._killed = None, False
+            leases = self._host.hand_over(self, old_lives=old is not None)
             if old is not None:
-                deadline_secs = time.monotonic() + lifecycle.EXIT_GRACE_SECS
-                self._leaving.append(_Leaving(old, [], deadline_secs))
-        self.spec = pending.spec
-        self.error = None
-        self.inputs_closed = False
-        self._note_new_code(self._process)
-        self._first_line = pending.first_line
-        self._exit_status, self._killed = None, False
-        leases = self._host.hand_over(self, old_lives=old is not None)
-        if old is not None:
-            self._leaving[-1].leases = leases
+                self._leaving[-1].leases = leases
+                self._ask_again(old)
         if self.life.next is lifecycle.Next.PREPARING:  # Its `__init__` runs on.
             pending.spawned = True
         else:
             self._end_edit("restarted", state="carried" if pending.state_carried else "lost")
+
+    def _ask_again(self, old: NodeProcess) -> None:
+        """What a process had not answered when it handed over it has not done: the next one is asked."""
+        asked = old.asked
+        if asked.giving:
+            asked.giving = False
+            self.give()
+        while asked.injected and self._process is not None:
+            message, descriptor = asked.injected.popleft()
+            self._process.asked.injected.append((message, descriptor))
+            self.tell(message, [descriptor])
+        asked.close()  # A state cannot be shown any more: it was another object's.
 
     def _note_new_code(self, process: NodeProcess | None) -> None:
         self._untried = True
@@ -590,11 +668,11 @@ class Supervisor:
         )
         self._pending = None
 
-    def _poller(self) -> select.poll:
+    def _poller(self, watched: list[NodeProcess]) -> select.poll:
         """Everything that may happen next."""
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
-        for process in self._processes():
+        for process in watched:
             control = process.control
             wanted = select.POLLIN
             if control.pending and not control.congested:
@@ -607,11 +685,24 @@ class Supervisor:
                     poller.register(stream.descriptor, select.POLLIN)
         return poller
 
-    def _look(self, ready: dict[int, int]) -> list[lifecycle.Event]:
-        """What those descriptors, and the clock, mean."""
-        events: list[lifecycle.Event] = []
-        for process in self._processes():
-            events.extend(self._look_at(process, ready))
+    def _look_at(self, process: NodeProcess, ready: dict[int, int]) -> None:
+        """What those descriptors of a process mean, if it is still there."""
+        if not self._looks_after(process):
+            return
+        for stream in process.streams:
+            if stream.descriptor in ready:
+                self._read_stream(stream)
+        self._empty_outbox(process)
+        if process.exit_descriptor in ready:
+            self._process_ended(process)
+        elif ready.get(process.control.socket.fileno(), 0) & ~select.POLLOUT:
+            self._read_control(process)
+
+    def _looks_after(self, process: NodeProcess) -> bool:
+        """Whether that process has not been let go of, with all its descriptors."""
+        return any(each is process for each in self._processes())
+
+    def _look_at_clock(self) -> None:
         now_secs = time.monotonic()
         for leaving in self._leaving:
             if leaving.deadline_secs is not None and now_secs >= leaving.deadline_secs:
@@ -619,19 +710,7 @@ class Supervisor:
                 leaving.process.kill()
         if self._deadline_secs is not None and now_secs >= self._deadline_secs:
             self._deadline_secs = None
-            events.append(lifecycle.DeadlinePassed())
-        return events
-
-    def _look_at(self, process: NodeProcess, ready: dict[int, int]) -> list[lifecycle.Event]:
-        for stream in process.streams:
-            if stream.descriptor in ready:
-                self._read_stream(stream)
-        self._empty_outbox(process)
-        if process.exit_descriptor in ready:
-            return self._process_ended(process)
-        if ready.get(process.control.socket.fileno(), 0) & ~select.POLLOUT:
-            return self._read_control(process)
-        return []
+            self._handle(lifecycle.DeadlinePassed(self._deadline))
 
     def _empty_outbox(self, process: NodeProcess) -> None:
         if process.control.failure is not None:
@@ -654,65 +733,102 @@ class Supervisor:
             events.append(self._requests.popleft())
         return events
 
-    def _read_control(self, process: NodeProcess) -> list[lifecycle.Event]:
-        events: list[lifecycle.Event] = []
-        while True:
+    def _read_control(self, process: NodeProcess) -> None:
+        """All that the process has said. What it says may end it, or make another one the operator."""
+        while self._looks_after(process):
             try:
                 message = messages.receive_in_kernel(process.control.socket)
             except BlockingIOError:
-                return events
+                return
             if message is None:
                 process.control.at_end = True
                 process.control_lost()
-                return [*events, lifecycle.ControlLost()] if process is self._process else events
-            if process is self._next:
-                events.extend(self._understand_next(message))
-            elif process is self._process:
-                events.extend(self._understand(message))
-            else:
-                self._understand_anybody(message)
+                # Of one that is prepared, and of one that was replaced, the end of the process tells.
+                if process is self._process:
+                    self._handle(lifecycle.ControlLost(process.number))
+                return
+            event = self._understand(process, message)
+            if event is not None:
+                self._handle(event)
 
-    def _understand(self, message: messages.ToKernel) -> list[lifecycle.Event]:
-        """What the process says that is the operator."""
+    def _understand(
+        self, process: NodeProcess, message: messages.ToKernel
+    ) -> lifecycle.Event | None:
+        """Keeps what a process says, and tells what it means for the life of the operator."""
+        number = process.number
         match message:
             case messages.Ready():
-                return [lifecycle.ChildReady()]
-            case messages.Failed(text, traceback_lines, hint, keeps_event):
-                if keeps_event:
-                    hint = " ".join(filter(None, [hint, self._ways_out()]))
-                error = OperatorError(
-                    text, node=self.name, traceback_lines=traceback_lines, hint=hint
-                )
-                self.note("\n".join([*traceback_lines, text]))
-                if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
-                    self._pending.notes.append(f"the old generation failed at its end ({text})")
-                self.error = error
-                return [lifecycle.ChildFailed()]
+                return lifecycle.ChildReady(number)
+            case messages.Failed():
+                self._note_failure(process, message)
+                return lifecycle.ChildFailed(number)
             case messages.Finished(inputs_closed, stop_all):
-                self.inputs_closed = inputs_closed
-                if stop_all:
+                if process is self._process:
+                    self.inputs_closed = inputs_closed
+                if stop_all and process is not self._next:
                     self._host.stop_everything()
-                return [lifecycle.ChildFinished()]
-            case messages.Reloaded():
-                return [lifecycle.ChildReloaded()]
-            case messages.Kept():
-                return [self._kept(message)]
-            case messages.Paused(has_state, problem):
-                if problem is not None and self._pending is not None:
-                    self._pending.notes.append(problem)
-                return [lifecycle.ChildPaused(has_state)]
+                return lifecycle.ChildFinished(number)
+            case messages.Reloaded(edit):
+                return lifecycle.ChildReloaded(number, edit)
+            case messages.Kept(edit):
+                self._note_kept(process, message)
+                return lifecycle.ChildKept(number, edit, message.replace)
+            case messages.Paused(edit, has_state, problem):
+                if problem is not None and self._is_under_way(edit):
+                    self._pending_edit().notes.append(problem)
+                return lifecycle.ChildPaused(number, edit, has_state)
             case messages.HandedOver():
-                return [lifecycle.HandedOver()]
+                return lifecycle.HandedOver(number)
+            case messages.StateTaken(taken):
+                if process is self._next and self._pending is not None:
+                    self._pending.state_carried = taken
+                return lifecycle.StateTaken(number)
+        self._note_answer(process, message)
+        return None
+
+    def _note_answer(self, process: NodeProcess, message: messages.ToKernel) -> None:
+        """What a process says that changes nothing in the life of its operator."""
+        match message:
             case messages.Given():
-                self.giving = False
+                process.asked.giving = False
                 self._host.caught_up(self)
-            case messages.Injected():
-                self.injecting -= 1
+            case messages.Injected() if process.asked.injected:
+                os.close(process.asked.injected.popleft()[1])
                 self._host.caught_up(self)
-            case messages.StateShown() if self.shown is not None:
-                self.shown.set()
-        self._understand_anybody(message)
-        return []
+            case messages.StateShown() if process.asked.shown:
+                process.asked.shown.popleft().set()
+            case messages.Released(edge_id):
+                self._host.edge_released(self, edge_id)
+            case messages.Warned(text):
+                self.note(text)
+            case messages.Logged():
+                self._keep(message.level, log_text(message).splitlines())
+                self._host.printed(self.name, message.level, [message])
+
+    def _note_failure(self, process: NodeProcess, failed: messages.Failed) -> None:
+        """Keeps why a process failed: for the operator, for the edit that prepared it, or as lines only."""
+        self.note("\n".join([*failed.traceback_lines, failed.message]))
+        hint = failed.hint
+        if process is self._process and failed.keeps_event:
+            hint = " ".join(filter(None, [hint, self._ways_out()]))
+        error = OperatorError(
+            failed.message, node=self.name, traceback_lines=failed.traceback_lines, hint=hint
+        )
+        if process is self._process:
+            if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
+                self._pending.notes.append(
+                    f"the old generation failed at its end ({failed.message})"
+                )
+            self.error = error
+        elif process is self._next and self._pending is not None:
+            self._pending.error = error
+
+    def _is_under_way(self, edit: int) -> bool:
+        return self._pending is not None and self._pending.number == edit
+
+    def _pending_edit(self) -> _Pending:
+        assert self._pending is not None
+        return self._pending
 
     def _ways_out(self) -> str:
         """What can be done about a failure on an event, which is kept."""
@@ -729,55 +845,26 @@ class Supervisor:
                 )
         return ways
 
-    def _kept(self, message: messages.Kept) -> lifecycle.Event:
-        if self._pending is not None and self.life.next is lifecycle.Next.NONE:
-            if message.replace:
-                self._pending.reason = message.message
-            else:
-                self.note("\n".join([*message.traceback_lines, message.message]))
-                self._pending.error = OperatorError(
-                    message.message,
-                    node=self.name,
-                    traceback_lines=message.traceback_lines,
-                    hint=message.hint,
-                )
-                self._end_edit("kept", state="kept")
-        return lifecycle.ChildKept(message.replace)
+    def _note_kept(self, process: NodeProcess, kept: messages.Kept) -> None:
+        """Why the living process did not take new source, unless a fresh one is on its way already."""
+        under_way = process is self._process and self._is_under_way(kept.edit)
+        if not under_way or self.life.next is not lifecycle.Next.NONE:
+            return
+        pending = self._pending_edit()
+        if kept.replace:
+            pending.reason = kept.message
+            return
+        self.note("\n".join([*kept.traceback_lines, kept.message]))
+        pending.error = OperatorError(
+            kept.message, node=self.name, traceback_lines=kept.traceback_lines, hint=kept.hint
+        )
+        self._end_edit("kept", state="kept")
 
-    def _understand_next(self, message: messages.ToKernel) -> list[lifecycle.Event]:
-        """What the process says that is prepared."""
-        match message:
-            case messages.Ready():
-                return [lifecycle.NextReady()]
-            case messages.StateTaken(taken) if self._pending is not None:
-                self._pending.state_carried = taken
-                return [lifecycle.StateTaken()]
-            case messages.Failed(text, traceback_lines, hint):
-                self.note("\n".join([*traceback_lines, text]))
-                if self._pending is not None:
-                    self._pending.error = OperatorError(
-                        text, node=self.name, traceback_lines=traceback_lines, hint=hint
-                    )
-                return [lifecycle.NextFailed()]
-        self._understand_anybody(message)
-        return []
-
-    def _understand_anybody(self, message: messages.ToKernel) -> None:
-        """What any process may say, also one that was replaced."""
-        match message:
-            case messages.Released(edge_id):
-                self._host.edge_released(self, edge_id)
-            case messages.Warned(text):
-                self.note(text)
-            case messages.Logged():
-                self._keep(message.level, log_text(message).splitlines())
-                self._host.printed(self.name, message.level, [message])
-            case messages.Failed(text, traceback_lines):
-                self.note("\n".join([*traceback_lines, text]))
-
-    def _process_ended(self, process: NodeProcess) -> list[lifecycle.Event]:
+    def _process_ended(self, process: NodeProcess) -> None:
         """Reads what the process said last, and lets go of it."""
-        events = self._read_control(process)
+        self._read_control(process)
+        if not self._looks_after(process):
+            return  # What it said last was the end of it.
         was_next, was_current = process is self._next, process is self._process
         leases = [each.leases for each in self._leaving if each.process is process]
         status = self._let_go_of(process)
@@ -785,35 +872,35 @@ class Supervisor:
             if self._pending is not None and self._pending.error is None:
                 lines = self._lines_from(self._pending.first_line)
                 self._pending.error = describe_death(self.name, status, lines)
-            return [*events, lifecycle.NextFailed()]
+            self._handle(lifecycle.ProcessEnded(process.number))
+            return
         if not was_current:
             for each in leases:
                 self._host.void_leases(each)
             self._publish(self.life)
-            return []
+            return
         self._exit_status = status
         if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
             if not self._pending.notes:
                 self._pending.notes.append("the old generation ended meanwhile")
-            return [*events, lifecycle.ProcessEnded()]
+            self._handle(lifecycle.ProcessEnded(process.number))
+            return
         if status and status < 0 and self.life.rung is lifecycle.Rung.ASKED:
             self.note(describe_death(self.name, status, []).message)
-        return [*events, self._process_is_gone(events)]
+        failed = self.life.outcome is not lifecycle.Phase.FINISHED
+        self._handle(self._process_is_gone(process.number, failed=failed))
 
-    def _process_is_gone(self, just_before: list[lifecycle.Event]) -> lifecycle.ProcessEnded:
+    def _process_is_gone(self, number: int, *, failed: bool) -> lifecycle.ProcessEnded:
         """With what the restart policy says of it."""
-        said = {type(event) for event in just_before}
-        outcome = self.life.outcome
-        finished = outcome is lifecycle.Phase.FINISHED or lifecycle.ChildFinished in said
         if self.inputs_closed or not self._host.may_be_fed(self.name):
-            return lifecycle.ProcessEnded()
+            return lifecycle.ProcessEnded(number)
         self._restarts, delay_secs = next_restart(
             self.spec.restart_policy,
             self._restarts,
-            failed=not finished,
+            failed=failed,
             now_secs=time.monotonic(),
         )
-        return lifecycle.ProcessEnded(delay_secs)
+        return lifecycle.ProcessEnded(number, delay_secs)
 
     def _let_go_of(self, process: NodeProcess) -> int:
         """Ends a process and all it started, keeps what it printed and counted; its exit status."""
@@ -823,7 +910,7 @@ class Supervisor:
         for stream in process.streams:
             self._keep(stream.name, stream.read_last())
         self._keep_remains(process)
-        with self._counters_lock:
+        with self._host.locked(), self._counters_lock:
             now = _first_words(process)
             self._past = [a + b for a, b in zip(self._past, now, strict=True)]
             self._past_durations = _added(self._past_durations, process.counters.durations())
@@ -833,14 +920,15 @@ class Supervisor:
                 self._next = None
             self._leaving = [each for each in self._leaving if each.process is not process]
             process.close()
+            lost = process.asked.close()
+        if lost:
+            self.note(
+                f"{lost} of the messages that the notebook sent as {self.name} may be lost: its process ended "
+                "before it said that they were sent"
+            )
         return status
 
     def _keep_remains(self, process: NodeProcess) -> None:
-        if process is self._process:
-            self.giving = False
-            self.injecting = 0
-            if self.shown is not None:
-                self.shown.set()
         self._event_in_hand = (
             process is self._process
             and self.spec.kind == "operator"

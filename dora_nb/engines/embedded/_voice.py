@@ -146,7 +146,10 @@ class Voice:
             self._wait()
             self._serve()
             while self._requests and not self._closing:
-                self._publish(self._requests.popleft())
+                request = self._requests.popleft()
+                # Whoever subscribed before this was sent is told of by now.
+                self._serve()
+                self._publish(request)
             for output in self._outputs.values():
                 output.flush()
         while self._requests:
