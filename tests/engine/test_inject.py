@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +16,9 @@ from dora_nb.errors import DataflowStateError, GraphError
 from dora_nb.status import State
 from dora_nb.transport import InvalidDataError
 
-from .conftest import CellDataflow, Fifo
+from ..waiting import wait_until
+from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
+from .hand_over_rig import StagedHandOver, declare_middle
 
 SECONDLY = {"tick": "dora/timer/secs/60"}
 QUIET = "class Operator:\n    def on_event(self, dora_event, send_output): pass\n"
@@ -132,6 +136,32 @@ def test_a_full_reader_holds_up_nothing_else_that_is_asked(
     assert dataflow.latest("source/out")["value"][0].as_py() <= 2
     dataflow.cell("other", QUIET, inputs={"in": "source/out"})
     assert dataflow.node_status("other").state is State.RUNNING
+
+
+def test_what_a_process_did_not_come_to_before_it_handed_over_its_successor_sends(
+    dataflow: CellDataflow,
+    tmp_path: Path,
+    make_fifo: Callable[[str], Fifo],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is asked while the old one handles its STOP, and reads nothing of the engine's any more."""
+    monkeypatch.setattr("dora_nb.dataflow.STOP_GRACE_SECS", TIMEOUT_SECS)
+    staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate"))
+    dataflow.cell("a", QUIET, inputs=SECONDLY, outputs=("out",))
+    declare_middle(dataflow, staged.body(1))
+    dataflow.start()
+    with ThreadPoolExecutor() as background, dataflow.subscribe("b/out") as out:
+        edited = staged.begin(background, "parting", 2)
+        for number in range(3):
+            dataflow.send("b/out", number)
+        state = background.submit(staged.session.living_state, "b", timeout_secs=TIMEOUT_SECS)
+        dataflow.until(lambda: bool(staged.supervisor.process.asked.shown), "the question")
+        staged.open_gate()
+        assert "generation 2" in str(edited.result(TIMEOUT_SECS))
+        assert [out.next(TIMEOUT_SECS)["value"].to_pylist() for _ in range(3)] == [[0], [1], [2]]
+        # The object whose state it was is gone: nobody waits for it.
+        assert state.result(TIMEOUT_SECS) is None
+    wait_until(lambda: staged.supervisor.injecting == 0)
 
 
 # -- replay ----------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ class FakeInput:
 
     def __init__(self, refill: Callable[[], int] | None = None) -> None:
         self.stamps: list[int] = []
+        self.before_take: Callable[[], object] | None = None
+        """What others do after the message was seen and before it is taken."""
         self._refill = refill
         self._readable, self._writing = socket.socketpair()
         self._writing.send(b"!")
@@ -51,7 +53,13 @@ class FakeInput:
     def next_stamp_nanos(self) -> int | None:
         return self._refill() if self._refill else (self.stamps[0] if self.stamps else None)
 
+    def has_more(self) -> bool:
+        return bool(self.stamps)
+
     def take(self) -> Any:
+        if self.before_take is not None:
+            before, self.before_take = self.before_take, None
+            before()
         if self._refill is None:
             self.stamps.pop(0)
         return _process.Input, {}
@@ -93,6 +101,7 @@ class LoopInHand:
 
     def tell(self, message: messages.ToProcess) -> None:
         self.engine.send(messages.encode(message))
+        self.loop._counters.words[metrics.TOLD] += 1
 
     def close(self) -> None:
         for _, reader in self.loop._inputs.values():
@@ -217,6 +226,101 @@ def test_the_engine_is_served_in_order_while_it_is_served(at_hand: LoopInHand) -
     at_hand.tell(messages.AddReader(7, "out", 1, False, 0, False))
     at_hand.loop._serve_engine()
     assert done == ["add 7", "remove 7"]
+
+
+@pytest.mark.parametrize("path", ["the first message", "in a backlog of the only input"])
+@pytest.mark.parametrize("when", ["before the message is seen", "before the message is taken"])
+def test_what_was_told_before_a_message_is_done_before_it_is_handled(
+    at_hand: LoopInHand, path: str, when: str
+) -> None:
+    """A publisher with drop_oldest may take back the message that was seen, and send another one."""
+    reader = at_hand.add_input(1, "in", FakeInput())
+    reader.stamps = [1, 2, 3]
+    if path == "in a backlog of the only input":
+        at_hand.loop._only_input = (1, "in", reader)  # type: ignore[assignment]
+        at_hand.loop._next_message()
+        assert at_hand.now_secs < at_hand.loop._look_around_secs
+    done: list[tuple[str, int]] = []
+    at_hand.loop._actions[messages.OpenInput] = lambda message, _: done.append(
+        (f"open {message.edge_id}", len(at_hand.operator.events))
+    )
+    handled = len(at_hand.operator.events)
+
+    def tell() -> None:
+        at_hand.tell(messages.OpenInput(7))
+        at_hand.tell(messages.OpenInput(8))
+
+    if when == "before the message is seen":
+        tell()
+    else:
+        reader.before_take = tell
+    at_hand.loop._next_message()  # It may come to nothing but what was told.
+    if len(at_hand.operator.events) == handled:
+        at_hand.loop._next_message()
+    assert done == [("open 7", handled), ("open 8", handled)]
+    assert len(at_hand.operator.events) == handled + 1
+
+
+def test_what_the_kernel_could_not_send_yet_is_waited_for_once(
+    at_hand: LoopInHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts what stands in its outbox. A kernel that is busy does not hold up every message."""
+    waits_secs: list[float] = []
+
+    class NothingComes:
+        def poll(self, timeout_secs: float) -> list[Any]:
+            waits_secs.append(timeout_secs)
+            return []
+
+        def close(self) -> None:
+            pass
+
+    at_hand.loop._control_poller.close()
+    monkeypatch.setattr(at_hand.loop, "_control_poller", NothingComes())
+    at_hand.add_input(1, "in", FakeInput()).stamps = [1, 2, 3]
+    at_hand.loop._counters.words[metrics.TOLD] += 1
+    for _ in range(3):
+        at_hand.loop._next_message()
+    assert len(at_hand.operator.events) == 3
+    assert waits_secs[0] > 0
+    assert set(waits_secs[1:]) == {0.0}
+
+
+class ReloadingOperator(NotingOperator):
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[int] = []
+
+    def reload(self, message: messages.Reload, _source: str) -> messages.Reloaded:
+        self.taken.append(message.edit)
+        return messages.Reloaded(message.edit)
+
+
+def test_source_of_an_edit_that_was_dropped_is_not_taken(at_hand: LoopInHand) -> None:
+    operator = at_hand.loop._operator = ReloadingOperator()  # type: ignore[assignment]
+
+    def reload(edit: int, *, after: int) -> messages.Reload:
+        return messages.Reload(edit, after, "Cell In[1]", 1, None, whole=False)
+
+    def told(message: messages.Reload) -> None:
+        descriptor = os.memfd_create("source")
+        at_hand.loop._note_reload(message, [descriptor])
+
+    told(reload(1, after=0))
+    at_hand.loop._cancel_reload(messages.CancelReload(1), [])
+    assert at_hand.loop._reload is None
+    told(reload(2, after=0))
+    at_hand.loop._cancel_reload(messages.CancelReload(1), [])  # Late: another one is asked for now.
+    at_hand.loop._take_reload()
+    assert operator.taken == [2]  # type: ignore[attr-defined]
+    # The kernel had dropped that edit, too late: what has changed since is not what it thinks.
+    told(reload(3, after=0))
+    at_hand.loop._take_reload()
+    assert operator.taken == [2]  # type: ignore[attr-defined]
+    answers = [messages.receive_in_kernel(at_hand.engine) for _ in range(2)]
+    assert answers[0] == messages.Reloaded(2)
+    assert isinstance(answers[1], messages.Kept)
+    assert (answers[1].edit, answers[1].replace) == (3, True)
 
 
 def test_the_end_of_the_kernel_is_seen_wherever_it_waits(at_hand: LoopInHand) -> None:
