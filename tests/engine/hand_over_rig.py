@@ -50,14 +50,19 @@ class Operator:
         self.expected = n + 1
 """
 STEPS = """
-import os
+import os, select
 FOLDER, GENERATION = {folder!r}, {generation}
 
 def gate(step):
     if os.path.exists(FOLDER + "/" + step):
+        # Opened before it is said: what opens the gate then is seen however soon it comes.
+        descriptor = os.open(FOLDER + "/gate", os.O_RDONLY | os.O_NONBLOCK)
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
         with open(FOLDER + "/at_gate", "w") as file:
             file.write(step + "\\n")
-        open(FOLDER + "/gate").read()
+        poller.poll()
+        os.close(descriptor)
 
 class Operator:
     def __init__(self):
@@ -155,10 +160,10 @@ class StagedHandOver:
 
     def open_gate(self) -> None:
         """Whoever stands there goes on, if he still lives, and does not come again."""
-        (self.folder / self._step).unlink(missing_ok=True)
-        for name in ("gate", "hold"):
-            descriptor = os.open(self.folder / name, os.O_RDWR | os.O_NONBLOCK)
-            os.close(descriptor)
+        (self.folder / self._step).unlink()
+        descriptor = os.open(self.folder / "gate", os.O_RDWR | os.O_NONBLOCK)
+        os.write(descriptor, b"!")
+        os.close(descriptor)
 
     @property
     def session(self) -> Any:

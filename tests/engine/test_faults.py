@@ -74,7 +74,7 @@ def test_a_fault_of_ours_at_the_start_is_the_operators_failure(
     assert dataflow.take("other/out", 2)
 
 
-@pytest.mark.parametrize("name", ["_read_control", "_read_stream", "_look", "_handle"])
+@pytest.mark.parametrize("name", ["_read_control", "_read_stream", "_look_at", "_handle"])
 def test_a_fault_of_ours_while_it_runs_is_the_operators_failure(
     dataflow: CellDataflow, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
