@@ -419,7 +419,11 @@ class NodeProcess(abc.ABC):
                 self._flush_all()
         if self._injected:
             self._send_injected()
-        return [each for each in ready if each in self._inputs] if changed else ready
+        if not changed:
+            return ready
+        if self._stopping or self._pausing:  # What is in line stays there for whoever comes next.
+            return []
+        return [each for each in ready if each in self._inputs]
 
     @property
     def _is_behind(self) -> bool:

@@ -261,6 +261,18 @@ def test_what_was_told_before_a_message_is_done_before_it_is_handled(
     assert len(at_hand.operator.events) == handled + 1
 
 
+def test_a_stop_in_the_middle_of_a_backlog_leaves_the_rest_in_line(at_hand: LoopInHand) -> None:
+    """Whoever comes next handles it."""
+    reader = at_hand.add_input(1, "in", FakeInput())
+    reader.stamps = [1, 2, 3]
+    at_hand.loop._only_input = (1, "in", reader)  # type: ignore[assignment]
+    at_hand.loop._next_message()
+    at_hand.tell(messages.Stop())
+    at_hand.loop._handle_events()
+    assert at_hand.operator.events == [("INPUT", "in"), ("STOP", "MANUAL")]
+    assert reader.stamps == [2, 3]
+
+
 def test_what_the_kernel_could_not_send_yet_is_waited_for_once(
     at_hand: LoopInHand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
