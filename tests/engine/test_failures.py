@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -418,6 +420,52 @@ def test_others_go_on_when_one_fails(dataflow: CellDataflow) -> None:
 
 
 # -- what it prints -------------------------------------------------------------------------------
+
+
+def test_a_publisher_that_is_killed_takes_its_overflow_along_and_it_is_counted(
+    dataflow: CellDataflow, make_fifo: Callable[[str], Fifo], tmp_path: Path
+) -> None:
+    """What the socket could not hold is memory of its process; what the socket holds is read later."""
+    sent, gate = make_fifo("sent"), tmp_path / "gate"
+    os.mkfifo(gate)
+    sending = f"""
+import pyarrow as pa, threading
+class Operator:
+    def on_event(self, dora_event, send_output):
+        for n in range(3000):
+            send_output("out", pa.array([n] * 400))
+        open({str(sent.path)!r}, "w").close()
+        threading.Event().wait()
+"""
+    reading = f"""
+class Operator:
+    count = 0
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            if not self.count:
+                open({str(gate)!r}).read()
+            assert dora_event["value"][0].as_py() == self.count
+            self.count += 1
+        else:
+            print(self.count, flush=True)
+"""
+    dataflow.cell("source", sending, inputs={"go": "notebook/go"}, outputs=("out",))
+    queues: Any = {"in": (5000, "backpressure")}
+    dataflow.cell("reader", reading, inputs={"in": "source/out"}, queues=queues)
+    dataflow.start()
+    dataflow.send("notebook/go", 1)
+    sent.wait_for_end()
+    (edge,) = dataflow.node_status("reader").inputs
+    assert (edge.sent, edge.dropped) == (3000, 0)
+    session: Any = dataflow._session
+    session._supervisors["source"].process.kill()
+    dataflow.failure_of("source")
+    gate.write_text("")
+    dataflow.until_state("reader", State.FINISHED)
+    (edge,) = dataflow.node_status("reader").inputs
+    assert dataflow.said_by("reader")[-1] == str(edge.received)
+    assert edge.dropped > 0
+    assert (edge.sent, edge.queued) == (edge.received + edge.dropped, 0)
 
 
 def test_output_of_any_kind_becomes_lines(dataflow: CellDataflow) -> None:
