@@ -10,9 +10,14 @@ kind           what counts as left behind
 threads        alive: not daemons, or daemons of ours (named ``dora-...``)
 processes      children, zombies too, and orphans: whoever carries this run's mark in its environment
 descriptors    open ones, by the kind of thing that they point to
-shared memory  names in /dev/shm, where no process of somebody else's has them open
+shared memory  names in /dev/shm, which is this run's own (see `_have_own_shared_memory`)
 mappings       of anonymous memory (memfd)
 =============  =====================================================================================
+
+Other programs have names in /dev/shm too, and nothing tells whose a name is. So each run of pytest mounts
+a /dev/shm that no other program sees; pytest-xdist's workers have one each. Where the system does not
+allow that (it takes root, or the capability CAP_SYS_ADMIN), names are not looked at, and the header of the
+run says so.
 
 A folder that cannot be held to all of it (a browser starts processes when it likes) overrides the
 fixture `leak_kinds` in its own conftest. A test that failed is not checked: its traceback keeps
@@ -21,6 +26,7 @@ alive what it used.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import re
@@ -44,6 +50,26 @@ _MARK = "DORA_NB_TEST_RUN"
 _RUN = os.environ[_MARK] = uuid.uuid4().hex
 os.environ["DORA_NB_SPARES"] = "0"  # Spares outlive a stop; the tests of them ask for some.
 _FAILED = pytest.StashKey[bool]()
+_CLONE_NEWNS = 0x00020000
+_MS_REC_PRIVATE = 0x4000 | 1 << 18
+"""Of sched.h and sys/mount.h; Python has unshare from 3.12 on, and no mount."""
+
+
+def _have_own_shared_memory() -> bool:
+    """Mounts an empty /dev/shm for this process and those that it starts; whether that is allowed.
+
+    Done once, while the process has no thread whose view of the file system would stay as it was.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    return (
+        libc.unshare(_CLONE_NEWNS) == 0
+        # First of all, or the mount would show outside too.
+        and libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) == 0
+        and libc.mount(b"dora-nb-tests", b"/dev/shm", b"tmpfs", 0, b"mode=1777") == 0
+    )
+
+
+_OWN_SHARED_MEMORY = _have_own_shared_memory()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,10 +86,34 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_report_header() -> str:
+    """Whether names in /dev/shm are looked at."""
+    if _OWN_SHARED_MEMORY:
+        return "leak check: /dev/shm is this run's own"
+    return "leak check: names in /dev/shm are not looked at, since this user may not mount one"
+
+
+_LONGEST_FIRST = ("parity", "samples", "descriptor", "engine")
+"""Folders whose files take longest: a worker that begins with one late would be waited for."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in a browser come last: Playwright's synchronous API keeps an event loop running in this
-    thread until the session ends, and no test after it can call `asyncio.run`."""
-    items.sort(key=lambda item: "browser" in item.path.parts)
+    """With pytest-xdist, each file is one worker's, and all tests in a browser are.
+
+    Those come last: Playwright's synchronous API keeps an event loop running in its thread until the
+    session ends, and no test after it can call `asyncio.run`.
+    """
+    for item in items:
+        folder = item.path.parent.name
+        group = folder if folder == "browser" else f"{folder}/{item.path.stem}"
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _place_of(item.path.parent.name))
+
+
+def _place_of(folder: str) -> int:
+    if folder == "browser":
+        return len(_LONGEST_FIRST) + 1
+    return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -151,8 +201,7 @@ class Snapshot:
         ]
 
     def _left_shared_memory(self) -> list[str]:
-        new = _shared_memory() - self.shared_memory
-        return [f"  /dev/shm/{name}" for name in sorted(new - _open_elsewhere(new))]
+        return [f"  /dev/shm/{name}" for name in sorted(_shared_memory() - self.shared_memory)]
 
     def _left_mappings(self) -> list[str]:
         assert self.mappings is not None
@@ -219,30 +268,7 @@ def _descriptors() -> Counter[str]:
 
 
 def _shared_memory() -> frozenset[str]:
-    return frozenset(os.listdir("/dev/shm"))
-
-
-def _open_elsewhere(names: frozenset[str]) -> frozenset[str]:
-    """Those names that a living process has mapped or open which is not of this run."""
-    if not names:
-        return names
-    ours = {os.getpid(), *_children()}
-    found: set[str] = set()
-    for pid in _all_pids() - ours:
-        if _is_marked(pid):
-            continue
-        used = _files_in_use(pid)
-        found.update(name for name in names if f"/dev/shm/{name}" in used)
-    return frozenset(found)
-
-
-def _files_in_use(pid: int) -> str:
-    process = Path(f"/proc/{pid}")
-    try:
-        links = [os.readlink(link) for link in (process / "fd").iterdir()]
-        return "\n".join([*links, (process / "maps").read_text()])
-    except OSError:  # ended meanwhile, or another user's
-        return ""
+    return frozenset(os.listdir("/dev/shm")) if _OWN_SHARED_MEMORY else frozenset()
 
 
 def _mappings() -> Counter[str]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,10 @@ def test_descriptors():
 def test_shared_memory():
     pathlib.Path("/dev/shm", os.environ["SHM_NAME"]).touch()
 
+def test_names_of_another_program():
+    os.write(int(os.environ["ASK"]), b"!")
+    assert os.read(int(os.environ["ANSWER"]), 1)
+
 def test_mapping():
     descriptor = os.memfd_create("dora-kept")
     os.ftruncate(descriptor, 4096)
@@ -90,23 +95,45 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "test_leaking.py").write_text(LEAKING_TESTS)
     (folder / "pytest.ini").write_text("[pytest]\nleak_settle_secs = 0.1\n")
     shm_name = f"leak-check-{os.getpid()}"
+    others = [Path("/dev/shm", f"other-{os.getpid()}-{number}") for number in range(2)]
+    others[0].touch()
+    asked, ask = os.pipe()
+    answered, answer = os.pipe()
+
+    def be_another_program() -> None:
+        os.read(asked, 1)
+        others[0].unlink()
+        others[1].touch()
+        os.write(answer, b"!")
+
+    another_program = threading.Thread(target=be_another_program)
+    another_program.start()
     # What outlives its test reads from this pipe: it ends when the write end is closed here.
     lifeline, write_end = os.pipe()
     try:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "-rA", folder]
         finished = subprocess.run(
             command,
-            env={**os.environ, "LIFELINE": str(lifeline), "SHM_NAME": shm_name},
-            pass_fds=[lifeline],
+            env={
+                **os.environ,
+                "LIFELINE": str(lifeline),
+                "SHM_NAME": shm_name,
+                "ASK": str(ask),
+                "ANSWER": str(answered),
+            },
+            pass_fds=[lifeline, ask, answered],
             capture_output=True,
             text=True,
             timeout=50,
             check=False,
         )
     finally:
-        os.close(write_end)
-        os.close(lifeline)
-        Path("/dev/shm", shm_name).unlink(missing_ok=True)
+        os.write(ask, b"!")  # So that it ends, whether that test has run or not.
+        another_program.join()
+        for descriptor in (write_end, lifeline, asked, ask, answered, answer):
+            os.close(descriptor)
+        for left in (Path("/dev/shm", shm_name), *others):
+            left.unlink(missing_ok=True)
     return finished.stdout
 
 
@@ -132,7 +159,9 @@ def test_what_a_test_leaves_behind_fails_it_and_is_named(report: str, test: str,
     assert line in section
 
 
-@pytest.mark.parametrize("test", ["daemon_of_others", "session_fixture"])
+@pytest.mark.parametrize(
+    "test", ["daemon_of_others", "session_fixture", "names_of_another_program"]
+)
 def test_what_is_not_the_tests_own_is_no_leak(report: str, test: str) -> None:
     assert f"test_leaking.py::test_{test} PASSED" in report
     assert f"ERROR at teardown of test_{test} " not in report

@@ -146,8 +146,8 @@ class StagedHandOver:
         self._until_next_is("preparing")
         (self.folder / step).touch()
         self.at_gate.wait_for("\n")
+        (self.folder / "hold").write_text("")  # Returns once the new one is there.
         (self.folder / "held").unlink()
-        (self.folder / "hold").write_text("")
         self._until_next_is("pausing")
         return edited
 
