@@ -6,6 +6,8 @@ TORCH_INDEX ?=
 PORT ?= 8888
 LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
+# How many tests run at the same time.
+WORKERS ?= 2
 # Soak tests may take this long in all.
 SOAK_SECS ?= 2700
 
@@ -18,6 +20,7 @@ FIRST_NOTEBOOK := notebooks/01_first_dataflow.ipynb
 # Neither a user's own settings nor a webcam may change what notebooks print.
 NOTEBOOK_SETTINGS := IPYTHONDIR=$(CURDIR)/build/ipython MPLCONFIGDIR=$(CURDIR)/build/matplotlib \
 	CAMERA_SOURCE=scene
+LINT := { $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy; }
 heading = @printf '\n== %s\n' "$(1)"
 
 .DEFAULT_GOAL := help
@@ -31,6 +34,7 @@ help: ## Say what there is
 	@echo "PYTHON=python3.12      the Python to make .venv with (3.11 or newer)"
 	@echo "TORCH_INDEX=URL        take torch from that index"
 	@echo "PORT=8889              the port of make lab"
+	@echo "WORKERS=4              how many tests make test runs at the same time"
 
 .PHONY: demo
 demo: system-demo $(VENV)/.tutorial ## Run the first notebook without a screen; see build/demo
@@ -38,14 +42,10 @@ demo: system-demo $(VENV)/.tutorial ## Run the first notebook without a screen; 
 
 .PHONY: test
 test: system-test $(VENV)/.dev ## Everything that must hold before a change lands
-	$(call heading,ruff format)
-	$(BIN)/ruff format --check
-	$(call heading,ruff check)
-	$(BIN)/ruff check
-	$(call heading,mypy)
-	$(BIN)/mypy
-	$(call heading,pytest)
-	$(BIN)/python -m pytest --durations=5
+	$(call heading,ruff and mypy beside pytest)
+	@$(LINT) >build/lint.txt 2>&1 & lint=$$!; \
+	$(BIN)/python -m pytest -p no:nbval -n $(WORKERS) --dist loadgroup --durations=10; tests=$$?; \
+	wait $$lint; lint=$$?; cat build/lint.txt; exit $$(( tests || lint ))
 	$(call heading,notebooks)
 	$(NOTEBOOK_SETTINGS) $(BIN)/python -m pytest -o faulthandler_timeout=0 --nbval \
 		--nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \

@@ -100,13 +100,16 @@ _LONGEST_FIRST = ("parity", "samples", "descriptor", "engine")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With pytest-xdist, each file is one worker's, and all tests in a browser are.
 
+    The tests of the parity suite have nothing in common, and go to whichever worker is free.
+
     Those come last: Playwright's synchronous API keeps an event loop running in its thread until the
     session ends, and no test after it can call `asyncio.run`.
     """
     for item in items:
         folder = item.path.parent.name
-        group = folder if folder == "browser" else f"{folder}/{item.path.stem}"
-        item.add_marker(pytest.mark.xdist_group(group))
+        if folder != "parity":
+            group = folder if folder == "browser" else f"{folder}/{item.path.stem}"
+            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: _place_of(item.path.parent.name))
 
 

@@ -41,6 +41,7 @@ def _errors(notebook: nbformat.NotebookNode) -> list[str]:
     ]
 
 
+@pytest.mark.soak  # nbval runs each of them once in any case.
 def test_run_all_twice_in_one_kernel_is_clean(
     notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

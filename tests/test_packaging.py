@@ -148,6 +148,7 @@ def test_the_wheel_names_licence_and_command(wheel: Path) -> None:
     assert "file:" not in metadata
 
 
+@pytest.mark.soak
 def test_the_installed_package_is_the_wheels(installed: Installed, tmp_path: Path) -> None:
     code = (
         "import dora_nb\n"
@@ -158,12 +159,14 @@ def test_the_installed_package_is_the_wheels(installed: Installed, tmp_path: Pat
     assert place == installed.site_packages / "dora_nb" / "__init__.py"
 
 
+@pytest.mark.soak
 def test_the_installed_package_runs_a_dataflow(installed: Installed, tmp_path: Path) -> None:
     said = installed.run("python", "-I", "-c", RUN_A_DATAFLOW, cwd=tmp_path)
     first, second = json.loads(said)
     assert second[0] > first[0]
 
 
+@pytest.mark.soak
 def test_the_extension_loads_in_ipython(installed: Installed, tmp_path: Path) -> None:
     code = (
         "from IPython.core.interactiveshell import InteractiveShell\n"
@@ -174,6 +177,7 @@ def test_the_extension_loads_in_ipython(installed: Installed, tmp_path: Path) ->
     assert installed.run("python", "-I", "-c", code, cwd=tmp_path).endswith("True\n")
 
 
+@pytest.mark.soak
 def test_the_tutorial_comes_out_as_in_the_repository(installed: Installed, tmp_path: Path) -> None:
     said = installed.run("dora-nb", "tutorial", "there", cwd=tmp_path)
     assert said.startswith("there: ")
@@ -185,6 +189,7 @@ def test_the_tutorial_comes_out_as_in_the_repository(installed: Installed, tmp_p
         assert (folder / file).read_bytes() == (REPOSITORY / file).read_bytes(), file
 
 
+@pytest.mark.soak
 def test_what_the_notebooks_name_is_where_they_name_it(
     installed: Installed, tmp_path: Path
 ) -> None:

@@ -175,6 +175,7 @@ def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
     ],
     ids=["bare", "dora-rs", "placed", "tap", "types", "fan-out"],
 )  # fmt: skip
+@pytest.mark.soak
 def test_it_runs(tmp_path: Path, options: tuple[str, ...]) -> None:
     """In its shortest form; iceoryx2 is left out, which is no part of the tests' environment."""
     file = tmp_path / "run.json"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dora_nb import messages
+from dora_nb import messages, metrics
 from dora_nb.engines.embedded import _launch, _session, _spawner, _supervisor, _tap, _wiring
 from dora_nb.engines.embedded._process import ControlSocket, Stream
 from dora_nb.engines.shortage import engine_error
@@ -384,6 +384,28 @@ def test_a_message_that_cannot_be_sent_now_is_kept_in_its_place() -> None:
         control.close()
         for end in pipe:
             os.close(end)
+
+
+def test_what_a_process_was_told_after_its_begin_is_counted() -> None:
+    """What waits in the kernel counts as well: the process waits a moment for it before it reads on."""
+    control = ControlSocket()
+    page = metrics.new_counters_page()
+    counters = control.counters = metrics.OperatorCounters(page)
+    try:
+        control.tell(messages.Adopt({}, "/"), [])
+        assert counters.words[metrics.TOLD] == 0
+        told = 1
+        while not control.tell(messages.RemoveReader(told), []):
+            assert counters.words[metrics.TOLD] == told
+            told += 1
+        assert counters.words[metrics.TOLD] == told
+        assert control.pending
+        control.flush()
+        assert counters.words[metrics.TOLD] == told
+    finally:
+        control.close()
+        counters.close()
+        os.close(page)
 
 
 def test_too_many_descriptors_on_their_way_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:

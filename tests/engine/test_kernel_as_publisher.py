@@ -8,11 +8,14 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from dora_nb import messages
+from dora_nb.engines.embedded._voice import Voice
 from dora_nb.errors import DataflowStateError, GraphError
 from dora_nb.graph import NodeKind
 from dora_nb.status import State
@@ -153,6 +156,30 @@ def test_who_subscribes_and_then_sends_hears_the_answer(
         with dataflow.subscribe("echo/out") as out:
             dataflow.send("notebook/command", number)
             assert out.next(20.0)["value"].to_pylist() == [number]
+
+
+def test_the_kernel_too_lets_a_reader_in_before_it_sends_what_was_sent_afterwards() -> None:
+    """Also where it is in the middle of sending what stood before it."""
+    order: list[str] = []
+    done = threading.Event()
+
+    class Noting(Voice):
+        def _act(self, message: messages.ToProcess, descriptors: list[int]) -> None:
+            order.append("told")
+
+        def _publish(self, request: Any) -> None:
+            order.append(request.output)
+            if request.output == "first":
+                self.tell(messages.OpenInput(1), [])
+                self.send_soon("second", None, None)
+            else:
+                done.set()
+
+    voice = Noting("notebook", released=order.append, warn=order.append)  # type: ignore[arg-type]
+    voice.send_soon("first", None, None)
+    assert done.wait(TIMEOUT_SECS)
+    voice.close()
+    assert order == ["first", "told", "second"]
 
 
 @pytest.mark.parametrize("end", ["stop", "remove", "reader"])
