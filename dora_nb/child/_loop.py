@@ -55,8 +55,8 @@ class Loop(NodeProcess):
         self._pause_edit = 0
         """For which edit no further event is to be handled."""
         self._remains_descriptor = -1
-        self._show_descriptor = -1
-        """Where the state is to be written after the event in hand."""
+        self._show_descriptors: list[int] = []
+        """Where the state is to be written after the event in hand, once for each question."""
         self._given: dict[str, Any] | None = None
         """An event that the engine wants handled before those in line."""
         self._failed_on: dict[str, Any] | None = None
@@ -92,7 +92,7 @@ class Loop(NodeProcess):
                 verdict = self._handle_given()
             elif self._going and _process.monotonic() >= self._due_secs:
                 verdict = self._next_tick()
-            if self._show_descriptor >= 0:
+            if self._show_descriptors:
                 self._show_state()
             if verdict is _CONTINUE and not self._stopping:
                 verdict = self._next_message()
@@ -170,13 +170,14 @@ class Loop(NodeProcess):
             write_remains(self._remains_descriptor, self._operator.instance, self._failed_on)
 
     def _note_show_state(self, _message: messages.ShowState, descriptors: list[int]) -> None:
-        (self._show_descriptor,) = descriptors
+        self._show_descriptors += descriptors
 
     def _show_state(self) -> None:
-        descriptor, self._show_descriptor = self._show_descriptor, -1
-        write_remains(descriptor, self._operator.instance, None)
-        os.close(descriptor)
-        self._tell(messages.StateShown())
+        while self._show_descriptors:
+            descriptor = self._show_descriptors.pop(0)
+            write_remains(descriptor, self._operator.instance, None)
+            os.close(descriptor)
+            self._tell(messages.StateShown())
 
     def _note_given(self, _message: messages.Give, descriptors: list[int]) -> None:
         (descriptor,) = descriptors

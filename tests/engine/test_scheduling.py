@@ -30,6 +30,7 @@ class NotingOperator:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
+        self.instance: object = self
 
     def on_event(self, event: dict[str, Any], _send_output: object) -> Verdict:
         self.events.append((event["type"], event["id"]))
@@ -306,6 +307,16 @@ class ReloadingOperator(NotingOperator):
     def reload(self, message: messages.Reload, _source: str) -> messages.Reloaded:
         self.taken.append(message.edit)
         return messages.Reloaded(message.edit)
+
+
+def test_each_question_for_the_state_is_answered(at_hand: LoopInHand) -> None:
+    """Two cells may ask while one event is handled."""
+    at_hand.operator.instance = None
+    for _ in range(2):
+        at_hand.loop._note_show_state(messages.ShowState(), [os.memfd_create("shown")])
+    at_hand.loop._show_state()
+    answers = [messages.receive_in_kernel(at_hand.engine) for _ in range(2)]
+    assert answers == [messages.StateShown(), messages.StateShown()]
 
 
 def test_source_of_an_edit_that_was_dropped_is_not_taken(at_hand: LoopInHand) -> None:
