@@ -44,10 +44,10 @@ demo: system-demo $(VENV)/.tutorial ## Run the first notebook without a screen; 
 test: system-test $(VENV)/.dev ## Everything that must hold before a change lands
 	$(call heading,ruff and mypy beside pytest)
 	@$(LINT) >build/lint.txt 2>&1 & lint=$$!; \
-	$(BIN)/python -m pytest -p no:nbval -n $(WORKERS) --dist loadgroup --durations=10; tests=$$?; \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=10; tests=$$?; \
 	wait $$lint; lint=$$?; cat build/lint.txt; exit $$(( tests || lint ))
 	$(call heading,notebooks)
-	$(NOTEBOOK_SETTINGS) $(BIN)/python -m pytest -o faulthandler_timeout=0 --nbval \
+	$(NOTEBOOK_SETTINGS) $(BIN)/python -m pytest -o faulthandler_timeout=0 -p nbval.plugin --nbval \
 		--nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--nbval-cell-timeout 60 notebooks
 
@@ -59,7 +59,8 @@ soak: system-test $(VENV)/.dev ## The long tests, 45 minutes at most
 	if [ $$status -eq 5 ]; then echo "no test is marked soak: nothing was run"; \
 	elif [ $$status -ne 0 ]; then cat build/soak.txt; exit $$status; \
 	else timeout --kill-after=10 $(SOAK_SECS) \
-		$(BIN)/python -m pytest -m soak -o faulthandler_timeout=$(SOAK_SECS) --durations=0; fi
+		$(BIN)/python -m pytest -m soak -n $(WORKERS) --dist loadgroup \
+		-o faulthandler_timeout=$(SOAK_SECS) --durations=0; fi
 
 .PHONY: bench
 bench: system-test $(VENV)/.benchmarks ## Measure the whole path beside every peer, about 15 minutes

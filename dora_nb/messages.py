@@ -479,9 +479,14 @@ def receive_greeting(
 
 
 def receive_in_kernel(control: socket.socket) -> ToKernel | None:
-    """The next message of a process; None when it is gone. BlockingIOError when there is none yet."""
+    """The next message of a process; None when it is gone. BlockingIOError when there is none yet.
+
+    What it said before it went is all read first.
+    """
     try:
         data = control.recv(_RECEIVE_SIZE)
-    except ConnectionError:
-        return None
+    except ConnectionResetError:
+        # The process has closed its end without reading all that it was told. Linux reports that once, and
+        # before what the process itself had sent: its last words, such as why it failed, are still there.
+        data = control.recv(_RECEIVE_SIZE)
     return _decode_to_kernel(data) if data else None

@@ -119,6 +119,20 @@ def _place_of(folder: str) -> int:
     return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What long tests state that they have done, with ``record_property("stated", ...)``."""
+    stated = [
+        str(value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "stated" and report.when == "call"
+    ]
+    if stated:
+        terminalreporter.section("stated by the tests")
+        for line in stated:
+            terminalreporter.line(line)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

@@ -65,14 +65,9 @@ def busy_loops() -> Iterator[None]:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """States how often something was done, where whoever runs `make soak` reads it."""
-
-    def say_it(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n  beside {LOOPS} busy loops: {text}")
-
-    return say_it
+def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """States how often something was done, at the end of what `make soak` prints."""
+    return lambda text: record_property("stated", f"beside {LOOPS} busy loops: {text}")
 
 
 def test_edits_with_fresh_processes(

@@ -408,6 +408,21 @@ def test_what_a_process_was_told_after_its_begin_is_counted() -> None:
         os.close(page)
 
 
+def test_the_last_words_of_a_process_are_read_though_it_had_not_read_all() -> None:
+    """On a busy machine a process that failed in `__init__` has ended before the kernel looks."""
+    control = ControlSocket()
+    try:
+        assert control.other_end is not None
+        control.tell(messages.Go(), [])  # It is never read.
+        control.other_end.send(messages.encode(messages.Warned("first")))
+        control.other_end.send(messages.encode(messages.Failed("why", [])))
+        control.other_end.close()
+        said = [messages.receive_in_kernel(control.socket) for _ in range(3)]
+        assert said == [messages.Warned("first"), messages.Failed("why", []), None]
+    finally:
+        control.close()
+
+
 def test_too_many_descriptors_on_their_way_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """unix(7): ETOOMANYREFS. Being writable does not help then, so it is tried again after a time."""
     control = ControlSocket()

@@ -504,13 +504,13 @@ def _ask_to_stop(life: Life, grace_secs: float) -> tuple[Life, list[Action]]:
     if life.rung is not Rung.NONE:
         return life, []
     outcome = Phase.STOPPED if life.outcome is None else life.outcome
-    asked = replace(life, phase=Phase.ENDING, rung=Rung.ASKED, outcome=outcome)
+    asked = replace(life, phase=Phase.ENDING, rung=Rung.ASKED, outcome=outcome, reloading=False)
     return asked, [AskToStop(), ArmDeadline(grace_secs)]
 
 
 def _await_exit(life: Life, outcome: Phase | None) -> tuple[Life, list[Action]]:
     """The process is to exit by itself now. A ladder that it is on already goes on."""
-    exiting = replace(life, phase=Phase.ENDING, outcome=life.outcome or outcome)
+    exiting = replace(life, phase=Phase.ENDING, outcome=life.outcome or outcome, reloading=False)
     return exiting, [ArmDeadline(EXIT_GRACE_SECS)] if life.rung is Rung.NONE else []
 
 
@@ -541,6 +541,7 @@ def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, 
         return _taken_over(life, [SettleEnd(for_good=False)])
     if life.again:
         return _next_generation(life, [SettleEnd(for_good=False)])
+    life = replace(life, edit=0, reloading=False)
     died = life.outcome is None
     report: list[Action] = [ReportDeath()] if died else []
     if life.falls_back and not life.stopping:
