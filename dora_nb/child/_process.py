@@ -421,7 +421,7 @@ class NodeProcess(abc.ABC):
             self._send_injected()
         if not changed:
             return ready
-        if self._stopping or self._pausing:  # What is in line stays there for whoever comes next.
+        if self._stopping or self._pausing:  # The next process handles what is in line.
             return []
         return [each for each in ready if each in self._inputs]
 

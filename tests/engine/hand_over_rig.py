@@ -115,7 +115,7 @@ def what_arrived(dataflow: CellDataflow, end: Path) -> list[Any]:
 class StagedHandOver:
     """Edits of b, each of which stands still at one step until `open_gate`.
 
-    `at_gate` is a named pipe in `folder`; whoever comes to a gate says so there.
+    `at_gate` is a named pipe in `folder`; a process that comes to a gate says so there.
     """
 
     def __init__(self, dataflow: CellDataflow, folder: Path, at_gate: Fifo) -> None:
@@ -140,7 +140,7 @@ class StagedHandOver:
             self.at_gate.wait_for("\n")
             return edited
         # The old one comes to its gate while the new one is prepared, and so cannot pause. A kill before
-        # the edit has begun would be a failure that nobody follows.
+        # the edit has begun would be a failure without a successor.
         (self.folder / "held").touch()
         edited = background.submit(declare_middle, self.dataflow, self.body(generation))
         self._until_next_is("preparing")
@@ -159,7 +159,7 @@ class StagedHandOver:
         self.dataflow.until(lambda: getattr(self.supervisor, role) is not process, "its end")
 
     def open_gate(self) -> None:
-        """Whoever stands there goes on, if he still lives, and does not come again."""
+        """The process that stands there goes on, if it still lives, and no process stops there again."""
         (self.folder / self._step).unlink()
         descriptor = os.open(self.folder / "gate", os.O_RDWR | os.O_NONBLOCK)
         os.write(descriptor, b"!")

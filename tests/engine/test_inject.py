@@ -159,7 +159,7 @@ def test_what_a_process_did_not_come_to_before_it_handed_over_its_successor_send
         staged.open_gate()
         assert "generation 2" in str(edited.result(TIMEOUT_SECS))
         assert [out.next(TIMEOUT_SECS)["value"].to_pylist() for _ in range(3)] == [[0], [1], [2]]
-        # The object whose state it was is gone: nobody waits for it.
+        # The object that had the state is gone, so the question ends without an answer.
         assert state.result(TIMEOUT_SECS) is None
     wait_until(lambda: staged.supervisor.injecting == 0)
 

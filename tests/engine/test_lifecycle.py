@@ -467,7 +467,7 @@ def test_an_answer_to_an_edit_that_was_dropped_does_not_answer_the_next_one() ->
 
 
 def test_source_that_was_taken_while_another_process_was_ready_to_follow_is_kept() -> None:
-    """The old one took it before it came to the pause: nothing is lost, and nobody follows."""
+    """The old one took it before it came to the pause: nothing is lost, and no successor is needed."""
     life, _ = after(*RUNNING, Reload(EDIT, GRACE_SECS), passed, next_ready)
     assert life.next is Next.PAUSING
     life, actions = after(reloaded, life=life)

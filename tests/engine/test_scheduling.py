@@ -263,7 +263,7 @@ def test_what_was_told_before_a_message_is_done_before_it_is_handled(
 
 
 def test_a_stop_in_the_middle_of_a_backlog_leaves_the_rest_in_line(at_hand: LoopInHand) -> None:
-    """Whoever comes next handles it."""
+    """The next process handles it."""
     reader = at_hand.add_input(1, "in", FakeInput())
     reader.stamps = [1, 2, 3]
     at_hand.loop._only_input = (1, "in", reader)  # type: ignore[assignment]

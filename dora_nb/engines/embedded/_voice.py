@@ -147,7 +147,7 @@ class Voice:
             self._serve()
             while self._requests and not self._closing:
                 request = self._requests.popleft()
-                # Whoever subscribed before this was sent is told of by now.
+                # A reader that subscribed before this request is known once the thread has served.
                 self._serve()
                 self._publish(request)
             for output in self._outputs.values():
