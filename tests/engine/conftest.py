@@ -129,12 +129,17 @@ def dataflow() -> Iterator[CellDataflow]:
 
 
 class Fifo:
-    """The reading end of a named pipe. Whoever opens its `path` writes; when all are gone it ends."""
+    """The reading end of a named pipe. Processes open its `path` to write; when all are gone it ends.
 
-    def __init__(self, path: Path) -> None:
+    With `stays_open` it does not end: others may open it later.
+    """
+
+    def __init__(self, path: Path, *, stays_open: bool = False) -> None:
         os.mkfifo(path)
         self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        # fifo(7): on Linux this opens both ends, so there is always a writer.
+        how = os.O_RDWR if stays_open else os.O_RDONLY
+        self.descriptor = os.open(path, how | os.O_NONBLOCK)
         self.text = ""
 
     def wait_for(self, word: str) -> None:
@@ -168,12 +173,12 @@ class Fifo:
 
 
 @pytest.fixture
-def make_fifo(tmp_path: Path) -> Iterator[Callable[[str], Fifo]]:
+def make_fifo(tmp_path: Path) -> Iterator[Callable[..., Fifo]]:
     """Makes named pipes in the test's folder."""
     made: list[Fifo] = []
 
-    def make(name: str) -> Fifo:
-        made.append(Fifo(tmp_path / name))
+    def make(name: str, *, stays_open: bool = False) -> Fifo:
+        made.append(Fifo(tmp_path / name, stays_open=stays_open))
         return made[-1]
 
     yield make

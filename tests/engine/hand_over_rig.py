@@ -61,7 +61,7 @@ def gate(step):
         poller.register(descriptor, select.POLLIN)
         with open(FOLDER + "/at_gate", "w") as file:
             file.write(step + "\\n")
-        poller.poll()
+        poller.poll(60_000)
         os.close(descriptor)
 
 class Operator:
@@ -115,7 +115,7 @@ def what_arrived(dataflow: CellDataflow, end: Path) -> list[Any]:
 class StagedHandOver:
     """Edits of b, each of which stands still at one step until `open_gate`.
 
-    `at_gate` is a named pipe in `folder`; a process that comes to a gate says so there.
+    `at_gate` is a named pipe in `folder` that stays open; a process that comes to a gate says so there.
     """
 
     def __init__(self, dataflow: CellDataflow, folder: Path, at_gate: Fifo) -> None:

@@ -73,12 +73,12 @@ def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]
 def test_edits_with_fresh_processes(
     dataflow: CellDataflow,
     tmp_path: Path,
-    make_fifo: Callable[[str], Fifo],
+    make_fifo: Callable[..., Fifo],
     say: Callable[[str], None],
 ) -> None:
     edits = 200
     end = tmp_path / "end"
-    staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate"))
+    staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate", stays_open=True))
     start_three(dataflow, end, staged.body(1))
     for generation in range(2, edits + 2):
         declared = str(declare_middle(dataflow, staged.body(generation)))
@@ -133,7 +133,7 @@ def test_subscriptions_that_send_and_hear_the_answer(
 def test_kills_at_each_step_of_a_hand_over(
     dataflow: CellDataflow,
     tmp_path: Path,
-    make_fifo: Callable[[str], Fifo],
+    make_fifo: Callable[..., Fifo],
     monkeypatch: pytest.MonkeyPatch,
     say: Callable[[str], None],
     step: str,
@@ -141,7 +141,7 @@ def test_kills_at_each_step_of_a_hand_over(
     """The old and the new one in turn. A process that was killed loses at most the message in hand."""
     kills = 50
     monkeypatch.setattr("dora_nb.dataflow.STOP_GRACE_SECS", TIMEOUT_SECS)
-    staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate"))
+    staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate", stays_open=True))
     start_three(dataflow, staged.end, staged.body(1))
     takes_over = 0
     with ThreadPoolExecutor() as background:

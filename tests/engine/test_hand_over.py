@@ -20,7 +20,7 @@ from .hand_over_rig import (
     what_arrived,
 )
 
-MakeFifo = Callable[[str], Fifo]
+MakeFifo = Callable[..., Fifo]
 
 
 def passing_on(generation: int, *, more: str = "") -> str:
@@ -137,7 +137,7 @@ def test_either_may_be_killed_at_any_step(
 ) -> None:
     # However busy the machine is, no step is cut short while the test looks at it.
     monkeypatch.setattr("dora_nb.dataflow.STOP_GRACE_SECS", TIMEOUT_SECS)
-    staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate"))
+    staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate", stays_open=True))
     start_three(dataflow, staged.end, staged.body(1))
     edited = staged.begin(background, step, 2)
     staged.kill(which)

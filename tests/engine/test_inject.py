@@ -141,12 +141,12 @@ def test_a_full_reader_holds_up_nothing_else_that_is_asked(
 def test_what_a_process_did_not_come_to_before_it_handed_over_its_successor_sends(
     dataflow: CellDataflow,
     tmp_path: Path,
-    make_fifo: Callable[[str], Fifo],
+    make_fifo: Callable[..., Fifo],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is asked while the old one handles its STOP, and reads nothing of the engine's any more."""
     monkeypatch.setattr("dora_nb.dataflow.STOP_GRACE_SECS", TIMEOUT_SECS)
-    staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate"))
+    staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate", stays_open=True))
     dataflow.cell("a", QUIET, inputs=SECONDLY, outputs=("out",))
     declare_middle(dataflow, staged.body(1))
     dataflow.start()
