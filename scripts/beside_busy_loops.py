@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
-BUSY_LOOP = [sys.executable, "-c", "while True: pass"]
+BUSY_LOOP = [
+    sys.executable,
+    "-c",
+    # Ends with this program, however that ends.
+    "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass",
+    str(os.getpid()),
+]
 FAILED_STATUS = 1
 
 

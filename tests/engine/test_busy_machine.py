@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -57,7 +58,10 @@ class Operator:
 @pytest.fixture(autouse=True)
 def busy_loops() -> Iterator[None]:
     """Programs that compute for as long as the test runs, twice as many as there are processors or more."""
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(LOOPS)]
+    compute = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"
+    loops = [
+        subprocess.Popen([sys.executable, "-c", compute, str(os.getpid())]) for _ in range(LOOPS)
+    ]
     yield
     for loop in loops:
         loop.kill()
