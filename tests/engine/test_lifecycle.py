@@ -290,7 +290,7 @@ def test_only_who_ended_by_itself_closes_its_readers_inputs() -> None:
         assert after(*RUNNING, event, ended)[1] == [SettleEnd(True, outputs_closed=closed)]
 
 
-@pytest.mark.parametrize("phase", NO_PROCESS)
+@pytest.mark.parametrize("phase", sorted(NO_PROCESS, key=str))
 def test_without_a_process_only_a_start_or_a_restart_means_something(phase: Phase) -> None:
     life = Life(phase=phase, generation=3, process=5, started=6)
     for event in EVENTS:
