@@ -6,8 +6,9 @@ TORCH_INDEX ?=
 PORT ?= 8888
 LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
-# How many tests run at the same time.
-WORKERS ?= 2
+# How many tests run at the same time; 0 for one after the other. With more, tests that declare a dynamic node
+# of the same name still meet: any process of a user may join in any of his kernels.
+WORKERS ?= 0
 # Soak tests may take this long in all.
 SOAK_SECS ?= 3600
 
@@ -34,7 +35,7 @@ help: ## Say what there is
 	@echo "PYTHON=python3.12      the Python to make .venv with (3.11 or newer)"
 	@echo "TORCH_INDEX=URL        take torch from that index"
 	@echo "PORT=8889              the port of make lab"
-	@echo "WORKERS=4              how many tests make test runs at the same time"
+	@echo "WORKERS=2              how many tests make test runs at the same time"
 
 .PHONY: demo
 demo: system-demo $(VENV)/.tutorial ## Run the first notebook without a screen; see build/demo

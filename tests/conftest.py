@@ -93,30 +93,17 @@ def pytest_report_header() -> str:
     return "leak check: names in /dev/shm are not looked at, since this user may not mount one"
 
 
-_LONGEST_FIRST = ("parity", "samples", "descriptor", "engine")
-"""Folders whose files take longest: a worker that begins with one late would be waited for."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With pytest-xdist, each file is one worker's, and all tests in a browser are.
-
-    The tests of the parity suite have nothing in common, and go to whichever worker is free.
 
     Those come last: Playwright's synchronous API keeps an event loop running in its thread until the
     session ends, and no test after it can call `asyncio.run`.
     """
     for item in items:
         folder = item.path.parent.name
-        if folder != "parity":
-            group = folder if folder == "browser" else f"{folder}/{item.path.stem}"
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _place_of(item.path.parent.name))
-
-
-def _place_of(folder: str) -> int:
-    if folder == "browser":
-        return len(_LONGEST_FIRST) + 1
-    return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
+        group = folder if folder == "browser" else f"{folder}/{item.path.stem}"
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: "browser" in item.path.parts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
