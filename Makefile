@@ -7,7 +7,7 @@ PORT ?= 8888
 LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
 # How many tests run at the same time; 0 for one after the other. With more, tests that declare a dynamic node
-# of the same name still meet: any process of a user may join in any of his kernels.
+# of the same name still meet, since a process may join any kernel of its user.
 WORKERS ?= 0
 # Soak tests may take this long in all.
 SOAK_SECS ?= 3600

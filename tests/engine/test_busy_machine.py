@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import importlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +25,7 @@ from .hand_over_rig import (
 )
 
 pytestmark = pytest.mark.soak
+REPOSITORY = Path(__file__).resolve().parents[2]
 LOOPS = 4
 IN_PLACE = """
 class Operator:
@@ -56,16 +55,11 @@ class Operator:
 
 
 @pytest.fixture(autouse=True)
-def busy_loops() -> Iterator[None]:
-    """Programs that compute for as long as the test runs, twice as many as there are processors or more."""
-    compute = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"
-    loops = [
-        subprocess.Popen([sys.executable, "-c", compute, str(os.getpid())]) for _ in range(LOOPS)
-    ]
-    yield
-    for loop in loops:
-        loop.kill()
-        loop.wait()
+def busy_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The machine is kept busy for as long as the test runs."""
+    monkeypatch.syspath_prepend(REPOSITORY / "scripts")
+    with importlib.import_module("beside_busy_loops").busy_loops(LOOPS):
+        yield
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ class ControlSocket:
             self.other_end.close()
 
     def _count(self, message: messages.ToProcess) -> None:
-        """After the send: see `metrics.TOLD`. Before `Begin` the process has no page to look at."""
+        """Counts a message, after it was sent (see `metrics.TOLD`). The process knows its page from `Begin` on."""
         if self.counters is not None and not isinstance(message, messages.Adopt | messages.Begin):
             self.counters.words[metrics.TOLD] += 1
 

@@ -774,8 +774,9 @@ class Supervisor:
                 self._note_kept(process, message)
                 return lifecycle.ChildKept(number, edit, message.replace)
             case messages.Paused(edit, has_state, problem):
-                if problem is not None and self._is_under_way(edit):
-                    self._pending_edit().notes.append(problem)
+                pending = self._under_way(edit)
+                if problem is not None and pending is not None:
+                    pending.notes.append(problem)
                 return lifecycle.ChildPaused(number, edit, has_state)
             case messages.HandedOver():
                 return lifecycle.HandedOver(number)
@@ -823,12 +824,10 @@ class Supervisor:
         elif process is self._next and self._pending is not None:
             self._pending.error = error
 
-    def _is_under_way(self, edit: int) -> bool:
-        return self._pending is not None and self._pending.number == edit
-
-    def _pending_edit(self) -> _Pending:
-        assert self._pending is not None
-        return self._pending
+    def _under_way(self, edit: int) -> _Pending | None:
+        """The edit of that number, unless it is over."""
+        pending = self._pending
+        return pending if pending is not None and pending.number == edit else None
 
     def _ways_out(self) -> str:
         """What can be done about a failure on an event, which is kept."""
@@ -847,10 +846,9 @@ class Supervisor:
 
     def _note_kept(self, process: NodeProcess, kept: messages.Kept) -> None:
         """Why the living process did not take new source, unless a fresh one is on its way already."""
-        under_way = process is self._process and self._is_under_way(kept.edit)
-        if not under_way or self.life.next is not lifecycle.Next.NONE:
+        pending = self._under_way(kept.edit) if process is self._process else None
+        if pending is None or self.life.next is not lifecycle.Next.NONE:
             return
-        pending = self._pending_edit()
         if kept.replace:
             pending.reason = kept.message
             return
