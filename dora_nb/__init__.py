@@ -13,27 +13,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from .arrays import as_pandas, as_torch
-    from .dataflow import Dataflow, get_dataflow
-    from .dynamic_node import Node
+    from .data.boxes import as_boxes
+    from .data.convert import as_pandas, as_torch
+    from .data.images import as_image
+    from .dataflow.dataflow import Dataflow, get_dataflow
+    from .dataflow.subscription import Subscription
     from .errors import DoraNbError
-    from .images import as_boxes, as_image
-    from .subscriptions import Subscription
+    from .node import Node
     from .widgets.camera import CameraView
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CameraView": ".widgets.camera",
-    "Dataflow": ".dataflow",
+    "Dataflow": ".dataflow.dataflow",
     "DoraNbError": ".errors",
-    "Node": ".dynamic_node",
-    "Subscription": ".subscriptions",
-    "as_boxes": ".images",
-    "as_image": ".images",
-    "as_pandas": ".arrays",
-    "as_torch": ".arrays",
-    "get_dataflow": ".dataflow",
+    "Node": ".node",
+    "Subscription": ".dataflow.subscription",
+    "as_boxes": ".data.boxes",
+    "as_image": ".data.images",
+    "as_pandas": ".data.convert",
+    "as_torch": ".data.convert",
+    "get_dataflow": ".dataflow.dataflow",
 }
 
 __all__ = [

@@ -24,7 +24,7 @@ from .system import check_system
 
 if TYPE_CHECKING:
     from .descriptor import Build
-    from .graph import Graph
+    from .graph.graph import Graph
 
 TUTORIAL_FOLDERS = ("notebooks", "samples")
 """They stay side by side, so that ``../samples`` resolves from a notebook as in the repository."""
@@ -152,8 +152,8 @@ def _seconds(text: str) -> float:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from .batch import run_to_the_end
-    from .dataflow import Dataflow
+    from .dataflow.batch import run_to_the_end
+    from .dataflow.dataflow import Dataflow
 
     dataflow = Dataflow()
     for declaration in dataflow.declare_all(_read(arguments)):
@@ -177,7 +177,7 @@ def _print_line(line: str) -> None:
 def _read(arguments: argparse.Namespace) -> Graph:
     """The graph in the file of the command line; runs the builds of a ``dataflow.yml`` if it may."""
     from .descriptor import Allowed, read_dataflow
-    from .notebook_files import read_notebook
+    from .descriptor.notebook_files import read_notebook
 
     path: Path = arguments.file
     read = read_notebook if path.suffix == ".ipynb" else read_dataflow

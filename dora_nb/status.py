@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass
 
 from .errors import OperatorError
-from .graph import QueuePolicy
+from .graph.nodes import QueuePolicy
 
 LONG_BUSY_SECS = 2.0
 SOMEBODY = "a process to join"

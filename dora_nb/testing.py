@@ -3,7 +3,7 @@
 `MockNode` is dora's own stand-in for `Node`. `run_operator` gives an operator events, and returns
 what it sent, as a reader would get it. Importing this module lets ``import dora`` work where dora-rs
 is not installed. A script of its own process runs on recorded inputs where `DORA_TEST_WITH_INPUTS`
-says so, see `dora_nb.child._harness`.
+says so, see `dora_nb.child._recorded_inputs`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .cells.check import check_operator_source
 from .child import dora_finder
-from .child._failures import execute
-from .child._operator import Verdict, verdict
 from .child.dora_api.testing import MockNode
+from .child.user_code import execute
+from .child.user_operator import Verdict, verdict
 from .errors import OperatorError
-from .graph import SourceCode
-from .operators import check_operator_source
+from .graph.nodes import SourceCode
 from .transport import as_received
 
 __all__ = ["MockNode", "run_operator"]

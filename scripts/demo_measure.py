@@ -17,9 +17,9 @@ import numpy as np
 import dora_nb
 
 if TYPE_CHECKING:
-    from dora_nb.dataflow import Dataflow
+    from dora_nb.dataflow.dataflow import Dataflow
+    from dora_nb.dataflow.subscription import Subscription
     from dora_nb.status import NodeStatus
-    from dora_nb.subscriptions import Subscription
 
 TIMEOUT_SECS = 20.0
 

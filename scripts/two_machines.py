@@ -29,8 +29,8 @@ import yaml
 from nbclient import NotebookClient
 
 from dora_nb.descriptor import write_dataflow
+from dora_nb.descriptor.notebook_files import read_notebook
 from dora_nb.engines.dora import remove_orphaned_segments
-from dora_nb.notebook_files import read_notebook
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOK = REPOSITORY / "notebooks" / "01_first_dataflow.ipynb"

@@ -7,9 +7,10 @@ that only type checkers see do not count.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,17 +23,13 @@ PACKAGE = Path(dora_nb.__file__).parent
 LAYERS = (
     ("cli", "magics"),
     ("widgets",),
-    ("batch",),
     ("dataflow",),
-    ("debugging", "dynamic_node", "engines", "subscriptions", "testing"),
+    ("engines", "node", "testing"),
     ("child",),
     ("transport",),
-    ("notebook_files",),
-    ("arguments", "arrays", "declarations", "descriptor"),
-    ("tensors",),
-    ("edits", "grammar", "images", "layout", "operators", "status"),
-    ("graph", "picture_files"),
-    ("messages", "metrics", "restarts", "system", "timers"),
+    ("data", "descriptor"),
+    ("cells", "status"),
+    ("graph", "protocol", "system"),
     ("errors",),
 )
 """From top to bottom: a unit imports itself and units of layers below, nothing beside or above."""
@@ -42,13 +39,13 @@ AGAINST_THE_ARROWS = {
     ("dataflow", "widgets"),
 }
 
-CHILD_MAY_IMPORT = {"messages", "metrics", "system", "timers", "transport"}
+CHILD_MAY_IMPORT = {"protocol", "system", "transport"}
 """Each operator's process pays for every module that its program imports."""
 
 NOTEBOOK_ONLY = {"IPython", "anywidget", "comm", "ipykernel", "ipywidgets", "traitlets"}
 """Third-party packages that only magics and widgets may import."""
 
-LOADED_LATE = {("tensors", "torch")}
+LOADED_LATE = {("data", "torch")}
 """A unit that only a function imports, so that its package is loaded when that is called."""
 
 NOBODY_IMPORTS = {
@@ -147,16 +144,16 @@ def test_imports_point_down() -> None:
     ("module", "source", "up"),
     [
         ("errors.py", "from .graph import Graph", True),
-        ("graph.py", "def f():\n    from . import dataflow", True),
-        ("graph.py", "import dora_nb.magics", True),
-        ("engines/embedded/_tap.py", "from ...widgets.camera import CameraView", True),
-        ("engines/embedded/_tap.py", "from ...graph import Graph", False),
-        ("engines/embedded/_tap.py", "from ._session import Session", False),
-        ("status.py", "from .images import as_image", True),
-        ("graph.py", "if TYPE_CHECKING:\n    from .dataflow import Dataflow", False),
+        ("graph/graph.py", "def f():\n    from .. import dataflow", True),
+        ("graph/graph.py", "import dora_nb.magics", True),
+        ("engines/embedded/_wiring.py", "from ...widgets.camera import CameraView", True),
+        ("engines/embedded/_wiring.py", "from ...graph.graph import Graph", False),
+        ("engines/embedded/_wiring.py", "from ._session import Session", False),
+        ("status.py", "from .cells import check", True),
+        ("graph/graph.py", "if TYPE_CHECKING:\n    from ..dataflow import dataflow", False),
         (
-            "graph.py",
-            "if TYPE_CHECKING:\n    pass\nelse:\n    from .dataflow import Dataflow",
+            "graph/graph.py",
+            "if TYPE_CHECKING:\n    pass\nelse:\n    from ..dataflow import dataflow",
             True,
         ),
     ],
@@ -169,6 +166,106 @@ def test_an_arrow_that_points_up_is_seen(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(source)
     assert any(map(points_up, imports_of(path))) is up
+
+
+def _names_of_modules() -> dict[str, Path]:
+    """Each module, by its dotted name."""
+    names = {}
+    for module in _modules():
+        parts = ["dora_nb", *module.relative_to(PACKAGE).with_suffix("").parts]
+        names[".".join(parts).removesuffix(".__init__")] = module
+    return names
+
+
+def import_circles() -> list[set[str]]:
+    """Modules that import each other, directly or by way of others."""
+    names = _names_of_modules()
+    edges = {
+        name: {_module_of(each, names) for each in imports_of(path)} for name, path in names.items()
+    }
+    reached = {name: _reachable(name, edges) for name in names}
+    circles = []
+    for name in names:
+        circle = {other for other in reached[name] if name in reached.get(other, set())} - {None}
+        if circle and circle not in circles:
+            circles.append(circle)
+    return circles
+
+
+def _module_of(found: Import, names: Mapping[str, Path]) -> str | None:
+    """The module that an import loads; None for other packages."""
+    target = found.target
+    while target and target not in names:
+        target = target.rpartition(".")[0]
+    return target if target and names[target] != found.module else None
+
+
+def _reachable(start: str, edges: Mapping[str, set[str | None]]) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(edges[start])
+    while waiting:
+        name = waiting.pop()
+        if name is not None and name not in seen:
+            seen.add(name)
+            waiting.extend(edges[name])
+    return seen
+
+
+def takes_a_private_name(found: Import) -> bool:
+    """Whether an import names a private module, or a private name, of a package that it is not in."""
+    own = ("dora_nb", *found.module.relative_to(PACKAGE).parent.parts)
+    parts = found.target.split(".")
+    if parts[0] != "dora_nb":
+        return False
+    private = next((at for at, part in enumerate(parts) if re.match("_(?!_)", part)), None)
+    if private is None:
+        return False
+    owner = Path(*parts[1:private])
+    package = owner if (PACKAGE / owner).is_dir() else owner.parent
+    return own[: len(package.parts) + 1] != ("dora_nb", *package.parts)
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    assert import_circles() == []
+
+
+def test_a_circle_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    (tmp_path / "graph").mkdir()
+    (tmp_path / "graph/__init__.py").write_text("")
+    (tmp_path / "graph/a.py").write_text("from . import b")
+    (tmp_path / "graph/b.py").write_text("def later():\n    from .c import name")
+    (tmp_path / "graph/c.py").write_text("from dora_nb.graph.a import name")
+    (tmp_path / "graph/d.py").write_text("from .a import name")
+    assert import_circles() == [{f"dora_nb.graph.{name}" for name in "abc"}]
+
+
+def test_private_names_stay_in_their_package() -> None:
+    assert [str(found) for found in ALL_IMPORTS if takes_a_private_name(found)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "private"),
+    [
+        ("cli.py", "from dora_nb.child._loop import Loop", True),
+        ("cli.py", "from .child import _loop", True),
+        ("cli.py", "from .graph.graph import _checked", True),
+        ("engines/embedded/_session.py", "from ..dora._run import Run", True),
+        ("engines/dora/_run.py", "from ._program import Dora", False),
+        ("engines/dora/_run.py", "from ..embedded import Session", False),
+        ("child/dora_api/testing.py", "from dora_nb.child._levels import LEVELS", False),
+        ("cli.py", "from . import __version__", False),
+    ],
+)
+def test_a_private_name_of_another_package_is_seen(
+    module: str, source: str, private: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    for folder in ("child/dora_api", "graph", "engines/dora", "engines/embedded"):
+        (tmp_path / folder).mkdir(parents=True)
+    path = tmp_path / module
+    path.write_text(source)
+    assert any(map(takes_a_private_name, imports_of(path))) is private
 
 
 def test_the_childs_program_imports_little() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dora_nb.child import _harness, dora_api
+from dora_nb.child import _recorded_inputs, dora_api
 from dora_nb.errors import OperatorError, SourceError
 from dora_nb.testing import MockNode, run_operator
 
@@ -294,7 +294,7 @@ def test_a_recorded_event_comes_at_its_time(
     monkeypatch.setattr(logging, "basicConfig", logging.basicConfig)
     node = dora_api.Node()
     host = node._host
-    assert isinstance(host, _harness.Recorded)
+    assert isinstance(host, _recorded_inputs.Recorded)
     host._begin_secs = time.monotonic() + 3600
     assert (node.try_recv(), node.is_empty(), node.drain()) == (None, True, [])
     assert node.next(timeout=0)["type"] == "ERROR"

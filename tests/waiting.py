@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dora_nb.dataflow import Dataflow
+from dora_nb.dataflow.dataflow import Dataflow
 
 TIMEOUT_SECS = 20.0
 """Reached only where something hangs."""

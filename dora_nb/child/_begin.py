@@ -10,7 +10,8 @@ import socket
 import sys
 import time
 
-from .. import messages
+from dora_nb.protocol import control
+
 from ._process import NodeProcess
 
 _OFTEN_IMPORTED = ("logging", "pathlib", "random")
@@ -19,17 +20,17 @@ _OFTEN_IMPORTED = ("logging", "pathlib", "random")
 
 def become_node(control_descriptor: int, *, spare: bool) -> None:
     """Runs the node that the engine's first message describes, to its end."""
-    control = socket.socket(fileno=control_descriptor)
+    control_socket = socket.socket(fileno=control_descriptor)
     # It had to be inherited once; what the node starts has no business with it.
-    control.set_inheritable(False)
-    if spare and not _be_adopted(control):
+    control_socket.set_inheritable(False)
+    if spare and not _be_adopted(control_socket):
         return
-    received = messages.receive_in_process(control)
+    received = control.receive_in_process(control_socket)
     if received is None:  # The kernel is gone before there was anything to park.
         return
     begin, descriptors = received
-    assert isinstance(begin, messages.Begin)
-    _process_of(begin.kind)(control).run(begin, descriptors)
+    assert isinstance(begin, control.Begin)
+    _process_of(begin.kind)(control_socket).run(begin, descriptors)
 
 
 def _process_of(kind: str) -> type[NodeProcess]:
@@ -43,7 +44,7 @@ def _process_of(kind: str) -> type[NodeProcess]:
     return Loop
 
 
-def _be_adopted(control: socket.socket) -> bool:
+def _be_adopted(control_socket: socket.socket) -> bool:
     """Waits until a node wants this process, and has what its own would have had from the start.
 
     False when the kernel has gone, or wants no spares any more.
@@ -58,14 +59,14 @@ def _be_adopted(control: socket.socket) -> bool:
     gc.collect()
     gc.freeze()  # What was imported stays: it need not be looked at again.
     try:
-        control.send(messages.encode(messages.Warm()))
+        control_socket.send(control.encode(control.Warm()))
     except ConnectionError:
         return False
-    received = messages.receive_in_process(control)
+    received = control.receive_in_process(control_socket)
     if received is None:
         return False
     adopt, _ = received
-    assert isinstance(adopt, messages.Adopt)
+    assert isinstance(adopt, control.Adopt)
     os.environ.clear()
     os.environ.update(adopt.environment)
     os.chdir(adopt.working_dir)

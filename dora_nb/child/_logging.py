@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._node import Node
+    from .node import Node
 
 
 class HostHandler(logging.Handler):

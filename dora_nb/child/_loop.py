@@ -23,13 +23,14 @@ import socket
 import time
 from typing import Any
 
-from .. import messages, metrics
-from ..transport import Input, Message
-from . import _node, _output, _parent, _process, _spawned
-from ._failures import NodeFailedError
-from ._operator import UserOperator, Verdict, is_free
+from dora_nb.protocol import control, counters
+from dora_nb.transport import Input, Message
+
+from . import _output, _parent_death, _process, _spawned, node
 from ._process import NodeProcess
-from ._remains import read_remains, write_remains
+from .crash_report import read_remains, write_remains
+from .user_code import NodeFailedError
+from .user_operator import UserOperator, Verdict, is_free
 
 PATIENCE = 16
 _LOOK_AROUND_SECS = 1e-3
@@ -41,13 +42,13 @@ _CONTINUE = Verdict.CONTINUE
 class Loop(NodeProcess):
     """An operator's process."""
 
-    def __init__(self, control: socket.socket) -> None:
-        super().__init__(control)
+    def __init__(self, control_socket: socket.socket) -> None:
+        super().__init__(control_socket)
         self._passed_over: collections.Counter[int] = collections.Counter()
         self._only_input: tuple[int, str, Input] | None = None
         """The input that is watched, where it is one: in a backlog of it, nothing is to be put in order."""
         self._look_around_secs = 0.0
-        self._reload: tuple[messages.Reload, str] | None = None
+        self._reload: tuple[control.Reload, str] | None = None
         """What is to be taken after the event in hand, and its source."""
         self._taken_edit = 0
         """The edit whose source was taken last."""
@@ -61,10 +62,10 @@ class Loop(NodeProcess):
         """An event that the engine wants handled before those in line."""
         self._failed_on: dict[str, Any] | None = None
 
-    def _serve(self, source: str) -> messages.Finished:
-        _node.refusal = _node.IN_AN_OPERATOR
+    def _serve(self, source: str) -> control.Finished:
+        node.refusal = node.IN_AN_OPERATOR
         self._operator = self._make_operator(source)
-        self._tell(messages.Ready())
+        self._tell(control.Ready())
         return self._handle_events()
 
     def _make_operator(self, source: str) -> UserOperator:
@@ -81,7 +82,7 @@ class Loop(NodeProcess):
             dataflow_descriptor=self._dataflow_descriptor,
         )
 
-    def _handle_events(self) -> messages.Finished:
+    def _handle_events(self) -> control.Finished:
         """Handles whatever comes until there is a reason to end."""
         while not self._stopping and not self._parting:
             if self._pausing:
@@ -99,16 +100,16 @@ class Loop(NodeProcess):
             if verdict is _CONTINUE and self._reload is not None and not self._stopping:
                 verdict = self._take_reload()
             if verdict is not _CONTINUE:
-                return messages.Finished(stop_all=verdict is Verdict.STOP_ALL)
+                return control.Finished(stop_all=verdict is Verdict.STOP_ALL)
             if self._closed and self._all_inputs_closed():
-                return messages.Finished(inputs_closed=True)
+                return control.Finished(inputs_closed=True)
         if self._going:
             self._handle({"type": "STOP", "kind": "dora", "id": "MANUAL"})
-        return messages.Finished()
+        return control.Finished()
 
     # -- an edit -------------------------------------------------------------------------------------
 
-    def _note_reload(self, message: messages.Reload, descriptors: list[int]) -> None:
+    def _note_reload(self, message: control.Reload, descriptors: list[int]) -> None:
         (descriptor,) = descriptors
         with open(descriptor, encoding="utf-8") as file:
             self._reload = (message, file.read())
@@ -120,21 +121,21 @@ class Loop(NodeProcess):
         if message.after != self._taken_edit:
             # An edit that was dropped had reached it: what changed was found by other code than it has.
             why = "an edit that was dropped had reached the operator"
-            self._tell(messages.Kept(message.edit, why, [], replace=True))
+            self._tell(control.Kept(message.edit, why, [], replace=True))
             return Verdict.CONTINUE
         answer = self._operator.reload(message, source)
-        if isinstance(answer, messages.Reloaded):
+        if isinstance(answer, control.Reloaded):
             self._taken_edit = message.edit
         self._tell(answer)
-        if isinstance(answer, messages.Kept):
+        if isinstance(answer, control.Kept):
             return Verdict.CONTINUE
         return self._handle({"type": "RELOAD", "kind": "dora", "id": self._name})
 
-    def _cancel_reload(self, message: messages.CancelReload, _none: list[int]) -> None:
+    def _cancel_reload(self, message: control.CancelReload, _none: list[int]) -> None:
         if self._reload is not None and self._reload[0].edit == message.edit:
             self._reload = None
 
-    def _note_pause(self, message: messages.Pause, descriptors: list[int]) -> None:
+    def _note_pause(self, message: control.Pause, descriptors: list[int]) -> None:
         if self._state_descriptor >= 0:  # Of a pause that was taken back before it began.
             os.close(self._state_descriptor)
         (self._state_descriptor,) = descriptors
@@ -151,15 +152,15 @@ class Loop(NodeProcess):
         while self._pausing and not self._parting and not self._stopping:
             self._wait_until_ready(None)
 
-    def _take_state(self, _message: messages.TakeState, descriptors: list[int]) -> None:
+    def _take_state(self, _message: control.TakeState, descriptors: list[int]) -> None:
         (descriptor,) = descriptors
         with open(descriptor, "rb") as file:
             taken = self._operator.load_state(file)
-        self._tell(messages.StateTaken(taken))
+        self._tell(control.StateTaken(taken))
 
     # -- after a failure -----------------------------------------------------------------------------
 
-    def _note_remains(self, _message: messages.KeepRemains, descriptors: list[int]) -> None:
+    def _note_remains(self, _message: control.KeepRemains, descriptors: list[int]) -> None:
         (self._remains_descriptor,) = descriptors
 
     def _hand(self) -> memoryview:
@@ -169,7 +170,7 @@ class Loop(NodeProcess):
         if self._failed_on is not None and self._remains_descriptor >= 0:
             write_remains(self._remains_descriptor, self._operator.instance, self._failed_on)
 
-    def _note_show_state(self, _message: messages.ShowState, descriptors: list[int]) -> None:
+    def _note_show_state(self, _message: control.ShowState, descriptors: list[int]) -> None:
         self._show_descriptors += descriptors
 
     def _show_state(self) -> None:
@@ -177,9 +178,9 @@ class Loop(NodeProcess):
             descriptor = self._show_descriptors.pop(0)
             write_remains(descriptor, self._operator.instance, None)
             os.close(descriptor)
-            self._tell(messages.StateShown())
+            self._tell(control.StateShown())
 
-    def _note_given(self, _message: messages.Give, descriptors: list[int]) -> None:
+    def _note_given(self, _message: control.Give, descriptors: list[int]) -> None:
         (descriptor,) = descriptors
         remains = read_remains(descriptor)
         os.close(descriptor)
@@ -190,7 +191,7 @@ class Loop(NodeProcess):
         assert self._given is not None
         event, self._given = self._given, None
         verdict = self._handle(event)
-        self._tell(messages.Given())
+        self._tell(control.Given())
         return verdict
 
     def _forget(self) -> None:
@@ -204,7 +205,7 @@ class Loop(NodeProcess):
                     {"type": "STOP", "kind": "dora", "id": "MANUAL"}, self.send_output
                 )
         finally:
-            _parent.end_with_session()
+            _parent_death.end_with_session()
 
     def _watch_input(self, reader: Input) -> None:
         self._poller.register(reader.fileno(), select.POLLIN)
@@ -221,17 +222,17 @@ class Loop(NodeProcess):
 
     def _handle(self, event: dict[str, Any], in_hand: int = 0) -> Verdict:
         words = self._counters.words
-        words[metrics.IN_HAND] = in_hand
+        words[counters.IN_HAND] = in_hand
         begin = time.monotonic_ns()
-        words[metrics.BUSY_SINCE_NANOS] = begin
+        words[counters.BUSY_SINCE_NANOS] = begin
         try:
             return self._operator.on_event(event, self.send_output)
         except NodeFailedError:
             self._failed_on = event
             raise
         finally:
-            words[metrics.BUSY_SINCE_NANOS] = 0
-            words[metrics.EVENTS] += 1
+            words[counters.BUSY_SINCE_NANOS] = 0
+            words[counters.EVENTS] += 1
             self._counters.record_duration(time.monotonic_ns() - begin)
 
     def _next_tick(self) -> Verdict:
@@ -244,14 +245,14 @@ class Loop(NodeProcess):
         event = _process.input_event(name, _process.TICK_VALUE, {"timestamp": timestamp})
         name_bytes = name.encode()
         self._counters.hand[: len(name_bytes)] = name_bytes
-        return self._handle(event, metrics.OF_A_TIMER | len(name_bytes))
+        return self._handle(event, counters.OF_A_TIMER | len(name_bytes))
 
     def _next_message(self) -> Verdict:
         """Waits for something, serves the engine, and handles at most one message."""
         if self._only_input is not None and _process.monotonic() < self._look_around_secs:
             only_id, name, reader = self._only_input
             if (
-                self._counters.words[metrics.TOLD] <= self._served
+                self._counters.words[counters.TOLD] <= self._served
                 and reader.has_more()
                 and (message := reader.take()) is not None
             ):
@@ -273,7 +274,7 @@ class Loop(NodeProcess):
         return self._handle_message(edge_id, name, message)
 
     def _handle_message(self, edge_id: int, name: str, message: Message) -> Verdict:
-        if self._counters.words[metrics.TOLD] > self._served:
+        if self._counters.words[counters.TOLD] > self._served:
             self._serve_told()
         if self._closed or self._input_timeouts_secs:
             self._note_heard(edge_id)
@@ -313,11 +314,11 @@ class Loop(NodeProcess):
         return to_tick if to_silence is None else min(to_tick, to_silence)
 
     def _note_neighbour(
-        self, message: messages.NodeFailed | messages.NodeRestarted, _none: list[int]
+        self, message: control.NodeFailed | control.NodeRestarted, _none: list[int]
     ) -> None:
         """Nothing: dora tells operators of their inputs alone."""
 
     def _note_param(
-        self, message: messages.ParamUpdated | messages.ParamDeleted, _none: list[int]
+        self, message: control.ParamUpdated | control.ParamDeleted, _none: list[int]
     ) -> None:
         """Nothing, for the same reason; the engine sends an operator none."""

@@ -29,12 +29,13 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from .. import messages, metrics
-from ..timers import Ticks
-from ..transport import Arena, Input, OutEdge, Output, Reservation
+from dora_nb.protocol import control, counters
+from dora_nb.transport import Arena, Input, OutEdge, Output, Reservation
+
 from . import _output, _patches, dora_api
-from ._failures import KernelGoneError, NodeFailedError
 from ._tee import Tee
+from .ticks import Ticks
+from .user_code import KernelGoneError, NodeFailedError
 
 FLUSH_SECS = 0.5
 _MOVED_ON_SECS = 0.02
@@ -53,10 +54,10 @@ monotonic = time.monotonic
 
 
 class NodeProcess(abc.ABC):
-    """The process's side of `dora_nb.messages`, for one node."""
+    """The process's side of `dora_nb.protocol.control`, for one node."""
 
-    def __init__(self, control: socket.socket) -> None:
-        self._control = control
+    def __init__(self, control_socket: socket.socket) -> None:
+        self._control = control_socket
         self._serving_thread = threading.get_ident()
         self._inputs: dict[int, tuple[str, Input]] = {}
         self._inputs_changed = threading.Condition(threading.RLock())
@@ -84,9 +85,7 @@ class NodeProcess(abc.ABC):
         self._overflowed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Written by other threads whose message stands in the overflow, which this one moves on."""
         self._poller.register(self._overflowed, select.POLLIN)
-        self._unserved: collections.deque[tuple[messages.ToProcess, list[int]]] = (
-            collections.deque()
-        )
+        self._unserved: collections.deque[tuple[control.ToProcess, list[int]]] = collections.deque()
         self._injected: collections.deque[tuple[str, int, bytes, bytes]] = collections.deque()
         """What the notebook sends as this node: output, type, value, metadata."""
         self._serving = False
@@ -107,37 +106,37 @@ class NodeProcess(abc.ABC):
         """Outputs that were taken away while readers may hold messages of them."""
         self._give_up_secs = 0.0
         self._actions: dict[type, Callable[[Any, list[int]], None]] = {
-            messages.AddOutput: self._add_output,
-            messages.AddReader: self._add_reader,
-            messages.RemoveReader: self._remove_reader,
-            messages.AddInput: self._add_input,
-            messages.RemoveInput: self._remove_input,
-            messages.AddArena: self._add_arena,
-            messages.RetireArena: self._retire_arena,
-            messages.CloseInput: self._close_input,
-            messages.OpenInput: self._open_input,
-            messages.VoidLeases: self._void_leases,
-            messages.NodeFailed: self._note_neighbour,
-            messages.NodeRestarted: self._note_neighbour,
-            messages.ParamUpdated: self._note_param,
-            messages.ParamDeleted: self._note_param,
-            messages.Go: self._go,
-            messages.Stop: _took_effect_when_it_came,
-            messages.Rewire: self._rewire,
-            messages.RemoveOutput: self._remove_output,
-            messages.Reload: self._note_reload,
-            messages.CancelReload: self._cancel_reload,
-            messages.Pause: self._note_pause,
-            messages.Resume: self._resume,
-            messages.TakeState: self._take_state,
-            messages.Part: self._part,
-            messages.KeepRemains: self._note_remains,
-            messages.ShowState: self._note_show_state,
-            messages.Give: self._note_given,
-            messages.Inject: self._inject,
+            control.AddOutput: self._add_output,
+            control.AddReader: self._add_reader,
+            control.RemoveReader: self._remove_reader,
+            control.AddInput: self._add_input,
+            control.RemoveInput: self._remove_input,
+            control.AddArena: self._add_arena,
+            control.RetireArena: self._retire_arena,
+            control.CloseInput: self._close_input,
+            control.OpenInput: self._open_input,
+            control.VoidLeases: self._void_leases,
+            control.NodeFailed: self._note_neighbour,
+            control.NodeRestarted: self._note_neighbour,
+            control.ParamUpdated: self._note_param,
+            control.ParamDeleted: self._note_param,
+            control.Go: self._go,
+            control.Stop: _took_effect_when_it_came,
+            control.Rewire: self._rewire,
+            control.RemoveOutput: self._remove_output,
+            control.Reload: self._note_reload,
+            control.CancelReload: self._cancel_reload,
+            control.Pause: self._note_pause,
+            control.Resume: self._resume,
+            control.TakeState: self._take_state,
+            control.Part: self._part,
+            control.KeepRemains: self._note_remains,
+            control.ShowState: self._note_show_state,
+            control.Give: self._note_given,
+            control.Inject: self._inject,
         }
 
-    def run(self, begin: messages.Begin, descriptors: list[int]) -> None:
+    def run(self, begin: control.Begin, descriptors: list[int]) -> None:
         """Becomes the node that the engine names, and runs it to its end."""
         faulthandler.enable()
         _output.protect()
@@ -151,13 +150,13 @@ class NodeProcess(abc.ABC):
         except KernelGoneError:
             self._park()
 
-    def _report(self, report: messages.Failed) -> None:
+    def _report(self, report: control.Failed) -> None:
         try:
             self._tell(report)
         except OSError:  # Without the control socket, stderr is what the engine still reads.
             sys.stderr.write(f"{report.message} {report.hint or ''}\n")
 
-    def _live(self, begin: messages.Begin, descriptors: list[int]) -> messages.Failed | None:
+    def _live(self, begin: control.Begin, descriptors: list[int]) -> control.Failed | None:
         """From the first message of the engine to the node's end; the failure it ended in."""
         try:
             self._end(self._serve(self._become(begin, descriptors)))
@@ -170,7 +169,7 @@ class NodeProcess(abc.ABC):
     # -- for the two kinds of node -------------------------------------------------------------------
 
     @abc.abstractmethod
-    def _serve(self, source: str) -> messages.Finished:
+    def _serve(self, source: str) -> control.Finished:
         """Runs the user's code to its end. Raises NodeFailedError where it fails."""
 
     @abc.abstractmethod
@@ -186,41 +185,41 @@ class NodeProcess(abc.ABC):
 
     @abc.abstractmethod
     def _note_neighbour(
-        self, message: messages.NodeFailed | messages.NodeRestarted, _none: list[int]
+        self, message: control.NodeFailed | control.NodeRestarted, _none: list[int]
     ) -> None:
         """A node that inputs read from has failed or come back."""
 
     @abc.abstractmethod
     def _note_param(
-        self, message: messages.ParamUpdated | messages.ParamDeleted, _none: list[int]
+        self, message: control.ParamUpdated | control.ParamDeleted, _none: list[int]
     ) -> None:
         """A parameter of this node was set or deleted."""
 
     @abc.abstractmethod
-    def _note_reload(self, message: messages.Reload, descriptors: list[int]) -> None:
+    def _note_reload(self, message: control.Reload, descriptors: list[int]) -> None:
         """New source for the living operator; to be taken between two events."""
 
     @abc.abstractmethod
-    def _cancel_reload(self, message: messages.CancelReload, _none: list[int]) -> None:
+    def _cancel_reload(self, message: control.CancelReload, _none: list[int]) -> None:
         """That source is not to be taken any more."""
 
     @abc.abstractmethod
-    def _note_pause(self, message: messages.Pause, descriptors: list[int]) -> None:
+    def _note_pause(self, message: control.Pause, descriptors: list[int]) -> None:
         """No further event is to be handled; answered once that is so."""
 
     @abc.abstractmethod
-    def _take_state(self, message: messages.TakeState, descriptors: list[int]) -> None:
+    def _take_state(self, message: control.TakeState, descriptors: list[int]) -> None:
         """The state of the generation before is to be taken. Raises NodeFailedError where it is refused."""
 
-    def _note_remains(self, _message: messages.KeepRemains, descriptors: list[int]) -> None:
+    def _note_remains(self, _message: control.KeepRemains, descriptors: list[int]) -> None:
         """Where to write what a failure leaves behind; only an operator does."""
         _close_all(descriptors)
 
-    def _note_show_state(self, _message: messages.ShowState, descriptors: list[int]) -> None:
+    def _note_show_state(self, _message: control.ShowState, descriptors: list[int]) -> None:
         """The state is to be written between two events; only an operator has one."""
         _close_all(descriptors)
 
-    def _note_given(self, _message: messages.Give, descriptors: list[int]) -> None:
+    def _note_given(self, _message: control.Give, descriptors: list[int]) -> None:
         """An event is to be handled first; only an operator does."""
         _close_all(descriptors)
 
@@ -242,11 +241,11 @@ class NodeProcess(abc.ABC):
 
     # -- life ------------------------------------------------------------------------------------
 
-    def _become(self, begin: messages.Begin, descriptors: list[int]) -> str:
+    def _become(self, begin: control.Begin, descriptors: list[int]) -> str:
         """Makes the process what the node expects to find; returns the node's source."""
-        if begin.protocol_version != messages.PROTOCOL_VERSION:
+        if begin.protocol_version != control.PROTOCOL_VERSION:
             raise NodeFailedError(
-                messages.Failed("two versions of dora_nb meet; restart the kernel", [])
+                control.Failed("two versions of dora_nb meet; restart the kernel", [])
             )
         self._source_descriptor = self._learn(begin, descriptors)
         sys.modules["dora"] = dora_api
@@ -261,13 +260,13 @@ class NodeProcess(abc.ABC):
         with open(self._source_descriptor, encoding="utf-8", closefd=False) as file:
             return file.read()
 
-    def _learn(self, begin: messages.Begin, descriptors: list[int]) -> int:
+    def _learn(self, begin: control.Begin, descriptors: list[int]) -> int:
         """Takes in which node this is; changes nothing else. Returns the descriptor of the source."""
         source_descriptor, counters_descriptor, dataflow_descriptor = descriptors
         self._begin = begin
         self._name = begin.name
         self._input_timeouts_secs = begin.wires.input_timeouts
-        self._counters = metrics.OperatorCounters(counters_descriptor)
+        self._counters = counters.OperatorCounters(counters_descriptor)
         os.close(counters_descriptor)
         with open(dataflow_descriptor, encoding="utf-8") as file:
             self._dataflow_descriptor: dict[str, Any] = json.load(file)
@@ -301,7 +300,7 @@ class NodeProcess(abc.ABC):
             tee, self._tee = self._tee, None
             tee.close(while_waiting=lambda: self.wait_readable(-1, 0))
 
-    def _end(self, finished: messages.Finished) -> None:
+    def _end(self, finished: control.Finished) -> None:
         """Moves on what the sockets could not hold yet, for a bounded time once STOP has come."""
         self._close_tee()
         self._send_injected()
@@ -313,7 +312,7 @@ class NodeProcess(abc.ABC):
             self._flush()
             for output in self._outputs.values():
                 output.end()
-            self._tell(messages.HandedOver())
+            self._tell(control.HandedOver())
         self._forget()
         gc.collect()
         if not self._parting:
@@ -390,7 +389,7 @@ class NodeProcess(abc.ABC):
         return max(0.0, min(self._silent_from.values()) - monotonic())
 
     def _count_missed_ticks(self) -> None:
-        self._counters.words[metrics.MISSED_TICKS] = sum(
+        self._counters.words[counters.MISSED_TICKS] = sum(
             timer.missed for timer in self._timers.values()
         )
 
@@ -428,7 +427,7 @@ class NodeProcess(abc.ABC):
     @property
     def _is_behind(self) -> bool:
         """Whether the engine has told this process something that was not done yet. Costs no system call."""
-        return bool(self._counters.words[metrics.TOLD] > self._served)
+        return bool(self._counters.words[counters.TOLD] > self._served)
 
     def _serve_told(self) -> None:
         """Does all that the engine has told so far: who subscribes and then sends wants to hear the answer.
@@ -437,7 +436,7 @@ class NodeProcess(abc.ABC):
         there is room. That is waited for once and briefly, since the kernel may be busy.
         """
         while self._is_behind:
-            told = self._counters.words[metrics.TOLD]
+            told = self._counters.words[counters.TOLD]
             timeout_secs = _MOVED_ON_SECS if told > self._fruitless_at else 0.0
             if not self._control_poller.poll(timeout_secs):
                 self._fruitless_at = told
@@ -479,7 +478,7 @@ class NodeProcess(abc.ABC):
                     f"what {self._name} sends after its STOP is dropped, as another generation has taken over"
                 )
             return
-        self._counters.words[metrics.UNDECLARED_OUTPUTS] += 1
+        self._counters.words[counters.UNDECLARED_OUTPUTS] += 1
         own = output.rpartition("/")[2][:_MOST_NAME_CHARS]
         import difflib  # Here, since an operator that makes no mistake has no use for it.
 
@@ -511,13 +510,13 @@ class NodeProcess(abc.ABC):
         if threading.get_ident() != self._serving_thread:
             poller.poll(timeout_secs * 1e3)
             return
-        control = self._control.fileno()
-        poller.register(control, select.POLLIN)
+        control_socket = self._control.fileno()
+        poller.register(control_socket, select.POLLIN)
         # Who waits for room, or for another thread's turn, holds up nobody that reads.
         self._waits_for_room = True
         ready = [each for each, _ in poller.poll(timeout_secs * 1e3)]
         self._waits_for_room = False
-        if control in ready:
+        if control_socket in ready:
             self._serve_engine()
 
     def giving_up(self) -> bool:
@@ -526,8 +525,8 @@ class NodeProcess(abc.ABC):
 
     # -- the engine's messages ---------------------------------------------------------------------
 
-    def _receive(self) -> tuple[messages.ToProcess, list[int]]:
-        received = messages.receive_in_process(self._control)
+    def _receive(self) -> tuple[control.ToProcess, list[int]]:
+        received = control.receive_in_process(self._control)
         if received is None:
             raise KernelGoneError
         return received
@@ -539,10 +538,10 @@ class NodeProcess(abc.ABC):
         What arrives then is done after it; only what ends such a wait takes effect at once.
         """
         message, descriptors = self._receive()
-        if isinstance(message, messages.Stop):
+        if isinstance(message, control.Stop):
             self._stopping = True
             self._give_up_secs = monotonic() + FLUSH_SECS
-        elif isinstance(message, messages.RemoveReader) and message.edge_id in self._readers:
+        elif isinstance(message, control.RemoveReader) and message.edge_id in self._readers:
             self._readers[message.edge_id][1].attached = False
         self._unserved.append((message, descriptors))
         if self._serving:
@@ -556,9 +555,9 @@ class NodeProcess(abc.ABC):
         finally:
             self._serving = False
 
-    def _tell(self, message: messages.ToKernel) -> None:
+    def _tell(self, message: control.ToKernel) -> None:
         try:
-            self._control.send(messages.encode(message))
+            self._control.send(control.encode(message))
         except ConnectionError as error:
             raise KernelGoneError from error
 
@@ -570,15 +569,15 @@ class NodeProcess(abc.ABC):
         self._warned.add(text)
         # Without a kernel nobody is left to be warned, and the loop is about to see it.
         with contextlib.suppress(KernelGoneError):
-            self._tell(messages.Warned(text))
+            self._tell(control.Warned(text))
 
-    def _add_output(self, message: messages.AddOutput, descriptors: list[int]) -> None:
+    def _add_output(self, message: control.AddOutput, descriptors: list[int]) -> None:
         (memory,) = descriptors
         arena = Arena(message.arena, memory)
         os.close(memory)
         self._outputs[message.output] = Output(message.output, arena, waiter=self, warn=self._warn)
 
-    def _add_reader(self, message: messages.AddReader, descriptors: list[int]) -> None:
+    def _add_reader(self, message: control.AddReader, descriptors: list[int]) -> None:
         edge = OutEdge.from_descriptors(
             message.edge_id,
             descriptors,
@@ -590,7 +589,7 @@ class NodeProcess(abc.ABC):
         self._readers[message.edge_id] = (output, edge)
         output.attach(edge, replay_last=message.replay_last)
 
-    def _remove_reader(self, message: messages.RemoveReader, _none: list[int]) -> None:
+    def _remove_reader(self, message: control.RemoveReader, _none: list[int]) -> None:
         output, edge = self._readers[message.edge_id]
         if edge.fileno() in self._watched:
             self._poller.unregister(edge.fileno())
@@ -602,11 +601,11 @@ class NodeProcess(abc.ABC):
         for output in [*self._outputs.values(), *self._ended_outputs]:
             for edge in output.released():
                 del self._readers[edge.edge_id]
-                self._tell(messages.Released(edge.edge_id))
+                self._tell(control.Released(edge.edge_id))
         for output in [each for each in self._ended_outputs if not each.is_held]:
             self._ended_outputs.remove(output)  # Its memory goes with the last that refers to it.
 
-    def _add_input(self, message: messages.AddInput, descriptors: list[int]) -> None:
+    def _add_input(self, message: control.AddInput, descriptors: list[int]) -> None:
         rx, words = descriptors
         reader = Input(
             message.edge_id,
@@ -626,7 +625,7 @@ class NodeProcess(abc.ABC):
     def _watching(self) -> bool:
         return self._going and not self._paused
 
-    def _remove_input(self, message: messages.RemoveInput, _none: list[int]) -> None:
+    def _remove_input(self, message: control.RemoveInput, _none: list[int]) -> None:
         with self._inputs_changed:
             _, reader = self._inputs.pop(message.edge_id)
             self._closing.discard(message.edge_id)
@@ -638,7 +637,7 @@ class NodeProcess(abc.ABC):
                 self._unwatch_input(reader)
             reader.close()
 
-    def _add_arena(self, message: messages.AddArena, descriptors: list[int]) -> None:
+    def _add_arena(self, message: control.AddArena, descriptors: list[int]) -> None:
         (memory,) = descriptors
         with self._inputs_changed:
             if message.edge_id in self._inputs:
@@ -646,7 +645,7 @@ class NodeProcess(abc.ABC):
             self._inputs_changed.notify_all()
         os.close(memory)
 
-    def _retire_arena(self, message: messages.RetireArena, _none: list[int]) -> None:
+    def _retire_arena(self, message: control.RetireArena, _none: list[int]) -> None:
         with self._inputs_changed:
             if message.edge_id in self._inputs:
                 self._inputs[message.edge_id][1].retire_arena(message.arena)
@@ -659,22 +658,22 @@ class NodeProcess(abc.ABC):
             else:
                 self._inputs_changed.wait()
 
-    def _close_input(self, message: messages.CloseInput, _none: list[int]) -> None:
+    def _close_input(self, message: control.CloseInput, _none: list[int]) -> None:
         with self._inputs_changed:
             if message.edge_id in self._inputs:
                 self._closing.add(message.edge_id)
 
-    def _open_input(self, message: messages.OpenInput, _none: list[int]) -> None:
+    def _open_input(self, message: control.OpenInput, _none: list[int]) -> None:
         with self._inputs_changed:
             self._closing.discard(message.edge_id)
             self._closed.discard(message.edge_id)
 
-    def _void_leases(self, message: messages.VoidLeases, _none: list[int]) -> None:
+    def _void_leases(self, message: control.VoidLeases, _none: list[int]) -> None:
         if message.edge_id in self._readers:
             self._readers[message.edge_id][1].void(message.up_to)
             self._report_released()
 
-    def _inject(self, message: messages.Inject, descriptors: list[int]) -> None:
+    def _inject(self, message: control.Inject, descriptors: list[int]) -> None:
         (descriptor,) = descriptors
         with open(descriptor, "rb") as file:
             value, metadata = file.read(message.value_size), file.read()
@@ -689,11 +688,11 @@ class NodeProcess(abc.ABC):
                 self._warn(
                     f"what the notebook sent as {self._name}/{name} is dropped, as it sends no more"
                 )
-            self._tell(messages.Injected())
+            self._tell(control.Injected())
 
     # -- of an edit ----------------------------------------------------------------------------------
 
-    def _rewire(self, message: messages.Rewire, descriptors: list[int]) -> None:
+    def _rewire(self, message: control.Rewire, descriptors: list[int]) -> None:
         (dataflow,) = descriptors
         with open(dataflow, encoding="utf-8") as file:
             described = json.load(file)
@@ -708,13 +707,13 @@ class NodeProcess(abc.ABC):
             self._set_timers(message.wires.timers)
             self._inputs_changed.notify_all()
 
-    def _remove_output(self, message: messages.RemoveOutput, _none: list[int]) -> None:
+    def _remove_output(self, message: control.RemoveOutput, _none: list[int]) -> None:
         output = self._outputs.pop(message.output)
         output.end()
         self._ended_outputs.append(output)
         self._report_released()
 
-    def _resume(self, _message: messages.Resume, _none: list[int]) -> None:
+    def _resume(self, _message: control.Resume, _none: list[int]) -> None:
         with self._inputs_changed:
             self._pausing = False
             if self._paused:
@@ -723,19 +722,19 @@ class NodeProcess(abc.ABC):
                     self._watch_input(reader)
             self._inputs_changed.notify_all()
 
-    def _pause(self, answer: messages.Paused) -> None:
+    def _pause(self, answer: control.Paused) -> None:
         """Between two events: none is handled from here on."""
         with self._inputs_changed:
             self._stop_watching()
             self._paused = True
         self._tell(answer)
 
-    def _part(self, _message: messages.Part, _none: list[int]) -> None:
+    def _part(self, _message: control.Part, _none: list[int]) -> None:
         with self._inputs_changed:
             self._parting = True
             self._inputs_changed.notify_all()
 
-    def _go(self, _message: messages.Go, _none: list[int]) -> None:
+    def _go(self, _message: control.Go, _none: list[int]) -> None:
         with self._inputs_changed:
             self._going = True
             for _, reader in self._inputs.values():
@@ -760,32 +759,32 @@ def input_event(name: str, value: pa.Array[Any], metadata: dict[str, Any]) -> di
     return {"type": "INPUT", "kind": "dora", "id": name, "value": value, "metadata": metadata}
 
 
-def _bounded(report: messages.Failed) -> messages.Failed:
+def _bounded(report: control.Failed) -> control.Failed:
     """The report, cut so that it fits into one message."""
     lines = [line[:_MOST_REPORT_CHARS] for line in report.traceback_lines]
     left_out = len(lines) - _MOST_FIRST_LINES - _MOST_LAST_LINES
     if left_out > 0:
         lines[_MOST_FIRST_LINES:-_MOST_LAST_LINES] = [f"  … ({left_out} more lines)"]
-    return messages.Failed(
+    return control.Failed(
         report.message[: 2 * _MOST_REPORT_CHARS], lines, report.hint, report.keeps_event
     )
 
 
-def _internal_failure(error: Exception) -> messages.Failed:
+def _internal_failure(error: Exception) -> control.Failed:
     """What must not happen: an error of this program, not of the node."""
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        return messages.Failed(
+        return control.Failed(
             "the node's process has too many files open to go on.",
             [],
             "Close what it opens, or raise the limit before Jupyter starts (ulimit -n).",
         )
     if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.ENOTSOCK):
-        return messages.Failed(
+        return control.Failed(
             "something in the node's process closed descriptors that are not its own.",
             [],
             "Look for os.closerange, or a library that makes a daemon of its process.",
         )
-    return messages.Failed(
+    return control.Failed(
         f"dora_nb failed in the node's process: {type(error).__name__}: {error}",
         "".join(traceback.format_exception(error)).splitlines(),
         "This is a fault in dora_nb: please report it.",

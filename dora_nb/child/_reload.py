@@ -1,6 +1,6 @@
 """New source for a living operator: within `all_or_nothing` it takes effect as a whole, or not at all.
 
-`apply_in_place` executes what `dora_nb.edits` has found changed; `apply_reload` is dora's own rule
+`apply_in_place` executes what `dora_nb.cells.edits` has found changed; `apply_reload` is dora's own rule
 (``binaries/runtime/src/operator/python.rs``): the module and `__init__` run again, and the attributes of
 the old object win.
 """
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from ._failures import compile_source, execute, remember_source
+from .user_code import compile_source, execute, remember_source
 
 _KEPT = "__dora_kept__"
 """The module's name, while the class is executed anew, for the attributes that live on."""
@@ -37,7 +37,7 @@ def apply_in_place(
 ) -> None:
     """Executes those top-level statements of the source in the living module; the object gets its new class.
 
-    For the three collections see `dora_nb.edits.InPlace`; `source` is numbered as in
+    For the three collections see `dora_nb.cells.edits.InPlace`; `source` is numbered as in
     `_failures.execute`. Raises CannotReloadError, or whatever the statements raise.
     """
     chosen = _chosen(ast.parse(source, file), execute, keep_attributes)

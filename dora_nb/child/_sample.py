@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..transport import Reservation
+    from dora_nb.transport import Reservation
 
 
 class SampleHandler:

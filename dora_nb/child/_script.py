@@ -28,12 +28,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from .. import messages, metrics
-from ..transport import Input
-from . import _logging, _node, _output, _parent, _process
-from ._failures import KernelGoneError, NodeFailedError, execute, failure
-from ._log_entries import log_entry
+from dora_nb.protocol import control, counters
+from dora_nb.protocol.log_entries import log_entry
+from dora_nb.transport import Input
+
+from . import _logging, _output, _parent_death, _process, node
 from ._process import NodeProcess
+from .user_code import KernelGoneError, NodeFailedError, execute, failure
 
 Event = dict[str, Any]
 _KEEPER_SECS = 1.0
@@ -51,8 +52,8 @@ class _Notice:
 class Script(NodeProcess):
     """A script's process. The methods without an underscore are for its `Node`; any thread may call them."""
 
-    def __init__(self, control: socket.socket) -> None:
-        super().__init__(control)
+    def __init__(self, control_socket: socket.socket) -> None:
+        super().__init__(control_socket)
         self._changed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._to_read = select.epoll()
         self._to_read.register(self._changed, select.EPOLLIN)
@@ -71,11 +72,11 @@ class Script(NodeProcess):
 
     # -- the script's life -----------------------------------------------------------------------------
 
-    def _serve(self, source: str) -> messages.Finished:
+    def _serve(self, source: str) -> control.Finished:
         keeper = threading.Thread(target=self._keep, name="dora-keeper", daemon=True)
         self._serving_thread = 0  # Nobody, until the keeper says that it is.
         keeper.start()
-        _node.host = self
+        node.host = self
         try:
             self._run(source)
         finally:
@@ -84,13 +85,13 @@ class Script(NodeProcess):
             raise KernelGoneError
         if not self._joined:
             raise NodeFailedError(
-                messages.Failed(
+                control.Failed(
                     f"{self._name}: the script ended without making a Node().",
                     [],
                     "Make one (from dora import Node; node = Node()) and loop over its events.",
                 )
             )
-        return messages.Finished(inputs_closed=self._inputs_have_closed)
+        return control.Finished(inputs_closed=self._inputs_have_closed)
 
     def _run(self, source: str) -> None:
         """Runs the script to the end of its last thread that is no daemon, as an interpreter does."""
@@ -103,7 +104,7 @@ class Script(NodeProcess):
         except SystemExit as error:
             if error.code not in (None, 0):
                 message = f"{self._name} ended with sys.exit({error.code!r})"
-                raise NodeFailedError(messages.Failed(message, [])) from None
+                raise NodeFailedError(control.Failed(message, [])) from None
         except KernelGoneError:
             return
         except BaseException as error:
@@ -117,7 +118,7 @@ class Script(NodeProcess):
 
     def _park(self) -> None:
         """The script has seen STOP and has ended, or never made a `Node()`."""
-        _parent.end_with_session()
+        _parent_death.end_with_session()
 
     # -- the keeper ------------------------------------------------------------------------------------
 
@@ -155,7 +156,7 @@ class Script(NodeProcess):
     # -- for the node ----------------------------------------------------------------------------------
 
     @property
-    def begin(self) -> messages.Begin:
+    def begin(self) -> control.Begin:
         """Which node this is."""
         return self._begin
 
@@ -174,11 +175,11 @@ class Script(NodeProcess):
         if self._joined:
             raise RuntimeError("this process has its Node() already; one process is one node")
         self._joined = True
-        self._tell(messages.Ready())
+        self._tell(control.Ready())
         with self._inputs_changed:
             self._inputs_changed.wait_for(lambda: self._going or self._stopping)
 
-    def bridge_logging(self, node: _node.Node) -> None:
+    def bridge_logging(self, node: node.Node) -> None:
         """Has `logging` write into the node's log; here, since an operator does without it."""
         _logging.bridge_logging(node)
 
@@ -193,7 +194,7 @@ class Script(NodeProcess):
         if level not in self._begin.log_levels:
             return
         as_text = {str(key): str(value) for key, value in (fields or {}).items()}
-        line = messages.Logged(level, text, target, as_text or None)
+        line = control.Logged(level, text, target, as_text or None)
         with contextlib.suppress(KernelGoneError):
             self._tell(line)
         output = self._begin.send_logs_as
@@ -344,10 +345,10 @@ class Script(NodeProcess):
         return not self._notices[0].after & open_inputs
 
     def _note_neighbour(
-        self, message: messages.NodeFailed | messages.NodeRestarted, _none: list[int]
+        self, message: control.NodeFailed | control.NodeRestarted, _none: list[int]
     ) -> None:
         with self._inputs_changed:
-            if isinstance(message, messages.NodeRestarted):
+            if isinstance(message, control.NodeRestarted):
                 for notice in self._notices:
                     notice.after.clear()
                 event: Event = {"type": "NODE_RESTARTED", "kind": "dora", "id": message.node}
@@ -362,32 +363,32 @@ class Script(NodeProcess):
             self._notices.append(_Notice(event, set(message.inputs)))
 
     def _note_param(
-        self, message: messages.ParamUpdated | messages.ParamDeleted, _none: list[int]
+        self, message: control.ParamUpdated | control.ParamDeleted, _none: list[int]
     ) -> None:
         event: Event = {"type": "PARAM_DELETED", "kind": "dora", "id": message.key}
-        if isinstance(message, messages.ParamUpdated):
+        if isinstance(message, control.ParamUpdated):
             event |= {"type": "PARAM_UPDATE", "value": json.loads(message.value_json)}
         with self._inputs_changed:
             self._notices.append(_Notice(event))
 
     # -- an edit ---------------------------------------------------------------------------------------
 
-    def _note_reload(self, _message: messages.Reload, _descriptors: list[int]) -> None:
+    def _note_reload(self, _message: control.Reload, _descriptors: list[int]) -> None:
         """Never asked of a script, whose main loop is its own."""
         raise AssertionError("a script was told to reload")
 
-    def _cancel_reload(self, _message: messages.CancelReload, _none: list[int]) -> None:
+    def _cancel_reload(self, _message: control.CancelReload, _none: list[int]) -> None:
         """Never asked of a script, for the same reason."""
         raise AssertionError("a script was told not to reload")
 
-    def _take_state(self, _message: messages.TakeState, _descriptors: list[int]) -> None:
+    def _take_state(self, _message: control.TakeState, _descriptors: list[int]) -> None:
         """Never asked of a script, which hands over no state."""
         raise AssertionError("a script was given a state")
 
     def _leave_remains(self) -> None:
         """Nothing: which of the events it has taken it failed on, only the script knows."""
 
-    def _note_pause(self, message: messages.Pause, descriptors: list[int]) -> None:
+    def _note_pause(self, message: control.Pause, descriptors: list[int]) -> None:
         for descriptor in descriptors:
             os.close(descriptor)
         with self._inputs_changed:
@@ -397,18 +398,18 @@ class Script(NodeProcess):
 
     def _pause_if_asked(self) -> None:
         if self._pausing and not self._paused and not self._takers:
-            self._pause(messages.Paused(self._pause_edit))
+            self._pause(control.Paused(self._pause_edit))
 
     # What an operator spends in on_event, a script spends between two events.
 
     def _note_event(self) -> None:
         words = self._counters.words
-        words[metrics.EVENTS] += 1
-        words[metrics.BUSY_SINCE_NANOS] = time.monotonic_ns()
+        words[counters.EVENTS] += 1
+        words[counters.BUSY_SINCE_NANOS] = time.monotonic_ns()
 
     def _note_idle(self) -> None:
         words = self._counters.words
-        since_nanos = words[metrics.BUSY_SINCE_NANOS]
+        since_nanos = words[counters.BUSY_SINCE_NANOS]
         if since_nanos:
-            words[metrics.BUSY_SINCE_NANOS] = 0
+            words[counters.BUSY_SINCE_NANOS] = 0
             self._counters.record_duration(time.monotonic_ns() - since_nanos)

@@ -46,9 +46,9 @@ def main() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if entry != here]
     load_package()
-    from dora_nb.child import _parent
+    from dora_nb.child import _parent_death
 
-    _parent.follow_parent()
+    _parent_death.follow_parent()
     missing = [
         name for name in ("msgspec", "numpy", "pyarrow") if not importlib.util.find_spec(name)
     ]

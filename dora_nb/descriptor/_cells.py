@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from ..graph import DEFAULT_QUEUE_SIZE, QUEUE_POLICIES, NodeSpec
-from ..restarts import KEYS as RESTART_KEYS
+from dora_nb.graph.nodes import DEFAULT_QUEUE_SIZE, QUEUE_POLICIES, NodeSpec
+from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
 _WIDTH = 100
 _MAGICS = {"operator": "%%dora_operator", "script": "%%dora_node"}

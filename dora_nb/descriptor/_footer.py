@@ -11,8 +11,9 @@ from __future__ import annotations
 import ast
 import re
 
-from ..graph import SourceCode
-from ..operators import on_event_of
+from dora_nb.cells.check import on_event_of
+from dora_nb.graph.nodes import SourceCode
+
 from ._needs import imported_modules
 
 _BEGIN = "# --- dora_nb: here on_event may return None, and send_output takes numpy arrays ---"

@@ -6,7 +6,7 @@ ignores it. 0.x had other keys, which are read as far as they mean the same.
 
 from __future__ import annotations
 
-from ..restarts import KEYS as RESTART_KEYS
+from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
 ROOT_USED = {"nodes", "env", "type_rules", "strict_types"}
 ROOT_KEPT = {"debug", "deploy", "exit_when_nodes_finish", "health_check_interval"}

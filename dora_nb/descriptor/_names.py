@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from ..graph import Graph, NodeSpec
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import NodeSpec
 
 _SUFFIXES = {"operator": "operator", "script": "node"}
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..graph import NodeSpec
+from dora_nb.graph.nodes import NodeSpec
 
 _MOST_PATH_CHARACTERS = 250
 

@@ -16,21 +16,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import DescriptorError, GraphError, Location, did_you_mean
-from ..graph import (
-    NOTEBOOK,
+from dora_nb.cells.check import check_node_source, check_operator_source
+from dora_nb.errors import DescriptorError, GraphError, Location, did_you_mean
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import (
     QUEUE_POLICIES,
-    RESERVED_NAMES,
-    Graph,
     InputSpec,
     NodeKind,
     NodeSpec,
     QueuePolicy,
     SourceCode,
-    check_name,
-    parse_source,
 )
-from ..operators import check_node_source, check_operator_source
+from dora_nb.graph.sources import NOTEBOOK, RESERVED_NAMES, check_name, parse_source
+
 from . import _keys as keys
 from ._footer import without_footer
 from ._shell import SHELL, shell_script

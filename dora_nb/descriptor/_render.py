@@ -10,8 +10,12 @@ from typing import Any
 
 import yaml
 
-from ..errors import DescriptorError
-from ..graph import NOTEBOOK, RESERVED_NAMES, Graph, InputSpec, NodeSpec, TopicSource, as_descriptor
+from dora_nb.errors import DescriptorError
+from dora_nb.graph.as_descriptor import as_descriptor
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import InputSpec, NodeSpec
+from dora_nb.graph.sources import NOTEBOOK, RESERVED_NAMES, TopicSource
+
 from ._footer import FOOTER, may_send_numpy, needs_footer, stops_all, takes_footer
 from ._names import file_names
 from ._needs import Needs

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..errors import DescriptorError, did_you_mean
-from ..graph import Graph, NodeSpec, TopicSource
+from dora_nb.errors import DescriptorError, did_you_mean
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.sources import TopicSource
+
 from ._yaml import Item
 
 

@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Mapping
 
-from ..errors import did_you_mean
+from dora_nb.errors import did_you_mean
+
 from ._yaml import Item
 
 _VARIABLE = re.compile(

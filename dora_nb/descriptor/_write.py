@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DescriptorError
-from ..graph import Graph, NodeSpec
+from dora_nb.errors import DescriptorError
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import NodeSpec
+
 from ._needs import Needs, needs_of
 from ._render import DATAFLOW_FILE, MARK, Rendered, Surroundings, render
 

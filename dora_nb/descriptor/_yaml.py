@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import DescriptorError, Location, did_you_mean
+from dora_nb.errors import DescriptorError, Location, did_you_mean
 
 Scalar = str | int | float | bool | None
 

@@ -10,7 +10,7 @@ import codecs
 import collections
 import threading
 
-from ..status import LogLine
+from dora_nb.status import LogLine
 
 MOST_LINE_CHARS = 2000
 MOST_LINES = 5000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..edits import Fresh, InPlace, plan_edit
-from ..errors import OperatorError
-from ..graph import NodeSpec
+from dora_nb.cells.edits import Fresh, InPlace, plan_edit
+from dora_nb.errors import OperatorError
+from dora_nb.graph.nodes import NodeSpec
 
 Way = Literal["in_place", "beside", "after"]
 """``in_place``: the living process takes it. ``beside``: a new process is prepared beside the old one, and

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dora_nb.graph import Graph
+from dora_nb.graph.graph import Graph
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
@@ -46,7 +46,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     def look_for_deleted_cells(_info: object) -> None:
         from ._shell import notebook_dataflow
 
-        if "dora_nb.dataflow" in sys.modules:  # Else nothing was declared yet.
+        if "dora_nb.dataflow.dataflow" in sys.modules:  # Else nothing was declared yet.
             note_deleted_cells(shell, cells, notebook_dataflow())
 
     shell.register_magics(OperatorMagics(shell, cells), DoraMagics)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dora_nb.grammar.header import goes_on
-from dora_nb.grammar.lines import ENGINES, ON_EDIT, OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option
-from dora_nb.graph import QUEUE_POLICIES, Graph, TopicSource
-from dora_nb.restarts import POLICIES
-from dora_nb.timers import UNITS
+from dora_nb.cells.header import goes_on
+from dora_nb.cells.options import ENGINES, ON_EDIT, OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import QUEUE_POLICIES
+from dora_nb.graph.restarts import POLICIES
+from dora_nb.graph.sources import UNITS, TopicSource
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult

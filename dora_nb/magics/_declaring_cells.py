@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from dora_nb.dataflow import Dataflow
+    from dora_nb.dataflow.dataflow import Dataflow
 
 
 class DeclaringCells:

@@ -14,10 +14,10 @@ from IPython import get_ipython
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from IPython.display import display
 
+from dora_nb.cells.header import Header, Word
+from dora_nb.cells.parse import DoraLine, find_sub_command, parse_dora, wants_help
 from dora_nb.errors import DescriptorError, GraphError
-from dora_nb.grammar.header import Header, Word
-from dora_nb.grammar.lines import DoraLine, find_sub_command, parse_dora, wants_help
-from dora_nb.restarts import KEYS as RESTART_KEYS
+from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
 from ._help import command_help, dora_help
 from ._shell import line_header, located, notebook_dataflow, say, say_what_nobody_saw
@@ -25,8 +25,9 @@ from ._shell import line_header, located, notebook_dataflow, say, say_what_nobod
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from dora_nb.dataflow import Dataflow
-    from dora_nb.graph import Graph, NodeSpec
+    from dora_nb.dataflow.dataflow import Dataflow
+    from dora_nb.graph.graph import Graph
+    from dora_nb.graph.nodes import NodeSpec
     from dora_nb.status import LogLine
 
 DEFAULT_LOG_LINES = 50

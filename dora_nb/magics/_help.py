@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dora_nb.grammar.lines import NODE_OPTIONS, OPERATOR_OPTIONS, SUB_COMMANDS, Option, SubCommand
+from dora_nb.cells.options import NODE_OPTIONS, OPERATOR_OPTIONS, SUB_COMMANDS, Option, SubCommand
 
 
 def dora_help() -> str:

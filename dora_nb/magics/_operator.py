@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.display import display
 
-from dora_nb.declarations import MAGICS, DeclaredNode, read_declaration
+from dora_nb.cells.declare import MAGICS, DeclaredNode, read_declaration
+from dora_nb.cells.header import Header, Word
+from dora_nb.cells.parse import NodeLine, wants_help
 from dora_nb.errors import GraphError, SourceError
-from dora_nb.grammar.header import Header, Word
-from dora_nb.grammar.lines import NodeLine, wants_help
-from dora_nb.graph import SourceCode
+from dora_nb.graph.nodes import SourceCode
 
 from ._declaring_cells import DeclaringCells, running_cell_id
 from ._help import node_help, operator_help
@@ -29,7 +29,7 @@ from ._shell import (
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from dora_nb.dataflow import Dataflow
+    from dora_nb.dataflow.dataflow import Dataflow
 
 _HELP = {"dora_operator": operator_help, "dora_node": node_help}
 

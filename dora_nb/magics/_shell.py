@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from dora_nb.cells.header import Header, split_header
 from dora_nb.errors import DoraNbError, OperatorError
-from dora_nb.grammar.header import Header, split_header
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from dora_nb.dataflow import Dataflow
+    from dora_nb.dataflow.dataflow import Dataflow
 
 
 class MagicInterrupted(KeyboardInterrupt):
@@ -27,7 +27,7 @@ class MagicInterrupted(KeyboardInterrupt):
 
 def notebook_dataflow() -> Dataflow:
     """The notebook's own dataflow, which the magics act on; loaded when the first of them runs."""
-    from dora_nb.dataflow import get_dataflow
+    from dora_nb.dataflow.dataflow import get_dataflow
 
     return get_dataflow()
 

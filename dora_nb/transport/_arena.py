@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import EngineError
+from dora_nb.errors import EngineError
+
 from ._forks import generation
 
 MAX_SLOTS = 256

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import EngineError
+from dora_nb.errors import EngineError
 
 forks: list[None] = []
 """One for each fork between this process and the one that loaded this module."""

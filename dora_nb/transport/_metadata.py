@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from ..errors import DoraNbError
+from dora_nb.errors import DoraNbError
+
 from ._wire import METADATA_LIMIT
 
 Metadata = dict[str, Any]

@@ -33,7 +33,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError
+from dora_nb.errors import EngineError
+
 from ._arena import DATA_SIZE, MAX_SLOTS, Arena, Slot
 from ._forks import forks, generation, refuse_forked_copy
 from ._metadata import Metadata, asks_to_flush, encode_metadata

@@ -19,17 +19,11 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from ..errors import EngineError
+from dora_nb.errors import EngineError
+
 from ._arena import DATA_SIZE, MAX_SLOTS, ReaderArena, copy_bytes, given_back, read_data
 from ._forks import forks, generation, refuse_forked_copy
-from ._metadata import (
-    UTC,
-    Metadata,
-    decode_metadata,
-    decode_plain,
-    encode_metadata,
-    timestamp_of,
-)
+from ._metadata import UTC, Metadata, decode_metadata, decode_plain, encode_metadata, timestamp_of
 from ._values import FLAT_TYPES, FLAT_WIDTHS, decode_value, encode_value
 from ._wire import (
     DATAGRAM_LIMIT,

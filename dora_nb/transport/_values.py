@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import DoraNbError
+from dora_nb.errors import DoraNbError
 
 IPC = 255
 IPC_BATCH = 254

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from ..errors import EngineError
+from dora_nb.errors import EngineError
 
 INLINE = 0
 SLOT = 1

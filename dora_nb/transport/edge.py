@@ -20,7 +20,8 @@ import socket
 import time
 from dataclasses import dataclass
 
-from ..errors import EngineError
+from dora_nb.errors import EngineError
+
 from . import _words
 from ._wire import HEADER_SIZE, MARK, pack_mark, unpack_header
 

@@ -23,8 +23,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from dora_nb.data.arrow import Event
+from dora_nb.data.boxes import Labels, read_boxes
 from dora_nb.errors import MessageError
-from dora_nb.images import Event, Labels, read_boxes
 
 from ._matching import Frame, NewestPairing, Pair, Pairing, SamePairing, StampedBoxes, stamp_micros
 from ._pacing import WINDOW, Pacer

@@ -37,7 +37,7 @@ from typing import Any, Protocol
 
 import anywidget
 
-from dora_nb.graph import Graph
+from dora_nb.graph.graph import Graph
 from dora_nb.status import NodeStatus
 
 from ._subshell import let_page_choose_thread

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from dora_nb.images import Boxes, Event
+from dora_nb.data.arrow import Event
+from dora_nb.data.boxes import Boxes
 
 SAME_STAMP_MICROS = 50
 """Boxes belong to the frame whose stamp they forwarded, which may be rounded on the way."""

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dora_nb import picture_files
+from dora_nb.data import picture_files
+from dora_nb.data.arrow import Event
+from dora_nb.data.boxes import Boxes
+from dora_nb.data.images import COMPRESSED, as_image, image_form
 from dora_nb.errors import MessageError
-from dora_nb.images import COMPRESSED, Boxes, Event, as_image, image_form
 from dora_nb.system import import_cv2
 
 LIVE_MAX_WIDTH = 1280

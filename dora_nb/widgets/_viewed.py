@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from dora_nb.errors import GraphError, MessageError
-from dora_nb.graph import NOTEBOOK, Graph, TopicSource
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.sources import NOTEBOOK, TopicSource
 from dora_nb.status import EdgeStatus, NodeStatus, State
 
 ViewState = Literal["running", "paused", "waiting", "stale", "stopped", "error"]

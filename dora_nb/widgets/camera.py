@@ -56,6 +56,9 @@ from typing import Any
 import anywidget
 import traitlets
 
+from dora_nb.data.boxes import Labels
+from dora_nb.data.images import ENCODINGS
+from dora_nb.data.picture_files import DamagedPictureError
 from dora_nb.errors import (
     DataflowStateError,
     DeclarationError,
@@ -65,8 +68,6 @@ from dora_nb.errors import (
     TopicTimeoutError,
     did_you_mean,
 )
-from dora_nb.images import ENCODINGS, Labels
-from dora_nb.picture_files import DamagedPictureError
 
 from ._cells import CellOutput, Registry, current_cell_run
 from ._feed import Errand, Feed, Shown, Task
@@ -507,7 +508,7 @@ def _age_secs(shown: Shown | None) -> float | None:
 
 
 def _notebook_dataflow() -> Viewed:
-    from dora_nb.dataflow import get_dataflow
+    from dora_nb.dataflow.dataflow import get_dataflow
 
     dataflow: Viewed = get_dataflow()
     return dataflow

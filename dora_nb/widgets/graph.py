@@ -1,4 +1,4 @@
-"""The picture of a dataflow: one SVG, drawn from `dora_nb.layout`, and the same as text.
+"""The picture of a dataflow: one SVG, drawn from `dora_nb.graph.layout`, and the same as text.
 
 The SVG says the same for the same graph: no ids, no times, no counts. All text stands on boxes with
 a colour of their own, and lines have a colour that shows on white and on black, so it can be read
@@ -12,8 +12,9 @@ import itertools
 from collections.abc import Iterable, Mapping
 from xml.sax.saxutils import escape
 
-from dora_nb.graph import Graph, TimerSource
-from dora_nb.layout import Box, Layout, Point, Port, Wire, lay_out
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.layout import Box, Layout, Point, Port, Wire, lay_out
+from dora_nb.graph.sources import TimerSource
 from dora_nb.status import SOMEBODY, State
 
 _STATE_COLORS = {

@@ -14,7 +14,9 @@ from typing import Any
 import traitlets
 
 from dora_nb.errors import OperatorError
-from dora_nb.graph import Graph, InputSpec, NodeSpec, TimerSource
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import InputSpec, NodeSpec
+from dora_nb.graph.sources import TimerSource
 from dora_nb.status import EdgeStatus, NodeStatus, State
 
 from ._cells import Registry, current_cell_run

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dora_nb.graph import Graph, InputSpec, NodeKind, NodeSpec, SourceCode, parse_source
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import InputSpec, NodeKind, NodeSpec, SourceCode
+from dora_nb.graph.sources import parse_source
 
 OPERATOR = """\
 import pyarrow as pa

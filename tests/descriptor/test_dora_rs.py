@@ -11,7 +11,7 @@ import yaml
 from descriptor_graphs import MODULE, OPERATOR, SCRIPT, WITH_MODULE, graph_of, node, two
 
 from dora_nb.descriptor import read_dataflow, write_dataflow
-from dora_nb.graph import as_descriptor
+from dora_nb.graph.as_descriptor import as_descriptor
 
 DORA = Path(sys.executable).with_name("dora")
 

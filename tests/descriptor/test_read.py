@@ -18,11 +18,13 @@ from descriptor_graphs import MODULE, OPERATOR, SCRIPT, WITH_MODULE
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dora_nb.dataflow import Dataflow
+from dora_nb.dataflow.dataflow import Dataflow
 from dora_nb.descriptor import Allowed, Imported, cell_text, read_dataflow, render, write_dataflow
+from dora_nb.descriptor.notebook_files import read_notebook
 from dora_nb.errors import DeclarationError, DescriptorError, GraphError
-from dora_nb.graph import RESERVED_NAMES, Graph, InputSpec, NodeSpec, SourceCode, parse_source
-from dora_nb.notebook_files import read_notebook
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import InputSpec, NodeSpec, SourceCode
+from dora_nb.graph.sources import RESERVED_NAMES, parse_source
 
 Reading = Callable[..., Imported]
 

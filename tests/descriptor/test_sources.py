@@ -7,7 +7,9 @@ from pathlib import Path
 from descriptor_graphs import SCRIPT
 
 from dora_nb.descriptor import read_dataflow, write_dataflow
-from dora_nb.graph import Graph, InputSpec, NodeSpec, SourceCode, parse_source
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import InputSpec, NodeSpec, SourceCode
+from dora_nb.graph.sources import parse_source
 
 SOURCES = {
     "tick": "dora/timer/hz/5",

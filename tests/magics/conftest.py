@@ -18,7 +18,8 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 from dora_nb.errors import DataflowStateError, OperatorError
-from dora_nb.graph import Graph, NodeSpec
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import NodeSpec
 from dora_nb.status import LogLine, NodeStatus, State
 from dora_nb.widgets.graph import GraphPicture
 
@@ -168,9 +169,9 @@ class Notebook:
 @pytest.fixture
 def dataflow(monkeypatch: pytest.MonkeyPatch) -> FakeDataflow:
     fake = FakeDataflow()
-    module = types.ModuleType("dora_nb.dataflow")
+    module = types.ModuleType("dora_nb.dataflow.dataflow")
     module.get_dataflow = lambda: fake  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "dora_nb.dataflow", module)
+    monkeypatch.setitem(__import__("sys").modules, "dora_nb.dataflow.dataflow", module)
     return fake
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from IPython.core.completer import provisionalcompleter
 
-from dora_nb.grammar.lines import NOT_YET
+from dora_nb.cells.options import NOT_YET
 from dora_nb.magics._completion import Cursor, Known, candidates, cursor_in_magic
 
 BODY = "\nclass Operator:\n    def on_event(self, dora_event, send_output): pass\n"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from dora_nb.cells.options import SUB_COMMANDS
 from dora_nb.errors import DataflowStateError, OperatorError
-from dora_nb.grammar.lines import SUB_COMMANDS
 from dora_nb.status import LogLine, State
 
 BODY = "\nclass Operator:\n    def on_event(self, dora_event, send_output): pass\n"

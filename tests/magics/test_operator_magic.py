@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from dora_nb.errors import GrammarError, GraphError, OperatorError, SourceError
-from dora_nb.graph import InputSpec, TopicSource
+from dora_nb.graph.nodes import InputSpec
+from dora_nb.graph.sources import TopicSource
 from dora_nb.magics import load_ipython_extension
 
 BODY = """

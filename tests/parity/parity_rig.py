@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import dora_nb
-from dora_nb.dataflow import Dataflow
+from dora_nb.dataflow.dataflow import Dataflow
 from dora_nb.engines.dora._cluster import Cluster
 from dora_nb.errors import OperatorError
-from dora_nb.graph import InputSpec, NodeKind, NodeSpec, QueuePolicy, SourceCode, parse_source
+from dora_nb.graph.nodes import InputSpec, NodeKind, NodeSpec, QueuePolicy, SourceCode
+from dora_nb.graph.sources import parse_source
 
 from ..waiting import wait_for_line
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from dora_nb.dataflow import Dataflow
+from dora_nb.dataflow.dataflow import Dataflow
 from dora_nb.errors import GraphError
-from dora_nb.graph import NodeSpec
+from dora_nb.graph.nodes import NodeSpec
 
 from ..waiting import wait_for_line
 from . import test_files, test_hot_reload, test_parity, test_rows

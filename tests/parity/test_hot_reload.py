@@ -12,8 +12,8 @@ from typing import Protocol
 import pytest
 
 from benchmarks.live_edits import hot_reloading
-from dora_nb.dataflow import Dataflow
-from dora_nb.edits import OnEdit
+from dora_nb.cells.edits import OnEdit
+from dora_nb.dataflow.dataflow import Dataflow
 from dora_nb.errors import DoraNbError
 
 from ..waiting import wait_for_line

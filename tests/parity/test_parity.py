@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from dora_nb.batch import run_to_the_end
-from dora_nb.dataflow import Dataflow
+from dora_nb.dataflow.batch import run_to_the_end
+from dora_nb.dataflow.dataflow import Dataflow
 from dora_nb.descriptor import write_dataflow
-from dora_nb.graph import Graph, NodeSpec
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import NodeSpec
 
 from .parity_rig import compare, node, run_file
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dora_nb.dataflow import Dataflow
+from dora_nb.dataflow.dataflow import Dataflow
 
 from ..waiting import wait_for_line
 from .parity_rig import (

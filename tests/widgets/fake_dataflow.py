@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dora_nb.errors import OperatorError
-from dora_nb.graph import Graph, NodeSpec, SourceCode
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import NodeSpec, SourceCode
 from dora_nb.status import EdgeStatus, NodeStatus, State
 
 

@@ -14,12 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dora_nb.errors import (
-    DataflowStateError,
-    DeclarationError,
-    GraphError,
-    TopicTimeoutError,
-)
+from dora_nb.errors import DataflowStateError, DeclarationError, GraphError, TopicTimeoutError
 from dora_nb.status import EdgeStatus, State
 from dora_nb.widgets._feed import Feed, Task
 from dora_nb.widgets._pacing import WINDOW

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dora_nb.graph import Graph, InputSpec, NodeSpec, SourceCode, parse_source
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import InputSpec, NodeSpec, SourceCode
+from dora_nb.graph.sources import parse_source
 from dora_nb.status import State
 from dora_nb.widgets.graph import GraphPicture
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from dora_nb.errors import OperatorError
-from dora_nb.graph import Graph, InputSpec, NodeSpec, SourceCode, parse_source
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import InputSpec, NodeSpec, SourceCode
+from dora_nb.graph.sources import parse_source
 from dora_nb.status import EdgeStatus, NodeStatus, State
 from dora_nb.widgets import _live, live_line, status_view
 from dora_nb.widgets._cells import CellRun

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dora_nb.images import Boxes
+from dora_nb.data.boxes import Boxes
 from dora_nb.widgets._matching import (
     SAME_STAMP_MICROS,
     Frame,

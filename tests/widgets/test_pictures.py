@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from dora_nb.images import Boxes
+from dora_nb.data.boxes import Boxes
 from dora_nb.widgets._pictures import (
     LIVE_MAX_WIDTH,
     MAX_DRAWN_BOXES,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dora_nb.errors import MessageError
-from dora_nb.graph import TopicSource
+from dora_nb.graph.sources import TopicSource
 from dora_nb.status import EdgeStatus, State
 from dora_nb.widgets._viewed import Seen, ViewCondition, condition, drops
 

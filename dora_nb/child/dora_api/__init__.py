@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-from dora_nb.child._node import Node
+from dora_nb.child.node import Node
 
 __version__ = "1.1.0"
 __all__ = ["DoraStatus", "Node"]

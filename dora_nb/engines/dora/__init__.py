@@ -22,7 +22,7 @@ Nothing of dora's distributed part is imitated.
 from __future__ import annotations
 
 from ._attached import attach
-from ._farewell import remove_orphaned_segments
+from ._cleanup_program import remove_orphaned_segments
 from ._program import Coordinator
 from ._session import DoraSession
 

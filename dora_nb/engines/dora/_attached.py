@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable
 
 from ..capture import LineSplitter
 from ..embedded import Listener
-from ..warden import Warden, kill_session
-from . import _said
-from ._lives import Life, Lives
+from ..orphan_reaper import Warden, kill_session
+from . import _log_lines
+from ._node_states import Life, Lives
 from ._params import Params
 from ._program import Coordinator, Dora, find_program
 from ._remote import TAP_PREFIX, RunningDataflow, find_dataflow
 from ._run import Run
-from ._taps import Taps
+from ._subscribers import Taps
 
 _READ_SIZE = 1 << 16
 
@@ -95,7 +95,7 @@ class AttachedSession(Run):
 
     def heard_line(self, line: str) -> None:
         """Takes in a line of ``dora logs``."""
-        entry = _said.read_json(line)
+        entry = _log_lines.read_json(line)
         if entry is None or (entry.node is None and not entry.by_dora):
             return
         if entry.by_dora:

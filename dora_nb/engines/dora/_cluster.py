@@ -20,12 +20,13 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...errors import EngineError
-from ..surroundings import kernel_environment
-from ..warden import Warden, kill_session
+from dora_nb.errors import EngineError
+
+from ..environment import kernel_environment
+from ..orphan_reaper import Warden, kill_session
 from . import _files
-from ._farewell import PROGRAM as FAREWELL
-from ._farewell import remove_orphaned_segments
+from ._cleanup_program import PROGRAM as FAREWELL
+from ._cleanup_program import remove_orphaned_segments
 from ._program import Coordinator, Dora, find_program, plain_words
 
 LONGEST_START_SECS = 20.0

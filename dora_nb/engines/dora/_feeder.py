@@ -11,11 +11,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ...errors import EngineError
-from ...graph import NOTEBOOK, Graph, InputSpec, NodeSpec, SourceCode, TopicSource
+from dora_nb.errors import EngineError
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import InputSpec, NodeSpec, SourceCode
+from dora_nb.graph.sources import NOTEBOOK, TopicSource
+
 from ..embedded import Session
 
-_SCRIPT = Path(__file__).with_name("tap_script.py")
+_SCRIPT = Path(__file__).with_name("subscriber_script.py")
 _NAME = "feeder"
 _QUEUE_SIZE = 100
 _JOIN_SECS = 20.0

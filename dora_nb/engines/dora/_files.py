@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...descriptor import DATAFLOW_FILE, render
-from ...graph import Graph, NodeSpec, SourceCode
+from dora_nb.descriptor import DATAFLOW_FILE, render
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import NodeSpec, SourceCode
 
 SOURCES = "sources"
 _RUNNER = """\

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import EngineError
+from dora_nb.errors import EngineError
 
 LONGEST_CALL_SECS = 30.0
 _INSTALL = '%pip install "dora-rs>=1.1,<2" "dora-rs-cli>=1.1,<2"'

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import DataflowStateError, GraphError, did_you_mean
-from ...graph import Graph, InputSpec, NodeSpec, Source, SourceCode, check_name, parse_source
-from ...status import State
+from dora_nb.errors import DataflowStateError, GraphError, did_you_mean
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import InputSpec, NodeSpec, SourceCode
+from dora_nb.graph.sources import Source, check_name, parse_source
+from dora_nb.status import State
+
 from ._program import Dora
 
 TAP_PREFIX = "notebook-tap"

@@ -14,21 +14,24 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ...child._remains import Remains
-from ...errors import DoraNbError, EngineError, OperatorError
-from ...graph import Edge, Graph, NodeSpec, TopicSource
-from ...status import SOMEBODY, EdgeStatus, LogLine, NodeStatus, State
+from dora_nb.child.crash_report import Remains
+from dora_nb.errors import DoraNbError, EngineError, OperatorError
+from dora_nb.graph.graph import Edge, Graph
+from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.sources import TopicSource
+from dora_nb.status import SOMEBODY, EdgeStatus, LogLine, NodeStatus, State
+
 from ..capture import Log, shortened
 from ..edit import Applied, Edit
 from ..embedded import Listener
-from ..shortage import engine_error
+from ..os_errors import engine_error
 from ..worker import Worker
-from . import _lives, _said
-from ._blame import failure_of
+from . import _log_lines, _node_states
+from ._failure_report import failure_of
 from ._feeder import Feeder
-from ._lives import Life, Lives
+from ._node_states import Life, Lives
 from ._params import Params
-from ._taps import Taps
+from ._subscribers import Taps
 
 
 class Run(abc.ABC):
@@ -262,11 +265,11 @@ class Run(abc.ABC):
 
     # -- on the thread that listens ------------------------------------------------------------------------
 
-    def heard(self, entry: _said.Entry) -> None:
+    def heard(self, entry: _log_lines.Entry) -> None:
         """Takes in what dora has said."""
         with self._lock:
             before = self._lives
-            self._lives = _lives.step(before, entry, stopping=self._stopping)
+            self._lives = _node_states.step(before, entry, stopping=self._stopping)
             if self._lives is before:
                 self._keep_word(entry)
                 return
@@ -280,15 +283,15 @@ class Run(abc.ABC):
 
     def printed(self, node: str, line: str) -> None:
         """Takes in a line of a node's log file."""
-        read = _said.read_file_line(line)
+        read = _log_lines.read_file_line(line)
         if node in self._logs and read is not None:
             stream, text, time_secs = read
             if text:
                 self._logs[node].add(stream, [shortened(text)], time_secs=time_secs)
 
-    def print_entry(self, entry: _said.Entry) -> None:
+    def print_entry(self, entry: _log_lines.Entry) -> None:
         """Takes in what a node printed or logged, as dora passes it on."""
-        stream, text = _said.as_printed(entry)
+        stream, text = _log_lines.as_printed(entry)
         if entry.node in self._logs and text:
             time_secs = time.time() if entry.time_secs is None else entry.time_secs
             self._logs[entry.node].add(
@@ -305,7 +308,7 @@ class Run(abc.ABC):
         with self._lock:
             if not self._lives.going and not self._errors and not self._stopping:
                 self._failure = EngineError(f"{self._cannot_open}: {why}.")
-            self._lives = _lives.end_all(self._lives, stopping=self._stopping)
+            self._lives = _node_states.end_all(self._lives, stopping=self._stopping)
             self._changed.notify_all()
         self._ended()
         self._on_change()
@@ -321,10 +324,10 @@ class Run(abc.ABC):
                 return
             self._failure = EngineError(f"{why}.")
             for name, life in self._lives.nodes.items():
-                if life.state not in _lives.OVER:
+                if life.state not in _node_states.OVER:
                     self._errors[name] = OperatorError(f"{name} ended: {why}.", node=name)
                     self.note(name, why)
-            self._lives = _lives.fail_all(self._lives)
+            self._lives = _node_states.fail_all(self._lives)
             self._changed.notify_all()
         self._on_change()
 
@@ -361,7 +364,7 @@ class Run(abc.ABC):
                 return lines[number - code.first_line]
         return None
 
-    def _keep_word(self, entry: _said.Entry) -> None:
+    def _keep_word(self, entry: _log_lines.Entry) -> None:
         """What dora warns of is a line in the log of its node."""
         if entry.by_dora and entry.node is not None and entry.level in ("warn", "error"):
             self.note(entry.node, entry.text)

@@ -10,10 +10,11 @@ import threading
 import time
 from pathlib import Path
 
-from ...errors import EngineError
+from dora_nb.errors import EngineError
+
 from ..capture import LineSplitter
-from ..warden import kill_session
-from . import _said
+from ..orphan_reaper import kill_session
+from . import _log_lines
 from ._cluster import DATAFLOW_NAME, Cluster
 from ._files import write_files
 from ._log_files import LogFiles
@@ -21,7 +22,7 @@ from ._params import Params
 from ._program import essence
 from ._remote import TAP_PREFIX
 from ._run import Run
-from ._taps import Taps
+from ._subscribers import Taps
 
 _TRIGGERED = "dataflow start triggered: "
 _READ_SIZE = 1 << 16
@@ -199,7 +200,7 @@ class _Watch:
             self._popen.wait()
             self.read_logs()
             last_words = "\n".join(self._said)
-            for entry in _said.read_verdict(last_words):
+            for entry in _log_lines.read_verdict(last_words):
                 self._session.heard(entry)
             self._session.over(essence(last_words) or "it has ended")
             self._over.set()
@@ -219,7 +220,7 @@ class _Watch:
             folder = self._folder / "out" / line.removeprefix(_TRIGGERED).strip()
             folder.mkdir(parents=True, exist_ok=True)
             self._logs = LogFiles(folder)
-        entry = _said.read_attached(line)
+        entry = _log_lines.read_attached(line)
         if entry is None:
             self._said.append(line)
         elif entry.level != "stdout":

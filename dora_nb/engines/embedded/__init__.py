@@ -15,8 +15,8 @@
 
 from __future__ import annotations
 
+from ._kernel_subscriber import Listener
 from ._session import Session
 from ._spares import SPARES
-from ._tap import Listener
 
 __all__ = ["SPARES", "Listener", "Session"]

@@ -12,8 +12,8 @@ import re
 import signal
 from collections.abc import Iterable
 
-from ...errors import OperatorError
-from ...status import LogLine
+from dora_nb.errors import OperatorError
+from dora_nb.status import LogLine
 
 CANNOT_BEGIN_STATUS = 78
 """`dora_nb.child.program` found that its interpreter cannot run an operator; stderr says why."""

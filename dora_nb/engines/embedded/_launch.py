@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 
-from ... import metrics
-from ...graph import NodeSpec
-from ..surroundings import kernel_environment
-from ..warden import kill_session
+from dora_nb.graph.nodes import NodeSpec
+from dora_nb.protocol import counters
+
+from ..environment import kernel_environment
+from ..orphan_reaper import kill_session
 from ._process import ControlSocket, OperatorProcess
 
 _PROGRAM = os.path.normpath(os.path.join(os.path.dirname(__file__), "../../child/program.py"))
@@ -26,12 +27,12 @@ def launch(
     OSError or ValueError where it cannot be. It ends with the thread that calls this.
     """
     with contextlib.ExitStack() as undo:
-        counters = metrics.new_counters_page()
-        undo.callback(os.close, counters)
-        control = ControlSocket()
-        undo.callback(control.close)
-        assert control.other_end is not None
-        descriptor = control.other_end.fileno()
+        counters_page = counters.new_counters_page()
+        undo.callback(os.close, counters_page)
+        control_socket = ControlSocket()
+        undo.callback(control_socket.close)
+        assert control_socket.other_end is not None
+        descriptor = control_socket.other_end.fileno()
         popen = subprocess.Popen(
             [python or sys.executable, _PROGRAM, str(descriptor), *(["spare"] if spare else [])],
             stdin=subprocess.DEVNULL,
@@ -43,10 +44,10 @@ def launch(
             env=environment,
         )
         undo.callback(_end, popen)
-        control.other_end.close()
-        process = OperatorProcess(popen, control, counters)
+        control_socket.other_end.close()
+        process = OperatorProcess(popen, control_socket, counters_page)
         undo.pop_all()
-    return process, counters
+    return process, counters_page
 
 
 def environment_of(spec: NodeSpec | None) -> dict[str, str]:

@@ -21,9 +21,10 @@ import threading
 import weakref
 from dataclasses import dataclass, field
 
-from ... import messages, metrics
+from dora_nb.protocol import control, counters
+
 from ..capture import LineSplitter
-from ..warden import kill_session
+from ..orphan_reaper import kill_session
 
 _READ_SIZE = 1 << 16
 _MOST_LAST_READS = 64
@@ -79,19 +80,19 @@ class ControlSocket:
         """The system refused because too many descriptors are on their way: only time helps."""
         self.failure: OSError | None = None
         """A message could not be kept. What follows it would make no sense to the process."""
-        self.counters: metrics.OperatorCounters | None = None
+        self.counters: counters.OperatorCounters | None = None
         """The page of the process at the other end, where it is told how much it was told."""
         self._outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self._lock = threading.Lock()
         self._closed = False
         _kernel_ends.add(self)
 
-    def tell(self, message: messages.ToProcess, descriptors: list[int]) -> bool:
+    def tell(self, message: control.ToProcess, descriptors: list[int]) -> bool:
         """Sends, or keeps it for later; whether the supervisor has to look after it now.
 
         The descriptors stay the caller's.
         """
-        data = messages.encode(message)
+        data = control.encode(message)
         with self._lock:
             if self._closed or self.failure is not None:
                 return self.failure is not None
@@ -136,10 +137,10 @@ class ControlSocket:
         if self.other_end is not None:
             self.other_end.close()
 
-    def _count(self, message: messages.ToProcess) -> None:
+    def _count(self, message: control.ToProcess) -> None:
         """Counts a message, after it was sent (see `metrics.TOLD`). The process knows its page from `Begin` on."""
-        if self.counters is not None and not isinstance(message, messages.Adopt | messages.Begin):
-            self.counters.words[metrics.TOLD] += 1
+        if self.counters is not None and not isinstance(message, control.Adopt | control.Begin):
+            self.counters.words[counters.TOLD] += 1
 
     def _send(self, data: bytes, descriptors: list[int]) -> bool:
         """Whether that is settled: sent, or in vain."""
@@ -169,7 +170,7 @@ class Asked:
 
     giving: bool = False
     """To handle the event that the newest failure left."""
-    injected: collections.deque[tuple[messages.Inject, int]] = field(
+    injected: collections.deque[tuple[control.Inject, int]] = field(
         default_factory=collections.deque
     )
     """To send these as its own; each with a descriptor of its own."""
@@ -196,14 +197,17 @@ class OperatorProcess:
     """The edit whose source it took last."""
 
     def __init__(
-        self, popen: subprocess.Popen[bytes], control: ControlSocket, counters_descriptor: int
+        self,
+        popen: subprocess.Popen[bytes],
+        control_socket: ControlSocket,
+        counters_descriptor: int,
     ) -> None:
         assert popen.stdout is not None
         assert popen.stderr is not None
         self.process_id = popen.pid
-        self.control = control
+        self.control = control_socket
         self.asked = Asked()
-        self.counters = control.counters = metrics.OperatorCounters(counters_descriptor)
+        self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.pidfd_open(popen.pid)
         try:
             self.remains = os.memfd_create("dora-remains", os.MFD_CLOEXEC)
@@ -262,11 +266,13 @@ class JoinedProcess:
     number = taken_edit = 0
     """As those of `OperatorProcess`."""
 
-    def __init__(self, process_id: int, control: ControlSocket, counters_descriptor: int) -> None:
+    def __init__(
+        self, process_id: int, control_socket: ControlSocket, counters_descriptor: int
+    ) -> None:
         self.process_id = process_id
-        self.control = control
+        self.control = control_socket
         self.asked = Asked()
-        self.counters = control.counters = metrics.OperatorCounters(counters_descriptor)
+        self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Readable once it has left."""
         self.remains = -1

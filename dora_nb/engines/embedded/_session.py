@@ -22,23 +22,36 @@ from typing import Any
 
 import pyarrow as pa
 
-from ... import graph, messages, metrics
-from ...child._log_entries import log_entry
-from ...child._remains import Remains, read_remains
-from ...errors import EngineError, OperatorError
-from ...status import SOMEBODY, EdgeStatus, LogLine, NodeStatus, State
-from ...transport import as_bytes
+from dora_nb.child.crash_report import Remains, read_remains
+from dora_nb.errors import EngineError, OperatorError
+from dora_nb.graph import graph
+from dora_nb.graph.as_descriptor import as_descriptor
+from dora_nb.graph.nodes import NodeSpec, SourceCode
+from dora_nb.graph.sources import (
+    LOG_LEVELS,
+    LOGS,
+    NOTEBOOK,
+    RESERVED_NAMES,
+    LogSource,
+    TimerSource,
+    TopicSource,
+)
+from dora_nb.protocol import control, counters
+from dora_nb.protocol.log_entries import log_entry
+from dora_nb.status import SOMEBODY, EdgeStatus, LogLine, NodeStatus, State
+from dora_nb.transport import as_bytes
+
 from ..edit import Applied, Edit
-from ..shortage import engine_error
+from ..os_errors import engine_error
 from ..worker import Worker
 from . import _lifecycle as lifecycle
-from ._door import Door
+from ._join_socket import Door
+from ._kernel_publisher import Voice
+from ._kernel_subscriber import Listener, Tap
 from ._lifecycle import Phase
 from ._process import ControlSocket, JoinedProcess, NodeProcess
 from ._spawner import Spawner
 from ._supervisor import Leases, Supervisor
-from ._tap import Listener, Tap
-from ._voice import Voice
 from ._wiring import Wiring, log_output
 
 _MOST_ERROR_CHARS = 2000
@@ -85,7 +98,7 @@ class Session:
         self._on_change = on_change
         self._declared = declared
         self._listeners = list(listeners)
-        self._dataflow_id = messages.new_id()
+        self._dataflow_id = control.new_id()
         self._going = False
         self._stopping = False
         self._forked = False
@@ -119,7 +132,7 @@ class Session:
         self._to_close.callback(self._spawner.close)
         self._tap = Tap(self._note)
         self._to_close.callback(self._tap.close)
-        self._voices = {name: self._new_voice(name) for name in graph.RESERVED_NAMES}
+        self._voices = {name: self._new_voice(name) for name in RESERVED_NAMES}
         for voice in self._voices.values():
             self._to_close.callback(voice.close)
         self._wiring = Wiring(self._tell, self._tap, given_up=self._given_up)
@@ -151,7 +164,7 @@ class Session:
         """The counts of a subscription's edge; None where there is no edge yet."""
         with self._lock:
             for edge, status in self._edges():
-                if edge.reader == graph.NOTEBOOK and edge.input.name == listener.key:
+                if edge.reader == NOTEBOOK and edge.input.name == listener.key:
                     return status
         return listener.last_status
 
@@ -210,7 +223,7 @@ class Session:
             supervisor = self._supervisors.get(name)
             return None if supervisor is None else supervisor.applied
 
-    def abandon(self, spec: graph.NodeSpec) -> None:
+    def abandon(self, spec: NodeSpec) -> None:
         """Drops what is being prepared for that declaration, unless it is taking over already."""
         with self._lock:
             supervisor = self._supervisors.get(spec.name)
@@ -293,7 +306,7 @@ class Session:
         def set_it() -> None:
             with self._lock:
                 self._params.setdefault(name, {})[key] = value_json
-                self._tell(name, messages.ParamUpdated(key, value_json), [])
+                self._tell(name, control.ParamUpdated(key, value_json), [])
 
         self._do(set_it)
 
@@ -303,15 +316,15 @@ class Session:
         def delete_it() -> None:
             with self._lock:
                 self._params.get(name, {}).pop(key, None)
-                self._tell(name, messages.ParamDeleted(key), [])
+                self._tell(name, control.ParamDeleted(key), [])
 
         self._do(delete_it)
 
-    def send(self, source: graph.TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
+    def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
         """Sends as the notebook. Blocks while a queue with backpressure has no room."""
         self._voices[source.node].send(source.output, data, metadata)
 
-    def inject(self, source: graph.TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
+    def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         """Has a node's own process send something; False where there is none.
 
         So each edge keeps one writer. Blocks while the node has not come to `MOST_INJECTED` of them; raises
@@ -336,7 +349,7 @@ class Session:
                 if supervisor is None:
                     return False
                 return supervisor.inject(
-                    messages.Inject(source.output, code, len(payload)), descriptor
+                    control.Inject(source.output, code, len(payload)), descriptor
                 )
         finally:
             os.close(descriptor)
@@ -505,9 +518,9 @@ class Session:
             leaving = self._supervisors[name]
             if not self._changed.wait_for(lambda: not leaving.alive, _LEAVING_SECS):
                 return f"another process is about to leave '{name}'"
-            counters = metrics.new_counters_page()
-            process = JoinedProcess(process_id, ControlSocket(connection), counters)
-            self._knocking[name] = (process, counters)
+            counters_page = counters.new_counters_page()
+            process = JoinedProcess(process_id, ControlSocket(connection), counters_page)
+            self._knocking[name] = (process, counters_page)
             self._supervisors[name].post(lifecycle.Start())
         return None
 
@@ -520,29 +533,27 @@ class Session:
             return
         while True:
             spec = supervisor.spec
-            process, counters = self._spawner.spawn(spec)
+            process, counters_page = self._spawner.spawn(spec)
             try:
                 with self._lock:
                     if supervisor.spec is spec:
                         supervisor.adopt(process)
-                        self._take_in(supervisor, counters)
+                        self._take_in(supervisor, counters_page)
                         return
             finally:
-                os.close(counters)
+                os.close(counters_page)
             # It was declared anew meanwhile; this process has the old one's environment.
             self._spawner.discard(process)
 
-    def prepare_process(
-        self, supervisor: Supervisor, spec: graph.NodeSpec, generation: int
-    ) -> None:
+    def prepare_process(self, supervisor: Supervisor, spec: NodeSpec, generation: int) -> None:
         """Starts a process that is to follow the operator's; it learns what it is, and is not wired."""
-        process, counters = self._spawner.spawn(spec)
+        process, counters_page = self._spawner.spawn(spec)
         try:
             with self._lock:
                 supervisor.adopt_next(process)
-                self._tell_what_it_is(process, spec, generation, counters)
+                self._tell_what_it_is(process, spec, generation, counters_page)
         finally:
-            os.close(counters)
+            os.close(counters_page)
 
     def declared_anew(self, supervisor: Supervisor) -> None:
         """Its declaration is what its next process will be started for."""
@@ -553,12 +564,10 @@ class Session:
         """The lock of the wiring and of the table of supervisors."""
         return self._lock
 
-    def tell_reload(
-        self, supervisor: Supervisor, spec: graph.NodeSpec, edit: Edit, number: int
-    ) -> None:
+    def tell_reload(self, supervisor: Supervisor, spec: NodeSpec, edit: Edit, number: int) -> None:
         """Tells the process of an operator to take new source."""
         code, change = spec.code, edit.code
-        message = messages.Reload(
+        message = control.Reload(
             edit=number,
             after=0 if supervisor.process is None else supervisor.process.taken_edit,
             file=code.file,
@@ -582,10 +591,8 @@ class Session:
             before = self._declared.nodes.get(spec.name)
             self._declared = self._declared.replacing(spec)
             if before is None or (before.inputs, before.outputs) != (spec.inputs, spec.outputs):
-                message = messages.Rewire(_wires(spec), list(spec.outputs))
-                dataflow = _text_memory(
-                    "dora-dataflow", json.dumps(graph.as_descriptor(self._declared))
-                )
+                message = control.Rewire(_wires(spec), list(spec.outputs))
+                dataflow = _text_memory("dora-dataflow", json.dumps(as_descriptor(self._declared)))
                 try:
                     supervisor.tell(message, [dataflow])
                 finally:
@@ -609,25 +616,25 @@ class Session:
         with self._lock:
             self._wiring.void_leases(leases)
 
-    def _take_in(self, supervisor: Supervisor, counters: int) -> None:
+    def _take_in(self, supervisor: Supervisor, counters_page: int) -> None:
         spec, process = supervisor.spec, supervisor.process
         assert process is not None
         self._wiring.reconcile(self._declared, self._listeners)
-        self._tell_what_it_is(process, spec, supervisor.life.generation, counters)
+        self._tell_what_it_is(process, spec, supervisor.life.generation, counters_page)
         self._wiring.introduce(spec)
         if supervisor.gives_at_start:
             supervisor.gives_at_start = False
             supervisor.give()
         if supervisor.life.generation > 1:
             for name, _ in self._scripts_that_read(spec.name):
-                self._tell(name, messages.NodeRestarted(spec.name), [])
+                self._tell(name, control.NodeRestarted(spec.name), [])
         self._wake_readers_that_finished(spec.name)
 
     def _tell_what_it_is(
-        self, process: NodeProcess, spec: graph.NodeSpec, generation: int, counters: int
+        self, process: NodeProcess, spec: NodeSpec, generation: int, counters_page: int
     ) -> None:
-        begin = messages.Begin(
-            protocol_version=messages.PROTOCOL_VERSION,
+        begin = control.Begin(
+            protocol_version=control.PROTOCOL_VERSION,
             kind=spec.kind,
             name=spec.name,
             generation=generation,
@@ -641,29 +648,29 @@ class Session:
             wires=_wires(spec),
             send_stdout_as=spec.send_stdout_as,
             send_logs_as=spec.send_logs_as,
-            log_levels=list(graph.LOG_LEVELS[: graph.LOG_LEVELS.index(spec.min_log_level) + 1]),
+            log_levels=list(LOG_LEVELS[: LOG_LEVELS.index(spec.min_log_level) + 1]),
         )
         with contextlib.ExitStack() as texts:
             source = _text_memory("dora-source", _numbered_as_in_the_editor(spec.code))
             texts.callback(os.close, source)
-            described = graph.as_descriptor(self._declared.replacing(spec))
+            described = as_descriptor(self._declared.replacing(spec))
             dataflow = _text_memory("dora-dataflow", json.dumps(described))
             texts.callback(os.close, dataflow)
-            process.control.tell(begin, [source, counters, dataflow])
+            process.control.tell(begin, [source, counters_page, dataflow])
         if spec.kind == "operator":
-            process.control.tell(messages.KeepRemains(), [process.remains])
+            process.control.tell(control.KeepRemains(), [process.remains])
 
     def _take_in_who_knocked(self, supervisor: Supervisor) -> None:
         with self._lock:
             knocking = self._knocking.pop(supervisor.name, None)
             if knocking is None:
                 raise EngineError(f"nobody has joined as {supervisor.name}.")
-            process, counters = knocking
+            process, counters_page = knocking
             try:
                 supervisor.adopt(process)
-                self._take_in(supervisor, counters)
+                self._take_in(supervisor, counters_page)
             finally:
-                os.close(counters)
+                os.close(counters_page)
 
     def process_reaped(self, process: NodeProcess) -> None:
         """The warden need not look after it any more."""
@@ -676,7 +683,7 @@ class Session:
             if for_good and outputs_closed and supervisor.error is not None:
                 # Before its readers' inputs close: the last of them may be the end of a reader.
                 for name, inputs in self._scripts_that_read(supervisor.name):
-                    failed = messages.NodeFailed(
+                    failed = control.NodeFailed(
                         supervisor.name, str(supervisor.error)[:_MOST_ERROR_CHARS], inputs
                     )
                     self._tell(name, failed, [])
@@ -730,7 +737,7 @@ class Session:
         for voice in self._voices.values():
             voice.close_in_fork()
 
-    def _tell(self, name: str, message: messages.ToProcess, descriptors: list[int]) -> None:
+    def _tell(self, name: str, message: control.ToProcess, descriptors: list[int]) -> None:
         if name in self._voices:
             self._voices[name].tell(message, descriptors)
             return
@@ -744,23 +751,23 @@ class Session:
             spec = self._declared.nodes.get(name)
             if spec is None:
                 return False
-            topics = [read for read in spec.inputs if isinstance(read.source, graph.TopicSource)]
+            topics = [read for read in spec.inputs if isinstance(read.source, TopicSource)]
             return len(topics) < len(spec.inputs) or not topics or self._wiring.has_open_input(name)
 
-    def printed(self, name: str, level: str, lines: list[messages.Logged]) -> None:
+    def printed(self, name: str, level: str, lines: list[control.Logged]) -> None:
         """A node has printed or logged something: who reads logs is told."""
         with self._lock:
             outputs = [
                 log_output(edge)
                 for edge in self._declared.edges()
-                if isinstance(edge.source, graph.LogSource)
+                if isinstance(edge.source, LogSource)
                 and edge.reader != name
                 and edge.source.wants(level, name)
             ]
         for line in lines if outputs else []:
             text = log_entry(line, dataflow_id=self._dataflow_id, node=name)
             for output in outputs:
-                self._voices[graph.LOGS].send_soon(output, pa.array([text]), None)
+                self._voices[LOGS].send_soon(output, pa.array([text]), None)
 
     def _given_up(self, topic: str) -> int:
         name, _, output = topic.partition("/")
@@ -880,7 +887,7 @@ class Session:
             return not self._going
         return life.phase is Phase.RUNNING
 
-    def _node_status(self, supervisor: Supervisor, spec: graph.NodeSpec) -> NodeStatus:
+    def _node_status(self, supervisor: Supervisor, spec: NodeSpec) -> NodeStatus:
         events, missed_ticks, undeclared = supervisor.counts()
         durations = supervisor.durations()
         waiting_for = self._declared.waiting_for(spec.name)
@@ -902,30 +909,30 @@ class Session:
             events=events,
             missed_ticks=missed_ticks,
             undeclared_outputs=undeclared,
-            on_event_p50_secs=metrics.quantile_secs(durations, 0.5),
-            on_event_p95_secs=metrics.quantile_secs(durations, 0.95),
+            on_event_p50_secs=counters.quantile_secs(durations, 0.5),
+            on_event_p95_secs=counters.quantile_secs(durations, 0.95),
             busy_secs=supervisor.busy_secs(),
             error=supervisor.error,
         )
 
 
-def _wires(spec: graph.NodeSpec) -> messages.Wires:
-    return messages.Wires(
+def _wires(spec: NodeSpec) -> control.Wires:
+    return control.Wires(
         timers={
             read.name: read.source.interval_secs
             for read in spec.inputs
-            if isinstance(read.source, graph.TimerSource)
+            if isinstance(read.source, TimerSource)
         },
         input_timeouts={
             read.name: read.input_timeout_secs
             for read in spec.inputs
             if read.input_timeout_secs is not None
         },
-        topics=sum(isinstance(read.source, graph.TopicSource) for read in spec.inputs),
+        topics=sum(isinstance(read.source, TopicSource) for read in spec.inputs),
     )
 
 
-def _numbered_as_in_the_editor(code: graph.SourceCode) -> str:
+def _numbered_as_in_the_editor(code: SourceCode) -> str:
     """The source with empty lines in front, so that lines count as in the editor."""
     return "\n" * (code.first_line - 1) + code.text
 

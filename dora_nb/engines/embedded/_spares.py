@@ -28,9 +28,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ... import messages
-from ...graph import NodeSpec
-from ..warden import Warden
+from dora_nb.graph.nodes import NodeSpec
+from dora_nb.protocol import control
+
+from ..orphan_reaper import Warden
 from ._launch import Launched, environment_of, launch
 from ._process import OperatorProcess
 
@@ -54,7 +55,7 @@ _READ_AT_IMPORT = (
 @dataclass(frozen=True)
 class _Spare:
     process: OperatorProcess
-    counters: int
+    counters_page: int
     fingerprint: Any
 
 
@@ -115,10 +116,10 @@ class Spares:
             self._make_sure_of_thread()
             self._changed.notify_all()
             environment = environment_of(spec)
-            data = messages.Adopt(environment, spec.working_dir)
+            data = control.Adopt(environment, spec.working_dir)
             if (
                 spec.python is not None
-                or len(messages.encode(data)) > _MOST_ENVIRONMENT_BYTES
+                or len(control.encode(data)) > _MOST_ENVIRONMENT_BYTES
                 or not _can_be_entered(spec.working_dir)
             ):
                 return None
@@ -126,7 +127,7 @@ class Spares:
         if spare is None:
             return None
         spare.process.control.tell(data, [])
-        return spare.process, spare.counters
+        return spare.process, spare.counters_page
 
     def process_ids(self) -> list[int]:
         """Those that wait."""
@@ -234,9 +235,9 @@ class Spares:
     def _add_one(self) -> None:
         environment = environment_of(None)
         fingerprint = _fingerprint(environment)
-        process, counters = launch(None, "/", environment, spare=True)
+        process, counters_page = launch(None, "/", environment, spare=True)
         with self._changed:
-            spare = _Spare(process, counters, fingerprint)
+            spare = _Spare(process, counters_page, fingerprint)
             if self._closing:
                 _discard(spare)
             else:
@@ -311,7 +312,7 @@ def _discard(spare: _Spare) -> None:
     spare.process.kill()
     spare.process.reap()
     spare.process.close()
-    os.close(spare.counters)
+    os.close(spare.counters_page)
 
 
 SPARES = Spares()

@@ -15,10 +15,11 @@ import sys
 import threading
 from concurrent.futures import Future
 
-from ...errors import EngineError
-from ...graph import NodeSpec
-from ..shortage import engine_error
-from ..warden import Warden
+from dora_nb.errors import EngineError
+from dora_nb.graph.nodes import NodeSpec
+
+from ..orphan_reaper import Warden
+from ..os_errors import engine_error
 from ._launch import Launched, environment_of, launch
 from ._process import OperatorProcess
 from ._spares import SPARES
@@ -86,14 +87,14 @@ class Spawner:
         launched = SPARES.take(spec)
         if launched is None:
             launched = launch(spec.python, spec.working_dir, environment_of(spec))
-        process, counters = launched
+        process, counters_page = launched
         try:
             self._warden.look_after(process.process_id)
         except BaseException:
             process.kill()
             process.reap()
             process.close()
-            os.close(counters)
+            os.close(counters_page)
             raise
         return launched
 

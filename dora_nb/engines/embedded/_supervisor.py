@@ -27,18 +27,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from ... import messages, metrics
-from ...child._log_entries import log_text
-from ...errors import EngineError, OperatorError
-from ...graph import LOG_LEVELS, NodeSpec
-from ...restarts import Restarts, next_restart
-from ...status import LogLine
+from dora_nb.errors import EngineError, OperatorError
+from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.restarts import Restarts, next_restart
+from dora_nb.graph.sources import LOG_LEVELS
+from dora_nb.protocol import control, counters
+from dora_nb.protocol.log_entries import log_text
+from dora_nb.status import LogLine
+
 from ..capture import Log
 from ..edit import Applied, Edit, Outcome
-from ..shortage import engine_error
+from ..os_errors import engine_error
 from . import _lifecycle as lifecycle
 from ._death import describe_death
-from ._in_hand import keep_event_in_hand
+from ._event_at_death import keep_event_in_hand
 from ._process import NodeProcess, Stream
 
 _CONGESTION_SECS = 0.05
@@ -96,7 +98,7 @@ class Host(Protocol):
     def edge_released(self, supervisor: Supervisor, edge_id: int) -> None:
         """The reader of an edge that this operator published to holds nothing of it any more."""
 
-    def printed(self, name: str, level: str, lines: list[messages.Logged]) -> None:
+    def printed(self, name: str, level: str, lines: list[control.Logged]) -> None:
         """That node has printed or logged these lines, all of that level."""
 
     def life_changed(self, supervisor: Supervisor) -> None:
@@ -266,7 +268,7 @@ class Supervisor:
                 self._requests.append(event)
                 os.eventfd_write(self._wake, 1)
 
-    def tell(self, message: messages.ToProcess, descriptors: list[int]) -> None:
+    def tell(self, message: control.ToProcess, descriptors: list[int]) -> None:
         """Sends to the process, if there is one. Never blocks."""
         process = self._process
         if process is not None and process.control.tell(message, descriptors):
@@ -306,7 +308,7 @@ class Supervisor:
         with self._counters_lock:
             if self._process is None:
                 return None
-            since_nanos = self._process.counters.words[metrics.BUSY_SINCE_NANOS]
+            since_nanos = self._process.counters.words[counters.BUSY_SINCE_NANOS]
         return (time.monotonic_ns() - since_nanos) / 1e9 if since_nanos else None
 
     def durations(self) -> list[int]:
@@ -426,7 +428,7 @@ class Supervisor:
                 else:
                     self._host.tell_reload(self, self._pending.spec, self._pending.edit, number)
             case lifecycle.CancelReload(number):
-                self.tell(messages.CancelReload(number), [])
+                self.tell(control.CancelReload(number), [])
             case lifecycle.NoteLateReload():
                 self.note(
                     "its new code arrived after the edit had been dropped, and runs now; run the cell again "
@@ -445,14 +447,14 @@ class Supervisor:
                 self._prepare(generation, number)
             case lifecycle.AskToPause() if self._pending is not None:
                 self._pending.state_descriptor = os.memfd_create("dora-state", os.MFD_CLOEXEC)
-                self.tell(messages.Pause(self._pending.number), [self._pending.state_descriptor])
+                self.tell(control.Pause(self._pending.number), [self._pending.state_descriptor])
             case lifecycle.GoOn():
-                self.tell(messages.Resume(), [])
+                self.tell(control.Resume(), [])
             case lifecycle.GiveState() if self._pending is not None and self._next is not None:
                 os.lseek(self._pending.state_descriptor, 0, os.SEEK_SET)
-                self._next.control.tell(messages.TakeState(), [self._pending.state_descriptor])
+                self._next.control.tell(control.TakeState(), [self._pending.state_descriptor])
             case lifecycle.AskToPart():
-                self.tell(messages.Part(), [])
+                self.tell(control.Part(), [])
             case lifecycle.TakeOver():
                 self._take_over()
             case lifecycle.Discard(too_slow):
@@ -464,9 +466,9 @@ class Supervisor:
                 self.spec = self._pending.previous
                 self._host.declared_anew(self)
             case lifecycle.LetGo():
-                self.tell(messages.Go(), [])
+                self.tell(control.Go(), [])
             case lifecycle.AskToStop():
-                self.tell(messages.Stop(), [])
+                self.tell(control.Stop(), [])
             case lifecycle.Terminate() if process is not None:
                 self._note_impatience("it did not end in time after STOP, and is sent SIGTERM")
                 process.terminate()
@@ -547,10 +549,10 @@ class Supervisor:
         if self.remains < 0 or self._process is None:
             return False
         self._process.asked.giving = True
-        self.tell(messages.Give(), [self.remains])
+        self.tell(control.Give(), [self.remains])
         return True
 
-    def inject(self, message: messages.Inject, descriptor: int) -> bool:
+    def inject(self, message: control.Inject, descriptor: int) -> bool:
         """Has the process send a message as its own; False where there is none. With the session's lock."""
         if self._process is None or self.life.phase is not lifecycle.Phase.RUNNING:
             return False
@@ -568,7 +570,7 @@ class Supervisor:
             shown.set()
         else:
             self._process.asked.shown.append(shown)
-        self.tell(messages.ShowState(), [descriptor])
+        self.tell(control.ShowState(), [descriptor])
         return shown
 
     def adopt_next(self, process: NodeProcess) -> None:
@@ -634,7 +636,7 @@ class Supervisor:
 
     def _note_new_code(self, process: NodeProcess | None) -> None:
         self._untried = True
-        self._tried_from = 0 if process is None else process.counters.words[metrics.EVENTS]
+        self._tried_from = 0 if process is None else process.counters.words[counters.EVENTS]
 
     def _note_impatience(self, text: str) -> None:
         self.note(text)
@@ -673,12 +675,12 @@ class Supervisor:
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         for process in watched:
-            control = process.control
+            control_socket = process.control
             wanted = select.POLLIN
-            if control.pending and not control.congested:
+            if control_socket.pending and not control_socket.congested:
                 wanted |= select.POLLOUT
-            if not control.at_end:
-                poller.register(control.socket, wanted)
+            if not control_socket.at_end:
+                poller.register(control_socket.socket, wanted)
             poller.register(process.exit_descriptor, select.POLLIN)
             for stream in process.streams:
                 if not stream.at_end:
@@ -737,7 +739,7 @@ class Supervisor:
         """All that the process has said. What it says may end it, or make another one the operator."""
         while self._looks_after(process):
             try:
-                message = messages.receive_in_kernel(process.control.socket)
+                message = control.receive_in_kernel(process.control.socket)
             except BlockingIOError:
                 return
             if message is None:
@@ -752,61 +754,61 @@ class Supervisor:
                 self._handle(event)
 
     def _understand(
-        self, process: NodeProcess, message: messages.ToKernel
+        self, process: NodeProcess, message: control.ToKernel
     ) -> lifecycle.Event | None:
         """Keeps what a process says, and tells what it means for the life of the operator."""
         number = process.number
         match message:
-            case messages.Ready():
+            case control.Ready():
                 return lifecycle.ChildReady(number)
-            case messages.Failed():
+            case control.Failed():
                 self._note_failure(process, message)
                 return lifecycle.ChildFailed(number)
-            case messages.Finished(inputs_closed, stop_all):
+            case control.Finished(inputs_closed, stop_all):
                 if process is self._process:
                     self.inputs_closed = inputs_closed
                 if stop_all and process is not self._next:
                     self._host.stop_everything()
                 return lifecycle.ChildFinished(number)
-            case messages.Reloaded(edit):
+            case control.Reloaded(edit):
                 return lifecycle.ChildReloaded(number, edit)
-            case messages.Kept(edit):
+            case control.Kept(edit):
                 self._note_kept(process, message)
                 return lifecycle.ChildKept(number, edit, message.replace)
-            case messages.Paused(edit, has_state, problem):
+            case control.Paused(edit, has_state, problem):
                 pending = self._under_way(edit)
                 if problem is not None and pending is not None:
                     pending.notes.append(problem)
                 return lifecycle.ChildPaused(number, edit, has_state)
-            case messages.HandedOver():
+            case control.HandedOver():
                 return lifecycle.HandedOver(number)
-            case messages.StateTaken(taken):
+            case control.StateTaken(taken):
                 if process is self._next and self._pending is not None:
                     self._pending.state_carried = taken
                 return lifecycle.StateTaken(number)
         self._note_answer(process, message)
         return None
 
-    def _note_answer(self, process: NodeProcess, message: messages.ToKernel) -> None:
+    def _note_answer(self, process: NodeProcess, message: control.ToKernel) -> None:
         """What a process says that changes nothing in the life of its operator."""
         match message:
-            case messages.Given():
+            case control.Given():
                 process.asked.giving = False
                 self._host.caught_up(self)
-            case messages.Injected() if process.asked.injected:
+            case control.Injected() if process.asked.injected:
                 os.close(process.asked.injected.popleft()[1])
                 self._host.caught_up(self)
-            case messages.StateShown() if process.asked.shown:
+            case control.StateShown() if process.asked.shown:
                 process.asked.shown.popleft().set()
-            case messages.Released(edge_id):
+            case control.Released(edge_id):
                 self._host.edge_released(self, edge_id)
-            case messages.Warned(text):
+            case control.Warned(text):
                 self.note(text)
-            case messages.Logged():
+            case control.Logged():
                 self._keep(message.level, log_text(message).splitlines())
                 self._host.printed(self.name, message.level, [message])
 
-    def _note_failure(self, process: NodeProcess, failed: messages.Failed) -> None:
+    def _note_failure(self, process: NodeProcess, failed: control.Failed) -> None:
         """Keeps why a process failed: for the operator, for the edit that prepared it, or as lines only."""
         self.note("\n".join([*failed.traceback_lines, failed.message]))
         hint = failed.hint
@@ -837,14 +839,14 @@ class Supervisor:
         )
         process = self._process
         if self._untried and process is not None:
-            handled = process.counters.words[metrics.EVENTS] - self._tried_from
+            handled = process.counters.words[counters.EVENTS] - self._tried_from
             if handled <= 1 and self.life.generation > 1:
                 ways += (
                     f" %dora restart {self.name} --generation {self.life.generation - 1} goes back."
                 )
         return ways
 
-    def _note_kept(self, process: NodeProcess, kept: messages.Kept) -> None:
+    def _note_kept(self, process: NodeProcess, kept: control.Kept) -> None:
         """Why the living process did not take new source, unless a fresh one is on its way already."""
         pending = self._under_way(kept.edit) if process is self._process else None
         if pending is None or self.life.next is not lifecycle.Next.NONE:
@@ -972,7 +974,7 @@ class Supervisor:
         if lines and self.spec.min_log_level == LOG_LEVELS[-1]:
             self._keep(stream.name, lines)
             self._host.printed(
-                self.name, "stdout", [messages.Logged("stdout", line) for line in lines]
+                self.name, "stdout", [control.Logged("stdout", line) for line in lines]
             )
 
     def note(self, text: str) -> None:
@@ -986,9 +988,9 @@ class Supervisor:
 def _first_words(process: NodeProcess) -> list[int]:
     words = process.counters.words
     return [
-        words[metrics.EVENTS],
-        words[metrics.MISSED_TICKS],
-        words[metrics.UNDECLARED_OUTPUTS],
+        words[counters.EVENTS],
+        words[counters.MISSED_TICKS],
+        words[counters.UNDECLARED_OUTPUTS],
     ]
 
 

@@ -13,14 +13,18 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ... import graph, messages
-from ...errors import EngineError
-from ...status import EdgeStatus
-from ...transport import MAX_COLUMNS, new_arena_memory
-from ...transport.edge import Edge, EdgeCounts
-from ._tap import Listener, Tap
+from dora_nb.errors import EngineError
+from dora_nb.graph import graph
+from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.sources import LOGS, NOTEBOOK, RESERVED_NAMES, LogSource
+from dora_nb.protocol import control
+from dora_nb.status import EdgeStatus
+from dora_nb.transport import MAX_COLUMNS, new_arena_memory
+from dora_nb.transport.edge import Edge, EdgeCounts
 
-Tell = Callable[[str, messages.ToProcess, list[int]], None]
+from ._kernel_subscriber import Listener, Tap
+
+Tell = Callable[[str, control.ToProcess, list[int]], None]
 _EVERYTHING = 2**62
 _NOTHING = EdgeCounts(sent=0, received=0, dropped=0, queued=0)
 
@@ -74,7 +78,7 @@ class Connection:
     def output(self) -> str:
         """The publisher's name for what it carries. Everybody has a log of his own, without his own lines."""
         spec = self.spec
-        if isinstance(spec.source, graph.LogSource):
+        if isinstance(spec.source, LogSource):
             return log_output(spec)
         return spec.source.output
 
@@ -126,7 +130,7 @@ class Wiring:
         self._given_up = given_up
         self._connections: dict[tuple[str, str], Connection] = {}
         self._arenas: dict[str, list[ArenaRecord]] = {}
-        self._introduced: set[str] = set(graph.RESERVED_NAMES)
+        self._introduced: set[str] = set(RESERVED_NAMES)
         self._parted: dict[str, list[tuple[str, int]]] = {}
         """By reader: publishers and edges that were taken away while it may hold messages of them."""
         self._edge_ids = itertools.count(1)
@@ -143,7 +147,7 @@ class Wiring:
             source = listener.source
             owner = declared.nodes.get(source.node)
             owned = owner is not None and source.output in owner.outputs
-            if owned or source.node == graph.NOTEBOOK:
+            if owned or source.node == NOTEBOOK:
                 edge = listener.as_edge()
                 by_key[edge.reader, edge.input.name] = (edge, listener)
         earlier: dict[tuple[str, str], EdgeCounts] = {}
@@ -172,7 +176,7 @@ class Wiring:
 
     # -- what processes do --------------------------------------------------------------------------
 
-    def introduce(self, spec: graph.NodeSpec) -> None:
+    def introduce(self, spec: NodeSpec) -> None:
         """Gives a new process of an operator everything that it holds. Readers learn of its memory first."""
         self._introduced.add(spec.name)
         self._forget_arenas(spec.name, but=spec.outputs)
@@ -190,11 +194,11 @@ class Wiring:
         """Settles what a process held when it ended; tells its neighbours if nobody follows it."""
         self._introduced.discard(name)
         for publisher, edge_id in self._parted.pop(name, []):
-            self._tell(publisher, messages.VoidLeases(edge_id, _EVERYTHING), [])
+            self._tell(publisher, control.VoidLeases(edge_id, _EVERYTHING), [])
         for connection in self._read_by(name):
             up_to = connection.edge.settle_reader()
             connection.reader_on = False
-            self._tell_publisher(connection, messages.VoidLeases(connection.edge.edge_id, up_to))
+            self._tell_publisher(connection, control.VoidLeases(connection.edge.edge_id, up_to))
             if for_good:
                 self._switch_publisher_off(connection)
                 connection.spent = True
@@ -251,10 +255,10 @@ class Wiring:
     def void_leases(self, leases: Iterable[tuple[str, int, int]]) -> None:
         """The process that held them is gone."""
         for publisher, edge_id, up_to in leases:
-            self._tell(publisher, messages.VoidLeases(edge_id, up_to), [])
+            self._tell(publisher, control.VoidLeases(edge_id, up_to), [])
 
     def change_outputs(
-        self, spec: graph.NodeSpec, declared: graph.Graph, listeners: Iterable[Listener]
+        self, spec: NodeSpec, declared: graph.Graph, listeners: Iterable[Listener]
     ) -> None:
         """A living process of an operator has other outputs and inputs now; touches only what changed."""
         had = {
@@ -268,7 +272,7 @@ class Wiring:
                 self._new_arena(spec.name, output)
         self.reconcile(declared, listeners)
         for output in had.difference(spec.outputs):
-            self._tell(spec.name, messages.RemoveOutput(output), [])
+            self._tell(spec.name, control.RemoveOutput(output), [])
         self._forget_arenas(spec.name, but=spec.outputs)
 
     def edge_released(self, publisher: str, edge_id: int) -> None:
@@ -338,7 +342,7 @@ class Wiring:
         if listener is not None and listener.last_status is not None:
             connection.earlier = _counts_of(listener.last_status)
         try:
-            if edge.source.node in graph.RESERVED_NAMES and connection.topic not in self._arenas:
+            if edge.source.node in RESERVED_NAMES and connection.topic not in self._arenas:
                 self._new_arena(edge.source.node, connection.output)
             if listener is not None or edge.reader in self._introduced:
                 self._switch_reader_on(connection)
@@ -354,7 +358,7 @@ class Wiring:
             if connection.listener is not None:
                 self._tap.detach(connection.listener)
             else:
-                message = messages.RemoveInput(connection.edge.edge_id)
+                message = control.RemoveInput(connection.edge.edge_id)
                 self._tell(connection.spec.reader, message, [])
                 parting = (connection.spec.source.node, connection.edge.edge_id)
                 self._parted.setdefault(connection.spec.reader, []).append(parting)
@@ -386,12 +390,12 @@ class Wiring:
         if connection.reader_on:
             self._announce(connection, arena)
         self._reopen(connection)
-        message = messages.AddReader(
+        message = control.AddReader(
             edge.edge_id,
             connection.output,
             read.queue_size,
             # A log never holds up who prints.
-            read.queue_policy == "drop_oldest" or connection.spec.source.node == graph.LOGS,
+            read.queue_policy == "drop_oldest" or connection.spec.source.node == LOGS,
             column,
             connection.listener is not None and connection.listener.replay_last,
         )
@@ -400,7 +404,7 @@ class Wiring:
 
     def _switch_publisher_off(self, connection: Connection) -> None:
         if connection.publisher_on:
-            self._tell_publisher(connection, messages.RemoveReader(connection.edge.edge_id))
+            self._tell_publisher(connection, control.RemoveReader(connection.edge.edge_id))
             connection.publisher_on = False
 
     def _switch_reader_on(self, connection: Connection) -> None:
@@ -408,7 +412,7 @@ class Wiring:
         if connection.listener is not None:
             self._tap.attach(connection.listener, connection.edge)
         else:
-            message = messages.AddInput(connection.edge.edge_id, connection.spec.input.name)
+            message = control.AddInput(connection.edge.edge_id, connection.spec.input.name)
             self._tell(connection.spec.reader, message, connection.edge.reader_descriptors())
         connection.reader_on = True
         for arena in self._arenas.get(connection.topic, []):
@@ -426,23 +430,23 @@ class Wiring:
         if connection.listener is not None:
             self._tap.add_arena(connection.listener, arena.number, arena.descriptor, column)
         else:
-            message = messages.AddArena(edge_id, arena.number, column)
+            message = control.AddArena(edge_id, arena.number, column)
             self._tell(connection.spec.reader, message, [arena.descriptor])
         connection.announced.add(arena.number)
 
     def _close(self, connection: Connection) -> None:
         connection.closed = True
         if connection.reader_on and connection.listener is None:
-            message = messages.CloseInput(connection.edge.edge_id)
+            message = control.CloseInput(connection.edge.edge_id)
             self._tell(connection.spec.reader, message, [])
 
     def _reopen(self, connection: Connection) -> None:
         if connection.closed and connection.reader_on and connection.listener is None:
-            message = messages.OpenInput(connection.edge.edge_id)
+            message = control.OpenInput(connection.edge.edge_id)
             self._tell(connection.spec.reader, message, [])
         connection.closed = False
 
-    def _tell_publisher(self, connection: Connection, message: messages.ToProcess) -> None:
+    def _tell_publisher(self, connection: Connection, message: control.ToProcess) -> None:
         self._tell(connection.spec.source.node, message, [])
 
     # -- arenas -------------------------------------------------------------------------------------
@@ -456,7 +460,7 @@ class Wiring:
         arena = ArenaRecord(next(self._arena_numbers), new_arena_memory())
         self._arenas.setdefault(topic, []).append(arena)
         self._retire_drained(topic)
-        self._tell(node, messages.AddOutput(output, arena.number), [arena.descriptor])
+        self._tell(node, control.AddOutput(output, arena.number), [arena.descriptor])
 
     def _end_arenas_of(self, name: str) -> None:
         for topic, arenas in self._arenas.items():
@@ -505,7 +509,7 @@ class Wiring:
         if connection.listener is not None:
             self._tap.retire_arena(connection.listener, arena_number)
         else:
-            message = messages.RetireArena(connection.edge.edge_id, arena_number)
+            message = control.RetireArena(connection.edge.edge_id, arena_number)
             self._tell(connection.spec.reader, message, [])
 
     def _reading_from(self, node: str) -> list[Connection]:

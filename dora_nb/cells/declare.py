@@ -1,0 +1,123 @@
+"""From the lines of a cell to a node's declaration: what the magics do, and who reads a notebook's file."""
+
+from __future__ import annotations
+
+import tokenize
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dora_nb.errors import GrammarError, nearest
+from dora_nb.graph.nodes import DYNAMIC, NodeKind, NodeSpec, SourceCode
+
+from .check import check_node_source, check_operator_source
+from .header import Header, Word
+from .parse import NodeLine, parse_declaration
+
+
+class SourceCheck(Protocol):
+    """What is refused of a kind's source before any of it runs."""
+
+    def __call__(self, code: SourceCode, *, notebook_names: Collection[str] = ()) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaringMagic:
+    """What differs between ``%%dora_operator`` and ``%%dora_node``."""
+
+    word: str
+    """``operator`` or ``node``, as in the magic's name."""
+    kind: NodeKind
+    check_source: SourceCheck
+
+
+MAGICS = {
+    "dora_operator": DeclaringMagic("operator", "operator", check_operator_source),
+    "dora_node": DeclaringMagic("node", "script", check_node_source),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredNode:
+    """A declaration, and the line that it was written in."""
+
+    spec: NodeSpec
+    line: NodeLine
+
+
+def read_declaration(
+    magic: DeclaringMagic,
+    header: Header,
+    words: Sequence[Word],
+    body: SourceCode | None,
+    *,
+    folder: Path,
+    notebook_names: Collection[str] = (),
+) -> DeclaredNode:
+    """The node that a magic's line and the cell below it declare; `body` is None for a line magic.
+
+    `folder` is where paths begin, and the node's working directory. Raises GrammarError, SourceError
+    or GraphError with the place.
+    """
+    line = parse_declaration(header, words, what=magic.word, from_file=body is None)
+    code, kind = body, magic.kind
+    if code is None:
+        assert line.file is not None  # the grammar has asked for it
+        if kind == "script" and line.file.text == DYNAMIC:
+            code, kind = SourceCode("", header.file), "dynamic"
+        else:
+            code = read_source_file(header, line.file, folder)
+    if kind != "dynamic":
+        magic.check_source(code, notebook_names=notebook_names)
+    spec = NodeSpec(
+        name=line.name,
+        code=code,
+        inputs=line.inputs,
+        outputs=line.outputs,
+        env=line.env,
+        python=line.python,
+        working_dir=str(folder),
+        kind=kind,
+        args=line.args,
+        exclusive=line.exclusive,
+        on_edit=line.on_edit,
+        other_keys=dict(line.restarts),
+    )
+    return DeclaredNode(spec, line)
+
+
+def read_source_file(header: Header, word: Word, folder: Path) -> SourceCode:
+    """The code in the file that `word` names, which is looked for from `folder`."""
+    path = folder / Path(word.text).expanduser()
+    try:
+        with tokenize.open(path) as file:  # honours a coding line, as Python does
+            text = file.read()
+    except FileNotFoundError:
+        raise _no_file(header, word, folder) from None
+    except IsADirectoryError:
+        raise header.error(
+            f"'{word.text}' is a folder;", hint="name a file in it.", at=word
+        ) from None
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise header.error(f"'{word.text}' cannot be read: {reason}.", at=word) from None
+    return SourceCode(text, word.text, path=str(path.resolve()))
+
+
+def _no_file(header: Header, word: Word, base: Path) -> GrammarError:
+    """Names the file that is most like the missing one, in the nearest folder that is there."""
+    path = Path(word.text).expanduser()
+    folder, name = path.parent, path.name
+    while not (base / folder).is_dir() and folder != folder.parent:
+        folder, name = folder.parent, folder.name
+    try:
+        there = sorted(each.name for each in (base / folder).iterdir())
+    except OSError:  # not ours to read: then nothing can be suggested
+        there = []
+    near = nearest(name, there)
+    if near is not None:
+        hint = f"Did you mean '{folder / near}'?"
+    else:
+        hint = f"Paths begin at the kernel's working directory, {base.name}/."
+    return header.error(f"there is no file '{word.text}'.", hint=hint, at=word)

@@ -1,0 +1,165 @@
+"""What a failed operator leaves behind for whoever looks into it: the event that it failed on, its state.
+
+Both are written into an anonymous file that the kernel keeps. The event is encoded as it travels between
+processes. The state is what `get_state` returns, where the operator has one; else its attributes, one by
+one, as far as each can be pickled: an open camera cannot, and the counter beside it can.
+
+A process that is killed writes nothing. The kernel writes the event in its stead (`embedded._in_hand`); the
+state is gone with the process.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pickle
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from dora_nb.transport import as_bytes, from_bytes
+
+MOST_EVENT_BYTES = 64 << 20
+MOST_STATE_BYTES = 64 << 20
+_LENGTH_BYTES = 8
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """Stands first; behind it metadata, value and state, in this order."""
+
+    event: dict[str, str] | None
+    has_message: bool
+    type_code: int
+    stamp_nanos: int
+    metadata_size: int
+    value_size: int
+    whole_state: int | None
+    """The size of what `get_state` has returned."""
+    attributes: dict[str, int]
+    """The size of each attribute that could be had."""
+    missing: dict[str, str]
+    """Those that could not, and why; and ``event``'s reason under the empty name."""
+    why_no_state: str | None
+    """Why there is none at all."""
+
+
+class Remains(NamedTuple):
+    """The event, decoded, and the state, still pickled: its classes may stand in the operator's own code."""
+
+    event: dict[str, Any] | None
+    whole_state: bytes | None
+    attributes: Mapping[str, bytes]
+    missing: Mapping[str, str]
+    why_no_state: str | None = None
+    """Why nothing of it could be had."""
+
+    @property
+    def why_no_event(self) -> str | None:
+        """Why there is none; None where there is one."""
+        return self.missing.get("") if self.event is None else None
+
+
+def write_remains(
+    descriptor: int,
+    instance: object,
+    event: dict[str, Any] | None,
+    *,
+    why_no_event: str | None = None,
+    why_no_state: str | None = None,
+) -> None:
+    """Writes them in place of what was there. What cannot be had is left out, and said."""
+    missing: dict[str, str] = {} if why_no_event is None else {"": why_no_event}
+    code, size, value, blob, stamp_nanos = 0, 0, b"", b"", 0
+    has_message = event is not None and "value" in event and isinstance(event["value"], pa.Array)
+    if event is not None and has_message:
+        code, size, value, blob, stamp_nanos = _message_bytes(event)
+        if size + len(blob) > MOST_EVENT_BYTES:
+            missing[""] = f"it has {size:,} bytes, and {MOST_EVENT_BYTES:,} are kept at most"
+            event, code, size, value, blob = None, 0, 0, b"", b""
+    whole, parts = (None, {}) if why_no_state is not None else _state_bytes(instance, missing)
+    header = msgspec.msgpack.encode(
+        _Header(
+            event=None if event is None else {k: v for k, v in event.items() if isinstance(v, str)},
+            has_message=has_message,
+            type_code=code,
+            stamp_nanos=stamp_nanos,
+            metadata_size=len(blob),
+            value_size=size,
+            whole_state=None if whole is None else len(whole),
+            attributes={name: len(part) for name, part in parts.items()},
+            missing=missing,
+            why_no_state=why_no_state,
+        )
+    )
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(len(header).to_bytes(_LENGTH_BYTES, "little"))
+        for part in (header, blob, value, whole or b"", *parts.values()):
+            file.write(part)
+
+
+def read_remains(descriptor: int) -> Remains | None:
+    """What was written; None where nothing was. ValueError where it is cut, its writer having been killed."""
+    size = os.fstat(descriptor).st_size
+    if size < _LENGTH_BYTES:
+        return None
+    data = os.pread(descriptor, size, 0)
+    view = memoryview(data)
+    begin = _LENGTH_BYTES + int.from_bytes(view[:_LENGTH_BYTES], "little")
+    header = msgspec.msgpack.decode(view[_LENGTH_BYTES:begin], type=_Header)
+
+    def take(size: int) -> memoryview:
+        nonlocal begin
+        begin += size
+        if begin > len(view):
+            raise ValueError("what it left behind is not whole")
+        return view[begin - size : begin]
+
+    blob, value = take(header.metadata_size), take(header.value_size)
+    whole = None if header.whole_state is None else bytes(take(header.whole_state))
+    attributes = {name: bytes(take(size)) for name, size in header.attributes.items()}
+    event: dict[str, Any] | None = None
+    if header.event is not None:
+        event = dict(header.event)
+        if header.has_message:
+            message = from_bytes(header.type_code, bytes(value), bytes(blob), header.stamp_nanos)
+            event |= {"value": message.value, "metadata": message.metadata}
+    return Remains(event, whole, attributes, header.missing, header.why_no_state)
+
+
+def _message_bytes(event: dict[str, Any]) -> tuple[int, int, Any, bytes, int]:
+    metadata = dict(event.get("metadata") or {})
+    stamp = metadata.pop("timestamp", None)
+    nanos = int(stamp.timestamp() * 1e9) if isinstance(stamp, datetime.datetime) else 0
+    return (*as_bytes(event["value"], metadata), nanos)
+
+
+def _state_bytes(
+    instance: object, missing: dict[str, str]
+) -> tuple[bytes | None, dict[str, bytes]]:
+    get_state = getattr(instance, "get_state", None)
+    if callable(get_state):
+        try:
+            return _pickled(get_state(), MOST_STATE_BYTES), {}
+        except Exception as error:
+            missing["get_state"] = f"{type(error).__name__}: {error}"[:200]
+    parts: dict[str, bytes] = {}
+    left = MOST_STATE_BYTES
+    for name, value in list(getattr(instance, "__dict__", {}).items()):
+        try:
+            parts[name] = _pickled(value, left)
+        except Exception as error:
+            missing[name] = f"{type(error).__name__}: {error}"[:200]
+        else:
+            left -= len(parts[name])
+    return None, parts
+
+
+def _pickled(value: object, most: int) -> bytes:
+    data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    if len(data) > most:
+        raise ValueError(f"it has {len(data):,} bytes, which is too much to keep")
+    return data

@@ -1,0 +1,287 @@
+"""dora's `Node`: what a script uses to receive events and to send (``apis/python/node/src/lib.rs``)."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import re
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dora_nb.protocol.control import new_id
+
+from . import _sample
+from ._levels import LEVELS, LogsByLevel
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dora_nb.protocol.control import Begin
+    from dora_nb.transport import Reservation
+
+Event = dict[str, Any]
+Metadata = dict[str, Any]
+
+OUTSIDE = (
+    "Could not initiate node from environment variable: this process is no node of a dataflow. "
+    "Declare the script with %%dora_node"
+)
+IN_AN_OPERATOR = (
+    "Node() is for scripts of their own, and this is an operator: "
+    "handle events in on_event, and send with send_output"
+)
+_TIMED_OUT = "Timeout event stream error: Receiver timed out"
+_OUTPUT_ID = re.compile(r"[A-Za-z0-9_./-]+")
+
+
+class Host(Protocol):
+    """What a `Node` stands on: the script's process."""
+
+    @property
+    def begin(self) -> Begin: ...
+
+    @property
+    def dataflow_descriptor(self) -> dict[str, Any]: ...
+
+    @property
+    def at_end(self) -> bool: ...
+
+    def join(self) -> None: ...
+
+    def bridge_logging(self, node: Node) -> None: ...
+
+    def next_event(self, timeout_secs: float | None) -> Event | None: ...
+
+    def event_now(self) -> Event | None: ...
+
+    def has_event(self) -> bool: ...
+
+    def fileno(self) -> int: ...
+
+    def secs_to_next_tick(self) -> float | None: ...
+
+    def log(
+        self,
+        level: str,
+        text: str,
+        target: str | None = None,
+        fields: dict[str, str] | None = None,
+    ) -> None: ...
+
+    def send_output(self, output: str, data: Any, metadata: Metadata | None) -> None: ...
+
+    def reserve(self, output: str, size: int) -> Reservation: ...
+
+
+host: Host | None = None
+"""The process that a `Node()` made here belongs to; None where there is no dataflow."""
+refusal = OUTSIDE
+"""Why there is none."""
+
+
+class Node(LogsByLevel):
+    """One node of a dataflow. Made once; it returns when every node of the dataflow is ready.
+
+    Events are dicts, as dora gives them: ``type``, ``kind``, and by type ``id``, ``value``,
+    ``metadata``. Any thread may use it.
+    """
+
+    def __init__(self, node_id: str | None = None, daemon_port: int | None = None) -> None:
+        self._host = _host_of(node_id)
+        self._host.join()
+        self._host.bridge_logging(self)
+
+    # -- events ----------------------------------------------------------------------------------------
+
+    def next(self, timeout: float | None = None) -> Event | None:
+        """The next event. Blocks; None once the stream has ended.
+
+        When `timeout` seconds are over it is an event of type ``ERROR``, as in dora.
+        """
+        try:
+            return self._host.next_event(_checked_timeout_secs(timeout))
+        except TimeoutError:
+            return _timeout_event()
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        event = self.next()
+        if event is None:
+            raise StopIteration
+        return event
+
+    def try_recv(self) -> Event | None:
+        """The next event if there is one now, else None, also once the stream has ended."""
+        return self._host.event_now()
+
+    async def recv_async(self, timeout: float | None = None) -> Event | None:
+        """As `next`, for asyncio: other tasks go on meanwhile. Cancelled, it has taken nothing."""
+        timeout_secs = _checked_timeout_secs(timeout)
+        deadline_secs = None if timeout_secs is None else time.monotonic() + timeout_secs
+        while True:
+            event = self._host.event_now()
+            if event is not None or self._host.at_end:
+                return event
+            wait_secs = self._host.secs_to_next_tick()
+            if deadline_secs is not None:
+                left_secs = deadline_secs - time.monotonic()
+                if left_secs <= 0:
+                    return _timeout_event()
+                wait_secs = left_secs if wait_secs is None else min(wait_secs, left_secs)
+            await _until_readable(self._host.fileno(), wait_secs)
+
+    def drain(self) -> list[Event]:
+        """All events that are there now; RuntimeError once the stream has ended."""
+        if self._host.at_end:
+            raise RuntimeError("Could not drain events. Channel is closed")
+        events = []
+        while (event := self._host.event_now()) is not None:
+            events.append(event)
+        return events
+
+    def is_empty(self) -> bool:
+        """Whether no event is there now."""
+        return not self._host.has_event()
+
+    # -- sending ---------------------------------------------------------------------------------------
+
+    def send_output(
+        self, output_id: str, data: bytes | pa.Array[Any], metadata: Metadata | None = None
+    ) -> None:
+        """Sends bytes, an Arrow array or record batch, or a numpy array.
+
+        An output that is not declared is ignored, with one warning. Blocks only on readers with the
+        policy backpressure.
+        """
+        self._host.send_output(_checked_output(output_id), data, metadata)
+
+    def send_output_raw(
+        self, output_id: str, data_length: int, metadata: Metadata | None = None
+    ) -> _sample.SampleHandler:
+        """Room for so many bytes in the memory that readers see: what is written there is not copied.
+
+        As a context manager it gives the buffer, and sends at the end unless the body raised.
+        RuntimeError where the output is not declared.
+        """
+        reservation = self._host.reserve(_checked_output(output_id), data_length)
+        return _sample.SampleHandler(reservation, metadata)
+
+    def send_service_request(
+        self, output_id: str, data: bytes | pa.Array[Any], metadata: Metadata | None = None
+    ) -> str:
+        """Sends a request; returns the id that its response carries as ``request_id``."""
+        request_id = new_id()
+        self.send_output(output_id, data, {**(metadata or {}), "request_id": request_id})
+        return request_id
+
+    def send_service_response(
+        self, output_id: str, data: bytes | pa.Array[Any], metadata: Metadata
+    ) -> None:
+        """Sends the response to a request, whose metadata it needs for the ``request_id``."""
+        if "request_id" not in metadata:
+            self.log_warn("send_service_response: the metadata has no request_id to answer to")
+        self.send_output(output_id, data, metadata)
+
+    # -- the log ---------------------------------------------------------------------------------------
+
+    def log(
+        self,
+        level: str,
+        message: str,
+        target: str | None = None,
+        fields: dict[str, str] | None = None,
+    ) -> None:
+        """Puts a line into the node's log. Levels: error, warn, info, debug, trace."""
+        if level not in LEVELS:
+            raise ValueError(f"'{level}' is no level; there are {', '.join(LEVELS)}")
+        self._host.log(level, message, target, fields)
+
+    # -- what it is ------------------------------------------------------------------------------------
+
+    def dataflow_id(self) -> str:
+        """The id of this run of the dataflow, a UUID."""
+        return self._host.begin.dataflow_id
+
+    def dataflow_descriptor(self) -> dict[str, Any]:
+        """The whole dataflow, as ``dataflow.yml`` says it."""
+        return self._host.dataflow_descriptor
+
+    def node_config(self) -> dict[str, Any]:
+        """This node's ``inputs`` and ``outputs``."""
+        own = next(
+            each
+            for each in self._host.dataflow_descriptor["nodes"]
+            if each["id"] == self._host.begin.name
+        )
+        return {"inputs": own["inputs"], "outputs": own["outputs"]}
+
+    def is_restart(self) -> bool:
+        """Whether another generation of this node ran before, in this run of the dataflow."""
+        return self.restart_count() > 0
+
+    def restart_count(self) -> int:
+        """How many generations ran before."""
+        return self._host.begin.generation - 1
+
+    def timestamp(self) -> datetime.datetime:
+        """Now, in UTC: what a message that is sent now is stamped with."""
+        return datetime.datetime.now(datetime.UTC)
+
+
+def _host_of(node_id: str | None) -> Host:
+    """What a new `Node` stands on. RuntimeError where there is nothing."""
+    if host is None:
+        from . import _recorded_inputs  # Only tests need it.
+
+        recorded = _recorded_inputs.host_from_environment(os.environ)
+        if recorded is None:
+            raise RuntimeError(refusal)
+        return recorded
+    own = host.begin.name
+    if node_id is not None and node_id != own:
+        raise RuntimeError(f"this script is the node '{own}', not '{node_id}'; write Node()")
+    return host
+
+
+def _timeout_event() -> Event:
+    return {"type": "ERROR", "kind": "dora", "error": _TIMED_OUT}
+
+
+def _checked_timeout_secs(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if math.isnan(timeout) or timeout < 0:
+        raise ValueError(f"timeout is seconds, 0 or more, not {timeout!r}")
+    return float(timeout) if math.isfinite(timeout) else None
+
+
+def _checked_output(output_id: str) -> str:
+    if not _OUTPUT_ID.fullmatch(output_id):
+        wrong = next((char for char in output_id if not _OUTPUT_ID.fullmatch(char)), "")
+        said = f"invalid character {wrong!r}" if wrong else "no character"
+        raise RuntimeError(
+            f"invalid output_id: identifier contains {said} -- only [a-zA-Z0-9_./-] are allowed"
+        )
+    return output_id
+
+
+async def _until_readable(descriptor: int, timeout_secs: float | None) -> None:
+    """Waits as a task does. A copy of the descriptor, since the loop knows each but once."""
+    import asyncio  # Takes 10 MB with what it loads, and the caller's loop has it already.
+
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    own = os.dup(descriptor)
+    loop.add_reader(own, readable.set)
+    try:
+        async with asyncio.timeout(timeout_secs):
+            await readable.wait()
+    except TimeoutError:
+        return
+    finally:
+        loop.remove_reader(own)
+        os.close(own)

@@ -1,0 +1,1 @@
+"""What a message carries: pictures, boxes, tables and tensors. Nothing here keeps or draws anything."""

@@ -1,0 +1,53 @@
+"""A dataflow run from a shell: started, its output passed on, stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from dora_nb.errors import OperatorError
+
+from .dataflow import Dataflow
+
+_LOOK_EVERY_SECS = 0.1
+
+
+def run_to_the_end(
+    dataflow: Dataflow,
+    *,
+    engine: str = "embedded",
+    stop_after_secs: float | None,
+    say: Callable[[str], None],
+) -> list[OperatorError]:
+    """Runs it until every node has ended, the time is over, or an interrupt; then nothing is left.
+
+    `say` is given each line that a node printed, with the node's name before it. Returns the errors
+    of nodes that failed. An OperatorError of the start is one of them; what else a start raises goes
+    through.
+    """
+    printed: dict[str, int] = {}
+    deadline_secs = None if stop_after_secs is None else time.monotonic() + stop_after_secs
+    try:
+        try:
+            dataflow.start(engine)
+        except OperatorError:
+            return _failures(dataflow)
+        while not dataflow.wait(_LOOK_EVERY_SECS):
+            _pass_on(dataflow, printed, say)
+            if deadline_secs is not None and time.monotonic() >= deadline_secs:
+                break
+        return _failures(dataflow)
+    finally:
+        dataflow.stop()
+        _pass_on(dataflow, printed, say)
+
+
+def _pass_on(dataflow: Dataflow, printed: dict[str, int], say: Callable[[str], None]) -> None:
+    for line in dataflow.logs():
+        if line.number >= printed.get(line.node, 0):
+            printed[line.node] = line.number + 1
+            say(f"{line.node}: {line.text}")
+
+
+def _failures(dataflow: Dataflow) -> list[OperatorError]:
+    return [status.error for status in dataflow.status() if status.error is not None]

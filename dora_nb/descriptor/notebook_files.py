@@ -1,0 +1,198 @@
+"""What the cells of a notebook's file declare, read without executing any of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import symtable
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dora_nb.cells.declare import MAGICS, read_declaration
+from dora_nb.cells.header import Header, split_header
+from dora_nb.cells.parse import parse_dora
+from dora_nb.errors import DescriptorError, DoraNbError, GraphError
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import NodeSpec, SourceCode
+
+from ._read import Allowed, Imported, read_dataflow
+
+_CELL_MAGIC = re.compile(r"%%(dora_operator|dora_node)(?=\s|$)")
+_LINE_MAGIC = re.compile(r"\s*%(dora_operator|dora_node)(?=\s|$)")
+_IMPORT = re.compile(r"\s*(%dora)\s+import\s")
+_MAY_RAISE = "raises-exception"
+"""What nbclient, nbconvert and nbval go by (https://nbclient.readthedocs.io/en/stable/client.html)."""
+_IPYTHON = re.compile(r"\s*[%!?]")
+
+
+def read_notebook(path: Path, *, allowed: Allowed | None = None) -> Imported:
+    """The dataflow that running all cells from top to bottom would declare.
+
+    Of two declarations of one name the later counts. Paths begin at the notebook's folder. Files that
+    ``%dora import`` names are read too, `allowed` to what its options or the caller say. Raises
+    DescriptorError where the file is no notebook or declares nothing, and for a mistake in a cell what
+    its magic would raise, with the cell's number among the code cells (from 1) and the line. The mistake
+    of a cell with the tag ``raises-exception``, at which a run would not stop, is passed over with a note.
+    """
+    reader = _Reader(path, allowed or Allowed())
+    for number, (source, may_raise) in enumerate(_code_cells(path), start=1):
+        cell = f"{path.name}, cell {number}"
+        if may_raise:
+            reader.try_cell(source, cell)
+        else:
+            reader.read_cell(source, cell)
+    if not reader.found:
+        raise DescriptorError(f"{path} declares no operator and no node.")
+    graph = Graph(other_keys=reader.other_keys)
+    for header, spec in reader.found.values():
+        try:
+            graph = graph.with_node(spec)
+        except GraphError as error:
+            raise header.placed(error) from None
+    return Imported(graph, tuple(reader.notes), tuple(reader.builds))
+
+
+def _code_cells(path: Path) -> list[tuple[str, bool]]:
+    """The text of each, and whether it is meant to raise."""
+    try:
+        cells: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        # A cell's source is one text or a list of lines (nbformat 4).
+        return [
+            ("".join(cell["source"]), _MAY_RAISE in cell.get("metadata", {}).get("tags", ()))
+            for cell in cells
+            if cell["cell_type"] == "code"
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DescriptorError(
+            f"{path} is no notebook: {type(error).__name__}: {error}.",
+            hint="It is to be the JSON of an .ipynb file, version 4.",
+        ) from None
+
+
+@dataclass
+class _Reader:
+    """What is gathered from the cells, from top to bottom."""
+
+    path: Path
+    allowed: Allowed
+    found: dict[str, tuple[Header, NodeSpec]] = field(default_factory=dict)
+    other_keys: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    builds: list[Any] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    """What the cells so far define in the notebook, and no operator sees."""
+
+    @property
+    def folder(self) -> Path:
+        return self.path.resolve().parent
+
+    def try_cell(self, source: str, cell: str) -> None:
+        """The same, where a mistake changes nothing: neither in the cell, nor with what stands above it."""
+        before = dict(self.found)
+        try:
+            self.read_cell(source, cell)
+            Graph().with_nodes(spec for _, spec in self.found.values())
+        except DoraNbError as error:
+            self.found = before
+            self.notes.append(f"{cell} is passed over, as it is tagged {_MAY_RAISE}: {error}")
+
+    def read_cell(self, source: str, cell: str) -> None:
+        """Takes the declarations of one cell."""
+        lines = source.split("\n")
+        first = next((at for at, line in enumerate(lines) if line.strip()), 0)
+        magic = _CELL_MAGIC.match(lines[first])
+        if magic is not None:
+            self._read_body(lines, first, magic, cell)
+            return
+        if lines[first].startswith("%%"):
+            return
+        for at, line in enumerate(lines):
+            magic = _LINE_MAGIC.match(line) or _IMPORT.match(line)
+            if magic is not None and not _goes_on(lines[:at]):
+                header_lines, _ = split_header(line, "\n".join(lines[at + 1 :]))
+                self._read_line(_header(header_lines, magic, cell, at), magic)
+        self.names |= _defined_in(lines)
+
+    def _read_body(self, lines: list[str], first: int, magic: re.Match[str], cell: str) -> None:
+        header_lines, body = split_header(lines[first], "\n".join(lines[first + 1 :]))
+        header = _header(header_lines, magic, cell, first)
+        code = SourceCode(body, cell, first + len(header_lines) + 1)
+        self._declare(header, magic[1], code)
+
+    def _read_line(self, header: Header, magic: re.Match[str]) -> None:
+        if magic[1] in MAGICS:
+            self._declare(header, magic[1], None)
+        else:
+            self._import(header)
+
+    def _declare(self, header: Header, magic: str, code: SourceCode | None) -> None:
+        declared = read_declaration(
+            MAGICS[magic],
+            header,
+            header.words(),
+            code,
+            folder=self.folder,
+            notebook_names=self.names,
+        )
+        self.found[declared.spec.name] = (header, declared.spec)
+
+    def _import(self, header: Header) -> None:
+        asked = parse_dora(header, header.words())
+        assert asked.name is not None  # the grammar has asked for it
+        allowed = Allowed(
+            shell=asked.allow_shell or self.allowed.shell,
+            urls=asked.allow_urls or self.allowed.urls,
+        )
+        try:
+            imported = read_dataflow(self.folder / asked.name.text, allowed=allowed)
+        except DoraNbError as error:
+            raise header.placed(error, asked.name) from None
+        self.found |= {spec.name: (header, spec) for spec in imported.graph}
+        self.other_keys |= imported.graph.other_keys
+        self.notes += imported.notes
+        self.builds += imported.builds
+
+
+def _header(lines: list[str], found: re.Match[str], cell: str, above: int) -> Header:
+    magic = (found[1] if found[1].startswith("%") else found[0]).strip()
+    name_end = found.start(1) + len(found[1])
+    return Header(lines, magic=magic, name_end=name_end, file=cell, first_line=above + 1)
+
+
+def _as_python(lines: list[str]) -> str:
+    """The lines with `pass` in place of those that are IPython's."""
+    return "\n".join(
+        f"{line[: len(line) - len(line.lstrip())]}pass" if _IPYTHON.match(line) else line
+        for line in lines
+    )
+
+
+def _goes_on(above: list[str]) -> bool:
+    """Whether a string or a bracket that those lines have opened is still open below them."""
+    try:
+        _exhaust(tokenize.generate_tokens(io.StringIO(_as_python(above)).readline))
+    except tokenize.TokenError as error:
+        # In the words of Python up to 3.11 and from 3.12 on.
+        return any(word in str(error.args[0]) for word in ("multi-line", "triple-quoted"))
+    except SyntaxError:
+        return False
+    return False
+
+
+def _exhaust(tokens: Iterator[tokenize.TokenInfo]) -> None:
+    for _ in tokens:
+        pass
+
+
+def _defined_in(lines: list[str]) -> set[str]:
+    """The names that a cell binds; none where its text is no Python."""
+    try:
+        table = symtable.symtable(_as_python(lines), "cell", "exec")
+    except (SyntaxError, ValueError):
+        return set()
+    symbols = table.get_symbols()
+    return {each.get_name() for each in symbols if each.is_assigned() or each.is_imported()}

@@ -1,0 +1,195 @@
+"""The kernel as a reader of a dataflow on dora-rs.
+
+A second `Node()` in one process breaks the first, and a fault in dora-rs must not end the kernel: so a
+process of its own joins the dataflow for each node that the notebook reads from, as a dynamic node.
+Each of those is a node of the embedded engine as well, with the name and the outputs of the one that
+it taps: from there on a subscription is what it always is, with the same memory and the same counts.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from dora_nb.errors import EngineError, OperatorError
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import NodeSpec, SourceCode
+from dora_nb.graph.sources import TopicSource
+from dora_nb.status import EdgeStatus
+
+from ..embedded import Listener, Session
+from ..orphan_reaper import Warden
+from ._files import tap_entry
+from ._program import Dora
+from ._remote import TAP_PREFIX
+
+_SCRIPT = Path(__file__).with_name("subscriber_script.py")
+_NO_MODULES = "/proc"
+"""A folder in which nobody has a dora.py."""
+_GRACE_SECS = 1.0
+_JOIN_SECS = 20.0
+_MOST_FAILURES = 5
+
+
+class Taps:
+    """Every tap of one dataflow. One thread at a time may call it, and its calls block for a while.
+
+    `note(node, text)` and `on_failure()` are called, on any thread, when a tap of that node fails; the next
+    `set_listeners` lets it join again, a few times. The `warden` has every tap
+    removed from the dataflow when the kernel is gone; without one it ends with the kernel anyway. `declared`
+    are taps that the dataflow itself has, by node, with the outputs that they pass on: those are joined as
+    they are.
+    """
+
+    def __init__(
+        self,
+        dora: Dora,
+        dataflow: str,
+        *,
+        daemon_port: int,
+        prefix: str,
+        note: Callable[[str, str], None],
+        on_failure: Callable[[], None],
+        warden: Warden | None = None,
+        declared: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
+        self._dora = dora
+        self._dataflow = dataflow
+        self._daemon_port = daemon_port
+        self._prefix = prefix
+        self._note = note
+        self._on_failure = on_failure
+        self._warden = warden
+        self._declared = declared or {}
+        self._joined = Graph()
+        self._noted: dict[str, OperatorError] = {}
+        self._failures: collections.Counter[str] = collections.Counter()
+        self._session: Session | None = None
+
+    def set_listeners(self, listeners: Iterable[Listener]) -> None:
+        """The kernel's subscriptions are these now. EngineError where a tap cannot join."""
+        wanted = list(listeners)
+        failed = self._failed()
+        for node, outputs in _outputs_by_node(each.source for each in wanted).items():
+            known = self._joined.nodes.get(node)
+            # A tap stays when nobody reads from it any more, and keeps every output that it was ever
+            # asked for: to join anew takes half a second, and `latest` finds its last message.
+            together = outputs | set(() if known is None else known.outputs)
+            if known is None or together != set(known.outputs) or node in failed:
+                self._join(node, sorted(together))
+        if self._session is not None:
+            self._session.set_listeners(wanted)
+
+    def listener_status(self, listener: Listener) -> EdgeStatus | None:
+        """The counts from the tap on; what dora-rs dropped before it, nobody counts."""
+        session = self._session
+        return listener.last_status if session is None else session.listener_status(listener)
+
+    def close(self) -> None:
+        """Every tap leaves."""
+        for node in list(self._joined.nodes):
+            self._leave(node)
+        if self._session is not None:
+            session, self._session = self._session, None
+            session.close()
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _join(self, node: str, outputs: list[str]) -> None:
+        if node in self._joined:
+            self._leave(node)
+        if node in self._declared:
+            lacking = set(outputs) - self._declared[node]
+            if lacking:
+                raise EngineError(
+                    f"the tap '{self._id(node)}' of the dataflow lacks {', '.join(sorted(lacking))}:",
+                    hint="add it to its inputs there.",
+                )
+        else:
+            self._add_to_dora(node, outputs)
+        self._joined = self._joined.with_node(
+            NodeSpec(
+                name=node,
+                code=SourceCode(_SCRIPT.read_text(encoding="utf-8"), _SCRIPT.name),
+                outputs=tuple(outputs),
+                kind="script",
+                args=(self._id(node), str(self._daemon_port)),
+                env=(("RUST_BACKTRACE", "0"),),
+                working_dir=_NO_MODULES,
+            )
+        )
+        session = self._embedded()
+        before = session.generations()
+        session.apply(self._joined, node, edit=None, grace_secs=_GRACE_SECS)
+        session.wait_settled([node], after=before, timeout_secs=_JOIN_SECS)
+        error = session.start_error(node)
+        if error is not None:
+            self._leave(node)
+            raise EngineError(f"the notebook cannot read from {node}: {error.message}")
+
+    def _add_to_dora(self, node: str, outputs: list[str]) -> None:
+        if self._warden is not None:
+            self._warden.at_the_end(self._removal(node))
+        self._dora.call(
+            "node",
+            "add",
+            f"--dataflow={self._dataflow}",
+            "--from-yaml=/dev/stdin",
+            given=tap_entry(self._id(node), node, outputs),
+            what=f"the notebook cannot read from {node}",
+        )
+
+    def _leave(self, node: str) -> None:
+        """The process first: told by dora to stop, it would look as if it had failed."""
+        self._joined = self._joined.without(node)
+        if self._session is not None:
+            self._session.remove(self._joined, node, grace_secs=_GRACE_SECS)
+        if node in self._declared:
+            return
+        # It may have left with its dataflow, which is as good.
+        with contextlib.suppress(EngineError):
+            self._dora.call(*self._removal_words(node), what="a tap cannot leave")
+        if self._warden is not None:
+            self._warden.not_at_the_end(self._removal(node))
+
+    def _removal(self, node: str) -> list[str]:
+        return self._dora.command(*self._removal_words(node))
+
+    def _removal_words(self, node: str) -> list[str]:
+        return ["node", "remove", f"--dataflow={self._dataflow}", self._id(node)]
+
+    def _id(self, node: str) -> str:
+        prefix = TAP_PREFIX if node in self._declared else self._prefix
+        return f"{prefix}-{node}"
+
+    def _embedded(self) -> Session:
+        if self._session is None:
+            session = Session(Graph(), [], on_change=self._note_failures)
+            self._session = session
+            session.open()
+        return self._session
+
+    def _failed(self) -> set[str]:
+        """The nodes whose taps have failed, and not too often for another try."""
+        errors = {} if self._session is None else self._session.errors()
+        return {node for node in errors if self._failures[node] <= _MOST_FAILURES}
+
+    def _note_failures(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        for node, error in session.errors().items():
+            if self._noted.get(node) is not error:
+                self._noted[node] = error
+                self._failures[node] += 1
+                self._note(node, f"the notebook's tap: {error.message}")
+                self._on_failure()
+
+
+def _outputs_by_node(sources: Iterable[TopicSource]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for source in sources:
+        found.setdefault(source.node, set()).add(source.output)
+    return found

@@ -1,0 +1,63 @@
+"""The event that an operator had in hand when its process was killed.
+
+A process that fails writes what it failed on (`child._remains`). One that is killed, by a fault in a
+library or by the system, writes nothing; but the datagram of its event still lies in the memory that it
+shares with the kernel (`metrics`), and the payload in a slot that it still leases. The kernel copies
+both before the lease is voided.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from dora_nb.child.crash_report import MOST_EVENT_BYTES, write_remains
+from dora_nb.errors import EngineError
+from dora_nb.protocol import counters
+from dora_nb.transport import message_in_hand
+
+from ._process import NodeProcess
+
+_WHY_NO_STATE = "its process was ended before it could write anything"
+
+
+def keep_event_in_hand(
+    process: NodeProcess, find_input: Callable[[int], tuple[str, Callable[[int], tuple[int, int]]]]
+) -> bool:
+    """Writes that event into the `remains` of a process that is gone; whether there was one to be had.
+
+    `find_input(edge_id)` has the input's name, and what finds an arena and the edge's column in it; it
+    raises LookupError where the process reads no such edge any more.
+    """
+    words, hand = process.counters.words, process.counters.hand
+    in_hand, since_nanos = words[counters.IN_HAND], words[counters.BUSY_SINCE_NANOS]
+    if not in_hand or not since_nanos:
+        return False
+    event, why_none = None, None
+    try:
+        if in_hand & counters.OF_A_TIMER:
+            name = bytes(hand[: in_hand ^ counters.OF_A_TIMER]).decode(errors="replace")
+            event = _event(name, pa.nulls(0), {"timestamp": _when(since_nanos)})
+        else:
+            name, arena_of = find_input(in_hand - 1)
+            message = message_in_hand(hand, arena_of, most_bytes=MOST_EVENT_BYTES)
+            event = _event(name, message.value, message.metadata)
+    except LookupError as error:
+        why_none = str(error)
+    except EngineError as error:
+        why_none = error.message
+    write_remains(process.remains, None, event, why_no_event=why_none, why_no_state=_WHY_NO_STATE)
+    return event is not None
+
+
+def _event(name: str, value: pa.Array[Any], metadata: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "INPUT", "kind": "dora", "id": name, "value": value, "metadata": metadata}
+
+
+def _when(monotonic_nanos: int) -> datetime.datetime:
+    age_secs = (time.monotonic_ns() - monotonic_nanos) / 1e9
+    return datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age_secs)

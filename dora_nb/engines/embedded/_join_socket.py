@@ -1,0 +1,129 @@
+"""Where processes of the same user join as dynamic nodes: an abstract unix socket.
+
+It has no place in the file system, so it ends with the kernel however that ends. Its name is found in
+``/proc/net/unix``; everybody may try it, so the other end's user is looked at before a word is said
+(SO_PEERCRED, unix(7)). What is not understood, or takes too long, is shown out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from dora_nb.protocol import control
+
+_PATIENCE_SECS = 5.0
+_MOST_GUESTS = 16
+
+
+class Door:
+    """The listening socket and its thread.
+
+    `offers()` says which nodes there are, and whether somebody has joined as them. `let_in(name,
+    connection, process_id)` takes the connection and answers None, or says why it does not.
+    """
+
+    def __init__(
+        self,
+        dataflow_id: str,
+        offers: Callable[[], dict[str, bool]],
+        let_in: Callable[[str, socket.socket, int], str | None],
+    ) -> None:
+        self._offers = offers
+        self._let_in = let_in
+        self._guests: dict[int, tuple[socket.socket, int, float]] = {}
+        """Who was told the offers and has not answered: connection, process, until when."""
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listening.setblocking(False)
+        name = f"{control.door_prefix(os.geteuid())}{os.getpid()}-{dataflow_id}"
+        self._listening.bind(f"\0{name}")
+        self._listening.listen(_MOST_GUESTS)
+        self._thread = threading.Thread(target=self._run, name="dora-door", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Nobody is let in any more."""
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        self._close_descriptors()
+
+    def close_in_fork(self) -> None:
+        """Lets go of the copies that a forked process got."""
+        self._close_descriptors()
+
+    def _run(self) -> None:
+        while True:
+            ready = self._wait()
+            if self._wake in ready:
+                return
+            for descriptor in ready:
+                if descriptor == self._listening.fileno():
+                    self._greet()
+                elif descriptor in self._guests:
+                    self._hear(descriptor)
+            now_secs = time.monotonic()
+            for descriptor, (_, _, until_secs) in list(self._guests.items()):
+                if now_secs >= until_secs:
+                    self._show_out(descriptor)
+
+    def _wait(self) -> set[int]:
+        poller = select.poll()
+        for descriptor in (self._wake, self._listening.fileno(), *self._guests):
+            poller.register(descriptor, select.POLLIN)
+        until_secs = [guest[2] for guest in self._guests.values()]
+        millis = max(0.0, min(until_secs) - time.monotonic()) * 1e3 if until_secs else None
+        return {descriptor for descriptor, _ in poller.poll(millis)}
+
+    def _greet(self) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = self._listening.accept()
+            process_id = control.peer_of_same_user(connection)
+            if process_id is None or len(self._guests) >= _MOST_GUESTS:
+                connection.close()
+                return
+            connection.setblocking(False)
+            offers = control.Offers(
+                control.PROTOCOL_VERSION, os.getpid(), _folder(), self._offers()
+            )
+            until_secs = time.monotonic() + _PATIENCE_SECS
+            self._guests[connection.fileno()] = (connection, process_id, until_secs)
+            connection.send(control.encode(offers))
+
+    def _hear(self, descriptor: int) -> None:
+        connection, process_id, _ = self._guests[descriptor]
+        try:
+            received = control.receive_greeting(connection)
+        except (OSError, ValueError):
+            received = None
+        if received is None or not isinstance(received[0], control.Join):
+            self._show_out(descriptor)
+            return
+        refusal = self._let_in(received[0].name, connection, process_id)
+        if refusal is None:
+            del self._guests[descriptor]
+            return
+        with contextlib.suppress(OSError):
+            connection.send(control.encode(control.Refused(refusal)))
+        self._show_out(descriptor)
+
+    def _show_out(self, descriptor: int) -> None:
+        self._guests.pop(descriptor)[0].close()
+
+    def _close_descriptors(self) -> None:
+        for descriptor in list(self._guests):
+            self._show_out(descriptor)
+        self._listening.close()
+        os.close(self._wake)
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it is gone
+        return "?"

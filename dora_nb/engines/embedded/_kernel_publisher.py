@@ -1,0 +1,235 @@
+"""The kernel as a publisher: what the notebook sends, and what nodes print as messages.
+
+To the wiring it is a node like any other, told of readers and memory by the same messages. One thread
+does all of its publishing, as a node's process would: a queue with backpressure then holds that thread
+and nobody else, and readers come and go meanwhile.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from dora_nb.errors import EngineError
+from dora_nb.protocol import control
+from dora_nb.transport import Arena, OutEdge, Output
+
+MOST_WAITING = 4096
+"""Messages that nobody waits for the sending of; beyond, the oldest are given up and counted."""
+
+
+@dataclass(slots=True)
+class _Request:
+    output: str
+    data: Any
+    metadata: dict[str, Any] | None
+    sent: Future[None] | None
+
+
+class Voice:
+    """The publisher of one pseudo-node's outputs. Any thread may call it; nothing waits but `send`.
+
+    `released(edge_id)` is called, on its thread, when the reader of an edge that was taken away holds
+    nothing any more; `warn` is given a sentence where something could be sent only by changing it.
+    """
+
+    def __init__(
+        self, name: str, *, released: Callable[[int], None], warn: Callable[[str], None]
+    ) -> None:
+        self.name = name
+        self.given_up: collections.Counter[str] = collections.Counter()
+        """By output: messages that nobody waited for, and for which there was no time."""
+        self._released = released
+        self._warn = warn
+        self._lock = threading.Lock()
+        self._told: collections.deque[tuple[control.ToProcess, list[int]]] = collections.deque()
+        self._requests: collections.deque[_Request] = collections.deque()
+        self._outputs: dict[str, Output] = {}
+        self._readers: dict[int, tuple[Output, OutEdge]] = {}
+        self._closing = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread: threading.Thread | None = None
+
+    def tell(self, message: control.ToProcess, descriptors: list[int]) -> None:
+        """What the wiring tells a node's process. The descriptors stay the caller's."""
+        copies = [os.dup(descriptor) for descriptor in descriptors]
+        with self._lock:
+            if self._closing:
+                for copy in copies:
+                    os.close(copy)
+                return
+            self._told.append((message, copies))
+            self._start_thread()
+            os.eventfd_write(self._wake, 1)
+
+    def send(self, output: str, data: Any, metadata: dict[str, Any] | None) -> None:
+        """Sends one message; blocks until every queue with backpressure has room.
+
+        Raises what the transport says of data and metadata. An interrupt ends the wait, and the message
+        is sent all the same.
+        """
+        sent: Future[None] = Future()
+        with self._lock:
+            if self._closing:
+                return
+            self._requests.append(_Request(output, data, metadata, sent))
+            self._start_thread()
+            os.eventfd_write(self._wake, 1)
+        sent.result()
+
+    def send_soon(self, output: str, data: Any, metadata: dict[str, Any] | None) -> None:
+        """As `send`, and nobody waits for it."""
+        with self._lock:
+            if self._closing:
+                return
+            if len(self._requests) >= MOST_WAITING:
+                self.given_up[self._requests.popleft().output] += 1
+            self._requests.append(_Request(output, data, metadata, None))
+            self._start_thread()
+            os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Ends the thread. What waits for room then is given up."""
+        with self._lock:
+            self._closing = True
+            os.eventfd_write(self._wake, 1)
+        if self._thread is not None:
+            self._thread.join()
+        self._close_descriptors()
+
+    def close_in_fork(self) -> None:
+        """In a process forked from the kernel, which has no such thread."""
+        self._lock = threading.Lock()
+        self._closing = True
+        self._close_descriptors()
+
+    # -- asked by the outputs (the protocol `Waiter`) ------------------------------------------------
+
+    def wait_readable(self, descriptor: int, timeout_secs: float) -> None:
+        """Waits for a reader to make room; what the wiring tells meanwhile takes effect."""
+        poller = select.poll()
+        for each in (self._wake, descriptor):
+            if each >= 0:
+                poller.register(each, select.POLLIN)
+        if any(ready == self._wake for ready, _ in poller.poll(timeout_secs * 1e3)):
+            self._serve()
+
+    def giving_up(self) -> bool:
+        """Whether waiting is pointless."""
+        return self._closing
+
+    def note_overflow(self) -> None:
+        """Nothing: this thread is the one that sends, and looks before it waits."""
+
+    # -- the thread ----------------------------------------------------------------------------------
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name=f"dora-voice {self.name}", daemon=True
+            )
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                self._thread = None
+                raise EngineError("the system allows no further thread.") from error
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wait()
+            self._serve()
+            while self._requests and not self._closing:
+                request = self._requests.popleft()
+                # A reader that subscribed before this request is known once the thread has served.
+                self._serve()
+                self._publish(request)
+            for output in self._outputs.values():
+                output.flush()
+        while self._requests:
+            sent = self._requests.popleft().sent
+            if sent is not None:
+                sent.set_result(None)
+
+    def _wait(self) -> None:
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        for _, edge in self._readers.values():
+            if edge.attached and edge.overflow:
+                poller.register(edge.fileno(), select.POLLOUT)
+        poller.poll()
+
+    def _publish(self, request: _Request) -> None:
+        output = self._outputs.get(request.output)
+        try:
+            if output is not None:
+                output.publish(request.data, request.metadata)
+        except Exception as error:
+            if request.sent is None:
+                self._warn(f"{self.name}/{request.output}: {error}")
+            else:
+                request.sent.set_exception(error)
+            return
+        if request.sent is not None:
+            request.sent.set_result(None)
+
+    def _serve(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        while self._told:
+            message, descriptors = self._told.popleft()
+            self._act(message, descriptors)
+
+    def _act(self, message: control.ToProcess, descriptors: list[int]) -> None:
+        match message:
+            case control.AddOutput(name, number):
+                (memory,) = descriptors
+                arena = Arena(number, memory)
+                os.close(memory)
+                self._outputs[name] = Output(name, arena, waiter=self, warn=self._warn)
+            case control.AddReader():
+                self._add_reader(message, descriptors)
+            case control.RemoveReader(edge_id) if edge_id in self._readers:
+                output, edge = self._readers[edge_id]
+                output.detach(edge)
+                self._report_released()
+            case control.VoidLeases(edge_id, up_to) if edge_id in self._readers:
+                self._readers[edge_id][1].void(up_to)
+                self._report_released()
+
+    def _add_reader(self, message: control.AddReader, descriptors: list[int]) -> None:
+        edge = OutEdge.from_descriptors(
+            message.edge_id,
+            descriptors,
+            queue_size=message.queue_size,
+            drop_oldest=message.drop_oldest,
+            column=message.column,
+        )
+        output = self._outputs[message.output]
+        self._readers[message.edge_id] = (output, edge)
+        output.attach(edge, replay_last=message.replay_last)
+
+    def _report_released(self) -> None:
+        for output in self._outputs.values():
+            for edge in output.released():
+                self._readers.pop(edge.edge_id, None)
+                self._released(edge.edge_id)
+
+    def _close_descriptors(self) -> None:
+        for _, edge in self._readers.values():
+            edge.close()
+        self._readers.clear()
+        for _, descriptors in self._told:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._told.clear()
+        for output in self._outputs.values():
+            output.arena.close()
+        self._outputs.clear()
+        os.close(self._wake)

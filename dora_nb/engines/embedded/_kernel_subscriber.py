@@ -1,0 +1,210 @@
+"""The kernel as a reader: subscriptions of the notebook, served by one thread.
+
+A thread and not a reader on the kernel's event loop, since that loop stands still while a cell runs.
+Nothing here slows a dataflow: a subscription's queue drops its oldest message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import select
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from dora_nb.errors import EngineError
+from dora_nb.graph import graph
+from dora_nb.graph.nodes import InputSpec
+from dora_nb.graph.sources import NOTEBOOK, TopicSource
+from dora_nb.status import EdgeStatus
+from dora_nb.transport import Input
+from dora_nb.transport.edge import Edge
+
+Event = dict[str, Any]
+SWITCH_SECS = 5e-4
+_listener_numbers = itertools.count(1)
+
+
+class Listener:
+    """One subscription of the kernel. It outlives sessions: a stop and a start go on with it.
+
+    `on_event` is called on the tap's thread and must return quickly; what it raises ends nothing, and
+    its first failure goes to the log of the topic's node.
+    """
+
+    def __init__(
+        self,
+        source: TopicSource,
+        on_event: Callable[[Event], None],
+        *,
+        queue_size: int,
+        replay_last: bool,
+    ) -> None:
+        self.source = source
+        self.on_event = on_event
+        self.replay_last = replay_last
+        self.key = f"subscription-{next(_listener_numbers)}"
+        self.failed = False
+        self.last_status: EdgeStatus | None = None
+        """The counts up to the last session; None while there was no edge."""
+        self._queue_size = queue_size
+
+    def as_edge(self) -> graph.Edge:
+        """The edge from the topic to this subscription."""
+        read = InputSpec(self.key, self.source, self._queue_size)
+        return graph.Edge(self.source, NOTEBOOK, read)
+
+
+class _Pace:
+    """How soon a thread that waits for the interpreter gets it, while the kernel reads anything.
+
+    A cell that computes gives it up after Python's switch interval, 5 ms if nobody changed that, and
+    the tap asks for it twice for each message. The interval is the user's, and is given back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._own_secs = 0.0
+
+    def quicken(self) -> None:
+        """One more subscription is read."""
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                self._own_secs = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._own_secs, SWITCH_SECS))
+
+    def relax(self) -> None:
+        """One less is."""
+        with self._lock:
+            self._readers -= 1
+            # Whoever has set it since, meant it.
+            if not self._readers and abs(sys.getswitchinterval() - SWITCH_SECS) < 1e-6:
+                sys.setswitchinterval(self._own_secs)
+
+
+_pace = _Pace()
+
+
+class Tap:
+    """The thread that reads for every listener of a session.
+
+    `report(node, text)` is called on it when a subscription to that node's output fails.
+    """
+
+    def __init__(self, report: Callable[[str, str], None]) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._inputs: dict[str, Input] = {}
+        self._by_descriptor: dict[int, Listener] = {}
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._thread = threading.Thread(target=self._run, name="dora-tap", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._close_descriptors()
+            raise
+
+    def attach(self, listener: Listener, edge: Edge) -> None:
+        """Reads that edge for the listener from now on. OSError, and nothing is attached."""
+        with self._lock, contextlib.ExitStack() as undo:
+            rx = edge.rx.dup()
+            undo.callback(rx.close)
+            reader = Input(edge.edge_id, rx, edge.words_descriptor, find_arena=_no_such_arena)
+            undo.callback(reader.close)
+            self._epoll.register(reader.fileno(), select.EPOLLIN)
+            self._inputs[listener.key] = reader
+            self._by_descriptor[reader.fileno()] = listener
+            _pace.quicken()
+            undo.pop_all()
+
+    def detach(self, listener: Listener) -> None:
+        """Reads it no more."""
+        with self._lock:
+            reader = self._inputs.pop(listener.key, None)
+            if reader is not None:
+                self._let_be(reader.fileno())
+                reader.close()
+                _pace.relax()
+
+    def add_arena(self, listener: Listener, number: int, descriptor: int, column: int) -> None:
+        """Messages of that listener's edge may lie in this arena."""
+        with self._lock:
+            if listener.key in self._inputs:
+                self._inputs[listener.key].add_arena(number, descriptor, column)
+
+    def retire_arena(self, listener: Listener, number: int) -> None:
+        """No further message of that listener's edge lies in that arena."""
+        with self._lock:
+            if listener.key in self._inputs:
+                self._inputs[listener.key].retire_arena(number)
+
+    def close(self) -> None:
+        """Ends the thread, which may be in a callback: it is not waited for. All are detached."""
+        os.eventfd_write(self._wake, 1)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                for descriptor, _ in self._epoll.poll():
+                    if descriptor == self._wake:
+                        return
+                    self._read(descriptor)
+        finally:
+            self._close_descriptors()
+
+    def _read(self, descriptor: int) -> None:
+        with self._lock:
+            listener = self._by_descriptor.get(descriptor)
+            if listener is None:
+                return
+            try:
+                message = self._inputs[listener.key].take()
+            except Exception as error:
+                # Not to be tried again: the next message of this edge would be no better.
+                self._let_be(descriptor)
+                self._fail(listener, error)
+                return
+        if message is None:
+            return
+        try:
+            listener.on_event(
+                {
+                    "type": "INPUT",
+                    "kind": "dora",
+                    "id": str(listener.source),
+                    "value": message.value,
+                    "metadata": message.metadata,
+                }
+            )
+        except Exception as error:
+            self._fail(listener, error)
+
+    def _let_be(self, descriptor: int) -> None:
+        if self._by_descriptor.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def _fail(self, listener: Listener, error: Exception) -> None:
+        if not listener.failed:
+            listener.failed = True
+            said = "".join(traceback.format_exception(error)).rstrip()
+            self._report(
+                listener.source.node,
+                f"the notebook's subscription to {listener.source} failed (said once):\n{said}",
+            )
+
+    def _close_descriptors(self) -> None:
+        self._epoll.close()
+        os.close(self._wake)
+
+
+def _no_such_arena(_edge_id: int, number: int) -> None:
+    # Arenas are added before their publisher is told to go, and by direct calls.
+    raise EngineError(f"arena {number} was never announced to the kernel")

@@ -1,0 +1,1 @@
+"""The declared dataflow: nodes, what they read, and what follows from it. Pure and immutable."""

@@ -1,0 +1,156 @@
+"""What an input reads: the output of a node, a timer, or the log of the nodes. Pure.
+
+The grammar of timers is dora's (``libraries/message/src/config.rs``): a unit and a positive number; only
+hertz may have a fraction.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from dora_nb.errors import GraphError, did_you_mean
+
+NOTEBOOK = "notebook"
+"""The pseudo-node that stands for the kernel: reader of every subscription, and source of what it sends."""
+LOGS = "dora"
+"""The pseudo-node whose outputs are what the nodes print and log."""
+RESERVED_NAMES = (LOGS, NOTEBOOK)
+LOG_LEVELS = ("error", "warn", "info", "debug", "trace", "stdout")
+"""From the gravest on; a source with a level gives that one and those before it, as dora does."""
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+
+_SECS_PER_UNIT = {"secs": 1.0, "millis": 1e-3, "micros": 1e-6, "nanos": 1e-9}
+_NANOS_PER_UNIT = {"secs": 10**9, "millis": 10**6, "micros": 10**3, "nanos": 1}
+UNITS = (*_SECS_PER_UNIT, "hz")
+
+
+def check_name(name: str, *, what: str) -> str:
+    """The name itself if it is one that dora takes too (``libraries/message/src/id.rs``); else GraphError."""
+    if not _NAME.fullmatch(name):
+        raise GraphError(
+            f"'{name}' cannot be the name of {what}:",
+            hint="use letters, digits, '_', '-' and '.', the '.' not first.",
+        )
+    if name in RESERVED_NAMES:
+        raise GraphError(
+            f"'{name}' is reserved and cannot be the name of {what};", hint="choose another."
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSource:
+    """An output of another node, ``node/output``."""
+
+    node: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.node}/{self.output}"
+
+
+@dataclass(frozen=True, slots=True)
+class TimerSource:
+    """A timer in the reader's own loop, ``dora/timer/hz/30``."""
+
+    interval_secs: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource(TopicSource):
+    """What nodes print and log, ``dora/logs[/LEVEL[/NODE]]``: all but the reader's own lines."""
+
+    level: str = LOG_LEVELS[-1]
+    of: str | None = None
+    """The only node whose lines are wanted."""
+
+    def wants(self, level: str, node: str) -> bool:
+        """Whether a line of that level, which that node printed, is one of them."""
+        grave_enough = LOG_LEVELS.index(level) <= LOG_LEVELS.index(self.level)
+        return grave_enough and self.of in (None, node)
+
+
+Source = TopicSource | TimerSource
+
+
+def parse_source(text: str) -> Source:
+    """What an input is connected to, from ``node/output``, ``dora/timer/UNIT/N`` or ``dora/logs/...``.
+
+    Raises GraphError with the way out.
+    """
+    parts = text.split("/")
+    if parts[0] == "dora":
+        return _parse_dora_source(text, parts)
+    if len(parts) == 1:
+        raise GraphError(
+            f"the source '{text}' names no output;", hint=f"write it as {text or 'node'}/OUTPUT."
+        )
+    if len(parts) != 2 or not parts[1]:
+        raise GraphError(f"'{text}' is no source;", hint="a source is NODE/OUTPUT.")
+    node, output = parts
+    if node != NOTEBOOK:
+        check_name(node, what="a node")
+    return TopicSource(node, check_name(output, what="an output"))
+
+
+def _parse_dora_source(text: str, parts: list[str]) -> Source:
+    if len(parts) == 4 and parts[1] == "timer":
+        try:
+            return TimerSource(parse_interval_secs(parts[2], parts[3]), text)
+        except ValueError as error:
+            near = did_you_mean(parts[2], UNITS) if parts[2] not in UNITS else None
+            raise GraphError(f"in '{text}': {error}.", hint=near) from None
+    if len(parts) in (2, 3, 4) and parts[1] == "logs":
+        return _log_source(text, *parts[2:])
+    raise GraphError(
+        f"'{text}' is no source of dora's;",
+        hint="a timer is dora/timer/UNIT/N, such as dora/timer/hz/30.",
+    )
+
+
+def _log_source(text: str, level: str = LOG_LEVELS[-1], of: str | None = None) -> LogSource:
+    if level not in LOG_LEVELS:
+        hint = did_you_mean(level, LOG_LEVELS) or f"There are: {', '.join(LOG_LEVELS)}."
+        raise GraphError(f"in '{text}': there is no level '{level}'.", hint=hint)
+    if of is not None:
+        check_name(of, what="a node")
+    return LogSource(LOGS, text.partition("/")[2], level, of)
+
+
+def parse_interval_secs(unit: str, number: str) -> float:
+    """The seconds between two ticks of ``dora/timer/{unit}/{number}``.
+
+    Raises ValueError with a sentence that names what is wrong.
+    """
+    if unit not in UNITS:
+        raise ValueError(f"'{unit}' is no unit of a timer; there are {', '.join(UNITS)}")
+    try:
+        value = float(number) if unit == "hz" else float(int(number))
+    except ValueError:
+        kind = "a number" if unit == "hz" else "a whole number"
+        instead = _in_smaller_unit(unit, number)
+        raise ValueError(f"a timer in {unit} takes {kind}, not '{number}'{instead}") from None
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"a timer in {unit} takes a number above zero, not '{number}'")
+    return 1.0 / value if unit == "hz" else value * _SECS_PER_UNIT[unit]
+
+
+def _in_smaller_unit(unit: str, number: str) -> str:
+    """``: that is millis/500`` for the fraction of a unit, if another has it whole."""
+    # Not every number: an exponent could ask for more digits than there is memory.
+    if unit == "hz" or not re.fullmatch(r"[0-9]{0,15}\.[0-9]{1,15}", number):
+        return ""
+    from fractions import Fraction  # Here, since an operator is told intervals and parses none.
+
+    nanos = Fraction(number) * _NANOS_PER_UNIT[unit]
+    for smaller, per_unit in _NANOS_PER_UNIT.items():
+        if nanos > 0 and nanos % per_unit == 0:
+            return f": that is {smaller}/{nanos // per_unit}"
+    return ""

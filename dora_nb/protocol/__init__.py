@@ -1,0 +1,1 @@
+"""What the kernel and the processes of nodes tell each other: control messages, counters, log entries. Pure but for the sockets."""

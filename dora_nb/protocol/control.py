@@ -1,0 +1,492 @@
+"""What the kernel and an operator's process say to each other over the control socket.
+
+One message is one datagram of msgpack on a SOCK_SEQPACKET pair; file descriptors travel beside it.
+The kernel's first message is `Begin` (to a spare, `Adopt` goes before); the process answers with `Ready`
+or `Failed`. Nothing moves before `Go`. The wiring may change at any time. End of file on the socket means
+that the kernel is gone: the operator gets STOP, and the process ends.
+
+========  =====================================================================================
+kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
+          `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`,
+          `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`;
+          of an edit: `Reload`, `CancelReload`, `Rewire`, `RemoveOutput`, `Pause`, `Resume`, `TakeState`, `Part`;
+          asked by the user: `KeepRemains`, `ShowState`, `Give`, `Inject`
+process → `Warm`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`;
+          of an edit: `Reloaded`, `Kept`, `Paused`, `StateTaken`, `HandedOver`;
+          asked by the user: `StateShown`, `Given`, `Injected`
+========  =====================================================================================
+
+A hand-over: the old process answers `Pause` with `Paused` between two events; the new one, whose
+`__init__` has returned, may get `TakeState`; the old one handles STOP at `Part`, sends what it still has
+to send, and answers `HandedOver`; the new one is wired and gets `Go`.
+
+A dynamic node is a process of somebody else's. It connects to a socket of the kernel's, and before
+`Begin` the two agree on a node: `Offers`, `Join`, and `Refused` where that cannot be.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import socket
+import struct
+import time
+import uuid
+
+import msgspec
+
+PROTOCOL_VERSION = 8
+_RECEIVE_SIZE = 1 << 17
+_ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
+"""Room for eight descriptors; no message has more than three."""
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Wires(msgspec.Struct, frozen=True):
+    """What a node knows of its inputs beside its edges."""
+
+    timers: dict[str, float]
+    """Seconds between ticks, by input."""
+    input_timeouts: dict[str, float]
+    """Seconds of silence after which an input counts as closed, by input."""
+    topics: int
+    """How many inputs read a topic; one that waits for its node keeps the operator alive."""
+
+
+class Begin(msgspec.Struct, tag=True, frozen=True):
+    """Become this node. Descriptors: the source's text, the page of counters, the dataflow as JSON."""
+
+    protocol_version: int
+    kind: str
+    """``operator``, ``script`` or ``dynamic``."""
+    name: str
+    generation: int
+    file: str
+    first_line: int
+    path: str | None
+    args: list[str]
+    working_dir: str
+    dataflow_id: str
+    outputs: list[str]
+    wires: Wires
+    send_stdout_as: str | None
+    """The output that gets each line that the node prints."""
+    send_logs_as: str | None
+    """The output that gets each line that the node logs."""
+    log_levels: list[str]
+    """The levels that are kept of what it logs."""
+
+
+class Adopt(msgspec.Struct, tag=True, frozen=True):
+    """To a spare: have this environment, and this working directory. `Begin` follows."""
+
+    environment: dict[str, str]
+    working_dir: str
+
+
+class AddOutput(msgspec.Struct, tag=True, frozen=True):
+    """The memory of an output. Descriptors: the arena."""
+
+    output: str
+    arena: int
+
+
+class AddReader(msgspec.Struct, tag=True, frozen=True):
+    """Publish to one more edge. Descriptors: its sending socket, its receiving socket, its words."""
+
+    edge_id: int
+    output: str
+    queue_size: int
+    drop_oldest: bool
+    column: int
+    replay_last: bool
+
+
+class RemoveReader(msgspec.Struct, tag=True, frozen=True):
+    """That edge is no more; what its reader still holds stays untouched until it is given back."""
+
+    edge_id: int
+
+
+class AddInput(msgspec.Struct, tag=True, frozen=True):
+    """Read one more edge. Descriptors: its receiving socket, its words."""
+
+    edge_id: int
+    input: str
+
+
+class RemoveInput(msgspec.Struct, tag=True, frozen=True):
+    """That edge is no more; the input waits, and is not closed."""
+
+    edge_id: int
+
+
+class AddArena(msgspec.Struct, tag=True, frozen=True):
+    """Messages of this edge may lie in this arena from now on. Descriptors: the arena."""
+
+    edge_id: int
+    arena: int
+    column: int
+
+
+class RetireArena(msgspec.Struct, tag=True, frozen=True):
+    """No further message of this edge lies in that arena."""
+
+    edge_id: int
+    arena: int
+
+
+class CloseInput(msgspec.Struct, tag=True, frozen=True):
+    """The publisher has ended: INPUT_CLOSED follows the last message in line."""
+
+    edge_id: int
+
+
+class OpenInput(msgspec.Struct, tag=True, frozen=True):
+    """The publisher that had ended is back: what `CloseInput` said holds no more."""
+
+    edge_id: int
+
+
+class VoidLeases(msgspec.Struct, tag=True, frozen=True):
+    """The reader's process has ended; its leases up to this sequence number are free."""
+
+    edge_id: int
+    up_to: int
+
+
+class NodeFailed(msgspec.Struct, tag=True, frozen=True):
+    """A node that inputs read from has failed; `CloseInput` follows for each of them. For scripts."""
+
+    node: str
+    error: str
+    inputs: list[str]
+
+
+class NodeRestarted(msgspec.Struct, tag=True, frozen=True):
+    """Another generation of a node that inputs read from has begun. For scripts."""
+
+    node: str
+
+
+class ParamUpdated(msgspec.Struct, tag=True, frozen=True):
+    """A parameter of the node has this value now. For scripts."""
+
+    key: str
+    value_json: str
+
+
+class ParamDeleted(msgspec.Struct, tag=True, frozen=True):
+    """A parameter of the node is there no more. For scripts."""
+
+    key: str
+
+
+class Go(msgspec.Struct, tag=True, frozen=True):
+    """Begin to read and to tick."""
+
+
+class Stop(msgspec.Struct, tag=True, frozen=True):
+    """Handle STOP, then end. Messages not yet read stay in line for whoever comes next."""
+
+
+class Rewire(msgspec.Struct, tag=True, frozen=True):
+    """Inputs and outputs are these now; the edges follow. Descriptors: the dataflow as JSON."""
+
+    wires: Wires
+    outputs: list[str]
+
+
+class RemoveOutput(msgspec.Struct, tag=True, frozen=True):
+    """That output is no more; its readers were taken away before."""
+
+    output: str
+
+
+class Reload(msgspec.Struct, tag=True, frozen=True):
+    """Take the new source into the living operator, between two events. Descriptors: the source.
+
+    Answered with `Reloaded` or `Kept`, which carry the number of the edit: a busy process may answer when
+    that edit is long over.
+    """
+
+    edit: int
+    after: int
+    """The edit whose source the process took last, 0 for none: what is to be executed was found by it."""
+    file: str
+    first_line: int
+    path: str | None
+    whole: bool
+    """By dora's rule: the module and `__init__` run again, and the old attributes win."""
+    execute: list[int] = []
+    """Which statements of the source are to be executed, see `dora_nb.cells.edits`."""
+    forget: list[str] = []
+    keep_attributes: list[str] = []
+
+
+class CancelReload(msgspec.Struct, tag=True, frozen=True):
+    """Do not take the source of that edit, if it has not been taken yet. Not answered."""
+
+    edit: int
+
+
+class Pause(msgspec.Struct, tag=True, frozen=True):
+    """Handle no further event. Descriptors: an empty file for the operator's state.
+
+    Answered with `Paused`, which carries the number of the edit.
+    """
+
+    edit: int
+
+
+class Resume(msgspec.Struct, tag=True, frozen=True):
+    """Go on as if nothing had been."""
+
+
+class TakeState(msgspec.Struct, tag=True, frozen=True):
+    """Take the state of the generation before. Descriptors: the file that it was written to."""
+
+
+class Part(msgspec.Struct, tag=True, frozen=True):
+    """Handle STOP, send what is still to be sent, and hand over."""
+
+
+class KeepRemains(msgspec.Struct, tag=True, frozen=True):
+    """Where to write what a failure leaves behind. Descriptors: an empty file. For operators."""
+
+
+class ShowState(msgspec.Struct, tag=True, frozen=True):
+    """Write the operator's state between two events. Descriptors: an empty file. For operators."""
+
+
+class Give(msgspec.Struct, tag=True, frozen=True):
+    """Handle this event before anything in line. Descriptors: the file it was written to. For operators."""
+
+
+class Inject(msgspec.Struct, tag=True, frozen=True):
+    """Send this as if the node itself had. Descriptors: a file with the value and the metadata, encoded.
+
+    Answered with `Injected` once it has been sent.
+    """
+
+    output: str
+    type_code: int
+    value_size: int
+
+
+class Injected(msgspec.Struct, tag=True, frozen=True):
+    """What was to be injected has been sent; or could not, since there is no such output any more."""
+
+
+class StateShown(msgspec.Struct, tag=True, frozen=True):
+    """The state has been written."""
+
+
+class Given(msgspec.Struct, tag=True, frozen=True):
+    """The event that was given has been handled."""
+
+
+class Reloaded(msgspec.Struct, tag=True, frozen=True):
+    """The operator has the new source; the RELOAD event follows."""
+
+    edit: int
+
+
+class Kept(msgspec.Struct, tag=True, frozen=True):
+    """The operator is what it was."""
+
+    edit: int
+    message: str
+    traceback_lines: list[str]
+    hint: str | None = None
+    replace: bool = False
+    """Only a process of its own can take that source; the message says why."""
+
+
+class Paused(msgspec.Struct, tag=True, frozen=True):
+    """No further event is handled."""
+
+    edit: int
+    has_state: bool = False
+    """What `get_state` returned has been written."""
+    problem: str | None = None
+    """Why it could not be had, where the operator has a `get_state`."""
+
+
+class StateTaken(msgspec.Struct, tag=True, frozen=True):
+    """The state was offered to the operator."""
+
+    taken: bool
+    """Whether it has a `set_state`, which has returned."""
+
+
+class HandedOver(msgspec.Struct, tag=True, frozen=True):
+    """Nothing is read or sent any more; the process ends."""
+
+
+class Warm(msgspec.Struct, tag=True, frozen=True):
+    """A spare has imported what it can, and waits."""
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """The operator's `__init__` has returned, or the script has made its `Node()`."""
+
+
+class Failed(msgspec.Struct, tag=True, frozen=True):
+    """The operator failed; the process ends."""
+
+    message: str
+    traceback_lines: list[str]
+    hint: str | None = None
+    keeps_event: bool = False
+    """It failed on an event, which it is about to write where `KeepRemains` said."""
+
+
+class Finished(msgspec.Struct, tag=True, frozen=True):
+    """The operator is done; the process ends."""
+
+    inputs_closed: bool = False
+    """It ended because all its inputs had closed."""
+    stop_all: bool = False
+    """It returned STOP_ALL: the whole dataflow is to stop."""
+
+
+class Released(msgspec.Struct, tag=True, frozen=True):
+    """The reader of an edge that was removed holds nothing any more; its column may be used again."""
+
+    edge_id: int
+
+
+class Warned(msgspec.Struct, tag=True, frozen=True):
+    """Something went on, but not as the operator's author may think."""
+
+    text: str
+
+
+class Logged(msgspec.Struct, tag=True, frozen=True):
+    """A line that the node put into its log by itself."""
+
+    level: str
+    """``error``, ``warn``, ``info``, ``debug``, ``trace``."""
+    text: str
+    target: str | None = None
+    fields: dict[str, str] | None = None
+
+
+class Offers(msgspec.Struct, tag=True, frozen=True):
+    """The first words of a kernel to a process that knocks: which dynamic nodes may be joined."""
+
+    protocol_version: int
+    kernel_process_id: int
+    folder: str
+    """The kernel's working directory, by which a person knows the notebook."""
+    nodes: dict[str, bool]
+    """By name: whether somebody has joined as that node already."""
+
+
+class Join(msgspec.Struct, tag=True, frozen=True):
+    """The process's answer: it wants to be this node. The kernel's next message is `Begin`, or `Refused`."""
+
+    name: str
+
+
+class Refused(msgspec.Struct, tag=True, frozen=True):
+    """It cannot be, and why."""
+
+    text: str
+
+
+ToProcess = (
+    Adopt | Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
+    | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted
+    | ParamUpdated | ParamDeleted | Go | Stop | Reload | CancelReload | Rewire | RemoveOutput | Pause
+    | Resume | TakeState | Part | KeepRemains | ShowState | Give | Inject
+)  # fmt: skip
+ToKernel = (
+    Warm | Ready | Failed | Finished | Released | Warned | Logged | Reloaded | Kept | Paused
+    | StateTaken | HandedOver | StateShown | Given | Injected
+)  # fmt: skip
+
+
+def new_id() -> str:
+    """A UUID of version 7 (RFC 9562 §5.7): milliseconds of the wall clock, then random bits."""
+    millis = time.time_ns() // 1_000_000
+    # Not by `secrets`, which loads OpenSSL into every operator.
+    value = (millis << 80) | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | (7 << 76)
+    value = value & ~(0b11 << 62) | (0b10 << 62)
+    return str(uuid.UUID(int=value))
+
+
+encode = msgspec.msgpack.Encoder().encode
+_decode_greeting = msgspec.msgpack.Decoder(Offers | Join | Refused | Begin).decode
+_decode_to_process = msgspec.msgpack.Decoder(ToProcess).decode
+_decode_to_kernel = msgspec.msgpack.Decoder(ToKernel).decode
+
+
+def receive_in_process(control: socket.socket) -> tuple[ToProcess, list[int]] | None:
+    """The next message of the kernel and its descriptors; None when the kernel is gone. Blocks.
+
+    Raises OSError (EMFILE) where this process may not open as many files as were sent.
+    """
+    try:
+        data, descriptors = _receive(control)
+    except ConnectionError:
+        return None
+    return (_decode_to_process(data), descriptors) if data else None
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    # Not `socket.recv_fds`, which ignores its flags: what the operator starts would inherit all.
+    data, ancillary, flags, _ = control.recvmsg(
+        _RECEIVE_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
+    )
+    descriptors = [
+        descriptor
+        for level, kind, packed in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for descriptor in array.array("i", packed[: len(packed) // 4 * 4])
+    ]
+    if flags & socket.MSG_CTRUNC:  # recvmsg(2): the descriptors that did not fit are lost
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return data, descriptors
+
+
+def door_prefix(user_id: int) -> str:
+    """How the names of the abstract sockets begin on which kernels of that user let nodes join."""
+    return f"dora-nb-{user_id}-"
+
+
+def peer_of_same_user(connection: socket.socket) -> int | None:
+    """The process at the other end of a unix socket; None where it is another user's (unix(7))."""
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    process_id, user_id, _ = _CREDENTIALS.unpack(packed)
+    return int(process_id) if user_id == os.geteuid() else None
+
+
+def receive_greeting(
+    control: socket.socket,
+) -> tuple[Offers | Join | Refused | Begin, list[int]] | None:
+    """The next message while two processes agree on a node, and its descriptors; None at the end.
+
+    ValueError (msgspec's) where it is none, and OSError.
+    """
+    data, descriptors = _receive(control)
+    return (_decode_greeting(data), descriptors) if data else None
+
+
+def receive_in_kernel(control: socket.socket) -> ToKernel | None:
+    """The next message of a process; None when it is gone. BlockingIOError when there is none yet.
+
+    What it said before it went is all read first.
+    """
+    try:
+        data = control.recv(_RECEIVE_SIZE)
+    except ConnectionResetError:
+        # The process has closed its end without reading all that it was told. Linux reports that once, and
+        # before what the process itself had sent: its last words, such as why it failed, are still there.
+        data = control.recv(_RECEIVE_SIZE)
+    return _decode_to_kernel(data) if data else None

@@ -1,0 +1,194 @@
+"""A dataflow that somebody else has started with dora-rs, watched from a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dora_nb.dataflow.dataflow import Dataflow
+from dora_nb.engines.dora._program import Dora
+from dora_nb.errors import DataflowStateError, EngineError, GraphError
+from dora_nb.status import State
+
+from ..waiting import wait_until
+from .conftest import TIMEOUT_SECS, CellDataflow, Kernel
+from .test_on_dora import CAMERA, TICK
+
+READER = """
+from dora import Node
+
+for event in Node():
+    if event["type"] != "INPUT":
+        print(event["type"], event.get("id"), event.get("value"), flush=True)
+    elif event["id"] == "command":
+        print("COMMAND", event["value"].to_pylist(), flush=True)
+"""
+
+
+@dataclasses.dataclass
+class Robot:
+    """A coordinator and a daemon with a dataflow on them, which is none of the notebook's."""
+
+    dataflow: CellDataflow
+    dora: Dora
+    daemon_port: int
+
+    @property
+    def coordinator(self) -> str:
+        return str(self.dora.coordinator)
+
+    def nodes(self) -> list[str]:
+        """The nodes that it has now, by dora's own account."""
+        answer = self.dora.ask("node", "list", what="the robot's nodes")
+        return sorted(each["node"] for each in answer)
+
+    def watched_by(self, notebook: Dataflow, name: str | None = None) -> str:
+        return notebook.attach(name, coordinator=self.coordinator, daemon_port=self.daemon_port)
+
+
+@pytest.fixture
+def robot() -> Iterator[Robot]:
+    with CellDataflow() as dataflow:
+        dataflow.cell("camera", CAMERA, inputs=TICK, outputs=("image",))
+        inputs = {"image": "camera/image", "command": "notebook/command"}
+        dataflow.cell("reader", READER, inputs=inputs, kind="script")
+        dataflow.start("dora")
+        cluster = dataflow._session._cluster  # type: ignore[union-attr]
+        yield Robot(dataflow, cluster.dora, cluster.daemon_port)
+
+
+def test_it_is_watched_and_left_alone(dataflow: CellDataflow, robot: Robot) -> None:
+    dataflow.cell("mine", CAMERA, inputs=TICK, outputs=("image",))
+    assert robot.watched_by(dataflow) == "watching notebook: camera, reader"
+    assert robot.watched_by(dataflow) == robot.watched_by(dataflow, "notebook")
+    assert {each.state for each in dataflow.status()} == {State.RUNNING}
+    assert sorted(map(str, dataflow.declared.edges())) == [
+        "camera/image → reader/image",
+        "notebook/command → reader/command",
+    ]
+    first, second = dataflow.take("camera/image", 2)
+    assert first["metadata"]["number"] < second["metadata"]["number"]
+    assert len(robot.nodes()) == 4
+    assert dataflow.detach() == "detached"
+    assert robot.nodes() == ["camera", "notebook", "reader"]
+    assert {each.state for each in robot.dataflow.status()} == {State.RUNNING}
+    assert list(dataflow.declared.nodes) == ["mine"]
+    assert dataflow.detach() == "nothing is watched"
+    assert dataflow.start() == "started: mine"
+
+
+def test_nothing_of_it_is_changed(dataflow: CellDataflow, robot: Robot) -> None:
+    robot.watched_by(dataflow)
+    for act in (
+        dataflow.stop,
+        dataflow.start,
+        lambda: dataflow.restart("camera"),
+        lambda: dataflow.remove("camera"),
+        lambda: dataflow.cell("camera", CAMERA, inputs=TICK, outputs=("image",)),
+        lambda: dataflow.cell("another", CAMERA, inputs=TICK, outputs=("image",)),
+    ):
+        with pytest.raises(DataflowStateError, match="belongs to whoever started it: %dora detach"):
+            act()
+    assert robot.nodes() == ["camera", "notebook", "reader"]
+
+
+def test_its_logs_and_parameters(dataflow: CellDataflow, robot: Robot) -> None:
+    """What is printed once dora's own `logs` follows, which nothing tells."""
+    robot.watched_by(dataflow)
+    deadline_secs = time.monotonic() + TIMEOUT_SECS
+    number = 0
+    while not dataflow.said_by("reader"):
+        number += 1
+        assert dataflow.set_param("reader", "gain", number) == f"reader: gain = {number}"
+        assert time.monotonic() < deadline_secs
+    assert dataflow.said_by("reader")[0].startswith("PARAM_UPDATE gain")
+
+
+def test_it_is_fed(dataflow: CellDataflow, robot: Robot) -> None:
+    robot.watched_by(dataflow)
+    with pytest.raises(GraphError, match="Did you mean 'notebook/command'"):
+        dataflow.send("notebook/comand", 1)
+    for number in (1, 2):
+        dataflow.send("notebook/command", number)
+    wait_until(lambda: len(robot.dataflow.said_by("reader")) == 2)
+    assert robot.dataflow.said_by("reader") == ["COMMAND [1]", "COMMAND [2]"]
+    dataflow.detach()
+    assert {each.state for each in robot.dataflow.status()} == {State.RUNNING}
+
+
+def test_its_end_is_seen(dataflow: CellDataflow, robot: Robot) -> None:
+    robot.watched_by(dataflow)
+    dataflow.latest("camera/image")
+    robot.dataflow.stop()
+    dataflow.until_state("camera", State.FINISHED)
+    with pytest.raises(DataflowStateError, match="not running"):
+        dataflow.latest("camera/image")
+    robot.dataflow.start("dora")
+    cluster = robot.dataflow._session._cluster  # type: ignore[union-attr]
+    again = dataclasses.replace(robot, dora=cluster.dora, daemon_port=cluster.daemon_port)
+    assert again.watched_by(dataflow) == "watching notebook: camera, reader"
+    dataflow.latest("camera/image")
+
+
+def test_two_notebooks_watch_one(dataflow: CellDataflow, robot: Robot) -> None:
+    with CellDataflow() as other:
+        for each in (dataflow, other):
+            robot.watched_by(each)
+            each.latest("camera/image")
+        assert len(robot.nodes()) == 5
+        other.detach()
+        dataflow.take("camera/image", 3)
+
+
+def test_a_killed_notebook_leaves_nothing_in_it(
+    robot: Robot, start_kernel: Callable[..., Kernel]
+) -> None:
+    program = f"""
+    dataflow.stop()
+    dataflow.attach(coordinator="{robot.coordinator}", daemon_port={robot.daemon_port})
+    dataflow.take("camera/image", 2)
+    print("watching", flush=True)
+    input()
+    """
+    source = "class Operator:\n    def on_event(self, e, send_output): pass\n"
+    kernel = start_kernel({"own": {"source": source, "inputs": TICK}}, program)
+    assert kernel.line() == "watching"
+    assert len(robot.nodes()) == 4
+    kernel.process.kill()
+    kernel.process.wait()
+    deadline_secs = time.monotonic() + TIMEOUT_SECS
+    while robot.nodes() != ["camera", "notebook", "reader"]:
+        assert time.monotonic() < deadline_secs, robot.nodes()
+    assert {each.state for each in robot.dataflow.status()} == {State.RUNNING}
+
+
+def test_what_cannot_be_watched_is_told(dataflow: CellDataflow, robot: Robot) -> None:
+    with pytest.raises(
+        GraphError, match=r"no dataflow 'notebok' runs there. Did you mean 'notebook'?"
+    ):
+        robot.watched_by(dataflow, "notebok")
+    dataflow.cell("mine", CAMERA, inputs=TICK, outputs=("image",))
+    dataflow.start()
+    with pytest.raises(DataflowStateError, match="own dataflow runs"):
+        robot.watched_by(dataflow)
+    dataflow.stop()
+    robot.dataflow.stop()
+    with pytest.raises(GraphError, match="HOST:PORT"):
+        dataflow.attach(coordinator="robot")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        with pytest.raises(EngineError, match=f"cannot connect to coordinator at 127.0.0.1:{port}"):
+            dataflow.attach(coordinator=f"127.0.0.1:{port}")
+    assert list(dataflow.declared.nodes) == ["mine"]
+
+
+def test_a_wrong_port_of_the_daemon_is_told(dataflow: CellDataflow, robot: Robot) -> None:
+    dataflow.attach(coordinator=robot.coordinator, daemon_port=1)
+    with pytest.raises(EngineError, match=r"cannot read from camera.*Could not setup node"):
+        dataflow.take("camera/image", 1)
+    assert robot.nodes() == ["camera", "notebook", "reader"]
