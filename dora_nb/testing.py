@@ -18,7 +18,7 @@ from .cells.check import check_operator_source
 from .child import dora_finder
 from .child.dora_api.testing import MockNode
 from .child.user_code import execute
-from .child.user_operator import Verdict, verdict
+from .child.user_operator import EventResult, on_event_result
 from .errors import OperatorError
 from .graph.nodes import SourceCode
 from .transport import as_received
@@ -56,10 +56,10 @@ def run_operator(
     for given in events:
         event = _as_event(given)
         answer = made.on_event(event, collector.send_output)
-        decided = verdict(name, answer, event)
-        if not isinstance(decided, Verdict):
+        decided = on_event_result(name, answer, event)
+        if not isinstance(decided, EventResult):
             raise OperatorError(decided.message, node=name, hint=decided.hint)
-        if decided is not Verdict.CONTINUE:
+        if decided is not EventResult.CONTINUE:
             break
     return collector.sent
 

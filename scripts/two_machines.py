@@ -202,7 +202,7 @@ def take_the_files_to(machine: Path) -> None:
     document["nodes"].append(
         {
             # The notebook hears a node of another machine through this one: docs/scale-out.md
-            "id": "notebook-tap-detector",
+            "id": "notebook-subscriber-detector",
             "path": "dynamic",
             "inputs": {"bbox": "detector/bbox"},
             "deploy": {"machine": "alpha", "working_dir": str(machine.parent / "alpha" / "flow")},

@@ -83,7 +83,7 @@ def one_round(options: argparse.Namespace, number: int) -> Iterator[Record]:
     if "lives" in options.measures:
         yield from lives.measure_lives(of_dataflows, number=number, divisor=divisor)
     if "tap" in options.measures and "dora_nb" in peers:
-        yield from lives.measure_tap(number=number, divisor=divisor)
+        yield from lives.measure_subscriber(number=number, divisor=divisor)
 
 
 def report(arguments: Sequence[str]) -> None:

@@ -203,11 +203,11 @@ def _cpu_ticks(process_id: int) -> int:
 # -- the kernel as a reader ------------------------------------------------------------------------
 
 
-def measure_tap(*, number: int, divisor: int) -> Iterator[Record]:
+def measure_subscriber(*, number: int, divisor: int) -> Iterator[Record]:
     """One round: frames of VGA at 30 Hz into this process, while its main thread sleeps or computes."""
     for case, busy in (("idle", False), ("busy", True)):
         yield Record(
-            "tap VGA 30 Hz", "dora_nb", case, number, tap_micros(90 // min(divisor, 5), busy)
+            "tap VGA 30 Hz", "dora_nb", case, number, subscriber_micros(90 // min(divisor, 5), busy)
         )
 
 
@@ -218,7 +218,7 @@ def _compute() -> None:
         total += number
 
 
-def tap_micros(count: int, busy: bool) -> dict[str, float]:
+def subscriber_micros(count: int, busy: bool) -> dict[str, float]:
     """From the stamp to the call of a subscription's callback."""
     pa.array([0]).to_numpy()  # The first of a process loads pandas, where that is installed.
     latencies: list[int] = []

@@ -8,7 +8,7 @@ millisecond at most. So nobody starves but one whose messages are always the new
 `PATIENCE` others it goes first.
 
 What the engine has told before a message was sent is done before the message is handled, on every path. A
-word in shared memory says that there is something (`metrics.TOLD`). It is looked at when the message has
+word in shared memory says that there is something (`metrics.CONTROL_SENT`). It is looked at when the message has
 been taken: whatever was told before that message was sent is told by then, while a look before the take may
 come too early, since the publisher may take back the message that was seen and send another one.
 """
@@ -28,14 +28,14 @@ from dora_nb.transport import Input, Message
 
 from . import _output, _parent_death, _process, _spawned, node
 from ._process import NodeProcess
-from .crash_report import read_remains, write_remains
+from .crash_report import read_crash_report, write_crash_report
 from .user_code import NodeFailedError
-from .user_operator import UserOperator, Verdict, is_free
+from .user_operator import EventResult, UserOperator, is_free
 
 PATIENCE = 16
 _LOOK_AROUND_SECS = 1e-3
 """While one input alone has a backlog, everything else is looked at this often."""
-_CONTINUE = Verdict.CONTINUE
+_CONTINUE = EventResult.CONTINUE
 """To look up a member of an enumeration runs Python code before 3.12."""
 
 
@@ -55,7 +55,7 @@ class Loop(NodeProcess):
         self._state_descriptor = -1
         self._pause_edit = 0
         """For which edit no further event is to be handled."""
-        self._remains_descriptor = -1
+        self._crash_report_descriptor = -1
         self._show_descriptors: list[int] = []
         """Where the state is to be written after the event in hand, once for each question."""
         self._given: dict[str, Any] | None = None
@@ -88,19 +88,19 @@ class Loop(NodeProcess):
             if self._pausing:
                 self._stand_still()
                 continue
-            verdict = _CONTINUE
+            on_event_result = _CONTINUE
             if self._given is not None and self._going:
-                verdict = self._handle_given()
+                on_event_result = self._handle_given()
             elif self._going and _process.monotonic() >= self._due_secs:
-                verdict = self._next_tick()
+                on_event_result = self._next_tick()
             if self._show_descriptors:
                 self._show_state()
-            if verdict is _CONTINUE and not self._stopping:
-                verdict = self._next_message()
-            if verdict is _CONTINUE and self._reload is not None and not self._stopping:
-                verdict = self._take_reload()
-            if verdict is not _CONTINUE:
-                return control.Finished(stop_all=verdict is Verdict.STOP_ALL)
+            if on_event_result is _CONTINUE and not self._stopping:
+                on_event_result = self._next_message()
+            if on_event_result is _CONTINUE and self._reload is not None and not self._stopping:
+                on_event_result = self._take_reload()
+            if on_event_result is not _CONTINUE:
+                return control.Finished(stop_all=on_event_result is EventResult.STOP_ALL)
             if self._closed and self._all_inputs_closed():
                 return control.Finished(inputs_closed=True)
         if self._going:
@@ -114,7 +114,7 @@ class Loop(NodeProcess):
         with open(descriptor, encoding="utf-8") as file:
             self._reload = (message, file.read())
 
-    def _take_reload(self) -> Verdict:
+    def _take_reload(self) -> EventResult:
         """The new source, between two events; then the RELOAD event, if it was taken."""
         assert self._reload is not None
         (message, source), self._reload = self._reload, None
@@ -122,13 +122,13 @@ class Loop(NodeProcess):
             # An edit that was dropped had reached it: what changed was found by other code than it has.
             why = "an edit that was dropped had reached the operator"
             self._tell(control.Kept(message.edit, why, [], replace=True))
-            return Verdict.CONTINUE
+            return EventResult.CONTINUE
         answer = self._operator.reload(message, source)
         if isinstance(answer, control.Reloaded):
             self._taken_edit = message.edit
         self._tell(answer)
         if isinstance(answer, control.Kept):
-            return Verdict.CONTINUE
+            return EventResult.CONTINUE
         return self._handle({"type": "RELOAD", "kind": "dora", "id": self._name})
 
     def _cancel_reload(self, message: control.CancelReload, _none: list[int]) -> None:
@@ -160,15 +160,17 @@ class Loop(NodeProcess):
 
     # -- after a failure -----------------------------------------------------------------------------
 
-    def _note_remains(self, _message: control.KeepRemains, descriptors: list[int]) -> None:
-        (self._remains_descriptor,) = descriptors
+    def _note_crash_report(self, _message: control.KeepCrashReport, descriptors: list[int]) -> None:
+        (self._crash_report_descriptor,) = descriptors
 
     def _hand(self) -> memoryview:
         return self._counters.hand
 
-    def _leave_remains(self) -> None:
-        if self._failed_on is not None and self._remains_descriptor >= 0:
-            write_remains(self._remains_descriptor, self._operator.instance, self._failed_on)
+    def _leave_crash_report(self) -> None:
+        if self._failed_on is not None and self._crash_report_descriptor >= 0:
+            write_crash_report(
+                self._crash_report_descriptor, self._operator.instance, self._failed_on
+            )
 
     def _note_show_state(self, _message: control.ShowState, descriptors: list[int]) -> None:
         self._show_descriptors += descriptors
@@ -176,23 +178,23 @@ class Loop(NodeProcess):
     def _show_state(self) -> None:
         while self._show_descriptors:
             descriptor = self._show_descriptors.pop(0)
-            write_remains(descriptor, self._operator.instance, None)
+            write_crash_report(descriptor, self._operator.instance, None)
             os.close(descriptor)
             self._tell(control.StateShown())
 
     def _note_given(self, _message: control.Give, descriptors: list[int]) -> None:
         (descriptor,) = descriptors
-        remains = read_remains(descriptor)
+        crash_report = read_crash_report(descriptor)
         os.close(descriptor)
-        if remains is not None:
-            self._given = remains.event
+        if crash_report is not None:
+            self._given = crash_report.event
 
-    def _handle_given(self) -> Verdict:
+    def _handle_given(self) -> EventResult:
         assert self._given is not None
         event, self._given = self._given, None
-        verdict = self._handle(event)
+        on_event_result = self._handle(event)
         self._tell(control.Given())
-        return verdict
+        return on_event_result
 
     def _forget(self) -> None:
         self._operator.forget()
@@ -220,9 +222,9 @@ class Loop(NodeProcess):
 
     # -- events ----------------------------------------------------------------------------------
 
-    def _handle(self, event: dict[str, Any], in_hand: int = 0) -> Verdict:
+    def _handle(self, event: dict[str, Any], handling: int = 0) -> EventResult:
         words = self._counters.words
-        words[counters.IN_HAND] = in_hand
+        words[counters.HANDLING] = handling
         begin = time.monotonic_ns()
         words[counters.BUSY_SINCE_NANOS] = begin
         try:
@@ -235,7 +237,7 @@ class Loop(NodeProcess):
             words[counters.EVENTS] += 1
             self._counters.record_duration(time.monotonic_ns() - begin)
 
-    def _next_tick(self) -> Verdict:
+    def _next_tick(self) -> EventResult:
         name, ticks = min(self._timers.items(), key=lambda timer: timer[1].due_secs)
         if not ticks.take(_process.monotonic()):
             return _CONTINUE
@@ -247,12 +249,12 @@ class Loop(NodeProcess):
         self._counters.hand[: len(name_bytes)] = name_bytes
         return self._handle(event, counters.OF_A_TIMER | len(name_bytes))
 
-    def _next_message(self) -> Verdict:
+    def _next_message(self) -> EventResult:
         """Waits for something, serves the engine, and handles at most one message."""
         if self._only_input is not None and _process.monotonic() < self._look_around_secs:
             only_id, name, reader = self._only_input
             if (
-                self._counters.words[counters.TOLD] <= self._served
+                self._counters.words[counters.CONTROL_SENT] <= self._served
                 and reader.has_more()
                 and (message := reader.take()) is not None
             ):
@@ -273,9 +275,9 @@ class Loop(NodeProcess):
         self._look_around_secs = _process.monotonic() + _LOOK_AROUND_SECS
         return self._handle_message(edge_id, name, message)
 
-    def _handle_message(self, edge_id: int, name: str, message: Message) -> Verdict:
-        if self._counters.words[counters.TOLD] > self._served:
-            self._serve_told()
+    def _handle_message(self, edge_id: int, name: str, message: Message) -> EventResult:
+        if self._counters.words[counters.CONTROL_SENT] > self._served:
+            self._serve_control_sent()
         if self._closed or self._input_timeouts_secs:
             self._note_heard(edge_id)
         return self._handle(

@@ -90,7 +90,7 @@ class NodeProcess(abc.ABC):
         """What the notebook sends as this node: output, type, value, metadata."""
         self._serving = False
         self._served = 0
-        """How many of the engine's messages after `Begin` were done; `metrics.TOLD` of them were sent."""
+        """How many of the engine's messages after `Begin` were done; `metrics.CONTROL_SENT` of them were sent."""
         self._fruitless_at = 0
         """For how many such messages it was waited already, and the last of them did not come."""
         self._waits_for_room = False
@@ -129,8 +129,8 @@ class NodeProcess(abc.ABC):
             control.Pause: self._note_pause,
             control.Resume: self._resume,
             control.TakeState: self._take_state,
-            control.Part: self._part,
-            control.KeepRemains: self._note_remains,
+            control.Retire: self._retire,
+            control.KeepCrashReport: self._note_crash_report,
             control.ShowState: self._note_show_state,
             control.Give: self._note_given,
             control.Inject: self._inject,
@@ -145,7 +145,7 @@ class NodeProcess(abc.ABC):
             self._close_tee()
             if report is not None:
                 self._report(_bounded(report))
-                self._leave_remains()
+                self._leave_crash_report()
                 sys.exit(1)
         except KernelGoneError:
             self._park()
@@ -211,7 +211,7 @@ class NodeProcess(abc.ABC):
     def _take_state(self, message: control.TakeState, descriptors: list[int]) -> None:
         """The state of the generation before is to be taken. Raises NodeFailedError where it is refused."""
 
-    def _note_remains(self, _message: control.KeepRemains, descriptors: list[int]) -> None:
+    def _note_crash_report(self, _message: control.KeepCrashReport, descriptors: list[int]) -> None:
         """Where to write what a failure leaves behind; only an operator does."""
         _close_all(descriptors)
 
@@ -228,7 +228,7 @@ class NodeProcess(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def _leave_remains(self) -> None:
+    def _leave_crash_report(self) -> None:
         """The node has failed, and the kernel knows: writes what was asked for."""
 
     @abc.abstractmethod
@@ -411,7 +411,7 @@ class NodeProcess(abc.ABC):
             elif descriptor == self._control.fileno():
                 changed = True
                 self._serve_engine()
-                self._serve_told()
+                self._serve_control_sent()
             else:
                 if descriptor == self._overflowed:
                     os.eventfd_read(self._overflowed)
@@ -427,16 +427,16 @@ class NodeProcess(abc.ABC):
     @property
     def _is_behind(self) -> bool:
         """Whether the engine has told this process something that was not done yet. Costs no system call."""
-        return bool(self._counters.words[counters.TOLD] > self._served)
+        return bool(self._counters.words[counters.CONTROL_SENT] > self._served)
 
-    def _serve_told(self) -> None:
+    def _serve_control_sent(self) -> None:
         """Does all that the engine has told so far: who subscribes and then sends wants to hear the answer.
 
         What the engine counted is in the socket, but where that was full: then the kernel moves it on as
         there is room. That is waited for once and briefly, since the kernel may be busy.
         """
         while self._is_behind:
-            told = self._counters.words[counters.TOLD]
+            told = self._counters.words[counters.CONTROL_SENT]
             timeout_secs = _MOVED_ON_SECS if told > self._fruitless_at else 0.0
             if not self._control_poller.poll(timeout_secs):
                 self._fruitless_at = told
@@ -729,7 +729,7 @@ class NodeProcess(abc.ABC):
             self._paused = True
         self._tell(answer)
 
-    def _part(self, _message: control.Part, _none: list[int]) -> None:
+    def _retire(self, _message: control.Retire, _none: list[int]) -> None:
         with self._inputs_changed:
             self._parting = True
             self._inputs_changed.notify_all()

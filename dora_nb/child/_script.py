@@ -385,7 +385,7 @@ class Script(NodeProcess):
         """Never asked of a script, which hands over no state."""
         raise AssertionError("a script was given a state")
 
-    def _leave_remains(self) -> None:
+    def _leave_crash_report(self) -> None:
         """Nothing: which of the events it has taken it failed on, only the script knows."""
 
     def _note_pause(self, message: control.Pause, descriptors: list[int]) -> None:

@@ -45,7 +45,7 @@ class _Header(msgspec.Struct, frozen=True):
     """Why there is none at all."""
 
 
-class Remains(NamedTuple):
+class CrashReport(NamedTuple):
     """The event, decoded, and the state, still pickled: its classes may stand in the operator's own code."""
 
     event: dict[str, Any] | None
@@ -61,7 +61,7 @@ class Remains(NamedTuple):
         return self.missing.get("") if self.event is None else None
 
 
-def write_remains(
+def write_crash_report(
     descriptor: int,
     instance: object,
     event: dict[str, Any] | None,
@@ -101,7 +101,7 @@ def write_remains(
             file.write(part)
 
 
-def read_remains(descriptor: int) -> Remains | None:
+def read_crash_report(descriptor: int) -> CrashReport | None:
     """What was written; None where nothing was. ValueError where it is cut, its writer having been killed."""
     size = os.fstat(descriptor).st_size
     if size < _LENGTH_BYTES:
@@ -127,7 +127,7 @@ def read_remains(descriptor: int) -> Remains | None:
         if header.has_message:
             message = from_bytes(header.type_code, bytes(value), bytes(blob), header.stamp_nanos)
             event |= {"value": message.value, "metadata": message.metadata}
-    return Remains(event, whole, attributes, header.missing, header.why_no_state)
+    return CrashReport(event, whole, attributes, header.missing, header.why_no_state)
 
 
 def _message_bytes(event: dict[str, Any]) -> tuple[int, int, Any, bytes, int]:

@@ -20,7 +20,7 @@ from ._script import Script
 from .user_code import KernelGoneError
 
 _GREETING_SECS = 5.0
-_FAREWELL_SECS = 1.0
+_RELEASE_SECS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Joined(Script):
         with contextlib.suppress(KernelGoneError, OSError):
             if not self._gone.is_set():
                 self._end(control.Finished(inputs_closed=self._inputs_have_closed))
-                self._await_farewell()
+                self._await_release()
         self._wake_readers()
         self._control.close()
         with self._inputs_changed:
@@ -81,10 +81,10 @@ class Joined(Script):
             output.arena.close()
         self._outputs.clear()
 
-    def _await_farewell(self) -> None:
+    def _await_release(self) -> None:
         """Until the kernel has let go: whoever wants to join next finds the place free."""
         self._control.shutdown(socket.SHUT_WR)
-        self._control.settimeout(_FAREWELL_SECS)
+        self._control.settimeout(_RELEASE_SECS)
         while (received := control.receive_in_process(self._control)) is not None:
             for descriptor in received[1]:
                 os.close(descriptor)
@@ -170,7 +170,7 @@ def _check_version(kernel: _Kernel) -> None:
 
 def _kernels() -> list[_Kernel]:
     """Every kernel of this user that lets nodes join now."""
-    prefix = f"@{control.door_prefix(os.geteuid())}"
+    prefix = f"@{control.join_socket_prefix(os.geteuid())}"
     table = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
     names = {line.rpartition(" ")[2] for line in table.splitlines() if f" {prefix}" in line}
     found = [_greeted(name[1:]) for name in sorted(names)]

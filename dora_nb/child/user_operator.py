@@ -21,7 +21,7 @@ from ._traceback import traceback_lines
 from .user_code import KernelGoneError, NodeFailedError, execute, failure, safe
 
 
-class Verdict(enum.Enum):
+class EventResult(enum.Enum):
     """What follows from an answer of `on_event`."""
 
     CONTINUE = 0
@@ -29,7 +29,7 @@ class Verdict(enum.Enum):
     STOP_ALL = 2
 
 
-_CONTINUE = Verdict.CONTINUE
+_CONTINUE = EventResult.CONTINUE
 _GO_ON = dora_api.DoraStatus.CONTINUE
 """The two commonest answers need no look."""
 
@@ -85,7 +85,7 @@ class UserOperator:
                 Failed(f"{self.name}: the class `Operator` of {file} has no on_event.", [])
             )
 
-    def on_event(self, event: dict[str, Any], send_output: Any) -> Verdict:
+    def on_event(self, event: dict[str, Any], send_output: Any) -> EventResult:
         """Hands one event to the operator. Raises `NodeFailedError` where it fails."""
         try:
             answer = self._instance.on_event(event, send_output)
@@ -96,7 +96,7 @@ class UserOperator:
             raise NodeFailedError(_keeping_event(failed.report)) from None
         if answer is None or answer is _GO_ON:
             return _CONTINUE
-        decided = verdict(self.name, answer, event)
+        decided = on_event_result(self.name, answer, event)
         if isinstance(decided, Failed):
             raise NodeFailedError(_keeping_event(decided))
         return decided
@@ -187,13 +187,13 @@ def _keeping_event(report: Failed) -> Failed:
     return msgspec.structs.replace(report, keeps_event=True)
 
 
-def verdict(name: str, answer: Any, event: dict[str, Any]) -> Verdict | Failed:
+def on_event_result(name: str, answer: Any, event: dict[str, Any]) -> EventResult | Failed:
     """What an answer of `on_event` means, or why it is none."""
     if answer is None:
-        return Verdict.CONTINUE
+        return EventResult.CONTINUE
     value = getattr(answer, "value", None)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 2:
-        return Verdict(value)
+        return EventResult(value)
     if inspect.iscoroutine(answer):
         answer.close()
         what, hint = "a coroutine", "Write def on_event, not async def."

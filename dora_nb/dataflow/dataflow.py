@@ -132,7 +132,7 @@ class Dataflow:
     ) -> Declaration:
         with self._lock:
             self._check_is_own(f"{spec.name} cannot be declared")
-            self._let_go_if_over()
+            self._close_if_over()
             before = self._declared.nodes.get(spec.name)
             declared = self._declared.with_node(spec)
             self._without_cell.discard(spec.name)
@@ -305,7 +305,7 @@ class Dataflow:
         """
         with self._lock:
             self._check_is_own("nothing can be declared")
-            self._let_go_if_over()
+            self._close_if_over()
             before = self._declared
             together = replace(before.with_nodes(graph), other_keys=graph.other_keys)
             running = self._open_session() is not None
@@ -339,7 +339,7 @@ class Dataflow:
         """
         with self._lock:
             self._check_is_own(f"{name} cannot be removed")
-            self._let_go_if_over()
+            self._close_if_over()
             declared = self._declared.without(name)
             self._check_may_change(f"{name} cannot be removed now")
             self._declared = declared
@@ -555,7 +555,7 @@ class Dataflow:
             state = session.living_state(name, timeout_secs=STOP_GRACE_SECS)
         else:
             session = self._failed_session(name, f"'{name}' cannot be looked at")
-            state = session.remains(name)
+            state = session.crash_report(name)
             assert state is not None
             assert state.event is not None
             event = state.event
@@ -570,8 +570,8 @@ class Dataflow:
         session = self._session
         if session is not None:  # A failure is known a moment before its process has ended.
             session.wait_settled([name], after={}, timeout_secs=_ABANDON_SECS)
-        remains = None if session is None else session.remains(name)
-        if session is not None and remains is not None and remains.event is not None:
+        crash_report = None if session is None else session.crash_report(name)
+        if session is not None and crash_report is not None and crash_report.event is not None:
             return session
         if session is not None and session.edit_refusal is not None:
             raise DataflowStateError(f"{what}: on dora-rs no event is kept.")
@@ -579,8 +579,10 @@ class Dataflow:
             raise DataflowStateError(
                 f"{what}: it is no operator, and of a script no event is kept."
             )
-        if remains is not None:
-            raise DataflowStateError(f"{what}: its event was not kept, as {remains.why_no_event}.")
+        if crash_report is not None:
+            raise DataflowStateError(
+                f"{what}: its event was not kept, as {crash_report.why_no_event}."
+            )
         failed = session is not None and name in session.errors()
         why = "its process ended before it could keep the event" if failed else "it has not failed"
         hint = f"%dora debug {name} --next looks at the next event." if not failed else None
@@ -1018,7 +1020,7 @@ class Dataflow:
             return None
         return session if session.alive or session.edit_refusal is None else None
 
-    def _let_go_if_over(self) -> None:
+    def _close_if_over(self) -> None:
         """An edit is no business of a run that has ended, where it could not be edited while it went."""
         session = self._session
         if session is not None and session.edit_refusal is not None and not session.alive:

@@ -18,9 +18,9 @@ from types import ModuleType
 from typing import Any
 
 from dora_nb.child import dora_finder
-from dora_nb.child.crash_report import Remains
+from dora_nb.child.crash_report import CrashReport
 from dora_nb.child.user_code import execute
-from dora_nb.child.user_operator import Verdict, verdict
+from dora_nb.child.user_operator import EventResult, on_event_result
 from dora_nb.errors import OperatorError
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.transport import as_received
@@ -46,8 +46,8 @@ class Rebuilt:
         """Calls `on_event`, with the event if none is given; what it raises goes through as it is."""
         __tracebackhide__ = True
         event = self.event if event is None else event
-        decided = verdict(self.name, self.operator.on_event(event, self.send_output), event)
-        if not isinstance(decided, Verdict):
+        decided = on_event_result(self.name, self.operator.on_event(event, self.send_output), event)
+        if not isinstance(decided, EventResult):
             raise OperatorError(decided.message, node=self.name, hint=decided.hint)
 
     def send_output(
@@ -77,7 +77,7 @@ class Rebuilt:
         return "\n".join(lines)
 
 
-def rebuild(spec: NodeSpec, event: Event, state: Remains | None) -> Rebuilt:
+def rebuild(spec: NodeSpec, event: Event, state: CrashReport | None) -> Rebuilt:
     """The operator of that declaration, in this process, as far as its state could be had.
 
     Raises what the cell's code, `__init__` or `set_state` raises.
@@ -99,7 +99,7 @@ def rebuild(spec: NodeSpec, event: Event, state: Remains | None) -> Rebuilt:
     return Rebuilt(spec.name, instance, event, missing=missing, why_no_state=why_no_state)
 
 
-def _instance(operator: type, state: Remains | None, missing: dict[str, str]) -> Any:
+def _instance(operator: type, state: CrashReport | None, missing: dict[str, str]) -> Any:
     __tracebackhide__ = True
     if state is None or state.why_no_state is not None:
         return operator()

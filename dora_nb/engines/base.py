@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from dora_nb.child.crash_report import Remains
+from dora_nb.child.crash_report import CrashReport
 from dora_nb.errors import OperatorError
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec
@@ -77,7 +77,7 @@ class EngineSession(Protocol):
     def remove(self, declared: Graph, name: str, *, grace_secs: float) -> None:
         """Stops a node and forgets it. Waits until it has ended."""
 
-    def remains(self, name: str) -> Remains | None:
+    def crash_report(self, name: str) -> CrashReport | None:
         """What the newest failure of that node left behind; None for nothing."""
 
     def give(self, name: str) -> bool:
@@ -86,7 +86,7 @@ class EngineSession(Protocol):
     def wait_given(self, name: str, *, timeout_secs: float | None) -> bool:
         """Waits until it has, or has ended. False when the time is over."""
 
-    def living_state(self, name: str, *, timeout_secs: float) -> Remains | None:
+    def living_state(self, name: str, *, timeout_secs: float) -> CrashReport | None:
         """The state of a node that runs; None where it cannot be had, or not in time."""
 
     def params(self, name: str) -> dict[str, Any]:

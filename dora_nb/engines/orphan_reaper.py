@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 from .orphan_reaper_program import kill_session, session_members
 
-__all__ = ["Warden", "kill_session", "session_members"]
+__all__ = ["OrphanReaper", "kill_session", "session_members"]
 
 _PROGRAM = os.path.join(os.path.dirname(__file__), "orphan_reaper_program.py")
 
 
-class Warden:
+class OrphanReaper:
     """The kernel's end of the warden: the sessions that it is to end after the kernel. Thread-safe.
 
     Should somebody have killed it, the next operator that starts or ends brings another.
@@ -29,7 +29,7 @@ class Warden:
         self._last_commands: set[str] = set()
         self._lock = threading.Lock()
         self._popen = _start()
-        _wardens.add(self)
+        _reapers.add(self)
 
     def look_after(self, session_id: int) -> None:
         """That session ends with the kernel from now on."""
@@ -100,12 +100,12 @@ def _start() -> subprocess.Popen[bytes]:
     )
 
 
-_wardens: weakref.WeakSet[Warden] = weakref.WeakSet()
+_reapers: weakref.WeakSet[OrphanReaper] = weakref.WeakSet()
 
 
 def _close_in_fork() -> None:
-    for warden in list(_wardens):
-        warden.close_in_fork()
+    for reaper in list(_reapers):
+        reaper.close_in_fork()
 
 
 os.register_at_fork(after_in_child=_close_in_fork)

@@ -34,7 +34,7 @@ TITLE_ADVANCE, SMALL_ADVANCE, PORT_ADVANCE = 8.0, 6.4, 6.8
 """Widths of a character that are never too small: 13 px bold, 11 px, 11 px monospaced."""
 TITLE_HEIGHT, DETAIL_HEIGHT, ROW_HEIGHT, PADDING = 26.0, 16.0, 18.0, 10.0
 MIN_WIDTH = 92.0
-COLUMN_GAP, BOX_GAP, PART_GAP, MARGIN = 72.0, 20.0, 28.0, 14.0
+COLUMN_GAP, BOX_GAP, COMPONENT_GAP, MARGIN = 72.0, 20.0, 28.0, 14.0
 LANE_HEIGHT = 10.0
 """Height kept free for each line that passes a column or goes back."""
 SHELF_WIDTH = 720.0
@@ -122,7 +122,7 @@ def lay_out(
     """
     nodes, links = _nodes_and_links(graph, sorted(set(subscriptions)), details or {})
     parts = [
-        _Part(part_nodes, part_links).draw() for part_nodes, part_links in _parts(nodes, links)
+        _Component(part_nodes, part_links).draw() for part_nodes, part_links in _parts(nodes, links)
     ]
     return _on_shelves(parts)
 
@@ -277,7 +277,7 @@ class _Slot:
     top: float = 0.0
 
 
-class _Part:
+class _Component:
     """Lays out one connected part with its top left corner at (0, 0)."""
 
     def __init__(self, nodes: Mapping[str, _Node], links: Sequence[_Link]) -> None:
@@ -580,10 +580,10 @@ def _on_shelves(parts: Sequence[Layout]) -> Layout:
     x = y = row_height = widest = 0.0
     for part in parts:
         if x and x + part.width > limit:
-            x, y, row_height = 0.0, y + row_height + PART_GAP, 0.0
+            x, y, row_height = 0.0, y + row_height + COMPONENT_GAP, 0.0
         boxes += [box.moved(x + MARGIN, y + MARGIN) for box in part.boxes]
         wires += [wire.moved(x + MARGIN, y + MARGIN) for wire in part.wires]
         widest = max(widest, x + part.width)
         row_height = max(row_height, part.height)
-        x += part.width + PART_GAP
+        x += part.width + COMPONENT_GAP
     return Layout(widest + 2 * MARGIN, y + row_height + 2 * MARGIN, tuple(boxes), tuple(wires))

@@ -9,15 +9,15 @@ that the kernel is gone: the operator gets STOP, and the process ends.
 kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
           `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`,
           `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`;
-          of an edit: `Reload`, `CancelReload`, `Rewire`, `RemoveOutput`, `Pause`, `Resume`, `TakeState`, `Part`;
-          asked by the user: `KeepRemains`, `ShowState`, `Give`, `Inject`
+          of an edit: `Reload`, `CancelReload`, `Rewire`, `RemoveOutput`, `Pause`, `Resume`, `TakeState`, `Retire`;
+          asked by the user: `KeepCrashReport`, `ShowState`, `Give`, `Inject`
 process → `Warm`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`;
           of an edit: `Reloaded`, `Kept`, `Paused`, `StateTaken`, `HandedOver`;
           asked by the user: `StateShown`, `Given`, `Injected`
 ========  =====================================================================================
 
 A hand-over: the old process answers `Pause` with `Paused` between two events; the new one, whose
-`__init__` has returned, may get `TakeState`; the old one handles STOP at `Part`, sends what it still has
+`__init__` has returned, may get `TakeState`; the old one handles STOP at `Retire`, sends what it still has
 to send, and answers `HandedOver`; the new one is wired and gets `Go`.
 
 A dynamic node is a process of somebody else's. It connects to a socket of the kernel's, and before
@@ -248,11 +248,11 @@ class TakeState(msgspec.Struct, tag=True, frozen=True):
     """Take the state of the generation before. Descriptors: the file that it was written to."""
 
 
-class Part(msgspec.Struct, tag=True, frozen=True):
+class Retire(msgspec.Struct, tag=True, frozen=True):
     """Handle STOP, send what is still to be sent, and hand over."""
 
 
-class KeepRemains(msgspec.Struct, tag=True, frozen=True):
+class KeepCrashReport(msgspec.Struct, tag=True, frozen=True):
     """Where to write what a failure leaves behind. Descriptors: an empty file. For operators."""
 
 
@@ -340,7 +340,7 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     traceback_lines: list[str]
     hint: str | None = None
     keeps_event: bool = False
-    """It failed on an event, which it is about to write where `KeepRemains` said."""
+    """It failed on an event, which it is about to write where `KeepCrashReport` said."""
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True):
@@ -401,7 +401,7 @@ ToProcess = (
     Adopt | Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
     | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted
     | ParamUpdated | ParamDeleted | Go | Stop | Reload | CancelReload | Rewire | RemoveOutput | Pause
-    | Resume | TakeState | Part | KeepRemains | ShowState | Give | Inject
+    | Resume | TakeState | Retire | KeepCrashReport | ShowState | Give | Inject
 )  # fmt: skip
 ToKernel = (
     Warm | Ready | Failed | Finished | Released | Warned | Logged | Reloaded | Kept | Paused
@@ -455,7 +455,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return data, descriptors
 
 
-def door_prefix(user_id: int) -> str:
+def join_socket_prefix(user_id: int) -> str:
     """How the names of the abstract sockets begin on which kernels of that user let nodes join."""
     return f"dora-nb-{user_id}-"
 

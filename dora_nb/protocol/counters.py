@@ -2,7 +2,7 @@
 
 The operator's process writes them into a page of shared memory as it goes; the kernel reads them
 whenever somebody looks. No message is sent, and the last values survive a kill. Each word has one
-writer: the process, but for `TOLD`, which is the kernel's.
+writer: the process, but for `CONTROL_SENT`, which is the kernel's.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ MISSED_TICKS = 1
 UNDECLARED_OUTPUTS = 2
 BUSY_SINCE_NANOS = 3
 """Monotonic clock at the beginning of the `on_event` that is running; 0 while none is."""
-IN_HAND = 4
+HANDLING = 4
 """What the event that is running came by: 0 for neither, `OF_A_TIMER` and the length of the timer's name
 in `OperatorCounters.hand`, or an edge's number and one, whose datagram lies there."""
 OF_A_TIMER = 1 << 63
-TOLD = 5
+CONTROL_SENT = 5
 """How many control messages the kernel has sent after `Begin`. A process that has served fewer looks at its
 control socket before it handles a message: so it learns of a new reader before it answers what was sent to
 it afterwards. The kernel writes it after the send, or what a process sees of it might not be there yet; one

@@ -28,7 +28,7 @@ from __future__ import annotations
 from ._arena import MAX_COLUMNS, Arena, new_arena_memory
 from ._metadata import MetadataError
 from ._publisher import OutEdge, Output, Reservation
-from ._subscriber import Input, Message, as_bytes, as_received, from_bytes, message_in_hand
+from ._subscriber import Input, Message, as_bytes, as_received, from_bytes, message_at_death
 from ._values import InvalidDataError
 
 __all__ = [
@@ -44,6 +44,6 @@ __all__ = [
     "as_bytes",
     "as_received",
     "from_bytes",
-    "message_in_hand",
+    "message_at_death",
     "new_arena_memory",
 ]

@@ -52,14 +52,14 @@ from ._wire import (
     unpack_header,
 )
 from ._words import (
+    EVICTED,
+    EVICTING,
+    LAST_EVICTED,
+    LAST_PUSHED,
+    LAST_TAKEN,
     OVERFLOW,
-    PUSHED,
     REFUSED,
     SENT,
-    STOLEN,
-    TAKEN,
-    TAKEN_BACK,
-    TAKING_BACK,
     WAITING,
     Words,
 )
@@ -81,7 +81,7 @@ _NEW_MEMORY_BYTES_PER_SEC = 1 << 30
 """How fast new memory comes to a slot, measured in a virtual machine, where a copy is seven times as fast."""
 ROOM_CHECK_SECS = 0.02
 """A reader wakes a waiting publisher. The publisher looks again after this time all the same: its
-word WAITING and the reader's word TAKEN may pass each other in the store buffers of two cores."""
+word WAITING and the reader's word LAST_TAKEN may pass each other in the store buffers of two cores."""
 
 
 class Waiter(Protocol):
@@ -171,8 +171,10 @@ class OutEdge:
         if not self.attached:
             return
         words = self._words.view
-        most, pushed = self.queue_size, words[PUSHED]
-        if self.overflow or (pushed - words[TAKEN] >= most and pushed - words[STOLEN] >= most):
+        most, pushed = self.queue_size, words[LAST_PUSHED]
+        if self.overflow or (
+            pushed - words[LAST_TAKEN] >= most and pushed - words[LAST_EVICTED] >= most
+        ):
             self.flush()
             if not self._make_room(waiter, arena):
                 self.refuse()
@@ -202,14 +204,14 @@ class OutEdge:
     def take_back_oldest(self, arena: Arena) -> bool:
         """Drops the oldest message in line; False when the reader took all of them first."""
         words = self._words.view
-        words[TAKING_BACK] = words[TAKEN_BACK] + 1
+        words[EVICTING] = words[EVICTED] + 1
         try:
             datagram = self._rx.recv(HEADER_SIZE)  # What is behind the header goes with it.
-            self._count_taken_back(datagram, arena)
+            self._count_evicted(datagram, arena)
         except BlockingIOError:
             return self._drop_from_overflow()
         finally:
-            words[TAKING_BACK] = words[TAKEN_BACK]
+            words[EVICTING] = words[EVICTED]
         return True
 
     def drop_through(self, slot: Slot, arena: Arena) -> None:
@@ -243,8 +245,8 @@ class OutEdge:
     def in_line(self) -> int:
         """How many messages the reader has not taken yet."""
         words = self._words.view
-        gone = max(words[TAKEN], words[STOLEN])
-        return words[PUSHED] - gone + len(self.overflow)
+        gone = max(words[LAST_TAKEN], words[LAST_EVICTED])
+        return words[LAST_PUSHED] - gone + len(self.overflow)
 
     def void(self, up_to: int) -> None:
         """Leases up to this sequence number belonged to a process that is gone."""
@@ -307,23 +309,23 @@ class OutEdge:
 
     def _gone(self) -> int:
         words = self._words.view
-        return max(words[TAKEN], words[STOLEN])
+        return max(words[LAST_TAKEN], words[LAST_EVICTED])
 
-    def _count_taken_back(self, datagram: bytes, arena: Arena) -> None:
+    def _count_evicted(self, datagram: bytes, arena: Arena) -> None:
         words = self._words.view
         try:
-            stolen = unpack_header(datagram)
+            evicted = unpack_header(datagram)
         except EngineError:  # Nothing that was sent here; it has no number.
             return
-        if stolen.sequence > words[PUSHED]:
+        if evicted.sequence > words[LAST_PUSHED]:
             return
         # A mark counts if its message did not go before it. Of other messages the reader's word says
         # nothing: it may have taken a later one since.
-        if stolen.kind == MARK and stolen.sequence <= self._gone():
+        if evicted.kind == MARK and evicted.sequence <= self._gone():
             return
-        words[STOLEN] = stolen.sequence
-        words[TAKEN_BACK] += 1
-        self._take_back_lease(stolen, arena)
+        words[LAST_EVICTED] = evicted.sequence
+        words[EVICTED] += 1
+        self._free_evicted_lease(evicted, arena)
 
     def _drop_from_overflow(self) -> bool:
         if not self.overflow:
@@ -336,18 +338,18 @@ class OutEdge:
             dropped.slot.leases.pop(self, None)
         return True
 
-    def _take_back_lease(self, stolen: Header, arena: Arena) -> None:
+    def _free_evicted_lease(self, evicted: Header, arena: Arena) -> None:
         """Frees what a stolen message had of a slot; one of an earlier generation had it elsewhere."""
-        if stolen.kind not in (SLOT, SLOT_WITH_METADATA) or stolen.arena != arena.number:
+        if evicted.kind not in (SLOT, SLOT_WITH_METADATA) or evicted.arena != arena.number:
             return
-        if stolen.slot < len(arena.slots):
-            leases = arena.slots[stolen.slot].leases
-            if leases.get(self) == stolen.sequence:
+        if evicted.slot < len(arena.slots):
+            leases = arena.slots[evicted.slot].leases
+            if leases.get(self) == evicted.sequence:
                 del leases[self]
 
     def _push(self, message: Outgoing) -> bool:
         words = self._words.view
-        sequence = words[PUSHED] + 1
+        sequence = words[LAST_PUSHED] + 1
         slot = message.slot
         index = offset = 0
         if slot is not None:
@@ -372,7 +374,7 @@ class OutEdge:
             if slot is not None:
                 slot.leases[self] = _IN_OVERFLOW
             return False
-        words[PUSHED] = sequence
+        words[LAST_PUSHED] = sequence
         return True
 
     def _forget_wakes(self) -> None:
@@ -454,7 +456,7 @@ class Output:
         self._waiter = waiter
         self._warn = warn
         self._made_in = generation()
-        self._parted: list[OutEdge] = []
+        self._detached: list[OutEdge] = []
         self._last: Outgoing | None = None
         self._busy: collections.deque[Slot] = collections.deque()
         """The slots that some reader may still need, in the order in which they were filled."""
@@ -520,7 +522,7 @@ class Output:
     @property
     def is_held(self) -> bool:
         """Whether it has readers, or some that were taken away may still hold messages of it."""
-        return bool(self.edges or self._parted)
+        return bool(self.edges or self._detached)
 
     def reserve(self, size: int) -> Reservation:
         """Room for a message of so many bytes, to be written in place; it arrives as UInt8.
@@ -567,7 +569,7 @@ class Output:
             if edge in self.edges:
                 self.edges.remove(edge)
             edge.close()
-            self._parted.append(edge)
+            self._detached.append(edge)
 
     def released(self) -> list[OutEdge]:
         """The edges that were taken away and whose readers hold nothing any more; each is named once."""
@@ -575,8 +577,8 @@ class Output:
             for slot in self.arena.slots:
                 self._forget_returned(slot)
             holding = {edge for slot in self.arena.slots for edge in list(slot.leases)}
-            free = [edge for edge in self._parted if edge not in holding]
-            self._parted = [edge for edge in self._parted if edge in holding]
+            free = [edge for edge in self._detached if edge not in holding]
+            self._detached = [edge for edge in self._detached if edge in holding]
         return free
 
     def flush(self) -> bool:

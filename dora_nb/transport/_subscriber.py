@@ -38,7 +38,7 @@ from ._wire import (
     unpack_fields,
     unpack_header,
 )
-from ._words import MISSED, PUSHED, RECEIVED, STOLEN, TAKEN, TAKING, WAITING, Words
+from ._words import LAST_EVICTED, LAST_PUSHED, LAST_TAKEN, MISSED, RECEIVED, TAKING, WAITING, Words
 
 py_buffer = pa.py_buffer
 foreign_buffer = pa.foreign_buffer
@@ -91,7 +91,7 @@ def from_bytes(code: int, value: bytes, metadata: bytes, stamp_nanos: int) -> Me
     return Message(decoded, decode_metadata(metadata, stamp_nanos))
 
 
-def message_in_hand(
+def message_at_death(
     hand: memoryview, arena_of: Callable[[int], tuple[int, int]], *, most_bytes: int
 ) -> Message:
     """What the datagram in an `Input`'s `hand` brought to a process that is gone, copied.
@@ -160,7 +160,7 @@ class Input:
 
     `find_arena(edge_id, number)` is called when a message lies in an arena that this reader has not
     been given yet; it must make sure that `add_arena` was called, or raise. `hand`, of `DATAGRAM_LIMIT`
-    bytes, is where the datagram taken last is left; see `message_in_hand`.
+    bytes, is where the datagram taken last is left; see `message_at_death`.
     """
 
     def __init__(
@@ -220,12 +220,12 @@ class Input:
                 return None
             fields = unpack_fields(datagram)
             sequence = fields[4]
-            if sequence > words[PUSHED] + 1:
+            if sequence > words[LAST_PUSHED] + 1:
                 raise malformed(f"it has the number {sequence}, which was not sent yet")
             if fields[0] == MARK:
                 self._pass_mark(sequence)
                 return None
-            words[TAKEN] = sequence
+            words[LAST_TAKEN] = sequence
             words[RECEIVED] += 1
         except BlockingIOError:
             return None
@@ -285,7 +285,7 @@ class Input:
     def has_more(self) -> bool:
         """Whether a message is there for sure; asks no system call, and may say no a moment too long."""
         words = self._words.view
-        return words[PUSHED] > words[TAKEN] and words[PUSHED] > words[STOLEN]
+        return words[LAST_PUSHED] > words[LAST_TAKEN] and words[LAST_PUSHED] > words[LAST_EVICTED]
 
     def close(self) -> None:
         """Closes this process's copies. Arrays that were received stay valid."""
@@ -311,8 +311,8 @@ class Input:
     def _pass_mark(self, sequence: int) -> None:
         """A mark counts if the message that it stands for did not come before it."""
         words = self._words.view
-        if sequence > max(words[TAKEN], words[STOLEN]):
-            words[TAKEN] = sequence
+        if sequence > max(words[LAST_TAKEN], words[LAST_EVICTED]):
+            words[LAST_TAKEN] = sequence
             words[MISSED] += 1
 
     def _wake_publisher(self) -> None:

@@ -4,10 +4,10 @@ An aligned 64-bit store is atomic on every platform this runs on, and Python's m
 one instruction. The publisher's words and the reader's lie on cache lines of their own.
 
 A message that enters the socket has a number, and every number has one fate, counted by whoever
-decides it: `RECEIVED` or `MISSED` by the reader, `TAKEN_BACK` by the publisher, `LOST` by the engine.
+decides it: `RECEIVED` or `MISSED` by the reader, `EVICTED` by the publisher, `LOST` by the engine.
 A message that never enters the socket is `REFUSED` by the publisher or `LOST_UNSENT` by the engine.
-So ``SENT - PUSHED`` is what was given to the edge and has no number. Who takes a message out of the
-socket says so before (`TAKING`, `TAKING_BACK`), so a crash between two writes cannot hide one: `edge`
+So ``SENT - LAST_PUSHED`` is what was given to the edge and has no number. Who takes a message out of the
+socket says so before (`TAKING`, `EVICTING`), so a crash between two writes cannot hide one: `edge`
 finds it by what does not add up.
 """
 
@@ -19,7 +19,7 @@ import os
 PAGE_SIZE = 4096
 
 # Written by the reader (by the engine, while there is none).
-TAKEN = 0
+LAST_TAKEN = 0
 """Number of the last message that the reader took."""
 RECEIVED = 1
 """How many messages the reader took."""
@@ -31,14 +31,14 @@ MISSED = 3
 # Written by the publisher (by the engine, while there is none).
 SENT = 8
 """How many messages were given to this edge; written before anything is done with one."""
-PUSHED = 9
+LAST_PUSHED = 9
 """Number of the last message put into the socket; written after the send."""
-STOLEN = 10
+LAST_EVICTED = 10
 """Number of the last message that was taken back out of the socket."""
-TAKEN_BACK = 11
+EVICTED = 11
 """How many messages were taken back out of the socket, and dropped."""
-TAKING_BACK = 12
-"""One more than TAKEN_BACK while the publisher takes one back; else as much."""
+EVICTING = 12
+"""One more than EVICTED while the publisher takes one back; else as much."""
 REFUSED = 13
 """How many messages the publisher dropped before they entered the socket."""
 OVERFLOW = 14

@@ -86,7 +86,7 @@ class Edge:
         return EdgeCounts(
             sent=words[_words.SENT],
             received=words[_words.RECEIVED],
-            dropped=words[_words.TAKEN_BACK]
+            dropped=words[_words.EVICTED]
             + words[_words.REFUSED]
             + words[_words.MISSED]
             + words[_words.LOST]
@@ -102,10 +102,10 @@ class Edge:
         """
         words = self._words.view
         if words[_words.TAKING] == words[_words.RECEIVED]:
-            return words[_words.TAKEN]
-        missing, gone = self._look_again_until_it_adds_up(publisher_lives=True)
+            return words[_words.LAST_TAKEN]
+        missing, gone = self._look_again_until_it_adds_up(publisher_is_alive=True)
         words[_words.LOST] += missing
-        words[_words.TAKEN] = max(words[_words.TAKEN], gone)
+        words[_words.LAST_TAKEN] = max(words[_words.LAST_TAKEN], gone)
         words[_words.TAKING] = words[_words.RECEIVED]
         return gone
 
@@ -117,14 +117,14 @@ class Edge:
         mark comes second and means nothing; if not, whoever takes the mark counts the message.
         """
         words = self._words.view
-        if words[_words.TAKING_BACK] != words[_words.TAKEN_BACK]:
-            missing, gone = self._look_again_until_it_adds_up(publisher_lives=False)
+        if words[_words.EVICTING] != words[_words.EVICTED]:
+            missing, gone = self._look_again_until_it_adds_up(publisher_is_alive=False)
             words[_words.LOST] += missing
-            words[_words.STOLEN] = max(words[_words.STOLEN], gone)
-            words[_words.TAKING_BACK] = words[_words.TAKEN_BACK]
-        unsent = self._without_number(words[_words.PUSHED])
-        if unsent and self._push_mark(words[_words.PUSHED] + 1):
-            words[_words.PUSHED] += 1
+            words[_words.LAST_EVICTED] = max(words[_words.LAST_EVICTED], gone)
+            words[_words.EVICTING] = words[_words.EVICTED]
+        unsent = self._without_number(words[_words.LAST_PUSHED])
+        if unsent and self._push_mark(words[_words.LAST_PUSHED] + 1):
+            words[_words.LAST_PUSHED] += 1
             unsent -= 1
         words[_words.LOST_UNSENT] += unsent
         words[_words.OVERFLOW] = 0
@@ -133,11 +133,11 @@ class Edge:
     def last_taken(self) -> int:
         """Number of the last message that left the queue."""
         words = self._words.view
-        return max(words[_words.TAKEN], words[_words.STOLEN])
+        return max(words[_words.LAST_TAKEN], words[_words.LAST_EVICTED])
 
     def last_pushed(self) -> int:
         """Number of the last message that was put into the queue."""
-        return self._words.view[_words.PUSHED]
+        return self._words.view[_words.LAST_PUSHED]
 
     def close(self) -> None:
         """Closes the engine's copies."""
@@ -148,7 +148,7 @@ class Edge:
 
     # -- settling ------------------------------------------------------------------------------------
 
-    def _look_again_until_it_adds_up(self, *, publisher_lives: bool) -> tuple[int, int]:
+    def _look_again_until_it_adds_up(self, *, publisher_is_alive: bool) -> tuple[int, int]:
         """How many numbers left the socket and were counted by nobody, and the last that left.
 
         A living end that is between taking a message and counting it makes the sum too large for
@@ -160,7 +160,7 @@ class Edge:
             for _ in range(_LOOKS):
                 missing, last_gone, publisher_idle = self._look()
                 gone = max(gone, last_gone)
-                if publisher_idle or not publisher_lives:
+                if publisher_idle or not publisher_is_alive:
                     smallest = missing if smallest is None else min(smallest, missing)
                     if smallest <= 0:
                         return 0, gone
@@ -170,17 +170,17 @@ class Edge:
     def _look(self) -> tuple[int, int, bool]:
         """One look, in the order that makes it err to one side: what was counted is read first.
 
-        Whether the publisher was idle when PUSHED was read matters, since a message that it has sent
+        Whether the publisher was idle when LAST_PUSHED was read matters, since a message that it has sent
         and not numbered yet may be the very one that the dead reader took.
         """
         words = self._words.view
         counted = (
             words[_words.RECEIVED]
             + words[_words.MISSED]
-            + words[_words.TAKEN_BACK]
+            + words[_words.EVICTED]
             + words[_words.LOST]
         )
-        pushed = words[_words.PUSHED]
+        pushed = words[_words.LAST_PUSHED]
         in_overflow = words[_words.OVERFLOW]
         publisher_idle = self._without_number(pushed) <= in_overflow
         gone = self._last_gone(pushed)

@@ -38,7 +38,7 @@ BOXES_ALONE_SECS = 0.1
 _INTERVAL_SMOOTHING = 0.1
 
 
-class Errand(enum.Enum):
+class SendStep(enum.Enum):
     """What the sender is to do next."""
 
     PICTURE = enum.auto()
@@ -53,7 +53,7 @@ class Errand(enum.Enum):
 class Task:
     """An errand with what it is about."""
 
-    errand: Errand
+    send_step: SendStep
     pair: Pair | None = None
     boxes: StampedBoxes | None = None
     blind: bool = False
@@ -350,7 +350,7 @@ class Feed:
     def failed(self, task: Task, problem: str) -> None:
         """Notes that the view itself could not do its work."""
         with self._changed:
-            self._counts.frames_broken += task.errand is Errand.PICTURE
+            self._counts.frames_broken += task.send_step is SendStep.PICTURE
             self._own_problem = problem
             self._tell_status()
 
@@ -364,7 +364,7 @@ class Feed:
         """The task that is due, or how long there is none (None: until something changes)."""
         if self._greeting_due:
             self._greeting_due = False
-            return Task(Errand.GREETING), None
+            return Task(SendStep.GREETING), None
         picture_secs: float | None = None
         if self._wanted():
             task, picture_secs = self._choose_picture(now_secs)
@@ -374,7 +374,7 @@ class Feed:
         if status_secs is not None and status_secs <= 0:
             self._looked_secs = now_secs
             self._status_changed = False
-            return Task(Errand.STATUS), None
+            return Task(SendStep.STATUS), None
         delays_secs = [each for each in (picture_secs, status_secs) if each is not None]
         return None, min(delays_secs, default=None)
 
@@ -399,14 +399,14 @@ class Feed:
         if self._pairing.waiting is not None:
             if delay_secs > 0:
                 return None, delay_secs
-            return Task(Errand.PICTURE, self._pairing.take(), blind=blind), None
+            return Task(SendStep.PICTURE, self._pairing.take(), blind=blind), None
         boxes = self._boxes_not_shown()
         if boxes is None:
             return None, None
         delay_secs = max(delay_secs, self._picture_sent_secs + BOXES_ALONE_SECS - now_secs)
         if delay_secs > 0:
             return None, delay_secs
-        return Task(Errand.BOXES, boxes=boxes, blind=blind), None
+        return Task(SendStep.BOXES, boxes=boxes, blind=blind), None
 
     def _boxes_not_shown(self) -> StampedBoxes | None:
         if self._sync or self._last is None or self._newest_boxes is self._last.boxes:

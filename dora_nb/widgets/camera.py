@@ -70,7 +70,7 @@ from dora_nb.errors import (
 )
 
 from ._cells import CellOutput, Registry, current_cell_run
-from ._feed import Errand, Feed, Shown, Task
+from ._feed import Feed, SendStep, Shown, Task
 from ._matching import Pair, StampedBoxes, lag_micros
 from ._pictures import Colours, DrawnBox, drawn_boxes, picture_of, still_jpeg
 from ._subshell import let_page_choose_thread
@@ -385,11 +385,11 @@ class CameraView(anywidget.AnyWidget):
 
     def _perform(self, feed: Feed, task: Task) -> None:
         try:
-            if task.errand is Errand.PICTURE and task.pair is not None:
+            if task.send_step is SendStep.PICTURE and task.pair is not None:
                 self._send_picture(feed, task, task.pair)
-            elif task.errand is Errand.BOXES and task.boxes is not None:
+            elif task.send_step is SendStep.BOXES and task.boxes is not None:
                 self._send_boxes(feed, task.boxes)
-            elif task.errand is Errand.GREETING:
+            elif task.send_step is SendStep.GREETING:
                 self._greet(feed)
             else:
                 self.settle()

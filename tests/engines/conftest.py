@@ -231,14 +231,14 @@ class Kernel:
             pipe.close()
 
 
-def wardens(process: int | str = "self") -> list[int]:
+def reapers(process: int | str = "self") -> list[int]:
     """The children of a process, by default this one, that run the warden's program."""
     tasks = Path(f"/proc/{process}/task").iterdir()
     found = []
     for pid in [int(each) for task in tasks for each in (task / "children").read_text().split()]:
         # It may have ended by now.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if b"warden_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"orphan_reaper_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 

@@ -8,7 +8,7 @@ import pytest
 
 from dora_nb.engines.dora import _failure_report, _log_lines, _node_states
 from dora_nb.engines.dora._log_lines import Entry
-from dora_nb.engines.dora._node_states import Life, Lives
+from dora_nb.engines.dora._node_states import NodeState, NodeStates
 from dora_nb.engines.dora._program import essence, plain_words
 from dora_nb.status import State
 
@@ -42,7 +42,7 @@ def test_lines_of_an_attached_start(line: str, entry: Entry | None) -> None:
 
 def test_the_verdict_at_the_end() -> None:
     said = "Dataflow 01a2 failed:\n\nNode `a.b` failed: exited with code 1 with stderr output:\n---\nNode x\n"
-    assert _log_lines.read_verdict(said) == [
+    assert _log_lines.read_result(said) == [
         Entry("a.b", "error", "daemon", "exited with code 1 with stderr output:")
     ]
 
@@ -108,17 +108,19 @@ CASCADE = (
 )
 
 
-def lives_after(*said: tuple[str | None, str], stopping: bool = False) -> Lives:
-    lives = Lives({"a": Life(), "b": Life()})
+def node_states_after(*said: tuple[str | None, str], stopping: bool = False) -> NodeStates:
+    node_states = NodeStates({"a": NodeState(), "b": NodeState()})
     for node, text in said:
         level = "error" if text.startswith("exited") else "info"
         target = "coordinator" if text == "dataflow finished" else "daemon"
-        lives = _node_states.step(lives, Entry(node, level, target, text), stopping=stopping)
-    return lives
+        node_states = _node_states.step(
+            node_states, Entry(node, level, target, text), stopping=stopping
+        )
+    return node_states
 
 
-def states(lives: Lives) -> list[str]:
-    return [life.state.value for life in lives.nodes.values()]
+def states(node_states: NodeStates) -> list[str]:
+    return [life.state.value for life in node_states.nodes.values()]
 
 
 @pytest.mark.parametrize(
@@ -141,38 +143,41 @@ def states(lives: Lives) -> list[str]:
 def test_what_becomes_of_nodes(
     said: list[tuple[str | None, str]], expected: list[str], going: bool
 ) -> None:
-    lives = lives_after(*said)
-    assert states(lives) == expected
-    assert lives.going is going
-    assert not lives.over
+    node_states = node_states_after(*said)
+    assert states(node_states) == expected
+    assert node_states.going is going
+    assert not node_states.over
 
 
 def test_the_end_of_a_dataflow_is_the_end_of_its_nodes() -> None:
     ready = [("a", READY), ("b", READY), ALL_READY]
     end = (None, "dataflow finished")
-    assert states(lives_after(*ready, ("a", KILLED), end)) == ["failed", "finished"]
-    assert states(lives_after(*ready, end, stopping=True)) == ["stopped", "stopped"]
-    assert states(lives_after(*ready, ("a", KILLED), end, stopping=True)) == ["stopped", "stopped"]
+    assert states(node_states_after(*ready, ("a", KILLED), end)) == ["failed", "finished"]
+    assert states(node_states_after(*ready, end, stopping=True)) == ["stopped", "stopped"]
+    assert states(node_states_after(*ready, ("a", KILLED), end, stopping=True)) == [
+        "stopped",
+        "stopped",
+    ]
     failed = ("a", "exited with code 1")
-    assert states(lives_after(*ready, failed, end, stopping=True)) == ["failed", "stopped"]
-    assert lives_after(*ready, end).over
-    assert states(_node_states.fail_all(lives_after(*ready))) == ["failed", "failed"]
+    assert states(node_states_after(*ready, failed, end, stopping=True)) == ["failed", "stopped"]
+    assert node_states_after(*ready, end).over
+    assert states(_node_states.fail_all(node_states_after(*ready))) == ["failed", "failed"]
 
 
 def test_a_restart_is_another_generation() -> None:
-    lives = lives_after(
+    node_states = node_states_after(
         ("a", READY), ("b", READY), ALL_READY, ("a", "exited with code 1"),
         ("a", "node will be restarted (attempt 1)"),
     )  # fmt: skip
-    assert (lives.nodes["a"].state, lives.nodes["a"].generation) == (State.STARTING, 2)
-    again = _node_states.step(lives, Entry("a", "info", "daemon", READY), stopping=False)
+    assert (node_states.nodes["a"].state, node_states.nodes["a"].generation) == (State.STARTING, 2)
+    again = _node_states.step(node_states, Entry("a", "info", "daemon", READY), stopping=False)
     assert again.nodes["a"].state is State.RUNNING
 
 
 def test_what_a_node_says_of_itself_is_not_taken_for_doras() -> None:
-    lives = Lives({"a": Life()})
+    node_states = NodeStates({"a": NodeState()})
     for entry in (Entry("a", "stdout", None, READY), Entry("a", "error", "mine", KILLED)):
-        assert _node_states.step(lives, entry, stopping=False) is lives
+        assert _node_states.step(node_states, entry, stopping=False) is node_states
 
 
 # --- why a node has failed --------------------------------------------------------------------
@@ -209,7 +214,7 @@ terminate called after throwing an instance of 'std::runtime_error'
 """
 
 
-def blamed(
+def reported(
     printed: str, words: str = "exited with code 1", **options: str
 ) -> _failure_report.OperatorError:
     return _failure_report.failure_of(
@@ -223,7 +228,7 @@ def blamed(
 
 
 def test_an_operators_exception_is_found_in_the_chain_of_rust() -> None:
-    error = blamed(OPERATOR)
+    error = reported(OPERATOR)
     assert error.message == "cam failed: ZeroDivisionError: division by zero"
     assert error.traceback_lines == (
         "Traceback (most recent call last):",
@@ -237,7 +242,7 @@ def test_an_operators_exception_is_found_in_the_chain_of_rust() -> None:
 
 
 def test_a_scripts_exception() -> None:
-    error = blamed(SCRIPT)
+    error = reported(SCRIPT)
     assert error.message == "cam failed: ModuleNotFoundError: No module named 'no_such_module'"
     assert error.traceback_lines == (
         "Traceback (most recent call last):",
@@ -257,21 +262,21 @@ def test_a_line_printed_meanwhile_is_no_part_of_a_traceback() -> None:
         "ZeroDivisionError: division by zero\n"
         "and here\n"
     )
-    error = blamed(printed)
+    error = reported(printed)
     assert error.message == "cam failed: ZeroDivisionError: division by zero"
     assert "here" not in "".join(error.traceback_lines)
     unusual = printed.replace("ZeroDivisionError: division by zero\n", "").replace("here", "Enough")
-    assert blamed(unusual).message == "cam failed: Enough"
+    assert reported(unusual).message == "cam failed: Enough"
 
 
 def test_a_death_without_a_traceback_shows_the_last_lines() -> None:
-    error = blamed(DIED, "exited because of signal SIGABRT")
+    error = reported(DIED, "exited because of signal SIGABRT")
     assert error.message == "cam's process was ended by SIGABRT."
     assert error.traceback_lines == ("The last lines that it printed:", f"    {DIED.rstrip()}")
-    assert blamed("", "exited with code 3 with stderr output:").traceback_lines == ()
-    assert blamed("", "exited with code 3").message == "cam's process exited with status 3."
-    assert "a way of its own" in blamed("", "exited with a way\nof its own").message
-    assert blamed(SCRIPT, others_fault="b").traceback_lines == ()
+    assert reported("", "exited with code 3 with stderr output:").traceback_lines == ()
+    assert reported("", "exited with code 3").message == "cam's process exited with status 3."
+    assert "a way of its own" in reported("", "exited with a way\nof its own").message
+    assert reported(SCRIPT, others_fault="b").traceback_lines == ()
 
 
 # --- its errors -------------------------------------------------------------------------------

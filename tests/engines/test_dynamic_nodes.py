@@ -292,20 +292,20 @@ def test_several_kernels_and_none(plotted: CellDataflow) -> None:
 def test_the_door_is_open_only_where_a_dynamic_node_is_declared(dataflow: CellDataflow) -> None:
     dataflow.cell("camera", CAMERA, inputs=TICK, outputs=("image",))
     dataflow.start()
-    assert doors() == []
+    assert join_sockets() == []
     dataflow.add_node("plotter", path="dynamic")
-    assert len(doors()) == 1
+    assert len(join_sockets()) == 1
     dataflow.stop()
-    assert doors() == []
+    assert join_sockets() == []
 
 
 def test_strangers_and_nonsense_are_shown_out(plotted: CellDataflow) -> None:
     plotted.start()
-    (door,) = doors()
+    (join_socket,) = join_sockets()
     for said in (b"", b"nonsense", control.encode(control.Join("camera")), b"x" * 100_000):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as guest:
             guest.settimeout(TIMEOUT_SECS)
-            guest.connect(f"\0{door}")
+            guest.connect(f"\0{join_socket}")
             assert control.receive_greeting(guest) is not None
             guest.send(said) if said else guest.shutdown(socket.SHUT_WR)
             if b"camera" in said:
@@ -318,13 +318,13 @@ def test_strangers_and_nonsense_are_shown_out(plotted: CellDataflow) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_a_kernel_with_another_version_is_not_joined() -> None:
     """The process that joins has an environment of its own, and maybe another dora_nb in it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
-        door.bind(f"\0{control.door_prefix(os.geteuid())}of-another-version")
-        door.listen()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as join_socket:
+        join_socket.bind(f"\0{control.join_socket_prefix(os.geteuid())}of-another-version")
+        join_socket.listen()
         other = control.Offers(control.PROTOCOL_VERSION + 1, 12345, "robots", {"plotter": False})
 
         def greet() -> None:
-            connection, _ = door.accept()
+            connection, _ = join_socket.accept()
             with connection:
                 connection.send(control.encode(other))
                 assert connection.recv(1) == b""  # It asks for nothing.
@@ -341,15 +341,15 @@ def test_another_user_is_told_nothing(
     plotted: CellDataflow, outside: Callable[..., subprocess.Popen[str]]
 ) -> None:
     plotted.start()
-    (door,) = doors()
-    knock = (
+    (join_socket,) = join_sockets()
+    connect = (
         "import os, socket\n"
         "os.setuid(65534)\n"
         "guest = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
-        f"guest.connect('\\0{door}')\n"
+        f"guest.connect('\\0{join_socket}')\n"
         "print('heard', guest.recv(1000))"
     )
-    assert outside(knock).communicate()[0] == "heard b''\n"
+    assert outside(connect).communicate()[0] == "heard b''\n"
 
 
 def test_a_node_needs_one_code(dataflow: CellDataflow, tmp_path: Path) -> None:
@@ -366,8 +366,8 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def doors() -> list[str]:
+def join_sockets() -> list[str]:
     """The abstract sockets of this process on which nodes may join."""
-    prefix = f"{control.door_prefix(os.geteuid())}{os.getpid()}-"
+    prefix = f"{control.join_socket_prefix(os.geteuid())}{os.getpid()}-"
     table = Path("/proc/net/unix").read_text()
     return re.findall(rf" @({re.escape(prefix)}\S+)", table)

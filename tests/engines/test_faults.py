@@ -174,7 +174,7 @@ def test_a_subscription_that_cannot_be_read_is_left_alone(
     session = dataflow._session
     assert session is not None
     with monkeypatch.context() as patch, dataflow.subscribe("op/out"):
-        patch.setattr(session._tap, "_report", report)
+        patch.setattr(session._subscriber, "_report", report)
         patch.setattr(_kernel_subscriber.Input, "take", is_broken)
         assert reported.wait(TIMEOUT_SECS)
     assert len(said) == 1
@@ -363,22 +363,24 @@ def test_what_ran_out_is_named(error: OSError, said: str, hint: str | None) -> N
 
 def test_a_message_that_cannot_be_sent_now_is_kept_in_its_place() -> None:
     """A later one that could be sent goes behind it; its descriptors are kept too."""
-    control = ControlSocket()
+    control_socket = ControlSocket()
     pipe = os.pipe()
     try:
         sent = 0
-        while not control.tell(control.RemoveReader(sent), []):
+        while not control_socket.tell(control.RemoveReader(sent), []):
             sent += 1
-        assert control.tell(control.AddOutput("out", 7), [pipe[0]])
+        assert control_socket.tell(control.AddOutput("out", 7), [pipe[0]])
         for number in range(sent):
-            assert control.receive_in_process(control.other_end) == (
+            assert control.receive_in_process(control_socket.other_end) == (
                 control.RemoveReader(number),
                 [],
             )
-        assert control.tell(control.Go(), [])  # There is room for it, and others are before it.
-        control.flush()
-        assert not control.pending
-        received = [control.receive_in_process(control.other_end) for _ in range(3)]
+        assert control_socket.tell(
+            control.Go(), []
+        )  # There is room for it, and others are before it.
+        control_socket.flush()
+        assert not control_socket.pending
+        received = [control.receive_in_process(control_socket.other_end) for _ in range(3)]
         (first, none), (second, (descriptor,)), (third, _) = (
             each or (None, []) for each in received
         )
@@ -388,51 +390,51 @@ def test_a_message_that_cannot_be_sent_now_is_kept_in_its_place() -> None:
         assert os.path.sameopenfile(descriptor, pipe[0])
         os.close(descriptor)
     finally:
-        control.close()
+        control_socket.close()
         for end in pipe:
             os.close(end)
 
 
 def test_what_a_process_was_told_after_its_begin_is_counted() -> None:
     """What waits in the kernel counts as well: the process waits a moment for it before it reads on."""
-    control = ControlSocket()
+    control_socket = ControlSocket()
     page = counters.new_counters_page()
-    counters_page = control.counters = counters.OperatorCounters(page)
+    counters_page = control_socket.counters = counters.OperatorCounters(page)
     try:
-        control.tell(control.Adopt({}, "/"), [])
-        assert counters_page.words[counters.TOLD] == 0
+        control_socket.tell(control.Adopt({}, "/"), [])
+        assert counters_page.words[counters.CONTROL_SENT] == 0
         told = 1
-        while not control.tell(control.RemoveReader(told), []):
-            assert counters_page.words[counters.TOLD] == told
+        while not control_socket.tell(control.RemoveReader(told), []):
+            assert counters_page.words[counters.CONTROL_SENT] == told
             told += 1
-        assert counters_page.words[counters.TOLD] == told
-        assert control.pending
-        control.flush()
-        assert counters_page.words[counters.TOLD] == told
+        assert counters_page.words[counters.CONTROL_SENT] == told
+        assert control_socket.pending
+        control_socket.flush()
+        assert counters_page.words[counters.CONTROL_SENT] == told
     finally:
-        control.close()
+        control_socket.close()
         counters_page.close()
         os.close(page)
 
 
 def test_the_last_words_of_a_process_are_read_though_it_had_not_read_all() -> None:
     """On a busy machine a process that failed in `__init__` has ended before the kernel looks."""
-    control = ControlSocket()
+    control_socket = ControlSocket()
     try:
-        assert control.other_end is not None
-        control.tell(control.Go(), [])  # It is never read.
-        control.other_end.send(control.encode(control.Warned("first")))
-        control.other_end.send(control.encode(control.Failed("why", [])))
-        control.other_end.close()
-        said = [control.receive_in_kernel(control.socket) for _ in range(3)]
+        assert control_socket.other_end is not None
+        control_socket.tell(control.Go(), [])  # It is never read.
+        control_socket.other_end.send(control.encode(control.Warned("first")))
+        control_socket.other_end.send(control.encode(control.Failed("why", [])))
+        control_socket.other_end.close()
+        said = [control.receive_in_kernel(control_socket.socket) for _ in range(3)]
         assert said == [control.Warned("first"), control.Failed("why", []), None]
     finally:
-        control.close()
+        control_socket.close()
 
 
 def test_too_many_descriptors_on_their_way_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """unix(7): ETOOMANYREFS. Being writable does not help then, so it is tried again after a time."""
-    control = ControlSocket()
+    control_socket = ControlSocket()
     try:
         with monkeypatch.context() as patch:
 
@@ -440,13 +442,13 @@ def test_too_many_descriptors_on_their_way_is_waited_out(monkeypatch: pytest.Mon
                 raise OSError(errno.ETOOMANYREFS, "too many references")
 
             patch.setattr("socket.send_fds", refuse)
-            assert control.tell(control.Go(), [])
-            assert control.congested
-        control.flush()
-        assert not control.congested
-        assert control.receive_in_process(control.other_end) == (control.Go(), [])
+            assert control_socket.tell(control.Go(), [])
+            assert control_socket.congested
+        control_socket.flush()
+        assert not control_socket.congested
+        assert control.receive_in_process(control_socket.other_end) == (control.Go(), [])
     finally:
-        control.close()
+        control_socket.close()
 
 
 def test_a_worker_does_everything_in_order_and_refuses_when_it_is_closed() -> None:

@@ -81,12 +81,12 @@ def test_with_drop_oldest_what_is_missing_was_counted(
 def test_what_the_old_one_sends_at_its_stop_comes_before_the_new_ones_first(
     dataflow: CellDataflow, tmp_path: Path
 ) -> None:
-    farewell = (
+    leave = (
         "        else:\n"
         "            import pyarrow as pa\n"
         "            send_output('out', pa.array([-1]), {'generation': 'farewell'})\n"
     )
-    start_three(dataflow, tmp_path / "end", passing_on(1, more=farewell))
+    start_three(dataflow, tmp_path / "end", passing_on(1, more=leave))
     with dataflow.subscribe("b/out", queue_size=10_000) as arrived:
         arrived.next(TIMEOUT_SECS)
         declare_middle(dataflow, passing_on(2))

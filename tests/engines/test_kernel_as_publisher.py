@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dora_nb.engines.embedded._kernel_publisher import Voice
+from dora_nb.engines.embedded._kernel_publisher import KernelPublisher
 from dora_nb.errors import DataflowStateError, GraphError
 from dora_nb.graph.nodes import NodeKind
 from dora_nb.protocol import control
@@ -163,7 +163,7 @@ def test_the_kernel_too_lets_a_reader_in_before_it_sends_what_was_sent_afterward
     order: list[str] = []
     done = threading.Event()
 
-    class Noting(Voice):
+    class Noting(KernelPublisher):
         def _act(self, message: control.ToProcess, descriptors: list[int]) -> None:
             order.append("told")
 
@@ -175,10 +175,10 @@ def test_the_kernel_too_lets_a_reader_in_before_it_sends_what_was_sent_afterward
             else:
                 done.set()
 
-    voice = Noting("notebook", released=order.append, warn=order.append)  # type: ignore[arg-type]
-    voice.send_soon("first", None, None)
+    publisher = Noting("notebook", released=order.append, warn=order.append)  # type: ignore[arg-type]
+    publisher.send_soon("first", None, None)
     assert done.wait(TIMEOUT_SECS)
-    voice.close()
+    publisher.close()
     assert order == ["first", "told", "second"]
 
 

@@ -18,8 +18,8 @@ from dora_nb.engines.embedded._lifecycle import (
     Abandon,
     Action,
     ArmDeadline,
-    AskToPart,
     AskToPause,
+    AskToRetire,
     AskToStop,
     CancelReload,
     ChildFailed,
@@ -38,7 +38,6 @@ from dora_nb.engines.embedded._lifecycle import (
     GoOn,
     HandedOver,
     Kill,
-    LetGo,
     Life,
     Next,
     NoteLateReload,
@@ -52,6 +51,7 @@ from dora_nb.engines.embedded._lifecycle import (
     ReportDeath,
     Restart,
     Rung,
+    SendGo,
     SettleEnd,
     Spawn,
     Start,
@@ -199,7 +199,7 @@ def test_it_goes_only_when_it_is_ready_and_told() -> None:
     assert after(Start(), Open())[0].phase is Phase.STARTING
     life, actions = after(Start(), ready)
     assert (life.phase, actions) == (Phase.READY, [])
-    assert after(Open(), life=life)[1] == [LetGo()]
+    assert after(Open(), life=life)[1] == [SendGo()]
 
 
 def test_a_stop_climbs_one_rung_at_each_deadline() -> None:
@@ -249,15 +249,15 @@ PAUSE = [SettleEnd(False), ArmDeadline(0.5)]
 @pytest.mark.parametrize(
     ("events", "phase", "last"),
     [
-        ([AGAIN], Phase.PAUSING, [ReportDeath(), *PAUSE]),
-        ([failed, AGAIN], Phase.PAUSING, PAUSE),
-        ([finished, AGAIN], Phase.PAUSING, PAUSE),
-        ([control_lost, passed, AGAIN], Phase.PAUSING, [ReportDeath(), *PAUSE]),
+        ([AGAIN], Phase.BACKING_OFF, [ReportDeath(), *PAUSE]),
+        ([failed, AGAIN], Phase.BACKING_OFF, PAUSE),
+        ([finished, AGAIN], Phase.BACKING_OFF, PAUSE),
+        ([control_lost, passed, AGAIN], Phase.BACKING_OFF, [ReportDeath(), *PAUSE]),
         ([AGAIN, passed], Phase.STARTING, [Spawn(2, 2)]),
         ([AGAIN, Restart(1)], Phase.STARTING, [Spawn(2, 2)]),
         ([AGAIN, Stop(1)], Phase.STOPPED, [SettleEnd(True)]),
-        ([AGAIN, Start()], Phase.PAUSING, []),
-        ([AGAIN, ready], Phase.PAUSING, []),
+        ([AGAIN, Start()], Phase.BACKING_OFF, []),
+        ([AGAIN, ready], Phase.BACKING_OFF, []),
         ([Stop(1), AGAIN], Phase.STOPPED, [SettleEnd(True)]),
         ([failed, Stop(1), AGAIN], Phase.FAILED, [SettleEnd(True, True)]),
         ([Restart(1), AGAIN], Phase.STARTING, [SettleEnd(False), Spawn(2, 2)]),
@@ -487,7 +487,7 @@ def test_one_operator_and_one_to_follow_and_none_without_a_way_out(
     running: bool, events: list[Step]
 ) -> None:
     life = Life()
-    current, prepared, told_to_part, armed = False, False, False, False
+    current, prepared, told_to_retire, armed = False, False, False, False
     for chosen in [*(RUNNING if running else ()), *events]:
         event = event_for(life, chosen)
         is_end = isinstance(event, ProcessEnded)
@@ -497,7 +497,7 @@ def test_one_operator_and_one_to_follow_and_none_without_a_way_out(
                 continue  # No process, nothing that it says.
             if is_end and not is_next:
                 current = False
-        if isinstance(event, HandedOver) and not told_to_part:
+        if isinstance(event, HandedOver) and not told_to_retire:
             continue
         if isinstance(event, DeadlinePassed):
             if not armed:
@@ -520,26 +520,26 @@ def test_one_operator_and_one_to_follow_and_none_without_a_way_out(
                 case Discard():
                     assert prepared
                     prepared = False
-                case AskToPart():
-                    told_to_part = True
+                case AskToRetire():
+                    told_to_retire = True
                 case GoOn():
                     assert current
-                    assert not told_to_part
+                    assert not told_to_retire
                 case TakeOver():
                     assert prepared
-                    current, prepared, told_to_part = True, False, False
+                    current, prepared, told_to_retire = True, False, False
                 case ArmDeadline():
                     armed = True
                 case SettleEnd() | Disarm():
                     armed = False
         if is_end and not current:
-            told_to_part = False
+            told_to_retire = False
         assert prepared == (life.next is not Next.NONE) == (life.successor != 0)
         assert current == (life.phase in HAS_PROCESS)
         # An end that was asked for or announced comes, if only by the next deadline.
         assert life.phase is not Phase.ENDING or armed or life.rung is Rung.KILLED
-        assert life.phase is not Phase.PAUSING or armed
-        waits_for_the_old = life.next in (Next.PAUSING, Next.FILLING, Next.PARTING)
+        assert life.phase is not Phase.BACKING_OFF or armed
+        waits_for_the_old = life.next in (Next.PAUSING, Next.FILLING, Next.RETIRING)
         assert not waits_for_the_old or armed or life.rung is Rung.KILLED
         assert not life.reloading or armed or life.next is not Next.NONE
         assert before.generation <= life.generation
@@ -560,11 +560,11 @@ def test_a_hand_over_step_by_step() -> None:
     assert (life.phase, life.generation) == (Phase.RUNNING, 1)
     with_state, actions = after(paused_with_state, life=life)
     assert actions == [GiveState(), ArmDeadline(GRACE_SECS)]
-    assert after(state_taken, life=with_state)[1] == [AskToPart(), ArmDeadline(GRACE_SECS)]
+    assert after(state_taken, life=with_state)[1] == [AskToRetire(), ArmDeadline(GRACE_SECS)]
     life, actions = after(paused, life=life)
-    assert actions == [AskToPart(), ArmDeadline(GRACE_SECS)]
+    assert actions == [AskToRetire(), ArmDeadline(GRACE_SECS)]
     life, actions = after(handed_over, life=life)
-    assert actions == [Disarm(), TakeOver(), LetGo()]
+    assert actions == [Disarm(), TakeOver(), SendGo()]
     assert (life.phase, life.generation, life.was_ready) == (Phase.RUNNING, 2, True)
     assert (life.process, life.successor, life.next) == (2, 0, Next.NONE)
 
@@ -597,7 +597,7 @@ def test_the_new_one_takes_over_where_the_old_one_ends(step_before: tuple[Step, 
     life, actions = after(*RUNNING, Replace(EDIT, 2), *step_before, failed, ended)
     assert SettleEnd(for_good=False) in actions
     assert TakeOver() in actions
-    assert (LetGo() in actions) == bool(step_before)
+    assert (SendGo() in actions) == bool(step_before)
     assert (life.phase, life.generation) == (
         Phase.RUNNING if step_before else Phase.STARTING,
         2,

@@ -248,7 +248,7 @@ def test_a_tap_that_is_killed_joins_again(two: CellDataflow) -> None:
     two.start("dora")
     with two.subscribe("camera/image") as subscription:
         seen = subscription.next(20.0)["metadata"]["number"]
-        os.kill(tap_of("camera"), signal.SIGKILL)
+        os.kill(subscriber_of("camera"), signal.SIGKILL)
         two.until(lambda: "SIGKILL" in "".join(two.said_by("camera", "engine")), "the tap's end")
         subscription._events.clear()
         assert subscription.next(20.0)["metadata"]["number"] > seen
@@ -425,7 +425,7 @@ def children(name: str) -> list[int]:
     ]
 
 
-def tap_of(node: str) -> int:
+def subscriber_of(node: str) -> int:
     """The process of a tap."""
     (process_id,) = children(node)
     return process_id

@@ -16,7 +16,7 @@ import pytest
 
 from dora_nb.child import _output
 
-from .conftest import TIMEOUT_SECS, CellDataflow, Fifo, Kernel, wardens
+from .conftest import TIMEOUT_SECS, CellDataflow, Fifo, Kernel, reapers
 
 MakeFifo = Callable[[str], Fifo]
 TICK = {"tick": "dora/timer/hz/100"}
@@ -163,7 +163,7 @@ def test_without_the_warden_nobody_stays_either(
     for fifo in fifos.values():
         fifo.wait_for("entered")
     for pid in " ".join(iter(kernel.line, ".")).split():
-        if b"warden_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"orphan_reaper_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(int(pid), signal.SIGKILL)
     kernel.process.kill()
     assert fifos["idle"].wait_for_end().split() == ["entered", "STOP"]
@@ -306,12 +306,12 @@ def test_a_killed_warden_is_replaced(dataflow: CellDataflow) -> None:
     body = "class Operator:\n    def on_event(self, e, send_output): pass\n"
     dataflow.cell("op", body, inputs=TICK)
     dataflow.start()
-    (warden,) = wardens()
-    with os.fdopen(os.pidfd_open(warden)) as ended:
-        os.kill(warden, signal.SIGKILL)
+    (reaper,) = reapers()
+    with os.fdopen(os.pidfd_open(reaper)) as ended:
+        os.kill(reaper, signal.SIGKILL)
         os.waitid(os.P_PIDFD, ended.fileno(), os.WEXITED | os.WNOWAIT)
     assert dataflow.restart("op").startswith("op: generation 2")
-    (replaced,) = wardens()
-    assert replaced != warden
+    (replaced,) = reapers()
+    assert replaced != reaper
     assert dataflow.stop() == "stopped"
-    assert wardens() == []
+    assert reapers() == []

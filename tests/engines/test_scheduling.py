@@ -19,7 +19,7 @@ import pytest
 from dora_nb.child import _loop, _process
 from dora_nb.child.ticks import Ticks
 from dora_nb.child.user_code import KernelGoneError
-from dora_nb.child.user_operator import Verdict
+from dora_nb.child.user_operator import EventResult
 from dora_nb.protocol import control, counters
 
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
@@ -32,9 +32,9 @@ class NotingOperator:
         self.events: list[tuple[str, str]] = []
         self.instance: object = self
 
-    def on_event(self, event: dict[str, Any], _send_output: object) -> Verdict:
+    def on_event(self, event: dict[str, Any], _send_output: object) -> EventResult:
         self.events.append((event["type"], event["id"]))
-        return Verdict.CONTINUE
+        return EventResult.CONTINUE
 
 
 class FakeInput:
@@ -102,7 +102,7 @@ class LoopInHand:
 
     def tell(self, message: control.ToProcess) -> None:
         self.engine.send(control.encode(message))
-        self.loop._counters.words[counters.TOLD] += 1
+        self.loop._counters.words[counters.CONTROL_SENT] += 1
 
     def close(self) -> None:
         for _, reader in self.loop._inputs.values():
@@ -291,7 +291,7 @@ def test_what_the_kernel_could_not_send_yet_is_waited_for_once(
     at_hand.loop._control_poller.close()
     monkeypatch.setattr(at_hand.loop, "_control_poller", NothingComes())
     at_hand.add_input(1, "in", FakeInput()).stamps = [1, 2, 3]
-    at_hand.loop._counters.words[counters.TOLD] += 1
+    at_hand.loop._counters.words[counters.CONTROL_SENT] += 1
     for _ in range(3):
         at_hand.loop._next_message()
     assert len(at_hand.operator.events) == 3

@@ -15,7 +15,7 @@ import pytest
 
 from dora_nb.engines.embedded import SPARES, _spares
 
-from .conftest import TIMEOUT_SECS, CellDataflow, Kernel, wardens
+from .conftest import TIMEOUT_SECS, CellDataflow, Kernel, reapers
 
 ONCE = {"tick": "dora/timer/secs/3600"}
 IDLE = "class Operator:\n    def on_event(self, dora_event, send_output): pass\n"
@@ -39,7 +39,7 @@ STUCK = """
 import ctypes, os
 class Operator:
     def on_event(self, dora_event, send_output):
-        with open(os.environ["TOLD"], "w") as told:
+        with open(os.environ["CONTROL_SENT"], "w") as told:
             told.write(str(os.getpid()))
         ctypes.PyDLL(None).usleep(600_000_000)  # with the GIL
 """
@@ -93,7 +93,7 @@ def test_none_is_kept_where_nobody_asked(dataflow: CellDataflow) -> None:
     dataflow.start()
     assert SPARES.process_ids() == []
     dataflow.stop()
-    assert wardens() == []
+    assert reapers() == []
 
 
 def test_an_operator_on_a_spare_finds_what_it_would_have_found(
@@ -134,14 +134,14 @@ def test_a_session_takes_the_warden_that_waits_and_leaves_another(
     spares: None, dataflow: CellDataflow
 ) -> None:
     waiting()
-    (first,) = wardens()
+    (first,) = reapers()
     dataflow.cell("op", IDLE, inputs=ONCE)
     dataflow.start()
-    assert wardens() == [first]
+    assert reapers() == [first]
     dataflow.stop()
     assert has_ended(first)
     waiting()
-    (second,) = wardens()
+    (second,) = reapers()
     SPARES.close()
     assert has_ended(second)
 
@@ -150,14 +150,14 @@ def test_a_warden_that_was_killed_as_it_waited_is_replaced(
     spares: None, dataflow: CellDataflow
 ) -> None:
     waiting()
-    (killed,) = wardens()
+    (killed,) = reapers()
     descriptor = os.pidfd_open(killed)
     os.kill(killed, signal.SIGKILL)
     select.select([descriptor], [], [], TIMEOUT_SECS)
     os.close(descriptor)
     dataflow.cell("op", IDLE, inputs=ONCE)
     dataflow.start()
-    (replaced,) = wardens()
+    (replaced,) = reapers()
     assert replaced != killed
 
 
@@ -235,7 +235,7 @@ def test_none_outlives_a_stop_for_long(
     assert thread is not None
     thread.join(TIMEOUT_SECS)
     assert not thread.is_alive()
-    assert wardens() == []
+    assert reapers() == []
 
 
 def test_a_fork_of_the_kernel_has_none(spares: None) -> None:
@@ -260,7 +260,7 @@ def test_nothing_outlives_a_killed_kernel(
         from dora_nb.engines.embedded import SPARES
         assert SPARES.wait_warm(1, {TIMEOUT_SECS})
         print(SPARES.process_ids(), flush=True)
-        env = {{"TOLD": {str(told)!r}}}
+        env = {{"CONTROL_SENT": {str(told)!r}}}
         dataflow.add_operator("stuck", {STUCK!r}, inputs={ONCE!r}, env=env)
         assert SPARES.wait_warm(1, {TIMEOUT_SECS})
         print(SPARES.process_ids(), flush=True)
@@ -290,7 +290,7 @@ def test_a_killed_kernel_that_had_started_nothing_leaves_nothing(
         """,
     )
     (spare,) = json.loads(kernel.line())
-    (warden,) = wardens(kernel.process.pid)
+    (reaper,) = reapers(kernel.process.pid)
     kernel.process.kill()
     assert has_ended(spare)
-    assert has_ended(warden)
+    assert has_ended(reaper)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from dora_nb.engines.embedded import Listener, _wiring
-from dora_nb.engines.embedded._kernel_subscriber import Tap
+from dora_nb.engines.embedded._kernel_subscriber import KernelSubscriber
 from dora_nb.engines.embedded._wiring import Wiring
 from dora_nb.errors import EngineError
 from dora_nb.graph.graph import Graph
@@ -40,8 +40,8 @@ class Told:
         self.messages: list[tuple[str, control.ToProcess]] = []
         self.graph = Graph({spec.name: spec for spec in specs})
         self.reports: list[str] = []
-        self.tap = Tap(lambda _node, text: self.reports.append(text))
-        self.wiring = Wiring(self._tell, self.tap, given_up=lambda topic: 0)
+        self.subscriber = KernelSubscriber(lambda _node, text: self.reports.append(text))
+        self.wiring = Wiring(self._tell, self.subscriber, given_up=lambda topic: 0)
         self.listeners: list[Listener] = []
 
     def _tell(self, name: str, message: control.ToProcess, descriptors: list[int]) -> None:
@@ -70,7 +70,7 @@ class Told:
 
     def close(self) -> None:
         self.wiring.close()
-        self.tap.close()
+        self.subscriber.close()
 
 
 @pytest.fixture
@@ -197,16 +197,20 @@ def test_an_edge_that_cannot_be_made_leaves_all_as_it_was(
     def refuse(*_args: object) -> None:
         raise OSError("no descriptor left")
 
-    for owner, name in ((_wiring, "Edge"), (Tap, "attach"), (Tap, "add_arena")):
+    for owner, name in (
+        (_wiring, "Edge"),
+        (KernelSubscriber, "attach"),
+        (KernelSubscriber, "add_arena"),
+    ):
         before = dict(told.wiring._connections)
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, refuse)
             with pytest.raises(OSError, match="no descriptor left"):
                 told.wiring.reconcile(told.graph, [listener])
         assert told.wiring._connections.keys() <= {*before, ("b", "in")}
-        assert told.tap._inputs == {}
+        assert told.subscriber._inputs == {}
     told.wiring.reconcile(told.graph, [listener])
-    assert len(told.tap._inputs) == 1
+    assert len(told.subscriber._inputs) == 1
 
 
 def test_more_readers_than_one_output_can_have(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,4 +227,4 @@ def test_more_readers_than_one_output_can_have(told: Told, monkeypatch: pytest.M
     told.wiring.reconcile(told.graph, [])
     told.wiring.edge_released("a", edge_id)
     told.wiring.reconcile(told.graph, listeners[2:])
-    assert len(told.tap._inputs) == 1
+    assert len(told.subscriber._inputs) == 1

@@ -61,7 +61,7 @@ def shows(more: str = "", name: str = "a", root: str = "") -> FileRow:
 
 TYPED = "- {id: source, path: sends.py, outputs: [out], output_types: {out: std/media/v1/Image}}"
 WRONGLY_TYPED = ", input_types: {in: std/core/v1/String}"
-TAKEN = {
+LAST_TAKEN = {
     "id: every character": shows(name="a.b-c_D"),
     "name, description, output_types, output_metadata": shows(
         ", name: A, description: shows, outputs: [o], output_types: {o: std/core/v1/Bytes}, output_metadata: {}"
@@ -126,9 +126,9 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TAKEN | REFUSED)
+@pytest.mark.parametrize("name", LAST_TAKEN | REFUSED)
 def test_both_programs_do_the_same(name: str, tmp_path: Path) -> None:
-    row = (TAKEN | REFUSED)[name]
+    row = (LAST_TAKEN | REFUSED)[name]
     seen: dict[str, list[str]] = {}
 
     def observe(engine: str) -> list[str]:

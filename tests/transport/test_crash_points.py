@@ -184,7 +184,7 @@ class Story:
             self.settle(who)
         words = self.edge._words.view
         if "publisher" in self.dead:
-            assert words[_words.TAKING_BACK] == words[_words.TAKEN_BACK]
+            assert words[_words.EVICTING] == words[_words.EVICTED]
             assert words[_words.OVERFLOW] == words[_words.WAITING] == 0
         if "reader" in self.dead:
             assert words[_words.TAKING] == words[_words.RECEIVED]

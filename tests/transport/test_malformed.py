@@ -153,7 +153,7 @@ def test_the_engine_settles_around_malformed_messages(rig: Rig, name: str) -> No
     rig.send(2)
     words = link.edge._words.view
     words[_words.TAKING] += 1  # Both were killed as they were about to take one.
-    words[_words.TAKING_BACK] += 1
+    words[_words.EVICTING] += 1
     link.edge.settle_reader()
     link.edge.settle_publisher()
     assert link.edge.counts() == EdgeCounts(sent=3, received=2, dropped=0, queued=1)

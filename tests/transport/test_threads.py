@@ -310,10 +310,10 @@ def test_a_reader_may_take_while_its_publisher_takes_back(rig: Rig) -> None:
             self.real = real
 
         def recv(self, *args: int) -> bytes:
-            stolen = self.real.recv(*args)
+            evicted = self.real.recv(*args)
             link.out._rx = self.real
             taken.extend(link.take_all())
-            return stolen
+            return evicted
 
     link.out._rx = Rx(link.out._rx)  # type: ignore[assignment]
     rig.send(2)

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dora_nb.widgets._feed import STATUS_INTERVAL_SECS, Errand, Feed, Task
+from dora_nb.widgets._feed import STATUS_INTERVAL_SECS, Feed, SendStep, Task
 
 
 @dataclass
@@ -33,10 +33,10 @@ def take_frames(feed: Feed, clock: Clock, count: int, interval_secs: float) -> N
         clock.now_secs += interval_secs
 
 
-def next_errand(feed: Feed) -> Errand:
+def next_send_step(feed: Feed) -> SendStep:
     task = feed.next_task()
     assert isinstance(task, Task)
-    return task.errand
+    return task.send_step
 
 
 def test_the_usual_interval_is_known_from_the_second_frame_on():
@@ -79,7 +79,7 @@ def test_a_picture_goes_before_a_status():
     feed = feed_with(clock)
     feed.take_frame(message())
 
-    assert [next_errand(feed), next_errand(feed)] == [Errand.PICTURE, Errand.STATUS]
+    assert [next_send_step(feed), next_send_step(feed)] == [SendStep.PICTURE, SendStep.STATUS]
 
 
 def test_a_greeting_goes_first():
@@ -88,31 +88,31 @@ def test_a_greeting_goes_first():
     feed.take_frame(message())
     feed.hear({"type": "hello", "client": "page", "n": 1})
 
-    assert next_errand(feed) is Errand.GREETING
+    assert next_send_step(feed) is SendStep.GREETING
 
 
 def test_changes_are_told_at_once_but_twice_a_second_at_most():
     clock = Clock()
     feed = feed_with(clock)
-    assert next_errand(feed) is Errand.STATUS
+    assert next_send_step(feed) is SendStep.STATUS
     feed.told()
     feed.note_change()
     feed.note_change()
 
     assert feed._choose(clock())[1] == pytest.approx(STATUS_INTERVAL_SECS)
     clock.now_secs += STATUS_INTERVAL_SECS
-    assert next_errand(feed) is Errand.STATUS
+    assert next_send_step(feed) is SendStep.STATUS
 
     clock.now_secs += 10
     feed.note_change()
-    assert feed._choose(clock())[0] == Task(Errand.STATUS)
+    assert feed._choose(clock())[0] == Task(SendStep.STATUS)
 
 
 def test_out_of_sight_nothing_is_done_until_something_changes():
     clock = Clock()
     feed = feed_with(clock)
     feed._pacer.hear_visible("page", 0, clock())
-    assert next_errand(feed) is Errand.STATUS
+    assert next_send_step(feed) is SendStep.STATUS
     feed.told()
     clock.now_secs += 10
 
@@ -122,10 +122,10 @@ def test_out_of_sight_nothing_is_done_until_something_changes():
 def test_a_still_that_is_due_does_not_wait_for_the_status():
     clock = Clock()
     feed = feed_with(clock)
-    assert next_errand(feed) is Errand.STATUS
+    assert next_send_step(feed) is SendStep.STATUS
     feed.told()
     feed.set_paused(True)
 
-    assert next_errand(feed) is Errand.STATUS
+    assert next_send_step(feed) is SendStep.STATUS
     assert feed.take_still_due()
     assert not feed.take_still_due()

@@ -3,7 +3,7 @@
 ::
 
     DoraSession        one run on a coordinator and a daemon of our own
-    ├── _cluster       both programs, their ports, their folder, their end (`_farewell`)
+    ├── _cluster       both programs, their ports, their folder, their end (`_cleanup`)
     ├── _files         a graph → the folder that a daemon runs
     └── _log_files     what nodes print, as it is written
     AttachedSession    a run that somebody else has started

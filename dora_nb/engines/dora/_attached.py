@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable
 
 from ..capture import LineSplitter
 from ..embedded import Listener
-from ..orphan_reaper import Warden, kill_session
+from ..orphan_reaper import OrphanReaper, kill_session
 from . import _log_lines
-from ._node_states import Life, Lives
+from ._node_states import NodeState, NodeStates
 from ._params import Params
 from ._program import Coordinator, Dora, find_program
-from ._remote import TAP_PREFIX, RunningDataflow, find_dataflow
+from ._remote import SUBSCRIBER_PREFIX, RunningDataflow, find_dataflow
 from ._run import Run
-from ._subscribers import Taps
+from ._subscribers import Subscribers
 
 _READ_SIZE = 1 << 16
 
@@ -44,9 +44,9 @@ class AttachedSession(Run):
         self._dora = dora
         self._dataflow = running.uuid
         self._daemon_port = daemon_port
-        self._declared_taps = running.taps
-        self._lives = Lives(
-            {name: Life(state, was_ready=True) for name, state in running.states.items()},
+        self._declared_subscribers = running.subscribers
+        self._node_states = NodeStates(
+            {name: NodeState(state, was_ready=True) for name, state in running.states.items()},
             going=True,
         )
         self.names: tuple[str, ...] = (running.name, running.uuid)
@@ -56,29 +56,29 @@ class AttachedSession(Run):
         )
 
     def _open(self) -> None:
-        self._warden = Warden()
-        self._to_close.callback(self._warden.close)
+        self._reaper = OrphanReaper()
+        self._to_close.callback(self._reaper.close)
         self._params = Params(self._dora, self._dataflow)
         self._follower = _Follower(self._dora, self._dataflow, self)
-        self._warden.look_after(self._follower.session_id)
-        self._to_close.callback(self._warden.forget, self._follower.session_id)
+        self._reaper.look_after(self._follower.session_id)
+        self._to_close.callback(self._reaper.forget, self._follower.session_id)
         self._to_close.callback(self._follower.close)
         self._begun = True
         self._follower.start()
         if self._listeners:
-            self._worker.post(self._tap_after_the_start)
+            self._worker.post(self._subscribe_after_the_start)
 
-    def _new_taps(self) -> Taps:
+    def _new_subscribers(self) -> Subscribers:
         # Several notebooks may watch one dataflow.
-        return Taps(
+        return Subscribers(
             self._dora,
             self._dataflow,
             daemon_port=self._daemon_port,
-            prefix=f"{TAP_PREFIX}-{secrets.token_hex(3)}",
+            prefix=f"{SUBSCRIBER_PREFIX}-{secrets.token_hex(3)}",
             note=self.note,
-            on_failure=self._tap_again,
-            warden=self._warden,
-            declared=self._declared_taps,
+            on_failure=self._subscribe_again,
+            reaper=self._reaper,
+            declared=self._declared_subscribers,
         )
 
     def _port_to_join(self) -> int:

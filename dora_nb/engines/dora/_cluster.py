@@ -1,7 +1,7 @@
 """A coordinator and a daemon of our own, on free ports of the loopback interface.
 
 Everything that they write is in one private folder, so two notebooks never meet. They end with
-`close`, and when the kernel is gone by the warden: first by the words of `_farewell`, which lets the
+`close`, and when the kernel is gone by the warden: first by the words of `_cleanup`, which lets the
 nodes have their STOP, then with their sessions.
 """
 
@@ -23,9 +23,9 @@ from pathlib import Path
 from dora_nb.errors import EngineError
 
 from ..environment import kernel_environment
-from ..orphan_reaper import Warden, kill_session
+from ..orphan_reaper import OrphanReaper, kill_session
 from . import _files
-from ._cleanup_program import PROGRAM as FAREWELL
+from ._cleanup_program import PROGRAM as CLEANUP_PROGRAM
 from ._cleanup_program import remove_orphaned_segments
 from ._program import Coordinator, Dora, find_program, plain_words
 
@@ -49,11 +49,11 @@ class Cluster:
         self._closing = False
         self._programs: dict[str, _Program] = {}
         self._last_words = ""
-        self._farewell: list[str] | None = None
+        self._cleanup: list[str] | None = None
         program = find_program()
         with contextlib.ExitStack() as undo:
-            self._warden = Warden()
-            undo.callback(self._warden.close)
+            self._reaper = OrphanReaper()
+            undo.callback(self._reaper.close)
             self.folder = Path(tempfile.mkdtemp(prefix="dora-nb-"))
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
             self._environment = self._make_environment()
@@ -63,26 +63,34 @@ class Cluster:
             self.daemon_port = self._start_daemon()
             self._undo = undo.pop_all()
 
-    def say_farewell_with(self, dataflow: str) -> None:
+    def clean_up_with(self, dataflow: str) -> None:
         """From now on that dataflow is stopped first when the kernel is gone."""
         sessions = ",".join(str(each.session_id) for each in self._programs.values())
         stop = self.dora.command("stop", dataflow, "--grace-duration=1s")
-        self._farewell = [sys.executable, "-I", "-S", FAREWELL, str(self.folder), sessions, *stop]
-        self._warden.at_the_end(self._farewell)
+        self._cleanup = [
+            sys.executable,
+            "-I",
+            "-S",
+            CLEANUP_PROGRAM,
+            str(self.folder),
+            sessions,
+            *stop,
+        ]
+        self._reaper.at_the_end(self._cleanup)
 
     def look_after(self, session_id: int) -> None:
         """That session ends with the kernel too."""
-        self._warden.look_after(session_id)
+        self._reaper.look_after(session_id)
 
     def forget(self, session_id: int) -> None:
         """That session is no more."""
-        self._warden.forget(session_id)
+        self._reaper.forget(session_id)
 
     def close(self) -> None:
         """Ends both programs and whatever nodes are left, and removes all that they wrote."""
         self._closing = True
-        if self._farewell is not None:
-            self._warden.not_at_the_end(self._farewell)
+        if self._cleanup is not None:
+            self._reaper.not_at_the_end(self._cleanup)
         self._undo.close()
         remove_orphaned_segments()
 
@@ -125,7 +133,7 @@ class Cluster:
             environment = environment | {"TMPDIR": str(self.folder)}
         program = _Program(role, command, environment, self.folder, heard)
         self._programs[role] = program
-        self._warden.look_after(program.session_id)
+        self._reaper.look_after(program.session_id)
         came_up = program.wait_until_up()
         if came_up:
             program.watch(self._ended)
@@ -150,7 +158,7 @@ class Cluster:
         program = self._programs.pop(role)
         program.end()
         self._last_words = program.last_words()
-        self._warden.forget(program.session_id)
+        self._reaper.forget(program.session_id)
 
 
 class _Program:

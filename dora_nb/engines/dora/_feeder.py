@@ -1,7 +1,7 @@
 """The kernel as a publisher of a dataflow on dora-rs: what it sends on ``notebook/NAME``.
 
 An exported dataflow has `notebook` as a dynamic node whose outputs are those topics. A process of its own
-joins as that node when the first message is sent (see `_taps` for why), and reads from the kernel what
+joins as that node when the first message is sent (see `_subscribers` for why), and reads from the kernel what
 it passes on.
 """
 

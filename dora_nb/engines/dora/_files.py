@@ -64,10 +64,10 @@ def write_python(folder: Path) -> None:
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
 
-def tap_entry(tap: str, node: str, outputs: Iterable[str]) -> str:
+def subscriber_entry(subscriber: str, node: str, outputs: Iterable[str]) -> str:
     """The file of ``dora node add`` for a tap on those outputs of a node. JSON is YAML."""
     inputs = {output: {"source": f"{node}/{output}"} for output in outputs}
-    return json.dumps({"id": tap, "path": "dynamic", "inputs": inputs})
+    return json.dumps({"id": subscriber, "path": "dynamic", "inputs": inputs})
 
 
 def _runner(code: SourceCode, working_dir: str, source: Path) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 _ATTACHED = re.compile(r"^\d\d:\d\d:\d\d (\S+) +(\[dora\]|[A-Za-z0-9_.-]+): (.*)$")
 _DIAGNOSIS = "(dora-rs/dora#2742 diagnostic)"
 """Ends two lines that dora-rs 1.1.0 prints for each operator that is stopped; they are no operator's."""
-_VERDICT = re.compile(r"^Node `([^`]+)` failed: (exited .*)$", re.MULTILINE)
+_RESULT = re.compile(r"^Node `([^`]+)` failed: (exited .*)$", re.MULTILINE)
 _TARGETS = ("daemon", "coordinator", "spawner", "daemon::spawner", "daemon::pending")
 
 
@@ -49,12 +49,12 @@ def read_attached(line: str) -> Entry | None:
     return Entry(None if node == "[dora]" else node, level.lower(), target, text)
 
 
-def read_verdict(text: str) -> list[Entry]:
+def read_result(text: str) -> list[Entry]:
     """The failures that ``dora start --attach`` sums up at its end, as the daemon would have told them.
 
     It is all that is said of a node which ended before the listening had begun (dora-rs 1.1.0).
     """
-    return [Entry(node, "error", "daemon", words) for node, words in _VERDICT.findall(text)]
+    return [Entry(node, "error", "daemon", words) for node, words in _RESULT.findall(text)]
 
 
 def read_json(line: str) -> Entry | None:

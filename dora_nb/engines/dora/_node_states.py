@@ -17,7 +17,7 @@ _OTHERS_FAULT = re.compile(r"This error occurred because node `([^`]+)`")
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class NodeState:
     """One node."""
 
     state: State = State.STARTING
@@ -34,76 +34,76 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class NodeStates:
     """All nodes of one run."""
 
-    nodes: Mapping[str, Life]
+    nodes: Mapping[str, NodeState]
     going: bool = False
     """Every node was ready once, and messages move."""
     over: bool = False
     """The dataflow has ended."""
 
 
-def step(lives: Lives, entry: Entry, *, stopping: bool) -> Lives:
+def step(node_states: NodeStates, entry: Entry, *, stopping: bool) -> NodeStates:
     """What follows from one line of dora's; a line that means nothing changes nothing."""
     if not entry.by_dora:
-        return lives
+        return node_states
     if entry.node is None:
-        return _whole(lives, entry, stopping=stopping)
-    life = lives.nodes.get(entry.node)
-    if life is None:  # A node of somebody else's, such as the kernel's own taps.
-        return lives
-    changed = _node(life, entry, going=lives.going, stopping=stopping)
-    return replace(lives, nodes={**lives.nodes, entry.node: changed})
+        return _whole(node_states, entry, stopping=stopping)
+    node = node_states.nodes.get(entry.node)
+    if node is None:  # A node of somebody else's, such as the kernel's own taps.
+        return node_states
+    changed = _node(node, entry, going=node_states.going, stopping=stopping)
+    return replace(node_states, nodes={**node_states.nodes, entry.node: changed})
 
 
-def end_all(lives: Lives, *, stopping: bool) -> Lives:
+def end_all(node_states: NodeStates, *, stopping: bool) -> NodeStates:
     """Nothing more will be said: whatever has not ended was ended with the dataflow."""
-    return _over(lives, State.STOPPED if stopping else State.FINISHED)
+    return _over(node_states, State.STOPPED if stopping else State.FINISHED)
 
 
-def fail_all(lives: Lives) -> Lives:
+def fail_all(node_states: NodeStates) -> NodeStates:
     """What ran them is gone: whatever has not ended has failed."""
-    return _over(lives, State.FAILED)
+    return _over(node_states, State.FAILED)
 
 
-def _over(lives: Lives, last: State) -> Lives:
+def _over(node_states: NodeStates, last: State) -> NodeStates:
     nodes = {
-        name: life if life.state in OVER else replace(life, state=last)
-        for name, life in lives.nodes.items()
+        name: node if node.state in OVER else replace(node, state=last)
+        for name, node in node_states.nodes.items()
     }
-    return Lives(nodes, going=lives.going, over=True)
+    return NodeStates(nodes, going=node_states.going, over=True)
 
 
-def _whole(lives: Lives, entry: Entry, *, stopping: bool) -> Lives:
-    if entry.text.startswith("all nodes are ready") and _all_were_ready(lives):
+def _whole(node_states: NodeStates, entry: Entry, *, stopping: bool) -> NodeStates:
+    if entry.text.startswith("all nodes are ready") and _all_were_ready(node_states):
         nodes = {
-            name: replace(life, state=State.RUNNING) if life.state is State.STARTING else life
-            for name, life in lives.nodes.items()
+            name: replace(node, state=State.RUNNING) if node.state is State.STARTING else node
+            for name, node in node_states.nodes.items()
         }
-        return replace(lives, nodes=nodes, going=True)
+        return replace(node_states, nodes=nodes, going=True)
     if entry.target == "coordinator" and entry.text == "dataflow finished":
-        return end_all(lives, stopping=stopping)
-    return lives
+        return end_all(node_states, stopping=stopping)
+    return node_states
 
 
-def _all_were_ready(lives: Lives) -> bool:
+def _all_were_ready(node_states: NodeStates) -> bool:
     """dora says "all" of those that are left; where one is not, the rest soon fails for it."""
-    return all(life.was_ready for life in lives.nodes.values())
+    return all(node.was_ready for node in node_states.nodes.values())
 
 
-def _node(life: Life, entry: Entry, *, going: bool, stopping: bool) -> Life:
+def _node(node: NodeState, entry: Entry, *, going: bool, stopping: bool) -> NodeState:
     if entry.text == "node is ready":
         state = State.RUNNING if going else State.STARTING
-        return replace(life, state=state, was_ready=True)
+        return replace(node, state=state, was_ready=True)
     if entry.text.endswith(" finished successfully"):
-        return replace(life, state=State.STOPPED if stopping else State.FINISHED)
+        return replace(node, state=State.STOPPED if stopping else State.FINISHED)
     if entry.text.startswith("node will be restarted"):
-        return Life(State.STARTING, life.generation + 1)
+        return NodeState(State.STARTING, node.generation + 1)
     if entry.level == "error" and _FAILED.match(entry.text):
-        if life.state in OVER:  # It is said twice.
-            return life
+        if node.state in OVER:  # It is said twice.
+            return node
         if stopping and _ENDED_BY_A_STOP.search(entry.text):
-            return replace(life, state=State.STOPPED)
-        return replace(life, state=State.FAILED, exit_words=entry.text)
-    return life
+            return replace(node, state=State.STOPPED)
+        return replace(node, state=State.FAILED, exit_words=entry.text)
+    return node

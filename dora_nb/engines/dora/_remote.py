@@ -14,7 +14,7 @@ from dora_nb.status import State
 
 from ._program import Dora
 
-TAP_PREFIX = "notebook-tap"
+SUBSCRIBER_PREFIX = "notebook-subscriber"
 _STATES = {"failed": State.FAILED, "stopped": State.FINISHED, "finished": State.FINISHED}
 """What ``dora node list`` says of a node; anything else runs."""
 
@@ -27,7 +27,7 @@ class RunningDataflow:
     name: str
     graph: Graph
     states: Mapping[str, State]
-    taps: Mapping[str, frozenset[str]]
+    subscribers: Mapping[str, frozenset[str]]
     """By node: the outputs that a tap in the dataflow itself passes on. Only such a one is heard from
     another machine (dora-rs 1.1.0): a node that is added later hears those of its own daemon."""
 
@@ -65,15 +65,17 @@ def find_dataflow(dora: Dora, wanted: str | None) -> RunningDataflow:
 def _read(dora: Dora, uuid: str, name: str) -> RunningDataflow:
     what = f"the nodes of {name} cannot be listed"
     listed = dora.ask("node", "list", f"--dataflow={uuid}", what=what)
-    specs, taps = [], {}
+    specs, subscribers = [], {}
     for each in listed:
         (told,) = dora.ask("node", "info", f"--dataflow={uuid}", "--", each["node"], what=what)
-        if not str(each["node"]).startswith(f"{TAP_PREFIX}-"):
+        if not str(each["node"]).startswith(f"{SUBSCRIBER_PREFIX}-"):
             specs.append(_node(told, f"{name} on dora-rs"))
-        elif (tapped := str(each["node"]).removeprefix(f"{TAP_PREFIX}-")) in _node_names(listed):
+        elif (subscribed := str(each["node"]).removeprefix(f"{SUBSCRIBER_PREFIX}-")) in _node_names(
+            listed
+        ):
             sources = {str(read["source"]): str(read["id"]) for read in told["inputs"]}
-            taps[tapped] = frozenset(
-                output for source, output in sources.items() if source == f"{tapped}/{output}"
+            subscribers[subscribed] = frozenset(
+                output for source, output in sources.items() if source == f"{subscribed}/{output}"
             )
     states = {
         str(each["node"]): _STATES.get(str(each["status"]).lower(), State.RUNNING)
@@ -81,7 +83,7 @@ def _read(dora: Dora, uuid: str, name: str) -> RunningDataflow:
     }
     graph = Graph({spec.name: spec for spec in specs if spec is not None})
     known = {spec.name: states[spec.name] for spec in graph}
-    return RunningDataflow(uuid, name, graph, known, taps)
+    return RunningDataflow(uuid, name, graph, known, subscribers)
 
 
 def _node_names(listed: list[dict[str, Any]]) -> set[str]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dora_nb.child.crash_report import Remains
+from dora_nb.child.crash_report import CrashReport
 from dora_nb.errors import DoraNbError, EngineError, OperatorError
 from dora_nb.graph.graph import Edge, Graph
 from dora_nb.graph.nodes import NodeSpec
@@ -29,9 +29,9 @@ from ..worker import Worker
 from . import _log_lines, _node_states
 from ._failure_report import failure_of
 from ._feeder import Feeder
-from ._node_states import Life, Lives
+from ._node_states import NodeState, NodeStates
 from ._params import Params
-from ._subscribers import Taps
+from ._subscribers import Subscribers
 
 
 class Run(abc.ABC):
@@ -51,7 +51,7 @@ class Run(abc.ABC):
         self.notes: tuple[str, ...] = ()
         first = {spec.name: _first_life(spec) for spec in declared}
         # Where every node is a dynamic one, dora has none to wait for, and says nothing.
-        self._lives = Lives(first, going=all(life.was_ready for life in first.values()))
+        self._node_states = NodeStates(first, going=all(life.was_ready for life in first.values()))
         self._begun = False
         self._stopping = False
         self._failure: EngineError | None = None
@@ -61,7 +61,7 @@ class Run(abc.ABC):
         """Where the lines of each node's newest generation begin in its log."""
         self._private_folder = "/nowhere"
         """Frames of files in it are none of the user's."""
-        self._taps: Taps | None = None
+        self._subscribers: Subscribers | None = None
         self._feeder: Feeder | None = None
         self._params: Params | None = None
         self._to_close = contextlib.ExitStack()
@@ -80,7 +80,7 @@ class Run(abc.ABC):
         """On the worker: everything that has to be there before dora is listened to."""
 
     @abc.abstractmethod
-    def _new_taps(self) -> Taps:
+    def _new_subscribers(self) -> Subscribers:
         """The kernel's way to read from it, which is open."""
 
     @abc.abstractmethod
@@ -95,11 +95,11 @@ class Run(abc.ABC):
 
     @property
     def alive(self) -> bool:
-        return self._begun and not self._lives.over
+        return self._begun and not self._node_states.over
 
     @property
     def going(self) -> bool:
-        return self._lives.going
+        return self._node_states.going
 
     @property
     def stopping(self) -> bool:
@@ -124,7 +124,7 @@ class Run(abc.ABC):
         del declared, name, grace_secs
         raise AssertionError("a removal is refused before it comes here")
 
-    def remains(self, name: str) -> Remains | None:
+    def crash_report(self, name: str) -> CrashReport | None:
         del name
         return None
 
@@ -136,7 +136,7 @@ class Run(abc.ABC):
         del name, timeout_secs
         return True
 
-    def living_state(self, name: str, *, timeout_secs: float) -> Remains | None:
+    def living_state(self, name: str, *, timeout_secs: float) -> CrashReport | None:
         del name, timeout_secs
         return None
 
@@ -168,7 +168,7 @@ class Run(abc.ABC):
         def set_them() -> None:
             before, self._listeners = self._listeners, wanted
             try:
-                self._bring_taps_up_to_date()
+                self._update_subscribers()
             except BaseException:
                 self._listeners = before
                 raise
@@ -176,8 +176,10 @@ class Run(abc.ABC):
         self._do(set_them, or_else="the kernel cannot read that topic")
 
     def listener_status(self, listener: Listener) -> EdgeStatus | None:
-        taps = self._taps
-        return listener.last_status if taps is None else taps.listener_status(listener)
+        subscribers = self._subscribers
+        return (
+            listener.last_status if subscribers is None else subscribers.listener_status(listener)
+        )
 
     def wait_settled(
         self, names: Iterable[str] | None, *, after: dict[str, int], timeout_secs: float | None
@@ -185,30 +187,30 @@ class Run(abc.ABC):
         del names, after  # Nothing but the whole is started.
         with self._lock:
             settled = self._changed.wait_for(
-                lambda: self._lives.going or self._lives.over, timeout_secs
+                lambda: self._node_states.going or self._node_states.over, timeout_secs
             )
             if self._failure is not None and not self._errors:
                 raise self._failure
             return settled
 
     def settling(self) -> list[str]:
-        return [name for name, life in self._lives.nodes.items() if not life.was_ready]
+        return [name for name, life in self._node_states.nodes.items() if not life.was_ready]
 
     def generations(self) -> dict[str, int]:
-        return {name: life.generation for name, life in self._lives.nodes.items()}
+        return {name: life.generation for name, life in self._node_states.nodes.items()}
 
     def errors(self) -> dict[str, OperatorError]:
         with self._lock:
             own_fault = {
                 name: error
                 for name, error in self._errors.items()
-                if self._lives.nodes[name].others_fault is None
+                if self._node_states.nodes[name].others_fault is None
             }
             return {**own_fault, **self._errors}
 
     def start_error(self, name: str) -> OperatorError | None:
         with self._lock:
-            return None if self._lives.nodes[name].was_ready else self._errors.get(name)
+            return None if self._node_states.nodes[name].was_ready else self._errors.get(name)
 
     def status(self) -> list[NodeStatus]:
         with self._lock:
@@ -225,9 +227,9 @@ class Run(abc.ABC):
         self._do(self._close)
 
     def _close(self) -> None:
-        if self._taps is not None:
-            taps, self._taps = self._taps, None
-            taps.close()
+        if self._subscribers is not None:
+            subscribers, self._subscribers = self._subscribers, None
+            subscribers.close()
         if self._feeder is not None:
             feeder, self._feeder = self._feeder, None
             feeder.close()
@@ -235,22 +237,22 @@ class Run(abc.ABC):
 
     # -- on the worker -------------------------------------------------------------------------------
 
-    def _bring_taps_up_to_date(self) -> None:
+    def _update_subscribers(self) -> None:
         if not self.going or not self.alive:
             return  # Once messages move, they are.
-        if self._taps is None:
-            self._taps = self._new_taps()
-        self._taps.set_listeners(self._listeners)
+        if self._subscribers is None:
+            self._subscribers = self._new_subscribers()
+        self._subscribers.set_listeners(self._listeners)
 
-    def _tap_again(self) -> None:
+    def _subscribe_again(self) -> None:
         """On any thread: a tap has failed."""
         self._on_change()
         if self.alive and not self._stopping:
-            self._worker.post(self._tap_after_the_start)
+            self._worker.post(self._subscribe_after_the_start)
 
-    def _tap_after_the_start(self) -> None:
+    def _subscribe_after_the_start(self) -> None:
         try:
-            self._bring_taps_up_to_date()
+            self._update_subscribers()
         except EngineError as error:
             for listener in self._listeners:
                 self.note(listener.source.node, str(error))
@@ -268,17 +270,17 @@ class Run(abc.ABC):
     def heard(self, entry: _log_lines.Entry) -> None:
         """Takes in what dora has said."""
         with self._lock:
-            before = self._lives
-            self._lives = _node_states.step(before, entry, stopping=self._stopping)
-            if self._lives is before:
+            before = self._node_states
+            self._node_states = _node_states.step(before, entry, stopping=self._stopping)
+            if self._node_states is before:
                 self._keep_word(entry)
                 return
             self._note_changes(before)
             self._changed.notify_all()
-        if self._lives.over:
+        if self._node_states.over:
             self._ended()
-        if self._lives.going and not before.going:
-            self._worker.post(self._tap_after_the_start)
+        if self._node_states.going and not before.going:
+            self._worker.post(self._subscribe_after_the_start)
         self._on_change()
 
     def printed(self, node: str, line: str) -> None:
@@ -306,9 +308,9 @@ class Run(abc.ABC):
     def over(self, why: str) -> None:
         """dora says no more: the dataflow has ended, or was never begun, and `why`."""
         with self._lock:
-            if not self._lives.going and not self._errors and not self._stopping:
+            if not self._node_states.going and not self._errors and not self._stopping:
                 self._failure = EngineError(f"{self._cannot_open}: {why}.")
-            self._lives = _node_states.end_all(self._lives, stopping=self._stopping)
+            self._node_states = _node_states.end_all(self._node_states, stopping=self._stopping)
             self._changed.notify_all()
         self._ended()
         self._on_change()
@@ -320,19 +322,19 @@ class Run(abc.ABC):
     def _fail(self, why: str) -> None:
         """The coordinator or the daemon is gone, and so are the nodes."""
         with self._lock:
-            if self._lives.over:
+            if self._node_states.over:
                 return
             self._failure = EngineError(f"{why}.")
-            for name, life in self._lives.nodes.items():
+            for name, life in self._node_states.nodes.items():
                 if life.state not in _node_states.OVER:
                     self._errors[name] = OperatorError(f"{name} ended: {why}.", node=name)
                     self.note(name, why)
-            self._lives = _node_states.fail_all(self._lives)
+            self._node_states = _node_states.fail_all(self._node_states)
             self._changed.notify_all()
         self._on_change()
 
-    def _note_changes(self, before: Lives) -> None:
-        for name, life in self._lives.nodes.items():
+    def _note_changes(self, before: NodeStates) -> None:
+        for name, life in self._node_states.nodes.items():
             was = before.nodes[name]
             if life.generation != was.generation:
                 self._errors.pop(name, None)
@@ -341,7 +343,7 @@ class Run(abc.ABC):
                 self._read_logs()
                 self._errors[name] = self._failure_of(name, life)
 
-    def _failure_of(self, name: str, life: Life) -> OperatorError:
+    def _failure_of(self, name: str, life: NodeState) -> OperatorError:
         lines = self._logs[name].lines()
         mine = [line for line in lines if line.number >= self._first_lines[name]]
         # Seen from afar stderr is stdout too (`dora logs`, 1.1.0).
@@ -372,7 +374,7 @@ class Run(abc.ABC):
     # -- inside --------------------------------------------------------------------------------------
 
     def _node_status(self, spec: NodeSpec) -> NodeStatus:
-        life = self._lives.nodes[spec.name]
+        life = self._node_states.nodes[spec.name]
         edges = self._declared.edges()
         waiting_for = self._declared.waiting_for(spec.name)
         state = life.state
@@ -393,11 +395,11 @@ class Run(abc.ABC):
         )
 
 
-def _first_life(spec: NodeSpec) -> Life:
+def _first_life(spec: NodeSpec) -> NodeState:
     """A dynamic node holds no start up: it is there when somebody joins as it."""
     if spec.kind == "dynamic":
-        return Life(State.WAITING, was_ready=True)
-    return Life()
+        return NodeState(State.WAITING, was_ready=True)
+    return NodeState()
 
 
 def _edge(edge: Edge) -> EdgeStatus:

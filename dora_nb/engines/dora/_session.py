@@ -20,9 +20,9 @@ from ._files import write_files
 from ._log_files import LogFiles
 from ._params import Params
 from ._program import essence
-from ._remote import TAP_PREFIX
+from ._remote import SUBSCRIBER_PREFIX
 from ._run import Run
-from ._subscribers import Taps
+from ._subscribers import Subscribers
 
 _TRIGGERED = "dataflow start triggered: "
 _READ_SIZE = 1 << 16
@@ -53,7 +53,7 @@ class DoraSession(Run):
         written = write_files(self._declared, self._cluster.folder)
         self.notes = (*written.notes, *self._notes_on_dynamic_nodes())
         self._params = Params(self._cluster.dora, DATAFLOW_NAME)
-        self._cluster.say_farewell_with(DATAFLOW_NAME)
+        self._cluster.clean_up_with(DATAFLOW_NAME)
         self._watch = _Watch(self._cluster, written.dataflow, self)
         self._to_close.callback(self._watch.close)
         self._begun = True
@@ -67,14 +67,14 @@ class DoraSession(Run):
             if spec.kind == "dynamic"
         ]
 
-    def _new_taps(self) -> Taps:
-        return Taps(
+    def _new_subscribers(self) -> Subscribers:
+        return Subscribers(
             self._cluster.dora,
             DATAFLOW_NAME,
             daemon_port=self._port_to_join(),
-            prefix=TAP_PREFIX,
+            prefix=SUBSCRIBER_PREFIX,
             note=self.note,
-            on_failure=self._tap_again,
+            on_failure=self._subscribe_again,
         )
 
     def _port_to_join(self) -> int:
@@ -200,7 +200,7 @@ class _Watch:
             self._popen.wait()
             self.read_logs()
             last_words = "\n".join(self._said)
-            for entry in _log_lines.read_verdict(last_words):
+            for entry in _log_lines.read_result(last_words):
                 self._session.heard(entry)
             self._session.over(essence(last_words) or "it has ended")
             self._over.set()

@@ -20,10 +20,10 @@ from dora_nb.graph.sources import TopicSource
 from dora_nb.status import EdgeStatus
 
 from ..embedded import Listener, Session
-from ..orphan_reaper import Warden
-from ._files import tap_entry
+from ..orphan_reaper import OrphanReaper
+from ._files import subscriber_entry
 from ._program import Dora
-from ._remote import TAP_PREFIX
+from ._remote import SUBSCRIBER_PREFIX
 
 _SCRIPT = Path(__file__).with_name("subscriber_script.py")
 _NO_MODULES = "/proc"
@@ -33,11 +33,11 @@ _JOIN_SECS = 20.0
 _MOST_FAILURES = 5
 
 
-class Taps:
+class Subscribers:
     """Every tap of one dataflow. One thread at a time may call it, and its calls block for a while.
 
     `note(node, text)` and `on_failure()` are called, on any thread, when a tap of that node fails; the next
-    `set_listeners` lets it join again, a few times. The `warden` has every tap
+    `set_listeners` lets it join again, a few times. The `reaper` has every tap
     removed from the dataflow when the kernel is gone; without one it ends with the kernel anyway. `declared`
     are taps that the dataflow itself has, by node, with the outputs that they pass on: those are joined as
     they are.
@@ -52,7 +52,7 @@ class Taps:
         prefix: str,
         note: Callable[[str, str], None],
         on_failure: Callable[[], None],
-        warden: Warden | None = None,
+        reaper: OrphanReaper | None = None,
         declared: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self._dora = dora
@@ -61,7 +61,7 @@ class Taps:
         self._prefix = prefix
         self._note = note
         self._on_failure = on_failure
-        self._warden = warden
+        self._reaper = reaper
         self._declared = declared or {}
         self._joined = Graph()
         self._noted: dict[str, OperatorError] = {}
@@ -130,14 +130,14 @@ class Taps:
             raise EngineError(f"the notebook cannot read from {node}: {error.message}")
 
     def _add_to_dora(self, node: str, outputs: list[str]) -> None:
-        if self._warden is not None:
-            self._warden.at_the_end(self._removal(node))
+        if self._reaper is not None:
+            self._reaper.at_the_end(self._removal(node))
         self._dora.call(
             "node",
             "add",
             f"--dataflow={self._dataflow}",
             "--from-yaml=/dev/stdin",
-            given=tap_entry(self._id(node), node, outputs),
+            given=subscriber_entry(self._id(node), node, outputs),
             what=f"the notebook cannot read from {node}",
         )
 
@@ -151,8 +151,8 @@ class Taps:
         # It may have left with its dataflow, which is as good.
         with contextlib.suppress(EngineError):
             self._dora.call(*self._removal_words(node), what="a tap cannot leave")
-        if self._warden is not None:
-            self._warden.not_at_the_end(self._removal(node))
+        if self._reaper is not None:
+            self._reaper.not_at_the_end(self._removal(node))
 
     def _removal(self, node: str) -> list[str]:
         return self._dora.command(*self._removal_words(node))
@@ -161,7 +161,7 @@ class Taps:
         return ["node", "remove", f"--dataflow={self._dataflow}", self._id(node)]
 
     def _id(self, node: str) -> str:
-        prefix = TAP_PREFIX if node in self._declared else self._prefix
+        prefix = SUBSCRIBER_PREFIX if node in self._declared else self._prefix
         return f"{prefix}-{node}"
 
     def _embedded(self) -> Session:

@@ -1,7 +1,7 @@
 """The script in a tap's process: a node of the embedded engine on one side, of dora-rs on the other.
 
 What comes on an input from dora-rs goes to the output of the same name, and the other way round. It
-is no module to be imported: `_taps` declares its text as a script, with the id of the node on dora-rs
+is no module to be imported: `_subscribers` declares its text as a script, with the id of the node on dora-rs
 and the daemon's port as arguments.
 """
 

@@ -15,42 +15,44 @@ from typing import Any
 
 import pyarrow as pa
 
-from dora_nb.child.crash_report import MOST_EVENT_BYTES, write_remains
+from dora_nb.child.crash_report import MOST_EVENT_BYTES, write_crash_report
 from dora_nb.errors import EngineError
 from dora_nb.protocol import counters
-from dora_nb.transport import message_in_hand
+from dora_nb.transport import message_at_death
 
 from ._process import NodeProcess
 
 _WHY_NO_STATE = "its process was ended before it could write anything"
 
 
-def keep_event_in_hand(
+def keep_event_at_death(
     process: NodeProcess, find_input: Callable[[int], tuple[str, Callable[[int], tuple[int, int]]]]
 ) -> bool:
-    """Writes that event into the `remains` of a process that is gone; whether there was one to be had.
+    """Writes that event into the `crash_report` of a process that is gone; whether there was one to be had.
 
     `find_input(edge_id)` has the input's name, and what finds an arena and the edge's column in it; it
     raises LookupError where the process reads no such edge any more.
     """
     words, hand = process.counters.words, process.counters.hand
-    in_hand, since_nanos = words[counters.IN_HAND], words[counters.BUSY_SINCE_NANOS]
-    if not in_hand or not since_nanos:
+    handling, since_nanos = words[counters.HANDLING], words[counters.BUSY_SINCE_NANOS]
+    if not handling or not since_nanos:
         return False
     event, why_none = None, None
     try:
-        if in_hand & counters.OF_A_TIMER:
-            name = bytes(hand[: in_hand ^ counters.OF_A_TIMER]).decode(errors="replace")
+        if handling & counters.OF_A_TIMER:
+            name = bytes(hand[: handling ^ counters.OF_A_TIMER]).decode(errors="replace")
             event = _event(name, pa.nulls(0), {"timestamp": _when(since_nanos)})
         else:
-            name, arena_of = find_input(in_hand - 1)
-            message = message_in_hand(hand, arena_of, most_bytes=MOST_EVENT_BYTES)
+            name, arena_of = find_input(handling - 1)
+            message = message_at_death(hand, arena_of, most_bytes=MOST_EVENT_BYTES)
             event = _event(name, message.value, message.metadata)
     except LookupError as error:
         why_none = str(error)
     except EngineError as error:
         why_none = error.message
-    write_remains(process.remains, None, event, why_no_event=why_none, why_no_state=_WHY_NO_STATE)
+    write_crash_report(
+        process.crash_report, None, event, why_no_event=why_none, why_no_state=_WHY_NO_STATE
+    )
     return event is not None
 
 

@@ -21,7 +21,7 @@ _PATIENCE_SECS = 5.0
 _MOST_GUESTS = 16
 
 
-class Door:
+class JoinSocket:
     """The listening socket and its thread.
 
     `offers()` says which nodes there are, and whether somebody has joined as them. `let_in(name,
@@ -32,16 +32,16 @@ class Door:
         self,
         dataflow_id: str,
         offers: Callable[[], dict[str, bool]],
-        let_in: Callable[[str, socket.socket, int], str | None],
+        accept: Callable[[str, socket.socket, int], str | None],
     ) -> None:
         self._offers = offers
-        self._let_in = let_in
+        self._accept = accept
         self._guests: dict[int, tuple[socket.socket, int, float]] = {}
         """Who was told the offers and has not answered: connection, process, until when."""
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listening.setblocking(False)
-        name = f"{control.door_prefix(os.geteuid())}{os.getpid()}-{dataflow_id}"
+        name = f"{control.join_socket_prefix(os.geteuid())}{os.getpid()}-{dataflow_id}"
         self._listening.bind(f"\0{name}")
         self._listening.listen(_MOST_GUESTS)
         self._thread = threading.Thread(target=self._run, name="dora-door", daemon=True)
@@ -104,7 +104,7 @@ class Door:
         if received is None or not isinstance(received[0], control.Join):
             self._show_out(descriptor)
             return
-        refusal = self._let_in(received[0].name, connection, process_id)
+        refusal = self._accept(received[0].name, connection, process_id)
         if refusal is None:
             del self._guests[descriptor]
             return

@@ -33,7 +33,7 @@ class _Request:
     sent: Future[None] | None
 
 
-class Voice:
+class KernelPublisher:
     """The publisher of one pseudo-node's outputs. Any thread may call it; nothing waits but `send`.
 
     `released(edge_id)` is called, on its thread, when the reader of an edge that was taken away holds

@@ -91,7 +91,7 @@ class _Pace:
 _pace = _Pace()
 
 
-class Tap:
+class KernelSubscriber:
     """The thread that reads for every listener of a session.
 
     `report(node, text)` is called on it when a subscription to that node's output fails.

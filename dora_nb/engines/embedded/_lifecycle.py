@@ -14,12 +14,12 @@ Phases::
 
 While an operator runs, another generation may be prepared beside it, and takes over once it works::
 
-    Replace ──► PREPARING ──ChildReady──► PAUSING ──ChildPaused──► (FILLING ──StateTaken──►) PARTING
+    Replace ──► PREPARING ──ChildReady──► PAUSING ──ChildPaused──► (FILLING ──StateTaken──►) RETIRING
     the new one's __init__ runs          the old one reads no more  the new one is          the old one
                                                                     given its state         handles STOP
-                                     PARTING ──HandedOver──► the new one is the operator, and goes
+                                     RETIRING ──HandedOver──► the new one is the operator, and goes
 
-Up to PARTING the old one can go on as if nothing had been: so it does, whatever becomes of the new one.
+Up to RETIRING the old one can go on as if nothing had been: so it does, whatever becomes of the new one.
 Should the old one end at any step, the new one takes over from there.
 
 Several processes of one operator may be there at the same time, and what they say arrives late and in any
@@ -49,7 +49,7 @@ class Phase(enum.Enum):
     READY = "ready"
     RUNNING = "running"
     ENDING = "ending"
-    PAUSING = "pausing"
+    BACKING_OFF = "backing off"
     """It has ended, and another generation follows after a time."""
     FAILED = "failed"
     FINISHED = "finished"
@@ -58,7 +58,7 @@ class Phase(enum.Enum):
 
 NO_PROCESS = frozenset({Phase.IDLE, Phase.FAILED, Phase.FINISHED, Phase.STOPPED})
 """Nothing is there, and nothing follows by itself."""
-HAS_PROCESS = frozenset(Phase) - NO_PROCESS - {Phase.PAUSING}
+HAS_PROCESS = frozenset(Phase) - NO_PROCESS - {Phase.BACKING_OFF}
 
 
 class Next(enum.Enum):
@@ -68,7 +68,7 @@ class Next(enum.Enum):
     PREPARING = "preparing"
     PAUSING = "pausing"
     FILLING = "filling"
-    PARTING = "parting"
+    RETIRING = "parting"
 
 
 _REVOCABLE = frozenset({Next.PREPARING, Next.PAUSING, Next.FILLING})
@@ -317,7 +317,7 @@ class GiveState:
 
 
 @dataclass(frozen=True, slots=True)
-class AskToPart:
+class AskToRetire:
     """Tell the process to handle STOP, and to send what it still has to send."""
 
 
@@ -345,7 +345,7 @@ class FallBack:
 
 
 @dataclass(frozen=True, slots=True)
-class LetGo:
+class SendGo:
     """Tell the process that messages may move."""
 
 
@@ -388,7 +388,7 @@ class SettleEnd:
 
 Action = (
     Spawn | TellReload | TakeReload | CancelReload | NoteLateReload | Prepare | AskToPause | GoOn | GiveState
-    | AskToPart | TakeOver | Discard | Disarm | FallBack | LetGo | AskToStop | Terminate | Kill | ArmDeadline
+    | AskToRetire | TakeOver | Discard | Disarm | FallBack | SendGo | AskToStop | Terminate | Kill | ArmDeadline
     | ReportDeath | SettleEnd
 )  # fmt: skip
 
@@ -421,7 +421,7 @@ def _asked(life: Life, event: Event) -> tuple[Life, list[Action]]:
         case Restart(grace_secs, falls_back):
             if life.phase in NO_PROCESS:
                 return _start(life)
-            if life.phase is Phase.PAUSING:
+            if life.phase is Phase.BACKING_OFF:
                 return _next_generation(life, [])
             life, first = _without_next(life)
             asked, then = _ask_to_stop(replace(life, again=True, falls_back=falls_back), grace_secs)
@@ -429,7 +429,7 @@ def _asked(life: Life, event: Event) -> tuple[Life, list[Action]]:
         case Stop(grace_secs):
             if life.phase in NO_PROCESS:
                 return life, []
-            if life.phase is Phase.PAUSING:
+            if life.phase is Phase.BACKING_OFF:
                 return replace(life, phase=Phase.STOPPED), [SettleEnd(for_good=True)]
             life, first = _without_next(life)
             asked, then = _ask_to_stop(replace(life, again=False, stopping=True), grace_secs)
@@ -446,7 +446,7 @@ def _asked(life: Life, event: Event) -> tuple[Life, list[Action]]:
         case Abandon(edit) if edit == life.edit and life.next in _REVOCABLE:
             return _without_next(life)
         case Open() if life.phase is Phase.READY:
-            return replace(life, phase=Phase.RUNNING), [LetGo()]
+            return replace(life, phase=Phase.RUNNING), [SendGo()]
     return life, []
 
 
@@ -473,8 +473,8 @@ def _of_the_operator(life: Life, event: Event) -> tuple[Life, list[Action]]:
             if has_state:
                 filling = replace(life, next=Next.FILLING, rung=Rung.NONE)
                 return filling, [GiveState(), ArmDeadline(life.grace_secs)]
-            return _part(life)
-        case HandedOver() if life.next is Next.PARTING:
+            return _retire(life)
+        case HandedOver() if life.next is Next.RETIRING:
             return _taken_over(life, [Disarm()])
     return life, []
 
@@ -483,11 +483,11 @@ def _of_the_successor(life: Life, event: Event) -> tuple[Life, list[Action]]:
     match event:
         case ChildReady() if life.next is Next.PREPARING:
             if life.phase is not Phase.RUNNING:  # The old one is about to end by itself.
-                return replace(life, next=Next.PARTING), []
+                return replace(life, next=Next.RETIRING), []
             return replace(life, next=Next.PAUSING), [AskToPause(), ArmDeadline(life.grace_secs)]
         case StateTaken() if life.next is Next.FILLING:
-            return _part(life)
-        case ChildFailed() | ChildFinished() | ProcessEnded() if life.next is Next.PARTING:
+            return _retire(life)
+        case ChildFailed() | ChildFinished() | ProcessEnded() if life.next is Next.RETIRING:
             # The old one is told that it ends. Its successor is known to work: it is started once more.
             ending = replace(life, next=Next.NONE, successor=0, phase=Phase.ENDING, again=True)
             return replace(ending, rung=max(life.rung, Rung.ASKED)), [Discard()]
@@ -515,11 +515,11 @@ def _await_exit(life: Life, outcome: Phase | None) -> tuple[Life, list[Action]]:
 
 
 def _deadline_passed(life: Life) -> tuple[Life, list[Action]]:
-    if life.phase is Phase.PAUSING:
+    if life.phase is Phase.BACKING_OFF:
         return _next_generation(life, [])
     if life.next is Next.FILLING:
         return _without_next(life, too_slow=True)
-    if life.phase is Phase.ENDING or life.next in (Next.PAUSING, Next.PARTING):
+    if life.phase is Phase.ENDING or life.next in (Next.PAUSING, Next.RETIRING):
         return _climb(life)
     if life.phase is Phase.RUNNING and life.reloading:  # It never came to the reload.
         return _prepare(life)
@@ -547,7 +547,7 @@ def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, 
     if life.falls_back and not life.stopping:
         return _next_generation(life, [*report, SettleEnd(for_good=False), FallBack()])
     if restart_after_secs is not None and not life.stopping:
-        pausing = replace(life, phase=Phase.PAUSING, rung=Rung.NONE, outcome=None)
+        pausing = replace(life, phase=Phase.BACKING_OFF, rung=Rung.NONE, outcome=None)
         return pausing, [*report, SettleEnd(for_good=False), ArmDeadline(restart_after_secs)]
     if died:
         dead = replace(life, phase=Phase.FAILED, rung=Rung.NONE)
@@ -596,7 +596,7 @@ def _without_next(life: Life, *, too_slow: bool = False) -> tuple[Life, list[Act
 
 def _reloaded(life: Life, edit: int) -> tuple[Life, list[Action]]:
     """The process has the source of that edit, whatever else became of the edit meanwhile."""
-    if life.next is Next.PARTING:  # It ends, and its successor has that source too.
+    if life.next is Next.RETIRING:  # It ends, and its successor has that source too.
         return life, []
     if edit != life.edit:
         return replace(life, generation=life.generation + 1), [NoteLateReload()]
@@ -606,14 +606,14 @@ def _reloaded(life: Life, edit: int) -> tuple[Life, list[Action]]:
     return reloaded, [TakeReload(edit), *first, Disarm()]
 
 
-def _part(life: Life) -> tuple[Life, list[Action]]:
-    parting = replace(life, next=Next.PARTING, rung=Rung.NONE)
-    return parting, [AskToPart(), ArmDeadline(life.grace_secs)]
+def _retire(life: Life) -> tuple[Life, list[Action]]:
+    parting = replace(life, next=Next.RETIRING, rung=Rung.NONE)
+    return parting, [AskToRetire(), ArmDeadline(life.grace_secs)]
 
 
 def _taken_over(life: Life, first: list[Action]) -> tuple[Life, list[Action]]:
     taken = replace(_following(life, Phase.RUNNING), was_ready=True)
-    return taken, [*first, TakeOver(), LetGo()]
+    return taken, [*first, TakeOver(), SendGo()]
 
 
 def _following(life: Life, phase: Phase) -> Life:

@@ -138,9 +138,9 @@ class ControlSocket:
             self.other_end.close()
 
     def _count(self, message: control.ToProcess) -> None:
-        """Counts a message, after it was sent (see `metrics.TOLD`). The process knows its page from `Begin` on."""
+        """Counts a message, after it was sent (see `metrics.CONTROL_SENT`). The process knows its page from `Begin` on."""
         if self.counters is not None and not isinstance(message, control.Adopt | control.Begin):
-            self.counters.words[counters.TOLD] += 1
+            self.counters.words[counters.CONTROL_SENT] += 1
 
     def _send(self, data: bytes, descriptors: list[int]) -> bool:
         """Whether that is settled: sent, or in vain."""
@@ -210,7 +210,7 @@ class OperatorProcess:
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.pidfd_open(popen.pid)
         try:
-            self.remains = os.memfd_create("dora-remains", os.MFD_CLOEXEC)
+            self.crash_report = os.memfd_create("dora-remains", os.MFD_CLOEXEC)
             """Where it writes what a failure leaves behind."""
         except OSError:
             os.close(self.exit_descriptor)
@@ -254,7 +254,7 @@ class OperatorProcess:
 
     def _close_descriptors(self) -> None:
         os.close(self.exit_descriptor)
-        os.close(self.remains)
+        os.close(self.crash_report)
         for pipe in (self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()
@@ -275,7 +275,7 @@ class JoinedProcess:
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Readable once it has left."""
-        self.remains = -1
+        self.crash_report = -1
         self.streams: list[Stream] = []
 
     def control_lost(self) -> None:

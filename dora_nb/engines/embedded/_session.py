@@ -22,7 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dora_nb.child.crash_report import Remains, read_remains
+from dora_nb.child.crash_report import CrashReport, read_crash_report
 from dora_nb.errors import EngineError, OperatorError
 from dora_nb.graph import graph
 from dora_nb.graph.as_descriptor import as_descriptor
@@ -45,9 +45,9 @@ from ..edit import Applied, Edit
 from ..os_errors import engine_error
 from ..worker import Worker
 from . import _lifecycle as lifecycle
-from ._join_socket import Door
-from ._kernel_publisher import Voice
-from ._kernel_subscriber import Listener, Tap
+from ._join_socket import JoinSocket
+from ._kernel_publisher import KernelPublisher
+from ._kernel_subscriber import KernelSubscriber, Listener
 from ._lifecycle import Phase
 from ._process import ControlSocket, JoinedProcess, NodeProcess
 from ._spawner import Spawner
@@ -65,7 +65,7 @@ _STATES = {
     Phase.READY: State.STARTING,
     Phase.RUNNING: State.RUNNING,
     Phase.ENDING: State.RUNNING,
-    Phase.PAUSING: State.STARTING,
+    Phase.BACKING_OFF: State.STARTING,
     Phase.FAILED: State.FAILED,
     Phase.FINISHED: State.FINISHED,
     Phase.STOPPED: State.STOPPED,
@@ -105,8 +105,8 @@ class Session:
         self._supervisors: dict[str, Supervisor] = {}
         self._params: dict[str, dict[str, str]] = {}
         """By node and key, as JSON."""
-        self._door: Door | None = None
-        self._knocking: dict[str, tuple[JoinedProcess, int]] = {}
+        self._join_socket: JoinSocket | None = None
+        self._joining: dict[str, tuple[JoinedProcess, int]] = {}
         """Processes that join as dynamic nodes, and their counters, until they are wired."""
         self._woken: dict[str, tuple[str, int]] = {}
         """Readers that were started again as a publisher came back: the publisher, their generation before."""
@@ -130,12 +130,12 @@ class Session:
     def _open(self) -> None:
         self._spawner = Spawner()
         self._to_close.callback(self._spawner.close)
-        self._tap = Tap(self._note)
-        self._to_close.callback(self._tap.close)
-        self._voices = {name: self._new_voice(name) for name in RESERVED_NAMES}
-        for voice in self._voices.values():
-            self._to_close.callback(voice.close)
-        self._wiring = Wiring(self._tell, self._tap, given_up=self._given_up)
+        self._subscriber = KernelSubscriber(self._note)
+        self._to_close.callback(self._subscriber.close)
+        self._publishers = {name: self._new_publisher(name) for name in RESERVED_NAMES}
+        for publisher in self._publishers.values():
+            self._to_close.callback(publisher.close)
+        self._wiring = Wiring(self._tell, self._subscriber, given_up=self._given_up)
         self._to_close.callback(self._close_wiring)
         _live_sessions.add(self)
         with self._lock:
@@ -146,7 +146,7 @@ class Session:
             for supervisor in self._supervisors.values():
                 if supervisor.spec.kind != "dynamic":
                     supervisor.post(lifecycle.Start())
-            self._open_door()
+            self._open_join_socket()
 
     # -- asked by the dataflow -----------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class Session:
                     return
                 if spec.kind == "dynamic":
                     supervisor.post(lifecycle.Stop(grace_secs))
-                    self._open_door()
+                    self._open_join_socket()
                 else:
                     supervisor.post(lifecycle.Restart(grace_secs))
 
@@ -250,13 +250,13 @@ class Session:
 
         self._do(restart)
 
-    def remains(self, name: str) -> Remains | None:
+    def crash_report(self, name: str) -> CrashReport | None:
         """What the newest failure of that node left behind; None for nothing."""
         with self._lock:
             supervisor = self._supervisors.get(name)
-            if supervisor is None or supervisor.remains < 0:
+            if supervisor is None or supervisor.crash_report < 0:
                 return None
-            return read_remains(supervisor.remains)
+            return read_crash_report(supervisor.crash_report)
 
     def give(self, name: str) -> bool:
         """Has a node that runs handle the event that it failed on; does not wait, see `wait_given`.
@@ -281,7 +281,7 @@ class Session:
         with self._lock:
             return self._changed.wait_for(handled, timeout_secs)
 
-    def living_state(self, name: str, *, timeout_secs: float) -> Remains | None:
+    def living_state(self, name: str, *, timeout_secs: float) -> CrashReport | None:
         """The state of a node that runs, as far as it can be had; None where it did not answer in time."""
         descriptor = os.memfd_create("dora-shown", os.MFD_CLOEXEC)
         try:
@@ -290,7 +290,7 @@ class Session:
                 if supervisor is None:
                     return None
                 shown = supervisor.show_state(descriptor)
-            return read_remains(descriptor) if shown.wait(timeout_secs) else None
+            return read_crash_report(descriptor) if shown.wait(timeout_secs) else None
         finally:
             os.close(descriptor)
 
@@ -322,7 +322,7 @@ class Session:
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
         """Sends as the notebook. Blocks while a queue with backpressure has no room."""
-        self._voices[source.node].send(source.output, data, metadata)
+        self._publishers[source.node].send(source.output, data, metadata)
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         """Has a node's own process send something; False where there is none.
@@ -464,8 +464,8 @@ class Session:
         self._do(self._close)
 
     def _close(self) -> None:
-        if self._door is not None:
-            self._door.close()
+        if self._join_socket is not None:
+            self._join_socket.close()
         self.request_stop(grace_secs=0.0)
         self.wait_ended(None)
         _live_sessions.discard(self)
@@ -492,22 +492,22 @@ class Session:
 
     # -- asked by the door -----------------------------------------------------------------------------
 
-    def _open_door(self) -> None:
+    def _open_join_socket(self) -> None:
         """Nobody is let in where no dynamic node is declared."""
         dynamic = any(each.spec.kind == "dynamic" for each in self._supervisors.values())
-        if dynamic and self._door is None:
-            self._door = Door(self._dataflow_id, self._offers, self._let_in)
+        if dynamic and self._join_socket is None:
+            self._join_socket = JoinSocket(self._dataflow_id, self._offers, self._accept)
 
     def _offers(self) -> dict[str, bool]:
         """The dynamic nodes, and whether somebody has joined as them already."""
         with self._lock:
             return {
-                name: name in self._knocking or (each.alive and each.life.phase is not Phase.ENDING)
+                name: name in self._joining or (each.alive and each.life.phase is not Phase.ENDING)
                 for name, each in self._supervisors.items()
                 if each.spec.kind == "dynamic" and not self._stopping
             }
 
-    def _let_in(self, name: str, connection: socket.socket, process_id: int) -> str | None:
+    def _accept(self, name: str, connection: socket.socket, process_id: int) -> str | None:
         """Takes a process in as that node, and the connection with it; or says why it cannot be."""
         with self._lock:
             offers = self._offers()
@@ -520,7 +520,7 @@ class Session:
                 return f"another process is about to leave '{name}'"
             counters_page = counters.new_counters_page()
             process = JoinedProcess(process_id, ControlSocket(connection), counters_page)
-            self._knocking[name] = (process, counters_page)
+            self._joining[name] = (process, counters_page)
             self._supervisors[name].post(lifecycle.Start())
         return None
 
@@ -529,7 +529,7 @@ class Session:
     def start_process(self, supervisor: Supervisor) -> None:
         """Starts a process and gives it all that it holds; the wiring is brought up to date first."""
         if supervisor.spec.kind == "dynamic":
-            self._take_in_who_knocked(supervisor)
+            self._take_in_joining(supervisor)
             return
         while True:
             spec = supervisor.spec
@@ -600,11 +600,11 @@ class Session:
                 self._wiring.change_outputs(spec, self._declared, self._listeners)
                 self._wake_readers_that_finished(spec.name)
 
-    def hand_over(self, supervisor: Supervisor, *, old_lives: bool) -> Leases:
+    def hand_over(self, supervisor: Supervisor, *, old_is_alive: bool) -> Leases:
         """Gives the process that is the operator now all that the one before held."""
         with self._lock:
             spec = supervisor.spec
-            leases = self._wiring.hand_over(spec.name) if old_lives else []
+            leases = self._wiring.hand_over(spec.name) if old_is_alive else []
             self._declared = self._declared.replacing(spec)
             self._wiring.reconcile(self._declared, self._listeners)
             self._wiring.introduce(spec)
@@ -658,14 +658,14 @@ class Session:
             texts.callback(os.close, dataflow)
             process.control.tell(begin, [source, counters_page, dataflow])
         if spec.kind == "operator":
-            process.control.tell(control.KeepRemains(), [process.remains])
+            process.control.tell(control.KeepCrashReport(), [process.crash_report])
 
-    def _take_in_who_knocked(self, supervisor: Supervisor) -> None:
+    def _take_in_joining(self, supervisor: Supervisor) -> None:
         with self._lock:
-            knocking = self._knocking.pop(supervisor.name, None)
-            if knocking is None:
+            joining = self._joining.pop(supervisor.name, None)
+            if joining is None:
                 raise EngineError(f"nobody has joined as {supervisor.name}.")
-            process, counters_page = knocking
+            process, counters_page = joining
             try:
                 supervisor.adopt(process)
                 self._take_in(supervisor, counters_page)
@@ -732,14 +732,14 @@ class Session:
         for supervisor in self._supervisors.values():
             supervisor.forget_in_fork()
         self._wiring.close_in_fork()
-        if self._door is not None:
-            self._door.close_in_fork()
-        for voice in self._voices.values():
-            voice.close_in_fork()
+        if self._join_socket is not None:
+            self._join_socket.close_in_fork()
+        for publisher in self._publishers.values():
+            publisher.close_in_fork()
 
     def _tell(self, name: str, message: control.ToProcess, descriptors: list[int]) -> None:
-        if name in self._voices:
-            self._voices[name].tell(message, descriptors)
+        if name in self._publishers:
+            self._publishers[name].tell(message, descriptors)
             return
         supervisor = self._supervisors.get(name)
         if supervisor is not None:
@@ -767,13 +767,13 @@ class Session:
         for line in lines if outputs else []:
             text = log_entry(line, dataflow_id=self._dataflow_id, node=name)
             for output in outputs:
-                self._voices[LOGS].send_soon(output, pa.array([text]), None)
+                self._publishers[LOGS].send_soon(output, pa.array([text]), None)
 
     def _given_up(self, topic: str) -> int:
         name, _, output = topic.partition("/")
-        return self._voices[name].given_up[output] if name in self._voices else 0
+        return self._publishers[name].given_up[output] if name in self._publishers else 0
 
-    def _new_voice(self, name: str) -> Voice:
+    def _new_publisher(self, name: str) -> KernelPublisher:
         def released(edge_id: int) -> None:
             with self._lock:
                 self._wiring.edge_released(name, edge_id)
@@ -782,7 +782,7 @@ class Session:
             for each in list(self._supervisors):
                 self._note(each, f"the notebook's {text}")
 
-        return Voice(name, released=released, warn=warn)
+        return KernelPublisher(name, released=released, warn=warn)
 
     def _note(self, name: str, text: str) -> None:
         """A line of the engine's own in an operator's log. From any thread."""
@@ -880,7 +880,7 @@ class Session:
         if life.phase in lifecycle.NO_PROCESS:
             return True
         if supervisor.applied is not None:
-            return life.phase in (Phase.RUNNING, Phase.PAUSING)
+            return life.phase in (Phase.RUNNING, Phase.BACKING_OFF)
         if life.generation <= after:
             return False
         if life.phase is Phase.READY:

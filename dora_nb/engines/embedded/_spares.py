@@ -31,7 +31,7 @@ from typing import Any
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.protocol import control
 
-from ..orphan_reaper import Warden
+from ..orphan_reaper import OrphanReaper
 from ._launch import Launched, environment_of, launch
 from ._process import OperatorProcess
 
@@ -69,7 +69,7 @@ class Spares:
     def _begin_empty(self) -> None:
         self._changed = threading.Condition()
         self._waiting: list[_Spare] = []
-        self._warden: Warden | None = None
+        self._reaper: OrphanReaper | None = None
         self._wanted = 0
         self._not_before_secs = 0.0
         self._until_secs = 0.0
@@ -89,7 +89,7 @@ class Spares:
         with self._changed:
             self._want(number, time.monotonic() + _QUIET_SECS / 4)
 
-    def hold(self) -> Warden | None:
+    def hold(self) -> OrphanReaper | None:
         """A session begins, whose operators may be spares: the thread stays until its `release`.
 
         The warden that waited for it, if one did, is the caller's to close.
@@ -97,8 +97,8 @@ class Spares:
         with self._changed:
             self._holders += 1
             self._not_before_secs = time.monotonic() + _QUIET_SECS
-            warden, self._warden = self._warden, None
-        return warden
+            reaper, self._reaper = self._reaper, None
+        return reaper
 
     def release(self, number: int) -> None:
         """A session has ended that ran so many operators; it may be started again."""
@@ -202,7 +202,7 @@ class Spares:
                         self._thread = None
                         return
                     self._changed.wait(self._secs_to_wait())
-                add = self._add_warden if self._lacks_warden() else self._add_one
+                add = self._add_reaper if self._lacks_reaper() else self._add_one
             try:
                 add()
             except (OSError, ValueError):  # What is wrong, the start of an operator will say.
@@ -214,23 +214,23 @@ class Spares:
             return False
         if self._holders:  # While operators run, there is one for the next.
             self._wanted = min(1, self._most)
-        return len(self._waiting) < self._wanted or self._lacks_warden()
+        return len(self._waiting) < self._wanted or self._lacks_reaper()
 
-    def _lacks_warden(self) -> bool:
+    def _lacks_reaper(self) -> bool:
         """A session that runs has its own."""
-        return bool(self._wanted) and self._warden is None and not self._holders
+        return bool(self._wanted) and self._reaper is None and not self._holders
 
-    def _add_warden(self) -> None:
-        warden = Warden()
+    def _add_reaper(self) -> None:
+        reaper = OrphanReaper()
         with self._changed:
-            self._warden = warden
+            self._reaper = reaper
             if self._closing:
-                self._close_warden()
+                self._close_reaper()
 
-    def _close_warden(self) -> None:
-        warden, self._warden = self._warden, None
-        if warden is not None:
-            warden.close()
+    def _close_reaper(self) -> None:
+        reaper, self._reaper = self._reaper, None
+        if reaper is not None:
+            reaper.close()
 
     def _add_one(self) -> None:
         environment = environment_of(None)
@@ -249,7 +249,7 @@ class Spares:
         while len(self._waiting) > self._wanted:
             _discard(self._waiting.pop(0))
         if not self._wanted:
-            self._close_warden()
+            self._close_reaper()
 
     def _is_over(self) -> bool:
         return not self._holders and not self._wanted and not self._waiting

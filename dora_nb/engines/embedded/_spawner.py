@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dora_nb.errors import EngineError
 from dora_nb.graph.nodes import NodeSpec
 
-from ..orphan_reaper import Warden
+from ..orphan_reaper import OrphanReaper
 from ..os_errors import engine_error
 from ._launch import Launched, environment_of, launch
 from ._process import OperatorProcess
@@ -36,8 +36,8 @@ class Spawner:
         with contextlib.ExitStack() as undo:
             waiting = SPARES.hold()
             undo.callback(SPARES.release, 0)
-            self._warden = waiting or Warden()
-            undo.callback(self._warden.close)
+            self._reaper = waiting or OrphanReaper()
+            undo.callback(self._reaper.close)
             self._thread = threading.Thread(target=self._run, name="dora-spawner", daemon=True)
             self._thread.start()
             undo.pop_all()
@@ -54,7 +54,7 @@ class Spawner:
 
     def forget(self, process: OperatorProcess) -> None:
         """That process was reaped; the warden need not know it any more."""
-        self._warden.forget(process.process_id)
+        self._reaper.forget(process.process_id)
 
     def discard(self, process: OperatorProcess) -> None:
         """Ends a process that nobody has told anything yet."""
@@ -67,7 +67,7 @@ class Spawner:
         """Ends the thread and the warden."""
         self._requests.put(None)
         self._thread.join()
-        self._warden.close()
+        self._reaper.close()
         SPARES.release(len(self._started))
 
     def _run(self) -> None:
@@ -89,7 +89,7 @@ class Spawner:
             launched = launch(spec.python, spec.working_dir, environment_of(spec))
         process, counters_page = launched
         try:
-            self._warden.look_after(process.process_id)
+            self._reaper.look_after(process.process_id)
         except BaseException:
             process.kill()
             process.reap()

@@ -40,7 +40,7 @@ from ..edit import Applied, Edit, Outcome
 from ..os_errors import engine_error
 from . import _lifecycle as lifecycle
 from ._death import describe_death
-from ._event_at_death import keep_event_in_hand
+from ._event_at_death import keep_event_at_death
 from ._process import NodeProcess, Stream
 
 _CONGESTION_SECS = 0.05
@@ -75,7 +75,7 @@ class Host(Protocol):
     def tell_reload(self, supervisor: Supervisor, spec: NodeSpec, edit: Edit, number: int) -> None:
         """Tells the process to take the new source of that declaration."""
 
-    def hand_over(self, supervisor: Supervisor, *, old_lives: bool) -> Leases:
+    def hand_over(self, supervisor: Supervisor, *, old_is_alive: bool) -> Leases:
         """Wires the process that has become the operator; what the one before still holds."""
 
     def void_leases(self, leases: Leases) -> None:
@@ -179,9 +179,9 @@ class Supervisor:
         self._process: NodeProcess | None = None
         self._next: NodeProcess | None = None
         self._leaving: list[_Leaving] = []
-        self._event_in_hand = False
+        self._event_at_death = False
         """Whether the process ended without a word while it handled an event, which is kept."""
-        self.remains = -1
+        self.crash_report = -1
         """What the newest failure left behind: an anonymous file, or -1."""
         self.gives_at_start = False
         """Whether the next process is given what the newest failure left, before messages move."""
@@ -289,7 +289,7 @@ class Supervisor:
         self._process = self._next = self._pending = None
         self._leaving = []
         self._unhandled = 0
-        self.forget_remains()
+        self.forget_crash_report()
         if self._wake_open:
             self._wake_open = False
             os.close(self._wake)
@@ -344,7 +344,7 @@ class Supervisor:
                 self._wake_open = False
                 self._unhandled = 0
                 self._pending = self._came_of_it = None
-                self.forget_remains()
+                self.forget_crash_report()
                 os.close(self._wake)
             self._host.caught_up(self)
 
@@ -382,7 +382,7 @@ class Supervisor:
             self._pending.begun = True
         for process in self._processes():
             with contextlib.suppress(Exception):
-                self._let_go_of(process)
+                self._reap(process)
         with contextlib.suppress(Exception):
             self._host.process_gone(self, for_good=True, outputs_closed=True)
         self._publish(lifecycle.Life(phase=lifecycle.Phase.FAILED, generation=self.life.generation))
@@ -453,8 +453,8 @@ class Supervisor:
             case lifecycle.GiveState() if self._pending is not None and self._next is not None:
                 os.lseek(self._pending.state_descriptor, 0, os.SEEK_SET)
                 self._next.control.tell(control.TakeState(), [self._pending.state_descriptor])
-            case lifecycle.AskToPart():
-                self.tell(control.Part(), [])
+            case lifecycle.AskToRetire():
+                self.tell(control.Retire(), [])
             case lifecycle.TakeOver():
                 self._take_over()
             case lifecycle.Discard(too_slow):
@@ -465,7 +465,7 @@ class Supervisor:
                 self._pending.error, self._pending.fell_back = self.error, True
                 self.spec = self._pending.previous
                 self._host.declared_anew(self)
-            case lifecycle.LetGo():
+            case lifecycle.SendGo():
                 self.tell(control.Go(), [])
             case lifecycle.AskToStop():
                 self.tell(control.Stop(), [])
@@ -502,7 +502,7 @@ class Supervisor:
         except (EngineError, OSError) as error:
             self.error = self._cannot_start(error)
             if self._process is not None:
-                self._let_go_of(self._process)
+                self._reap(self._process)
             self.post(lifecycle.ChildFailed(self.life.process))
             self.post(self._process_is_gone(self.life.process, failed=True))
 
@@ -546,10 +546,10 @@ class Supervisor:
 
         False where there is no process, or no such event. Called with the session's lock.
         """
-        if self.remains < 0 or self._process is None:
+        if self.crash_report < 0 or self._process is None:
             return False
         self._process.asked.giving = True
-        self.tell(control.Give(), [self.remains])
+        self.tell(control.Give(), [self.crash_report])
         return True
 
     def inject(self, message: control.Inject, descriptor: int) -> bool:
@@ -583,14 +583,14 @@ class Supervisor:
         """What was prepared is ended; the edit came to nothing, unless its process is started again."""
         pending = self._pending
         if self._next is not None:
-            self._let_go_of(self._next)
+            self._reap(self._next)
         if pending is None:
             return
         if too_slow:
             pending.error = OperatorError(
                 f"{self.name}: set_state did not return in time.", node=self.name
             )
-        if self.life.next is not lifecycle.Next.PARTING:
+        if self.life.next is not lifecycle.Next.RETIRING:
             self._end_edit("dropped" if pending.error is None else "kept", state="kept")
 
     def _take_over(self) -> None:
@@ -613,7 +613,7 @@ class Supervisor:
             self._note_new_code(self._process)
             self._first_line = pending.first_line
             self._exit_status, self._killed = None, False
-            leases = self._host.hand_over(self, old_lives=old is not None)
+            leases = self._host.hand_over(self, old_is_alive=old is not None)
             if old is not None:
                 self._leaving[-1].leases = leases
                 self._ask_again(old)
@@ -650,7 +650,7 @@ class Supervisor:
         pending, phase = self._pending, self.life.phase
         if pending is None:
             return
-        if phase in lifecycle.NO_PROCESS or phase is lifecycle.Phase.PAUSING:
+        if phase in lifecycle.NO_PROCESS or phase is lifecycle.Phase.BACKING_OFF:
             if pending.begun:
                 pending.error = pending.error or self.error
                 self._end_edit("failed")
@@ -867,7 +867,7 @@ class Supervisor:
             return  # What it said last was the end of it.
         was_next, was_current = process is self._next, process is self._process
         leases = [each.leases for each in self._leaving if each.process is process]
-        status = self._let_go_of(process)
+        status = self._reap(process)
         if was_next:
             if self._pending is not None and self._pending.error is None:
                 lines = self._lines_from(self._pending.first_line)
@@ -902,14 +902,14 @@ class Supervisor:
         )
         return lifecycle.ProcessEnded(number, delay_secs)
 
-    def _let_go_of(self, process: NodeProcess) -> int:
+    def _reap(self, process: NodeProcess) -> int:
         """Ends a process and all it started, keeps what it printed and counted; its exit status."""
         process.kill()
         status = process.reap()
         self._host.process_reaped(process)
         for stream in process.streams:
             self._keep(stream.name, stream.read_last())
-        self._keep_remains(process)
+        self._keep_crash_report(process)
         with self._host.locked(), self._counters_lock:
             now = _first_words(process)
             self._past = [a + b for a, b in zip(self._past, now, strict=True)]
@@ -928,23 +928,23 @@ class Supervisor:
             )
         return status
 
-    def _keep_remains(self, process: NodeProcess) -> None:
-        self._event_in_hand = (
+    def _keep_crash_report(self, process: NodeProcess) -> None:
+        self._event_at_death = (
             process is self._process
             and self.spec.kind == "operator"
             and self.life.rung is lifecycle.Rung.NONE
-            and not os.fstat(process.remains).st_size
-            and keep_event_in_hand(process, functools.partial(self._host.find_input, self))
+            and not os.fstat(process.crash_report).st_size
+            and keep_event_at_death(process, functools.partial(self._host.find_input, self))
         )
-        if process.remains >= 0 and os.fstat(process.remains).st_size:
-            self.forget_remains()
-            self.remains = os.dup(process.remains)
+        if process.crash_report >= 0 and os.fstat(process.crash_report).st_size:
+            self.forget_crash_report()
+            self.crash_report = os.dup(process.crash_report)
 
-    def forget_remains(self) -> None:
+    def forget_crash_report(self) -> None:
         """Lets go of what the newest failure left behind."""
-        if self.remains >= 0:
-            os.close(self.remains)
-            self.remains = -1
+        if self.crash_report >= 0:
+            os.close(self.crash_report)
+            self.crash_report = -1
 
     def _describe_death(self) -> OperatorError:
         assert self._exit_status is not None
@@ -962,7 +962,7 @@ class Supervisor:
             )
         own = self._lines_from(self._first_line)
         ways_out = None
-        if self._event_in_hand:  # `debug` runs the code in the kernel.
+        if self._event_at_death:  # `debug` runs the code in the kernel.
             ways_out = f"{self._ways_out()} The same fault would end the kernel under %dora debug."
         return describe_death(self.name, self._exit_status, own, ways_out=ways_out)
 

@@ -22,7 +22,7 @@ from dora_nb.status import EdgeStatus
 from dora_nb.transport import MAX_COLUMNS, new_arena_memory
 from dora_nb.transport.edge import Edge, EdgeCounts
 
-from ._kernel_subscriber import Listener, Tap
+from ._kernel_subscriber import KernelSubscriber, Listener
 
 Tell = Callable[[str, control.ToProcess, list[int]], None]
 _EVERYTHING = 2**62
@@ -124,14 +124,16 @@ class Wiring:
     """All connections of a session. `tell` reaches a node's process, or nobody if there is none;
     `given_up` says how many messages of a topic were lost before they came to its edges."""
 
-    def __init__(self, tell: Tell, tap: Tap, *, given_up: Callable[[str], int]) -> None:
+    def __init__(
+        self, tell: Tell, subscriber: KernelSubscriber, *, given_up: Callable[[str], int]
+    ) -> None:
         self._tell = tell
-        self._tap = tap
+        self._subscriber = subscriber
         self._given_up = given_up
         self._connections: dict[tuple[str, str], Connection] = {}
         self._arenas: dict[str, list[ArenaRecord]] = {}
         self._introduced: set[str] = set(RESERVED_NAMES)
-        self._parted: dict[str, list[tuple[str, int]]] = {}
+        self._detached: dict[str, list[tuple[str, int]]] = {}
         """By reader: publishers and edges that were taken away while it may hold messages of them."""
         self._edge_ids = itertools.count(1)
         self._arena_numbers = itertools.count(1)
@@ -193,7 +195,7 @@ class Wiring:
     def process_gone(self, name: str, *, for_good: bool, outputs_closed: bool) -> None:
         """Settles what a process held when it ended; tells its neighbours if nobody follows it."""
         self._introduced.discard(name)
-        for publisher, edge_id in self._parted.pop(name, []):
+        for publisher, edge_id in self._detached.pop(name, []):
             self._tell(publisher, control.VoidLeases(edge_id, _EVERYTHING), [])
         for connection in self._read_by(name):
             up_to = connection.edge.settle_reader()
@@ -244,7 +246,7 @@ class Wiring:
             edge = connection.edge
             leases.append((connection.spec.source.node, edge.edge_id, edge.settle_reader()))
             connection.reader_on = False
-        for publisher, edge_id in self._parted.pop(name, []):
+        for publisher, edge_id in self._detached.pop(name, []):
             leases.append((publisher, edge_id, _EVERYTHING))
         for connection in self._reading_from(name):
             connection.edge.settle_publisher()
@@ -281,9 +283,9 @@ class Wiring:
             if topic.partition("/")[0] == publisher:
                 for arena in arenas:
                     arena.release_column(edge_id)
-        for parted in self._parted.values():
-            if (publisher, edge_id) in parted:
-                parted.remove((publisher, edge_id))
+        for detached in self._detached.values():
+            if (publisher, edge_id) in detached:
+                detached.remove((publisher, edge_id))
 
     def is_fed(self, name: str) -> bool:
         """Whether a process is there that may still send something to this operator."""
@@ -299,8 +301,8 @@ class Wiring:
     def forget(self, name: str) -> None:
         """An operator that has ended is no longer declared: nothing of it is kept."""
         self._forget_arenas(name, but=())
-        for parted in self._parted.values():
-            parted[:] = [(publisher, edge) for publisher, edge in parted if publisher != name]
+        for detached in self._detached.values():
+            detached[:] = [(publisher, edge) for publisher, edge in detached if publisher != name]
 
     def close_in_fork(self) -> None:
         """In a process forked from the kernel: gives back what it inherited of memory and sockets."""
@@ -315,8 +317,8 @@ class Wiring:
         """Closes every descriptor; all processes are gone."""
         for connection in self._connections.values():
             if connection.listener is not None and connection.reader_on:
-                self._tap.detach(connection.listener)
-            self._part_with(connection)
+                self._subscriber.detach(connection.listener)
+            self._detach(connection)
         self._connections.clear()
         for arenas in self._arenas.values():
             for arena in arenas:
@@ -356,16 +358,16 @@ class Wiring:
     def _disconnect(self, connection: Connection) -> None:
         if connection.reader_on:
             if connection.listener is not None:
-                self._tap.detach(connection.listener)
+                self._subscriber.detach(connection.listener)
             else:
                 message = control.RemoveInput(connection.edge.edge_id)
                 self._tell(connection.spec.reader, message, [])
                 parting = (connection.spec.source.node, connection.edge.edge_id)
-                self._parted.setdefault(connection.spec.reader, []).append(parting)
+                self._detached.setdefault(connection.spec.reader, []).append(parting)
         self._switch_publisher_off(connection)
-        self._part_with(connection)
+        self._detach(connection)
 
-    def _part_with(self, connection: Connection) -> None:
+    def _detach(self, connection: Connection) -> None:
         """Nobody reads or writes it any more. A subscription, which goes on, keeps its counts."""
         if connection.listener is not None:
             connection.spent = True
@@ -410,7 +412,7 @@ class Wiring:
     def _switch_reader_on(self, connection: Connection) -> None:
         connection.announced.clear()
         if connection.listener is not None:
-            self._tap.attach(connection.listener, connection.edge)
+            self._subscriber.attach(connection.listener, connection.edge)
         else:
             message = control.AddInput(connection.edge.edge_id, connection.spec.input.name)
             self._tell(connection.spec.reader, message, connection.edge.reader_descriptors())
@@ -428,7 +430,7 @@ class Wiring:
         edge_id = connection.edge.edge_id
         column = arena.column_of(edge_id)
         if connection.listener is not None:
-            self._tap.add_arena(connection.listener, arena.number, arena.descriptor, column)
+            self._subscriber.add_arena(connection.listener, arena.number, arena.descriptor, column)
         else:
             message = control.AddArena(edge_id, arena.number, column)
             self._tell(connection.spec.reader, message, [arena.descriptor])
@@ -507,7 +509,7 @@ class Wiring:
         if not connection.reader_on:
             return
         if connection.listener is not None:
-            self._tap.retire_arena(connection.listener, arena_number)
+            self._subscriber.retire_arena(connection.listener, arena_number)
         else:
             message = control.RetireArena(connection.edge.edge_id, arena_number)
             self._tell(connection.spec.reader, message, [])
