@@ -6,9 +6,8 @@ TORCH_INDEX ?=
 PORT ?= 8888
 LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
-# How many tests run at the same time; 0 for one after the other. With more, tests that declare a dynamic node
-# of the same name still meet, since a process may join any kernel of its user.
-WORKERS ?= 0
+# How many tests run at the same time; 0 for one after the other.
+WORKERS ?= 2
 # Soak tests may take this long in all.
 SOAK_SECS ?= 3600
 
@@ -35,7 +34,7 @@ help: ## Say what there is
 	@echo "PYTHON=python3.12      the Python to make .venv with (3.11 or newer)"
 	@echo "TORCH_INDEX=URL        take torch from that index"
 	@echo "PORT=8889              the port of make lab"
-	@echo "WORKERS=2              how many tests make test runs at the same time"
+	@echo "WORKERS=4              how many tests make test runs at the same time"
 
 .PHONY: demo
 demo: system-demo $(VENV)/.tutorial ## Run the first notebook without a screen; see build/demo
@@ -45,7 +44,8 @@ demo: system-demo $(VENV)/.tutorial ## Run the first notebook without a screen; 
 test: system-test $(VENV)/.dev ## Everything that must hold before a change lands
 	$(call heading,ruff and mypy beside pytest)
 	@$(LINT) >build/lint.txt 2>&1 & lint=$$!; \
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=10; tests=$$?; \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup \
+		--no-loadscope-reorder --durations=10; tests=$$?; \
 	wait $$lint; lint=$$?; cat build/lint.txt; exit $$(( tests || lint ))
 	$(call heading,notebooks)
 	$(NOTEBOOK_SETTINGS) $(BIN)/python -m pytest -o faulthandler_timeout=0 -p nbval.plugin --nbval \

@@ -93,16 +93,25 @@ def pytest_report_header() -> str:
     return "leak check: names in /dev/shm are not looked at, since this user may not mount one"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist, each file is one worker's, and all tests in a browser are.
+_GROUPS = {"browser": "browser", "parity": "dora-rs and dynamic nodes"}
+"""By folder: the group of all its tests, where that is not one for each file.
 
-    Those come last: Playwright's synchronous API keeps an event loop running in its thread until the
-    session ends, and no test after it can call `asyncio.run`.
+The rows of the parity suite share one coordinator and daemon. They declare dynamic nodes too, as files that
+name the same group do: a process may join any kernel of its user, so no two of these tests run at a time.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest-xdist, tests of one group run in one worker, one after the other.
+
+    Those in a browser come last: Playwright's synchronous API keeps an event loop running in its thread
+    until the session ends, and no test after it can call `asyncio.run`.
     """
     for item in items:
-        folder = item.path.parent.name
-        group = folder if folder == "browser" else f"{folder}/{item.path.stem}"
-        item.add_marker(pytest.mark.xdist_group(group))
+        if item.get_closest_marker("xdist_group") is None:
+            folder = item.path.parent.name
+            group = _GROUPS.get(folder, f"{folder}/{item.path.stem}")
+            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: "browser" in item.path.parts)
 
 

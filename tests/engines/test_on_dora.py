@@ -23,6 +23,8 @@ from dora_nb.status import State
 from ..waiting import wait_until
 from .conftest import CellDataflow, Fifo, Kernel
 
+pytestmark = pytest.mark.xdist_group("dora-rs and dynamic nodes")
+
 TICK = {"tick": "dora/timer/millis/20"}
 CAMERA = """
 import numpy as np
