@@ -38,7 +38,7 @@ class SharedCluster:
         self.look_after, self.forget = shared.look_after, shared.forget
         self.folder = Path(tempfile.mkdtemp(dir=shared.folder))
 
-    def say_farewell_with(self, dataflow: str) -> None:
+    def clean_up_with(self, dataflow: str) -> None:
         """Does nothing: these tests kill no kernel."""
 
     def close(self) -> None:

@@ -18,7 +18,6 @@ from dora_nb.dataflow.dataflow import Dataflow
 from dora_nb.errors import GraphError
 from dora_nb.graph.nodes import NodeSpec
 
-from ..waiting import wait_for_line
 from . import test_files, test_hot_reload, test_parity, test_rows
 from .parity_rig import (
     GO_ON,
@@ -26,47 +25,49 @@ from .parity_rig import (
     TICKS,
     TIMEOUT_SECS,
     FileRow,
+    Part,
     Row,
     Shown,
     cluster_of,
     compare,
+    in_groups,
     listed,
     node,
-    observed,
     observed_of_file,
+    observer,
+    once_seen,
     operator,
     page_rows,
     script,
-    stop_when_seen,
 )
 
 # --- what is done to them -----------------------------------------------------------------------
 
 
-def set_a_parameter_of_an_operator(dataflow: Dataflow) -> list[str]:
-    wait_for_line(dataflow, "op", "here")
-    cluster = cluster_of(dataflow)
+def set_a_parameter_of_an_operator(part: Part) -> list[str]:
+    part.wait_for_line("op", "here")
+    cluster = cluster_of(part.dataflow)
     try:
         if cluster is None:
-            dataflow.set_param("op", "gain", 1)
+            part.dataflow.set_param(part.name("op"), "gain", 1)
         else:
-            words = ["--dataflow=notebook", "--", "op", "gain", "1"]
+            words = ["--dataflow=notebook", "--", part.name("op"), "gain", "1"]
             cluster.dora.call("param", "set", *words, what="it is refused")
     except GraphError:
         return ["OBS refused"]
     return ["OBS taken"]
 
 
-def delete_a_parameter_that_is_none(dataflow: Dataflow) -> list[str]:
-    wait_for_line(dataflow, "script", "here")
-    cluster = cluster_of(dataflow)
+def delete_a_parameter_that_is_none(part: Part) -> list[str]:
+    part.wait_for_line("script", "here")
+    cluster = cluster_of(part.dataflow)
     if cluster is None:
         with pytest.raises(GraphError):
-            dataflow.delete_param("script", "gain")
+            part.dataflow.delete_param(part.name("script"), "gain")
         return ["OBS refused"]
-    words = ["--dataflow=notebook", "--", "script", "gain"]
+    words = ["--dataflow=notebook", "--", part.name("script"), "gain"]
     cluster.dora.call("param", "delete", *words, what="it is refused")
-    wait_for_line(dataflow, "script", "PARAM_DELETED")
+    part.wait_for_line("script", "PARAM_DELETED")
     return []
 
 
@@ -91,16 +92,16 @@ def joins(dataflow: Dataflow, *, as_dora_says: bool) -> str:
     return ran.stdout.strip()
 
 
-def join_by_dora(dataflow: Dataflow) -> list[str]:
-    return [f"OBS dora.Node: {joins(dataflow, as_dora_says=True)}"]
+def join_by_dora(part: Part) -> list[str]:
+    return [f"OBS dora.Node: {joins(part.dataflow, as_dora_says=True)}"]
 
 
-def join_twice(dataflow: Dataflow) -> None:
-    assert joins(dataflow, as_dora_says=False) == "joined"
-    wait_for_line(dataflow, "script", "OBS first")
-    assert joins(dataflow, as_dora_says=False) == "joined"
-    if cluster_of(dataflow) is None:
-        wait_for_line(dataflow, "script", "OBS again")
+def join_twice(part: Part) -> None:
+    assert joins(part.dataflow, as_dora_says=False) == "joined"
+    part.wait_for_line("script", "OBS first")
+    assert joins(part.dataflow, as_dora_says=False) == "joined"
+    if cluster_of(part.dataflow) is None:
+        part.wait_for_line("script", "OBS again")
 
 
 # --- nodes that several of them need ------------------------------------------------------------
@@ -195,7 +196,7 @@ CELLS = {
             ),
             reads_late(),
         ),
-        stop_when_seen("here", "script"),
+        once_seen("here", "script"),
     ),
     "ticks that were missed": Row(
         (
@@ -300,6 +301,7 @@ CELLS = {
                 {"logs": "dora/logs"},
             ),
         ),
+        alone=True,  # It reads what the others print.
     ),
     "`dora/logs` with backpressure": Row(
         (
@@ -327,6 +329,7 @@ CELLS = {
                 queue=(2, "backpressure"),
             ),
         ),
+        alone=True,  # It reads what the others print.
     ),
     "`flush: True` for an operator": Row(
         (
@@ -358,7 +361,11 @@ CELLS = {
             reads_late(queue=(3, "drop_oldest")),
         ),
     ),
-    "a dynamic node": Row((JOINS,), join_by_dora),
+    "a dynamic node": Row(
+        (JOINS,),
+        join_by_dora,
+        alone=True,  # Its process joins by that name.
+    ),
     "a reader of a dynamic node that has left": Row(
         (
             JOINS,
@@ -374,6 +381,7 @@ CELLS = {
             script("for event in node: pass", TICKS, name="stays"),
         ),
         join_twice,
+        alone=True,  # Its process joins by that name.
     ),
     "`timestamp`": Row(
         (
@@ -444,6 +452,8 @@ CELLS = {
     ),
 }
 
+GROUPS = in_groups(CELLS, lambda _name: "cells")
+
 SOURCE = test_files.SOURCE
 OLD = """\
 nodes:
@@ -501,7 +511,7 @@ FILES = {
     "several operators in a node": FileRow(TWO, test_files.FILES),
     "files of dora 0.x": FileRow(OLD, test_files.FILES),
     "values of `env`": FileRow(SHOWS_ENV, test_files.FILES),
-    "a dataflow without nodes": FileRow("nodes: []\n"),
+    "a dataflow without nodes": FileRow("nodes: []\n", stop_after_secs=1.0),
     "`exit_when_nodes_finish`": FileRow(WITH_A_TIMER, test_files.FILES | {"counts.py": COUNTS}),
     "log files and their rotation, `cpu_affinity`, `health_check_timeout`, `startup_timeout`": FileRow(
         "nodes:\n- {id: a, path: shows.py}\n", test_files.FILES, leaves="out/*/log_a*.jsonl"
@@ -623,7 +633,7 @@ SHOWN = {
 @pytest.mark.parametrize("name", CELLS)
 def test_a_difference_of_cells(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    compare(lambda engine: observed(CELLS[name], engine), SHOWN[name].as_differences(name))
+    compare(observer(name, CELLS, GROUPS), SHOWN[name].as_differences(name))
 
 
 def show(name: str, row: FileRow, folder: Path) -> None:
