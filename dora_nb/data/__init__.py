@@ -1,1 +1,1 @@
-"""What a message carries: pictures, boxes, tables and tensors. Nothing here keeps or draws anything."""
+"""Reads the Arrow array of a message as a picture, boxes, a table or a tensor. Keeps and draws nothing."""

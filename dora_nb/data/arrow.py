@@ -1,4 +1,4 @@
-"""The Arrow array of a message, checked, and words for what came. Shared by pictures and boxes."""
+"""Checks of a message's Arrow array, and the words that errors describe it with. Shared by pictures and boxes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import pyarrow as pa
 Event = Mapping[str, Any]
 
 
-class NotThisError(Exception):
-    """Why a message is not a picture, or not boxes, and the way out if it is known."""
+class UnreadableError(Exception):
+    """A message's array cannot be read as a picture, or as boxes.
+
+    `problem` is a clause for the middle of a sentence; `hint` is a sentence, the way out if it is known.
+    """
 
     def __init__(self, problem: str, hint: str | None = None) -> None:
         super().__init__(problem)
@@ -22,36 +25,40 @@ class NotThisError(Exception):
 
 
 def event_name(event: Event) -> str:
-    identifier = event.get("id")
-    return f"'{identifier}'" if identifier else "the message"
+    """Returns the event's ``id``, which is its input or topic, for an error text."""
+    return str(event.get("id") or "this message")
 
 
 def metadata_of(event: Event) -> Mapping[str, Any]:
+    """Returns the event's metadata; an empty mapping if it has none."""
     metadata = event.get("metadata")
     return metadata if isinstance(metadata, Mapping) else {}
 
 
-def what_came(event: Event) -> str:
-    """``900 values of uint8, metadata width=640, encoding='bgr8'``."""
+def describe_value(event: Event) -> str:
+    """Returns what the message holds: ``900 values of uint8, metadata width=640, encoding='bgr8'``."""
     value = event.get("value")
     if not isinstance(value, pa.Array):
-        return f"of type {type(value).__name__}"
+        return type(value).__name__
     metadata = metadata_of(event)
-    told = ", ".join(
+    form = ", ".join(
         f"{key}={metadata[key]!r}"
         for key in ("width", "height", "encoding", "format")
         if key in metadata
     )
     arrow_type = textwrap.shorten(str(value.type), 60, placeholder=" ...")
-    return f"{len(value)} values of {arrow_type}, metadata {told or 'without width and height'}"
+    return f"{len(value)} values of {arrow_type}, metadata {form or 'without width and height'}"
 
 
 def checked_array(event: Event) -> pa.Array[Any]:
+    """Returns the event's array. Raises UnreadableError if it is not an Arrow array or holds nulls."""
     value = event.get("value")
     if not isinstance(value, pa.Array):
-        raise NotThisError("its value is no Arrow array", "Send pa.array(...).")
+        raise UnreadableError("its value is not an Arrow array", "Send pa.array(...).")
     if value.null_count and not pa.types.is_null(value.type):
-        raise NotThisError(f"{value.null_count} of its values are null", "Send a value for each.")
+        raise UnreadableError(
+            f"{value.null_count} of its values are null", "Send a value for each."
+        )
     return value
 
 
@@ -68,11 +75,12 @@ def is_list(arrow_type: pa.DataType) -> bool:
 
 
 def joined_lists(value: pa.Array[Any]) -> pa.Array[Any]:
+    """Returns the values of all lists of a list array, one after another."""
     flat: pa.Array[Any] = value.flatten()  # type: ignore[attr-defined]  # every list array has it
     return flat
 
 
 def as_numpy(value: pa.Array[Any]) -> npt.NDArray[Any]:
-    """A read-only view; for numbers without nulls alone."""
+    """Returns a read-only view. `value` must hold numbers without nulls."""
     values: npt.NDArray[Any] = value.to_numpy(zero_copy_only=True)
     return values

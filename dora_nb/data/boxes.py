@@ -1,4 +1,4 @@
-"""The boxes of a message: N x 6 float32, x1, y1, x2, y2 in pixels of the picture, confidence, class number."""
+"""`as_boxes` and `read_boxes`: the boxes of a message as (N, 6) float32, and their labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from dora_nb.errors import MessageError
 
-from .arrow import Event, NotThisError, checked_array, event_name, metadata_of, what_came
+from .arrow import (
+    Event,
+    UnreadableError,
+    checked_array,
+    describe_value,
+    event_name,
+    metadata_of,
+)
 from .box_arrays import boxes_of
 from .images import could_be_image
 
@@ -19,59 +26,67 @@ Labels = Sequence[str] | Mapping[int, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
-    """The boxes of one message, and what each is called."""
+    """The boxes of one message, and the label of each."""
 
     values: npt.NDArray[np.float32]
-    """(N, 6): x1, y1, x2, y2, confidence, class."""
+    """(N, 6) float32: x1, y1, x2, y2 in pixels, confidence, class number."""
     labels: tuple[str, ...]
-    """N texts: whatever the sender wrote, so never markup."""
+    """N texts. The sender chose them, so a page must never treat them as markup."""
 
     def __len__(self) -> int:
         return len(self.values)
 
 
 def as_boxes(event: Event) -> npt.NDArray[np.float32]:
-    """The boxes of a message as (N, 6) float32: x1, y1, x2, y2 in pixels, confidence, class number.
+    """Returns the boxes of a message as an array of its own, (N, 6) float32.
 
-    Three forms are read. dora-hub's struct array: `bbox` flattened, `conf`, `labels`, with `format`
-    ``xyxy`` or ``xywh`` in the metadata, where x and y are the box's *centre* (dora-yolo sends
-    ultralytics' ``boxes.xywh``, dora-rerun reads centres and sizes). Its labels are names, so the
-    class is a name's place among the sorted names of that message. Then an array of floats, N x 6;
-    and N x 6 float32 seen as bytes. No boxes at all is (0, 6). The array is the caller's own.
+    The columns are x1, y1, x2, y2 in pixels of the picture, confidence from 0 to 1, class number. A
+    message without boxes gives (0, 6). Three forms are read:
 
-    Raises MessageError where these are no boxes; it says what the message looks like.
+    - dora-hub's struct array: `bbox` flattened, `conf`, `labels`. The metadata's `format` is ``xyxy``
+      (the default) or ``xywh``, where x and y are the box's *centre* (dora-yolo sends ultralytics'
+      ``boxes.xywh``, dora-rerun reads centres and sizes). If its labels are names, a box's class is
+      the index of its name among the sorted names of that message;
+    - N x 6 floats, flat or as lists of six;
+    - the bytes of N x 6 float32.
+
+    Raises MessageError if the message has none of these forms; the text says what the message holds.
+
+        >>> boxes = as_boxes(event)
+        >>> boxes[boxes[:, 4] > 0.5, :4]  # the corners of the boxes that are more than half sure
     """
     return read_boxes(event).values
 
 
 def read_boxes(event: Event, labels: Labels | None = None) -> Boxes:
-    """The boxes of a message with a text for each.
+    """Returns the boxes of a message with a label for each.
 
-    A text is the name that the message itself has for the box; else its class number looked up in
-    `labels`, then in the metadata's `names`; else the number. Raises MessageError as `as_boxes` does.
+    A label is the name that the message itself gives the box; else the entry for its class number in
+    `labels`, or, without `labels`, in the metadata's `names`; else the number. Raises MessageError as
+    `as_boxes` does.
     """
     metadata = metadata_of(event)
     try:
         value = checked_array(event)
         values, texts = boxes_of(value, metadata)
-    except NotThisError as error:
-        raise _no_boxes(event, error) from None
+    except UnreadableError as error:
+        raise _boxes_error(event, error) from None
     if texts is None:
         names = labels if labels is not None else metadata.get("names")
         texts = tuple(_label(number, names) for number in values[:, 5].tolist())
     return Boxes(values, texts)
 
 
-def _no_boxes(event: Event, error: NotThisError) -> MessageError:
+def _boxes_error(event: Event, error: UnreadableError) -> MessageError:
     return MessageError(
-        f"{event_name(event)} has no boxes: {error.problem}; it is {what_came(event)}.",
+        f"cannot read {event_name(event)} as boxes: {error.problem}; got {describe_value(event)}.",
         hint=error.hint or _hint_instead_of_boxes(event),
     )
 
 
 def _hint_instead_of_boxes(event: Event) -> str:
     if could_be_image(event):
-        return "It looks like an image: name a topic that carries boxes."
+        return "It looks like a picture: name a topic that carries boxes."
     return (
         "Boxes are N x 6 float32 (x1, y1, x2, y2, confidence, class): "
         "pa.array(boxes.astype('float32').ravel())."
@@ -79,7 +94,7 @@ def _hint_instead_of_boxes(event: Event) -> str:
 
 
 def _label(number: float, names: object) -> str:
-    """The name of a class; its number where it has none."""
+    """Returns the name of a class, or its number if it has no name."""
     if number != int(number):
         return str(number)
     place = int(number)

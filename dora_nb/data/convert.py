@@ -1,6 +1,6 @@
-"""Messages as other libraries want them: tensors of PyTorch, tables of pandas.
+"""`as_torch` and `as_pandas`: a message as a tensor of PyTorch, or as a table of pandas.
 
-Both are loaded when they are first asked for, and neither is needed by anything else here.
+Each library is loaded by the first call that needs it, so neither is a dependency of the package.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dora_nb.errors import MessageError
 
+from .arrow import Event, event_name
 from .images import COMPRESSED, RAW_LAYOUTS, as_image, image_form
 
 if TYPE_CHECKING:
@@ -19,28 +20,32 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-Event = Mapping[str, Any]
 _NUMBERS = re.compile(r"u?int(8|16|32|64)|halffloat|float|double")
-"""How Arrow calls the types of numbers."""
+"""Arrow's names of the number types."""
 
 
 def as_torch(event: Event) -> torch.Tensor:
-    """The value of a message as a tensor on the CPU: a picture as (H, W) or (H, W, 3), else flat.
+    """Returns the value of a message as a tensor on the CPU, with the type of the array.
 
-    Nothing is copied, where torch has the type: the tensor lies in the sender's memory, which stays
-    reserved for as long as the tensor, or anything made from it without a copy, lives. Other readers
-    see the same memory, so it is a `MessageTensor`, which refuses to be changed in place: `.clone()` it
-    first. Copied are compressed pictures, which are decoded, and booleans, which Arrow packs into bits;
-    those are ordinary tensors.
+    A picture (uint8 with a width and height in the metadata) has the shape (H, W) or (H, W, 3), its
+    channels in the order sent; anything else is flat, (N,).
 
-    Raises MessageError for what has no tensor (texts, structs, lists, missing values), and where torch
-    is not installed.
+    Numbers are not copied: the tensor is a `MessageTensor` on the sender's memory, which the sender
+    cannot reuse while the tensor, or a view of it, is alive. Other readers use the same memory, so a
+    write in place raises ValueError: call `.clone()` first. Compressed pictures, which are decoded, and
+    booleans, which Arrow packs into bits, are copied into ordinary tensors.
+
+    Raises MessageError if the array cannot be a tensor (texts, structs, lists, nulls), or if torch is
+    not installed.
+
+        >>> tensor = as_torch(event).clone()
+        >>> tensor.permute(2, 0, 1).float() / 255  # (3, H, W), as most networks expect
     """
-    library = _loaded("torch", "a tensor")
+    library = _loaded("torch", needed_by="as_torch")
     value: pa.Array[Any] = event["value"]
     if value.null_count:
-        raise _no_tensor(
-            event, f"{value.null_count} of its values are missing", "Fill or drop them"
+        raise _tensor_error(
+            event, f"{value.null_count} of its values are null", "Fill or drop them"
         )
     if _is_picture(event, value):
         form = image_form(event)
@@ -53,41 +58,48 @@ def as_torch(event: Event) -> torch.Tensor:
         return library.from_numpy(value.to_numpy(zero_copy_only=False))  # type: ignore[no-any-return]
     if _NUMBERS.fullmatch(str(value.type)):
         return _in_message(library.from_dlpack(value))
-    raise _no_tensor(event, f"it holds {value.type}", "Take its numbers out")
+    raise _tensor_error(event, f"it holds {value.type}", "Take its numbers out")
 
 
 def _in_message(tensor: torch.Tensor) -> torch.Tensor:
-    from .tensors import MessageTensor
+    from .tensors import MessageTensor  # Here, since it imports torch.
 
     return tensor.as_subclass(MessageTensor)
 
 
 def as_pandas(event: Event | Sequence[Event]) -> pd.DataFrame | pd.Series[Any]:
-    """The value of a message as pandas has it: a struct as a DataFrame, a column for each field;
-    anything else as a Series. The metadata is in its ``attrs``. It may be written: nothing of it lies in
-    the sender's memory.
+    """Returns the value of a message, or of several, as a table of pandas. It is always a copy.
 
-    Of several messages of one topic, as `Dataflow.take` returns them, one DataFrame: the rows of all,
-    under the time at which each was sent. Raises MessageError where there is none, where their types
-    differ, and where pandas is not installed.
+    One message gives a DataFrame with a column for each field if it is a struct array, else a Series
+    named after the event's ``id``; its ``attrs`` hold the metadata. A list of messages of one topic, as
+    `Dataflow.take` returns it, gives one DataFrame with the rows of all. Its index `time` is the time at
+    which each message was sent; what is not a struct is in the column `value`.
+
+    Raises MessageError if the list is empty, if the types of the messages differ, or if pandas is not
+    installed.
+
+        >>> table = as_pandas(dora_nb.get_dataflow().take("detector/bbox", 10))
+        >>> table.groupby("time").size()  # how many rows each message has
     """
-    pandas = _loaded("pandas", "a table")
+    pandas = _loaded("pandas", needed_by="as_pandas")
     joined: pd.DataFrame | pd.Series[Any]
     if isinstance(event, Mapping):
         joined = _one_table(event)
         return joined
     if not event:
-        raise MessageError("of no message no table can be made:", hint="take some first.")
+        raise MessageError(
+            f"as_pandas needs at least one message; got an empty {type(event).__name__}."
+        )
     types = {str(each["value"].type): None for each in event}
     if len(types) > 1:
         raise MessageError(
-            f"these messages hold {', '.join(types)}, which is no one table:",
-            hint="give those of one topic.",
+            f"as_pandas needs messages of one type; got {', '.join(types)}.",
+            hint="Pass the messages of one topic.",
         )
     tables = []
     for each in event:
         table = _one_table(each)
-        table.attrs = {}  # They differ from message to message, and `concat` compares them.
+        table.attrs = {}  # `concat` compares them, and they differ from message to message.
         frame = table.to_frame("value") if table.ndim == 1 else table
         tables.append(frame.assign(time=each["metadata"]["timestamp"]).set_index("time"))
     joined = pandas.concat(tables)
@@ -107,23 +119,26 @@ def _one_table(event: Event) -> Any:
 
 
 def _is_picture(event: Event, value: pa.Array[Any]) -> bool:
-    """Bytes with a size. An operator that forwards a camera's metadata with numbers of its own sends none."""
+    """Returns whether these are bytes with a size.
+
+    The type counts too: an operator may forward a camera's metadata with numbers of its own.
+    """
     metadata = event.get("metadata") or {}
     return "width" in metadata and "height" in metadata and str(value.type) == "uint8"
 
 
-def _no_tensor(event: Event, why: str, way_out: str) -> MessageError:
-    about = event.get("id", "this message")
+def _tensor_error(event: Event, why: str, way_out: str) -> MessageError:
     return MessageError(
-        f"'{about}' is no tensor: {why}.", hint=f"{way_out} (as_pandas(event), or event['value'])."
+        f"cannot convert {event_name(event)} to a tensor: {why}.",
+        hint=f"{way_out} with as_pandas(event) or event['value'].",
     )
 
 
-def _loaded(package: str, what: str) -> Any:
+def _loaded(package: str, *, needed_by: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
         raise MessageError(
-            f"{what} needs {package}, which cannot be imported ({error}).",
+            f"{needed_by} needs {package}, which cannot be imported ({error}).",
             hint=f"%pip install {package}",
         ) from None

@@ -1,10 +1,10 @@
-"""What a message shows: a picture or boxes read from its Arrow array, or a sentence that says why not.
+"""`as_image`: the picture of a message, or an error that says what the message holds instead.
 
-The forms are those that dora's nodes send. Nothing here keeps, starts or draws anything; OpenCV is
-loaded when the first compressed picture is decoded, and not before.
+The encodings are those that dora's nodes send. OpenCV is loaded when the first compressed picture is
+decoded, and not before.
 
 ==========  ======================  ======================================================
-encoding    array of a message      what `as_image` returns
+encoding    the message's array     what `as_image` returns
 ==========  ======================  ======================================================
 ``bgr8``    UInt8, H*W*3            (H, W, 3) uint8, blue first
 ``rgb8``    UInt8, H*W*3            (H, W, 3) uint8, red first
@@ -32,13 +32,13 @@ from dora_nb.errors import MessageError, did_you_mean
 from . import picture_files
 from .arrow import (
     Event,
-    NotThisError,
+    UnreadableError,
     as_numpy,
     checked_array,
+    describe_value,
     event_name,
     is_number,
     metadata_of,
-    what_came,
 )
 from .box_arrays import could_be_boxes
 from .picture_files import DamagedPictureError
@@ -79,7 +79,7 @@ _COMMON_SIZES = ((640, 480), (1280, 720), (1920, 1080), (320, 240), (800, 600), 
 
 @dataclass(frozen=True, slots=True)
 class ImageForm:
-    """What a message's picture is, by its metadata or what stood in for it; a file's own header wins."""
+    """The size in pixels and the encoding of a message's picture; a file's own header wins."""
 
     width: int
     height: int
@@ -89,15 +89,29 @@ class ImageForm:
 def as_image(
     event: Event, size: tuple[int, int] | None = None, encoding: str | None = None
 ) -> npt.NDArray[Any]:
-    """The picture of a message as (H, W) or (H, W, 3), its channels in the order they came in.
+    """Returns the picture of a message as an array: (H, W) or (H, W, 3), channels in the order sent.
 
-    What the metadata says (`width`, `height`, `encoding`) goes first; `size`, which is (width,
-    height), and `encoding` stand in where it is silent, and else 640 x 480 and ``bgr8``. The table
-    above says what comes back for which encoding. A picture that is not compressed is a read-only
-    view of the message: copy it before you draw on it, and before you keep it, since it holds the
-    sender's memory.
+    ==========================  ===================================================
+    encoding                    returned array
+    ==========================  ===================================================
+    ``bgr8``, ``rgb8``          (H, W, 3) uint8, blue first or red first
+    ``mono8``                   (H, W) uint8
+    ``mono16``                  (H, W) uint16
+    ``32FC1``                   (H, W) float32
+    ``jpeg``, ``png``           (H, W, 3) uint8, blue first; a grey file (H, W) uint8,
+                                a grey PNG of 16 bits (H, W) uint16
+    ==========================  ===================================================
 
-    Raises MessageError where the message is no such picture: it says what came and the likely fix.
+    The metadata's `width`, `height` and `encoding` win. Where they are missing, `size` as (width,
+    height) in pixels and `encoding` are used, else (640, 480) and ``bgr8``. A compressed picture has
+    the size of its file, and is decoded on each call. An uncompressed one is a read-only view of the
+    message's memory, which its sender cannot reuse meanwhile: copy it before you draw on it or keep it.
+
+    Raises MessageError if the message does not hold such a picture, with what it holds and the likely
+    fix; EngineError if OpenCV is needed and missing.
+
+        >>> image = as_image(event).copy()
+        >>> image[:10] = 255  # a white bar, 10 pixels high, at the top
     """
     form = image_form(event, size, encoding)
     values = as_numpy(event["value"])
@@ -105,7 +119,7 @@ def as_image(
         try:
             return picture_files.decode(values.tobytes())
         except DamagedPictureError as error:
-            raise _no_image(event, NotThisError(str(error))) from error
+            raise _image_error(event, UnreadableError(str(error))) from error
     layout = RAW_LAYOUTS[form.encoding]
     return values.view(layout.dtype).reshape(layout.shape(form.width, form.height))
 
@@ -113,28 +127,29 @@ def as_image(
 def image_form(
     event: Event, size: tuple[int, int] | None = None, encoding: str | None = None
 ) -> ImageForm:
-    """The size and encoding of a message's picture, checked against its array. Nothing is decoded.
+    """Returns the size and encoding of a message's picture, checked against its array; decodes nothing.
 
     Raises MessageError as `as_image` does, except for damage inside a compressed picture.
     """
     try:
         return _image_form(checked_array(event), metadata_of(event), size, encoding)
-    except NotThisError as error:
-        raise _no_image(event, error) from None
+    except UnreadableError as error:
+        raise _image_error(event, error) from None
 
 
-def _no_image(event: Event, error: NotThisError) -> MessageError:
+def _image_error(event: Event, error: UnreadableError) -> MessageError:
+    name = event_name(event)
     return MessageError(
-        f"{event_name(event)} is no image: {error.problem}; it is {what_came(event)}.",
+        f"cannot show {name} as a picture: {error.problem}; got {describe_value(event)}.",
         hint=error.hint,
     )
 
 
 def could_be_image(event: Event) -> bool:
-    """By its metadata, its first bytes, or a length that cameras have."""
+    """Returns whether the metadata, the first bytes, or the length is that of a picture."""
     try:
         value = checked_array(event)
-    except NotThisError:
+    except UnreadableError:
         return False
     return _is_image(value, metadata_of(event)) or (
         pa.types.is_uint8(value.type)
@@ -148,7 +163,7 @@ def could_be_image(event: Event) -> bool:
 def _is_image(value: pa.Array[Any], metadata: Mapping[str, Any]) -> bool:
     try:
         _image_form(value, metadata, None, None)
-    except NotThisError:
+    except UnreadableError:
         return False
     return True
 
@@ -169,12 +184,12 @@ def _image_form(
 ) -> ImageForm:
     if not is_number(value.type):
         looks_like_boxes = pa.types.is_struct(value.type) and could_be_boxes(value)
-        hint = "It looks like boxes: give this topic as boxes=." if looks_like_boxes else None
-        raise NotThisError(
-            "its values are no numbers", hint or "Send bytes: pa.array(frame.ravel())."
+        hint = "It looks like boxes: pass this topic as boxes=." if looks_like_boxes else None
+        raise UnreadableError(
+            "its values are not numbers", hint or "Send bytes: pa.array(frame.ravel())."
         )
     if len(value) == 0:
-        raise NotThisError("it is empty", "Send nothing where there is no picture.")
+        raise UnreadableError("it is empty", "Send no message when there is no picture.")
     name = _encoding_of(metadata, encoding)
     if name in COMPRESSED:
         return ImageForm(*_size_of_file(value, name), name)
@@ -183,21 +198,21 @@ def _image_form(
     return form
 
 
-def _encoding_of(metadata: Mapping[str, Any], told: str | None) -> str:
-    word = metadata.get("encoding", told)
+def _encoding_of(metadata: Mapping[str, Any], default: str | None) -> str:
+    word = metadata.get("encoding", default)
     if word is None:
         return DEFAULT_ENCODING
     known = _ENCODING_OF_WORD.get(word.casefold()) if isinstance(word, str) else None
     if known is None:
-        hint = did_you_mean(str(word), ENCODINGS) or f"Known are {', '.join(ENCODINGS)}."
-        raise NotThisError(f"the encoding {word!r} is not known", hint)
+        hint = did_you_mean(str(word), ENCODINGS) or f"Known encodings: {', '.join(ENCODINGS)}."
+        raise UnreadableError(f"unknown encoding {word!r}", hint)
     return known
 
 
 def _size_of_file(value: pa.Array[Any], encoding: str) -> tuple[int, int]:
     if not pa.types.is_uint8(value.type):
-        raise NotThisError(
-            f"{encoding} does not travel as {value.type}", "Send its bytes as they are, as uint8."
+        raise UnreadableError(
+            f"{encoding} cannot be sent as {value.type}", "Send the bytes of the file, as uint8."
         )
     data = as_numpy(value).tobytes()
     try:
@@ -205,26 +220,26 @@ def _size_of_file(value: pa.Array[Any], encoding: str) -> tuple[int, int]:
     except DamagedPictureError as error:
         started = picture_files.sniff(data)
         hint = "Send each picture whole, as cv2.imencode returns it."
-        if started not in (None, encoding):
-            hint = f"It starts as encoding='{started}' does."
-        raise NotThisError(str(error), hint) from error
+        if started is not None and started != encoding:
+            hint = f"It starts like a {started.upper()} file: set encoding='{started}'."
+        raise UnreadableError(str(error), hint) from error
 
 
-def _size_of(metadata: Mapping[str, Any], told: tuple[int, int] | None) -> tuple[int, int]:
+def _size_of(metadata: Mapping[str, Any], default: tuple[int, int] | None) -> tuple[int, int]:
     sides = [metadata[key] for key in ("width", "height") if key in metadata]
-    if len(sides) == 1 and told is None:
-        lacks = "height" if "width" in metadata else "width"
-        raise NotThisError(f"its metadata has no {lacks}", "Send both width and height.")
-    width, height = sides if len(sides) == 2 else (told or DEFAULT_SIZE)
+    if len(sides) == 1 and default is None:
+        missing = "height" if "width" in metadata else "width"
+        raise UnreadableError(f"its metadata has no {missing}", "Send both width and height.")
+    width, height = sides if len(sides) == 2 else (default or DEFAULT_SIZE)
     return _num_pixels("width", width), _num_pixels("height", height)
 
 
 def _num_pixels(key: str, side: object) -> int:
     pixels = _whole_number(side)
     if pixels is None:
-        raise NotThisError(f"its {key} is {side!r}", f"Send {key} as a whole number of pixels.")
+        raise UnreadableError(f"its {key} is {side!r}", f"Send {key} as a whole number of pixels.")
     if pixels <= 0:
-        raise NotThisError(f"its {key} is {pixels}", f"Send {key} in pixels, above zero.")
+        raise UnreadableError(f"its {key} is {pixels}", f"Send {key} in pixels, above 0.")
     return pixels
 
 
@@ -237,38 +252,40 @@ def _whole_number(value: object) -> int | None:
 
 
 def _check_length(value: pa.Array[Any], form: ImageForm) -> None:
-    """The array has the layout's own type or is bytes, and is as long as the picture."""
+    """Raises UnreadableError unless the array has the layout's type or is bytes, and fits the size."""
     layout = RAW_LAYOUTS[form.encoding]
     dtype = as_numpy(value).dtype
     if dtype not in (layout.dtype, np.uint8):
         hint = f"Send pa.array(frame.astype('{layout.dtype.name}').ravel())."
-        raise NotThisError(f"{form.encoding} does not travel as {value.type}", hint)
+        raise UnreadableError(f"{form.encoding} cannot be sent as {value.type}", hint)
     if dtype == np.uint8:
         needed, unit = layout.num_bytes(form.width, form.height), "bytes"
     else:
         needed, unit = layout.num_values(form.width, form.height), "values"
     if len(value) != needed:
         problem = f"{form.width} x {form.height} in {form.encoding} takes {needed} {unit}"
-        raise NotThisError(problem, _length_hint(value, form))
+        raise UnreadableError(problem, _length_hint(value, form))
 
 
 def _length_hint(value: pa.Array[Any], form: ImageForm) -> str:
-    """The likely reason why an array is not as long as its picture."""
+    """Returns the likely reason why an array is not as long as its picture."""
     length = len(value)
     started = picture_files.sniff(as_numpy(value)[:16].tobytes())
     if started is not None:
-        return f"It starts as a {started.upper()} does: say encoding='{started}' in the metadata."
+        return (
+            f"It starts like a {started.upper()} file: set encoding='{started}' in the metadata."
+        )
     if length == form.width * form.height * 4:
         return "It fits four channels: send frame[:, :, :3]."
     for name, layout in RAW_LAYOUTS.items():
         if length == layout.num_bytes(form.width, form.height):
-            return f"It fits encoding='{name}': say so in the metadata."
+            return f"It fits encoding='{name}': set that in the metadata."
     for width, height in _COMMON_SIZES:
         if length == RAW_LAYOUTS[form.encoding].num_bytes(width, height):
             fits = f"It fits {width} x {height} in {form.encoding}"
             return (
-                f"{fits}: send width and height in the metadata, or say size=({width}, {height})."
+                f"{fits}: send width and height in the metadata, or pass size=({width}, {height})."
             )
     if could_be_boxes(value):
-        return "It looks like boxes: give this topic as boxes=."
-    return "Send width, height and encoding in the metadata, as the frame has them."
+        return "It looks like boxes: pass this topic as boxes=."
+    return "Send the frame's width, height and encoding in the metadata."

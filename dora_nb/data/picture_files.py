@@ -1,8 +1,8 @@
-"""JPEG and PNG as they travel in a message: what their headers say, and decoding.
+"""JPEG and PNG files in messages: reading their headers, and decoding.
 
-The headers are read here and not by OpenCV, for three reasons: a view passes most pictures on
-without decoding them, a file of a few bytes may claim any size, and a picture that was cut off
-should be refused with a sentence instead of being shown half grey.
+This module reads the headers itself, for three reasons: a view passes most pictures on without
+decoding them, a file of a few bytes may claim any size, and OpenCV shows a picture that was cut off
+half grey instead of refusing it.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ from dora_nb.system import import_cv2
 
 FORMATS = ("jpeg", "png")
 MAX_PIXELS = 100_000_000
-"""What is decoded at most (arbitrary; 300 MB of colour)."""
+"""The largest picture that is decoded (arbitrary; 300 MB of colour)."""
 
 _STARTS = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
 
 
 class DamagedPictureError(ValueError):
-    """The bytes are no whole picture of that format. Its text ends a sentence: "...: it is cut off"."""
+    """The bytes are not a whole picture of that format. Its text ends a sentence: "...: it is cut off"."""
 
 
 def sniff(data: bytes) -> str | None:
-    """The format that these bytes start as."""
+    """Returns the format whose signature these bytes start with."""
     return next((name for name, start in _STARTS.items() if data.startswith(start)), None)
 
 
 def picture_size(data: bytes, picture_format: str) -> tuple[int, int]:
-    """Width and height as the file's header has them, of a file that is there to its end.
+    """Returns the width and height in the file's header, after a check that the file is complete.
 
-    Raises DamagedPictureError. Damage in the middle is seen only by decoding.
+    Raises DamagedPictureError. Only decoding finds damage in the middle.
     """
     if not data.startswith(_STARTS[picture_format]):
-        raise DamagedPictureError(f"it does not start as a {picture_format.upper()} does")
+        raise DamagedPictureError(f"it does not start like a {picture_format.upper()} file")
     size = _jpeg_size(data) if picture_format == "jpeg" else _png_size(data)
     if size is None:
         raise DamagedPictureError(f"the {picture_format.upper()} is cut off or damaged")
     width, height = size
     if not 0 < width * height <= MAX_PIXELS:
-        raise DamagedPictureError(f"it claims to have {width} x {height} pixels")
+        raise DamagedPictureError(f"its header claims {width} x {height} pixels")
     return size
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """From the frame header, once the scan and its end were found.
+    """Returns the size in the frame header; None unless the scan and its end are there.
 
-    ITU-T T.81, B.1.1: a segment is ff, its code and, for all that can stand before the scan, its
-    length. In the scan itself ff is always followed by 00 or a restart marker, so an ffd9 there is
-    the end of the image; an embedded preview has one of its own, but in a segment before the scan.
+    ITU-T T.81, B.1.1: a segment is ff, its code and, before the scan, its length. In the scan itself
+    ff is always followed by 00 or a restart marker, so an ffd9 there is the end of the image. An
+    embedded preview has an ffd9 of its own, but in a segment before the scan.
     """
     size: tuple[int, int] | None = None
     at = 2
@@ -71,7 +71,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
-    """From the first chunk, where the last one is there too (PNG specification, 5.6)."""
+    """Returns the size in the first chunk; None unless the last chunk is there too (PNG, 5.6)."""
     if len(data) < 33 or data[12:16] != b"IHDR" or b"IEND" not in data[-64:]:
         return None
     width, height = struct.unpack_from(">II", data, 16)
@@ -79,15 +79,15 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def is_deep_grey(data: bytes) -> bool:
-    """Whether this is a grey PNG of 16 bits: depth, which a browser would show as good as black."""
+    """Returns whether this is a grey PNG of 16 bits: depth, which a browser would show almost black."""
     return data.startswith(_STARTS["png"]) and data[24:26] == b"\x10\x00"
 
 
 def decode(data: bytes) -> npt.NDArray[Any]:
-    """The pixels: (H, W, 3) uint8 blue first, (H, W) uint8 grey, or (H, W) uint16 of deep grey.
+    """Returns the pixels: (H, W, 3) uint8 blue first, (H, W) uint8 grey, or (H, W) uint16 grey.
 
-    Turned as its EXIF entry says, as browsers show it. Raises DamagedPictureError; EngineError where
-    OpenCV is missing.
+    A picture with an EXIF orientation is turned accordingly, as browsers do. Raises
+    DamagedPictureError; EngineError if OpenCV is missing.
     """
     cv2 = import_cv2()
     flags = cv2.IMREAD_UNCHANGED if is_deep_grey(data) else cv2.IMREAD_ANYCOLOR

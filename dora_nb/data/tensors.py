@@ -1,9 +1,9 @@
-"""Tensors on the memory of a message. Imported when the first is asked for, since torch is large.
+"""`MessageTensor`: a tensor on the memory of a message that refuses writes. Imports torch, so it is loaded late.
 
 torch has no read-only tensors (https://github.com/pytorch/pytorch/issues/44027), and a message's memory is
-mapped so that a write ends the process; in the kernel, all that a notebook holds. So what changes such a
-tensor in place is refused here, before torch does it, by the hook that torch has for subclasses
-(https://docs.pytorch.org/docs/stable/notes/extending.html#subclassing-torch-tensor).
+mapped read-only: a write would end the process, in the kernel with all that the notebook holds. So the hook
+that torch has for subclasses (https://docs.pytorch.org/docs/stable/notes/extending.html#subclassing-torch-tensor)
+refuses functions that change such a tensor in place, before torch runs them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _IN_PLACE = {
 
 
 class MessageTensor(torch.Tensor):
-    """A tensor that lies in a message, and so do its views; whatever is computed from it is an ordinary one."""
+    """A tensor on the memory of a message, as are its views. Results computed from it are ordinary tensors."""
 
     @classmethod
     def __torch_function__(
@@ -48,11 +48,11 @@ class MessageTensor(torch.Tensor):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Refuses to write; else does what was asked, and keeps what shares the memory refusing too."""
+        """Raises ValueError for a write; else runs `func`, and guards results that share the memory."""
         kwargs = kwargs or {}
         if any(isinstance(each, cls) for each in _written(func.__name__, args, kwargs)):
             raise ValueError(
-                f"{func.__name__} would write into a message that others read: .clone() the tensor first"
+                f"{func.__name__} would write into a message that other nodes read: .clone() the tensor first"
             )
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **kwargs)
@@ -68,7 +68,7 @@ class MessageTensor(torch.Tensor):
 
 
 def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
-    """What a function of that name would change of its arguments."""
+    """Yields the arguments that a function of that name changes in place."""
     changes_first = name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
     if args and (changes_first or kwargs.get("inplace")):
         yield args[0]
@@ -83,5 +83,5 @@ def _guarded(result: Any, places: set[int]) -> Any:
 
 
 def _place(tensor: torch.Tensor) -> int:
-    """Where its memory begins, which its views share; 0 where it is empty."""
+    """Returns where its memory begins, which its views share; 0 if it is empty."""
     return tensor.untyped_storage().data_ptr()

@@ -62,17 +62,17 @@ def test_numbers_are_a_flat_tensor_also_of_a_slice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "error"),
     [
-        (pa.array(["a"]), "'camera/image' is no tensor: it holds string."),
+        (pa.array(["a"]), "cannot convert camera/image to a tensor: it holds string."),
         (pa.array([{"a": 1}]), "it holds struct<a: int64>"),
-        (pa.array([1, None]), "1 of its values are missing. Fill or drop them"),
+        (pa.array([1, None]), "1 of its values are null. Fill or drop them"),
     ],
 )
-def test_what_has_no_tensor(value: pa.Array[Any], said: str) -> None:
+def test_an_array_that_cannot_be_a_tensor(value: pa.Array[Any], error: str) -> None:
     with pytest.raises(MessageError) as raised:
         as_torch(event(value))
-    assert said in str(raised.value)
+    assert error in str(raised.value)
 
 
 def test_a_struct_is_a_table_and_numbers_are_a_series() -> None:
@@ -94,18 +94,18 @@ def test_several_messages_are_one_table_under_their_times() -> None:
     assert [when.to_pydatetime() for when in table.index] == [WHEN, WHEN, later]
     structs = as_pandas([event(pa.array([{"x": 1}])), event(pa.array([{"x": 2}]))])
     assert structs["x"].tolist() == [1, 2]
-    with pytest.raises(MessageError, match="of no message"):
+    with pytest.raises(MessageError, match="needs at least one message; got an empty list"):
         as_pandas([])
-    with pytest.raises(MessageError, match="hold int64, string, which is no one table"):
+    with pytest.raises(MessageError, match="needs messages of one type; got int64, string"):
         as_pandas([event(pa.array([1])), event(pa.array(["a"]))])
 
 
 @pytest.mark.parametrize(("package", "function"), [("torch", as_torch), ("pandas", as_pandas)])
-def test_what_is_not_installed(
+def test_an_error_says_which_library_is_missing(
     monkeypatch: pytest.MonkeyPatch, package: str, function: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MessageError, match=f"%pip install {package}"):
+    with pytest.raises(MessageError, match=f"as_{package} needs .*%pip install {package}"):
         function(event(pa.array([1])))
 
 
@@ -145,7 +145,7 @@ def test_what_is_computed_from_it_is_an_ordinary_tensor() -> None:
     assert torch.nn.Linear(8, 2)(tensor).shape == (2,)
 
 
-def test_numbers_with_the_metadata_of_a_camera_are_no_picture() -> None:
+def test_numbers_with_the_metadata_of_a_camera_are_not_a_picture() -> None:
     depths = event(pa.array([0.5, 1.5], pa.float32()), width=640, height=480, encoding="bgr8")
     assert as_torch(depths).tolist() == [0.5, 1.5]
 
