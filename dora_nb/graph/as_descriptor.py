@@ -1,4 +1,4 @@
-"""The declared graph as a mapping in the form of ``dataflow.yml``, as nodes and operators receive it. Pure."""
+"""The declared graph as a mapping in the form of ``dataflow.yml``, which nodes and operators receive. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .nodes import DEFAULT_QUEUE_SIZE, QUEUE_POLICIES, InputSpec, NodeSpec
 
 
 def as_descriptor(declared: Graph, *, files: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The dataflow in the form of ``dataflow.yml``, as nodes and operators are told it.
+    """Returns the dataflow in the form of ``dataflow.yml``.
 
-    `files` says by node where its code lies, where that is another place than it was read from.
+    `files` maps a node's name to the path of its code, for nodes whose code was moved since it was read.
     """
     nodes = [_node_descriptor(spec, files or {}) for spec in declared]
     return {**declared.other_keys, "nodes": nodes}
@@ -38,7 +38,7 @@ def _node_descriptor(spec: NodeSpec, files: Mapping[str, str]) -> dict[str, Any]
 
 
 def _merged(described: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, one level deep: an operator's keys go to its own."""
+    """Returns both mappings merged, one level deep: keys under ``operator`` join the operator's own."""
     for key, value in more.items():
         known = described.get(key)
         if isinstance(known, dict) and isinstance(value, Mapping):
@@ -49,7 +49,7 @@ def _merged(described: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any
 
 
 def _input_descriptor(read: InputSpec) -> str | dict[str, Any]:
-    """The source alone where the rest is as it is by default."""
+    """Returns the source alone if all else has its default."""
     described: dict[str, Any] = {"source": str(read.source)}
     if read.queue_size != DEFAULT_QUEUE_SIZE:
         described["queue_size"] = read.queue_size

@@ -1,7 +1,7 @@
-"""The dataflow as it was declared: nodes, their inputs and outputs, and what follows from them.
+"""`Graph`: the declared nodes, the edges between them, and the checks of names and wiring.
 
-Pure and immutable. A `Graph` never starts anything: declaring makes a new graph or raises, so an
-error changes nothing. Engines and views read it.
+Pure and immutable: declaring a node returns a new graph or raises, so an error changes nothing. Engines
+and views read it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .sources import (
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One connection from an output to an input, both ends declared."""
+    """A connection from an output to an input, both ends declared."""
 
     source: TopicSource
     reader: str
@@ -44,7 +44,7 @@ class Graph:
 
     nodes: Mapping[str, NodeSpec] = field(default_factory=dict)
     other_keys: Mapping[str, Any] = field(default_factory=dict)
-    """What the ``dataflow.yml`` that it was read from says beside the nodes."""
+    """The keys beside ``nodes`` of the ``dataflow.yml`` that the graph was read from."""
 
     def __contains__(self, name: str) -> bool:
         return name in self.nodes
@@ -53,15 +53,16 @@ class Graph:
         return iter(self.nodes.values())
 
     def with_node(self, spec: NodeSpec) -> Graph:
-        """This graph with `spec` declared, in place of an older node of that name.
+        """Returns this graph with `spec` declared, in place of an older node of that name.
 
-        Raises GraphError where a name is impossible or an input names an output that its declared
-        node lacks, in either direction. An input whose node is not declared is no error: it waits.
+        Raises GraphError if a name is impossible, if an input of the node names an output that a
+        declared node lacks, or if the node lacks an output that another one reads. An input whose node
+        is not declared is allowed: it waits.
         """
         return self.with_nodes([spec])
 
     def with_nodes(self, specs: Iterable[NodeSpec]) -> Graph:
-        """The same for several at once: they have to fit together, but not one after the other."""
+        """Declares several nodes at once, so that they may refer to each other in any order."""
         new = {spec.name: spec for spec in specs}
         for spec in new.values():
             _check_names(spec)
@@ -71,26 +72,26 @@ class Graph:
         return graph
 
     def replacing(self, spec: NodeSpec) -> Graph:
-        """The same without a check, for a declaration that was checked when it was made."""
+        """Returns this graph with `spec` declared, without a check: it was checked when it was made."""
         return replace(self, nodes={**self.nodes, spec.name: spec})
 
     def without(self, name: str) -> Graph:
-        """This graph without that node; its readers wait from now on."""
+        """Returns this graph without that node; its readers wait from now on."""
         self.node(name)
         return replace(self, nodes={key: spec for key, spec in self.nodes.items() if key != name})
 
     def node(self, name: str) -> NodeSpec:
-        """The node of that name; GraphError with the nearest name where there is none."""
+        """Returns the node of that name. Raises GraphError, with the nearest name, if there is none."""
         if name not in self.nodes:
             hint = did_you_mean(name, self.nodes)
             if hint is None:
                 known = ", ".join(self.nodes)
-                hint = f"Declared are: {known}." if known else "Nothing is declared yet."
+                hint = f"Declared: {known}." if known else "Nothing is declared yet."
             raise GraphError(f"no operator '{name}' is declared.", hint=hint)
         return self.nodes[name]
 
     def edges(self) -> list[Edge]:
-        """Every connection whose both ends are there: declared, or the kernel's own."""
+        """Returns every connection whose two ends are declared, or belong to the kernel."""
         return [
             Edge(read.source, spec.name, read)
             for spec in self
@@ -102,12 +103,12 @@ class Graph:
         return source.node in self.nodes or source.node in RESERVED_NAMES
 
     def topics_of_the_notebook(self) -> list[str]:
-        """The topics ``notebook/NAME`` that some node reads."""
+        """Returns the topics ``notebook/NAME`` that some node reads."""
         found = [str(edge.source) for edge in self.edges() if edge.source.node == NOTEBOOK]
         return list(dict.fromkeys(found))
 
     def waiting_for(self, name: str) -> tuple[str, ...]:
-        """The undeclared nodes that this node's inputs wait for."""
+        """Returns the undeclared nodes that this node's inputs wait for."""
         missing = [
             read.source.node
             for read in self.nodes[name].inputs
@@ -116,7 +117,7 @@ class Graph:
         return tuple(dict.fromkeys(missing))
 
     def waiting_text(self, name: str) -> str:
-        """The same as words, each with the declared name that is nearest to it; empty for none."""
+        """Returns `waiting_for` as text, each name with the nearest declared one; empty for none."""
         known = [other for other in self.nodes if other != name]
         return ", ".join(
             f"{missing} ({hint[0].lower()}{hint[1:]})"
@@ -126,10 +127,10 @@ class Graph:
         )
 
     def blocking_cycle(self, name: str) -> list[str]:
-        """The nodes of the shortest cycle through this node where every edge blocks its publisher, in the
-        order in which messages go, this node first; empty where there is none.
+        """Returns the shortest cycle through this node in which every edge blocks its publisher.
 
-        Once all its queues are full each node waits for the next, and so for itself.
+        The nodes are in the order of the messages, this node first; empty without such a cycle. Once
+        all queues of the cycle are full, each node waits for the next one, and so for itself.
         """
         readers: dict[str, list[str]] = {}
         for edge in self.edges():
@@ -148,15 +149,15 @@ class Graph:
         return []
 
     def check_topic(self, topic: str) -> TopicSource:
-        """A topic that something in the notebook wants to read.
+        """Returns the source of a topic that the notebook wants to read.
 
-        Raises GraphError where its declared node has no such output; an undeclared node is allowed.
+        Raises GraphError if its node is declared without that output; an undeclared node is allowed.
         """
         source = parse_source(topic)
         if not isinstance(source, TopicSource):
             raise GraphError(f"'{topic}' is a timer, not a topic;", hint="name NODE/OUTPUT.")
         if isinstance(source, LogSource):
-            raise GraphError(f"'{topic}' is for nodes;", hint="here there is %dora logs.")
+            raise GraphError(f"only nodes can read '{topic}';", hint="here, use %dora logs.")
         self._check_output(source, asked_by="the notebook", file=None)
         return source
 
@@ -196,13 +197,13 @@ def _check_names(spec: NodeSpec) -> None:
     for what, sent_as in (("prints", spec.send_stdout_as), ("logs", spec.send_logs_as)):
         if sent_as is not None and sent_as not in spec.outputs:
             raise GraphError(
-                f"{spec.name} is to send what it {what} as '{sent_as}', which is none of its outputs:",
-                hint="declare it among them.",
+                f"{spec.name} should send what it {what} as '{sent_as}', which is not one of its outputs.",
+                hint="Declare it as an output.",
             )
     if spec.min_log_level not in LOG_LEVELS:
         near = did_you_mean(spec.min_log_level, LOG_LEVELS)
         raise GraphError(
-            f"{spec.name}: min_log_level is no level, '{spec.min_log_level}'.",
+            f"{spec.name}: invalid min_log_level '{spec.min_log_level}'.",
             hint=near or f"There are: {', '.join(LOG_LEVELS)}.",
         )
     try:

@@ -1,4 +1,4 @@
-"""What the user declared about one node: its code, inputs, outputs and options. Pure and immutable."""
+"""`NodeSpec`: what the user declared about one node: code, inputs, outputs, options. Pure and immutable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .sources import LOG_LEVELS, Source
 QueuePolicy = Literal["drop_oldest", "backpressure"]
 QUEUE_POLICIES: tuple[QueuePolicy, ...] = ("drop_oldest", "backpressure")
 NodeKind = Literal["operator", "script", "dynamic"]
-"""A class `Operator`; a script that makes a `Node()`; a `Node("name")` in a process of somebody else's."""
+"""A class `Operator`; a script that makes a `Node()`; a `Node("name")` in a process that the user starts."""
 KIND_WORDS: dict[NodeKind, str] = {
     "operator": "an operator",
     "script": "a node",
@@ -20,33 +20,33 @@ KIND_WORDS: dict[NodeKind, str] = {
 }
 OnEdit = Literal["auto", "reload", "restart"]
 DYNAMIC = "dynamic"
-"""In place of a path: somebody else's process is the node."""
+"""The ``path`` of a node whose process the user starts."""
 DEFAULT_QUEUE_SIZE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One input of a node: what feeds it, and how much may wait in line."""
+    """One input of a node: its source, and its queue."""
 
     name: str
     source: Source
     queue_size: int = DEFAULT_QUEUE_SIZE
     queue_policy: QueuePolicy = "drop_oldest"
     input_timeout_secs: float | None = None
-    """Silence after which the input counts as closed, until it is heard again."""
+    """The input counts as closed after this long without a message, until the next one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceCode:
-    """The Python of a node and where its lines stand in the user's editor."""
+    """The Python of a node, and where the user's editor shows it."""
 
     text: str
     file: str
     """``Cell In[5]``, or the path of the file it was read from."""
     first_line: int = 1
-    """The number that the editor gives to the first line of `text` (2 under a one-line magic)."""
+    """The editor's number for the first line of `text` (2 under a one-line magic)."""
     path: str | None = None
-    """The absolute path, where the source is a file."""
+    """The absolute path, if the source is a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class NodeSpec:
     """Everything that the user declared about one node.
 
     `working_dir` is the working directory of its process and the first entry of its `sys.path`.
-    `args` are a script's, as in `sys.argv[1:]`. A dynamic node has no code: its text is empty.
+    `args` are a script's `sys.argv[1:]`. A dynamic node has no code: its text is empty.
     """
 
     name: str
@@ -67,12 +67,12 @@ class NodeSpec:
     kind: NodeKind = "operator"
     args: tuple[str, ...] = ()
     exclusive: bool = False
-    """Whether it owns something (a camera, a port) that its old process has to let go of first."""
+    """Whether it owns something (a camera, a port) that its old process must release first."""
     on_edit: OnEdit = "auto"
-    """How a change of its code is taken in while it runs, see `dora_nb.cells.edits`."""
+    """How an edit reaches the running node, see `dora_nb.cells.edits`."""
     other_keys: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """What its entry in a ``dataflow.yml`` says beyond the fields above, kept for dora-rs and for engines
-    that know it; an operator's own keys are in a mapping under ``operator``."""
+    """The keys of its entry in a ``dataflow.yml`` that no field above holds, kept for dora-rs and for engines
+    that know them; an operator's own keys are in a mapping under ``operator``."""
 
     @property
     def send_stdout_as(self) -> str | None:
@@ -88,7 +88,7 @@ class NodeSpec:
 
     @property
     def min_log_level(self) -> str:
-        """The least grave level that is kept of what the node prints and logs."""
+        """The least severe level of the node's lines that is kept."""
         return str(self._log_keys.get("min_log_level") or LOG_LEVELS[-1])
 
     @property
@@ -98,11 +98,11 @@ class NodeSpec:
 
     @property
     def restart_policy(self) -> RestartPolicy:
-        """Whether another generation follows when this node has ended. ValueError as `read_policy`."""
+        """Whether another generation follows when this node ends. Raises ValueError as `read_policy` does."""
         return read_policy(self.other_keys)
 
     def same_as(self, other: NodeSpec) -> bool:
-        """Whether running `other` instead would change nothing (the cell's number does not count)."""
+        """Returns whether running `other` instead would change nothing (the cell's number does not count)."""
         return (
             self == other
             and self.code.text == other.code.text

@@ -1,7 +1,8 @@
-"""When a node that has ended is started again: dora's restart policies. Pure.
+"""Restart policies: whether and when a node that has ended is started again. Pure.
 
 The names and the arithmetic are dora's (``docs/fault-tolerance.md`` of dora 1.1): the delay doubles with
-each restart, 2**16 times at most; the count begins anew when `restart_window` has passed since the first.
+each restart, up to 2**16 times the first; the count begins anew when `restart_window` has passed since the
+first restart.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from typing import Any, Literal, get_args
 Policy = Literal["never", "on-failure", "always"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 KEYS = ("restart_policy", "max_restarts", "restart_delay", "max_restart_delay", "restart_window")
-"""In a ``dataflow.yml``; as options of a cell with ``-`` for ``_``."""
-_MOST_DOUBLINGS = 16
+"""The keys of a ``dataflow.yml``. A cell's options have ``-`` for ``_``."""
+_MAX_DOUBLINGS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """What a node's declaration says of it."""
+    """The restart policy that a node declares."""
 
     policy: Policy = "never"
     max_restarts: int = 0
-    """0 for as often as it takes."""
+    """0 means without limit."""
     restart_delay_secs: float = 0.0
     max_restart_delay_secs: float = math.inf
     restart_window_secs: float = math.inf
@@ -39,13 +40,13 @@ class Restarts:
 
 
 def read_policy(keys: Mapping[str, Any]) -> RestartPolicy:
-    """The policy that dora's keys describe. ValueError, with the key, where a value is impossible."""
+    """Returns the policy that dora's keys describe. Raises ValueError, with the key, for a bad value."""
     policy = keys.get("restart_policy", "never")
     if policy not in POLICIES:
-        raise ValueError(f"restart_policy is one of {', '.join(POLICIES)}, not {policy!r}")
+        raise ValueError(f"restart_policy must be one of {', '.join(POLICIES)}, got {policy!r}")
     count = keys.get("max_restarts", 0)
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise ValueError(f"max_restarts is a whole number, 0 or more, not {count!r}")
+        raise ValueError(f"max_restarts must be a whole number >= 0, got {count!r}")
     return RestartPolicy(
         policy,
         count,
@@ -58,7 +59,10 @@ def read_policy(keys: Mapping[str, Any]) -> RestartPolicy:
 def next_restart(
     policy: RestartPolicy, restarts: Restarts, *, failed: bool, now_secs: float
 ) -> tuple[Restarts, float | None]:
-    """How long to wait before the next start; None where there is none. `now_secs` is monotonic."""
+    """Returns the new count, and the seconds to wait before the next start; None for no restart.
+
+    `now_secs` is monotonic.
+    """
     if policy.policy == "never" or (policy.policy == "on-failure" and not failed):
         return restarts, None
     first_secs = restarts.first_secs
@@ -66,7 +70,7 @@ def next_restart(
         restarts = Restarts(0, now_secs)
     if policy.max_restarts and restarts.count >= policy.max_restarts:
         return restarts, None
-    delay_secs = policy.restart_delay_secs * 2 ** min(restarts.count, _MOST_DOUBLINGS)
+    delay_secs = policy.restart_delay_secs * 2 ** min(restarts.count, _MAX_DOUBLINGS)
     counted = Restarts(restarts.count + 1, restarts.first_secs)
     return counted, min(delay_secs, policy.max_restart_delay_secs)
 
@@ -75,7 +79,7 @@ def _secs(keys: Mapping[str, Any], key: str, default: float) -> float:
     value = keys.get(key, default)
     if value is None:
         return default
-    number = not isinstance(value, bool) and isinstance(value, (int, float))
-    if not number or not value >= 0:
-        raise ValueError(f"{key} is seconds, 0 or more, not {value!r}")
+    is_number = not isinstance(value, bool) and isinstance(value, (int, float))
+    if not is_number or not value >= 0:  # `not >=`, so that nan is refused too
+        raise ValueError(f"{key} must be a number of seconds >= 0, got {value!r}")
     return float(value)

@@ -1,4 +1,4 @@
-"""What an input reads: the output of a node, a timer, or the log of the nodes. Pure.
+"""The sources that an input can read: a topic, a timer, or the log of the nodes. Also checks names. Pure.
 
 The grammar of timers is dora's (``libraries/message/src/config.rs``): a unit and a positive number; only
 hertz may have a fraction.
@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from dora_nb.errors import GraphError, did_you_mean
 
 NOTEBOOK = "notebook"
-"""The pseudo-node that stands for the kernel: reader of every subscription, and source of what it sends."""
+"""The pseudo-node of the kernel: it reads all subscriptions, and its outputs are what the notebook sends."""
 LOGS = "dora"
 """The pseudo-node whose outputs are what the nodes print and log."""
 RESERVED_NAMES = (LOGS, NOTEBOOK)
 LOG_LEVELS = ("error", "warn", "info", "debug", "trace", "stdout")
-"""From the gravest on; a source with a level gives that one and those before it, as dora does."""
+"""The most severe first. A source with a level gives that level and those before it, as dora does."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-
 
 _SECS_PER_UNIT = {"secs": 1.0, "millis": 1e-3, "micros": 1e-6, "nanos": 1e-9}
 _NANOS_PER_UNIT = {"secs": 10**9, "millis": 10**6, "micros": 10**3, "nanos": 1}
@@ -28,11 +27,12 @@ UNITS = (*_SECS_PER_UNIT, "hz")
 
 
 def check_name(name: str, *, what: str) -> str:
-    """The name itself if it is one that dora takes too (``libraries/message/src/id.rs``); else GraphError."""
+    """Returns the name. Raises GraphError for a name that dora refuses (``libraries/message/src/id.rs``)
+    or that is reserved; `what` is what it names, with an article."""
     if not _NAME.fullmatch(name):
         raise GraphError(
             f"'{name}' cannot be the name of {what}:",
-            hint="use letters, digits, '_', '-' and '.', the '.' not first.",
+            hint="use letters, digits, '_', '-' and '.', but do not begin with '.'.",
         )
     if name in RESERVED_NAMES:
         raise GraphError(
@@ -65,35 +65,35 @@ class TimerSource:
 
 @dataclass(frozen=True, slots=True)
 class LogSource(TopicSource):
-    """What nodes print and log, ``dora/logs[/LEVEL[/NODE]]``: all but the reader's own lines."""
+    """What nodes print and log, ``dora/logs[/LEVEL[/NODE]]``, except for the reader's own lines."""
 
     level: str = LOG_LEVELS[-1]
     of: str | None = None
-    """The only node whose lines are wanted."""
+    """The only node whose lines are read; None for all nodes."""
 
     def wants(self, level: str, node: str) -> bool:
-        """Whether a line of that level, which that node printed, is one of them."""
-        grave_enough = LOG_LEVELS.index(level) <= LOG_LEVELS.index(self.level)
-        return grave_enough and self.of in (None, node)
+        """Returns whether this source includes a line of that level from that node."""
+        severe_enough = LOG_LEVELS.index(level) <= LOG_LEVELS.index(self.level)
+        return severe_enough and self.of in (None, node)
 
 
 Source = TopicSource | TimerSource
 
 
 def parse_source(text: str) -> Source:
-    """What an input is connected to, from ``node/output``, ``dora/timer/UNIT/N`` or ``dora/logs/...``.
+    """Returns the source that ``node/output``, ``dora/timer/UNIT/N`` or ``dora/logs/...`` names.
 
-    Raises GraphError with the way out.
+    Raises GraphError with a hint.
     """
     parts = text.split("/")
     if parts[0] == "dora":
         return _parse_dora_source(text, parts)
     if len(parts) == 1:
         raise GraphError(
-            f"the source '{text}' names no output;", hint=f"write it as {text or 'node'}/OUTPUT."
+            f"the source '{text}' lacks an output;", hint=f"write it as {text or 'node'}/OUTPUT."
         )
     if len(parts) != 2 or not parts[1]:
-        raise GraphError(f"'{text}' is no source;", hint="a source is NODE/OUTPUT.")
+        raise GraphError(f"invalid source '{text}': expected NODE/OUTPUT.")
     node, output = parts
     if node != NOTEBOOK:
         check_name(node, what="a node")
@@ -110,47 +110,48 @@ def _parse_dora_source(text: str, parts: list[str]) -> Source:
     if len(parts) in (2, 3, 4) and parts[1] == "logs":
         return _log_source(text, *parts[2:])
     raise GraphError(
-        f"'{text}' is no source of dora's;",
-        hint="a timer is dora/timer/UNIT/N, such as dora/timer/hz/30.",
+        f"invalid source '{text}': expected dora/timer/UNIT/N, such as dora/timer/hz/30, or dora/logs."
     )
 
 
 def _log_source(text: str, level: str = LOG_LEVELS[-1], of: str | None = None) -> LogSource:
     if level not in LOG_LEVELS:
         hint = did_you_mean(level, LOG_LEVELS) or f"There are: {', '.join(LOG_LEVELS)}."
-        raise GraphError(f"in '{text}': there is no level '{level}'.", hint=hint)
+        raise GraphError(f"in '{text}': unknown log level '{level}'.", hint=hint)
     if of is not None:
         check_name(of, what="a node")
     return LogSource(LOGS, text.partition("/")[2], level, of)
 
 
 def parse_interval_secs(unit: str, number: str) -> float:
-    """The seconds between two ticks of ``dora/timer/{unit}/{number}``.
+    """Returns the seconds between two ticks of ``dora/timer/{unit}/{number}``.
 
-    Raises ValueError with a sentence that names what is wrong.
+    Raises ValueError with a clause that says what is wrong.
     """
     if unit not in UNITS:
-        raise ValueError(f"'{unit}' is no unit of a timer; there are {', '.join(UNITS)}")
+        raise ValueError(f"unknown timer unit '{unit}', expected one of {', '.join(UNITS)}")
     try:
         value = float(number) if unit == "hz" else float(int(number))
     except ValueError:
         kind = "a number" if unit == "hz" else "a whole number"
         instead = _in_smaller_unit(unit, number)
-        raise ValueError(f"a timer in {unit} takes {kind}, not '{number}'{instead}") from None
+        raise ValueError(f"a timer in {unit} needs {kind}, got '{number}'{instead}") from None
     if not math.isfinite(value) or value <= 0:
-        raise ValueError(f"a timer in {unit} takes a number above zero, not '{number}'")
+        raise ValueError(f"a timer in {unit} needs a number above 0, got '{number}'")
     return 1.0 / value if unit == "hz" else value * _SECS_PER_UNIT[unit]
 
 
 def _in_smaller_unit(unit: str, number: str) -> str:
-    """``: that is millis/500`` for the fraction of a unit, if another has it whole."""
-    # Not every number: an exponent could ask for more digits than there is memory.
+    """Returns ``: use millis/500`` for the fraction of a unit that is whole in a smaller one, else ``""``."""
+    # The pattern limits the digits: an exponent could ask for more of them than there is memory.
     if unit == "hz" or not re.fullmatch(r"[0-9]{0,15}\.[0-9]{1,15}", number):
         return ""
-    from fractions import Fraction  # Here, since an operator is told intervals and parses none.
+    from fractions import (
+        Fraction,
+    )  # Here, since operator processes import this module and never parse.
 
     nanos = Fraction(number) * _NANOS_PER_UNIT[unit]
     for smaller, per_unit in _NANOS_PER_UNIT.items():
         if nanos > 0 and nanos % per_unit == 0:
-            return f": that is {smaller}/{nanos // per_unit}"
+            return f": use {smaller}/{nanos // per_unit}"
     return ""

@@ -165,17 +165,33 @@ MISTAKES = [
     (
         "%%dora_operator a --inputs x=n",
         "n",
-        "the source 'n' names no output; write it as n/OUTPUT.",
+        "the source 'n' lacks an output; write it as n/OUTPUT.",
     ),
-    ("%%dora_operator a --inputs x=n/", "n/", "a source is NODE/OUTPUT."),
-    ("%%dora_operator a --inputs x=a/b/c", "a/b/c", "a source is NODE/OUTPUT."),
+    ("%%dora_operator a --inputs x=n/", "n/", "invalid source 'n/': expected NODE/OUTPUT."),
+    (
+        "%%dora_operator a --inputs x=a/b/c",
+        "a/b/c",
+        "invalid source 'a/b/c': expected NODE/OUTPUT.",
+    ),
     ("%%dora_operator a --inputs .x=n/x", ".x=n/x", "cannot be the name of an input"),
     # timers
-    ("%%dora_operator a --inputs t=dora/timer/hz/0", "dora/timer/hz/0", "above zero, not '0'"),
-    ("%%dora_operator a --inputs t=dora/timer/secs/-1", "dora/timer/secs/-1", "not '-1'"),
-    ("%%dora_operator a --inputs t=dora/timer/secs/x", "dora/timer/secs/x", "not 'x'"),
-    ("%%dora_operator a --inputs t=dora/timer/hertz/1", "dora/timer/hertz/1", "no unit of a timer"),
-    ("%%dora_operator a --inputs t=dora/tick", "dora/tick", "such as dora/timer/hz/30."),
+    ("%%dora_operator a --inputs t=dora/timer/hz/0", "dora/timer/hz/0", "above 0, got '0'"),
+    ("%%dora_operator a --inputs t=dora/timer/secs/-1", "dora/timer/secs/-1", "above 0, got '-1'"),
+    (
+        "%%dora_operator a --inputs t=dora/timer/secs/x",
+        "dora/timer/secs/x",
+        "needs a whole number, got 'x'",
+    ),
+    (
+        "%%dora_operator a --inputs t=dora/timer/hertz/1",
+        "dora/timer/hertz/1",
+        "unknown timer unit 'hertz'",
+    ),
+    (
+        "%%dora_operator a --inputs t=dora/tick",
+        "dora/tick",
+        "such as dora/timer/hz/30, or dora/logs.",
+    ),
     ("%%dora_operator a --inputs t=dora/logs/wran", "dora/logs/wran", "Did you mean 'warn'?"),
     # --outputs
     ("%%dora_operator a --outputs b,c", ",c", "outputs are separated by blanks"),

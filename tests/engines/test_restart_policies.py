@@ -193,8 +193,8 @@ def test_what_it_logs_is_sent_and_only_what_is_grave_is_kept(dataflow: CellDataf
     ("keys", "said"),
     [
         ({"min_log_level": "wran"}, "Did you mean 'warn'?"),
-        ({"send_logs_as": "nowhere"}, "none of its outputs"),
-        ({"restart_policy": "sometimes"}, "restart_policy is one of"),
+        ({"send_logs_as": "nowhere"}, "which is not one of its outputs"),
+        ({"restart_policy": "sometimes"}, "restart_policy must be one of"),
     ],
 )
 def test_impossible_keys_are_refused(

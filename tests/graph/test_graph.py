@@ -26,26 +26,26 @@ def test_sources_are_topics_or_timers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "error"),
     [
         ("camera", "write it as camera/OUTPUT"),
         ("", "write it as node/OUTPUT"),
-        ("camera/", "a source is NODE/OUTPUT"),
-        ("camera/a/b", "a source is NODE/OUTPUT"),
+        ("camera/", "invalid source 'camera/': expected NODE/OUTPUT"),
+        ("camera/a/b", "invalid source 'camera/a/b': expected NODE/OUTPUT"),
         (".camera/image", "cannot be the name of a node"),
         ("camera/im age", "cannot be the name of an output"),
         ("dora/timer/milis/5", "Did you mean 'millis'?"),
-        ("dora/timer/millis/0", "above zero"),
-        ("dora/clock", "a timer is dora/timer/UNIT/N"),
+        ("dora/timer/millis/0", "above 0"),
+        ("dora/clock", "invalid source 'dora/clock': expected dora/timer/UNIT/N"),
         ("dora/logs/wran", "Did you mean 'warn'?"),
         ("dora/logs/warn/a b", "cannot be the name of a node"),
-        ("dora/logs/warn/a/b", "is no source of dora's"),
+        ("dora/logs/warn/a/b", "invalid source 'dora/logs/warn/a/b': expected dora/timer/UNIT/N"),
     ],
 )
-def test_what_is_no_source_says_the_way_out(text: str, said: str) -> None:
+def test_an_invalid_source_raises_with_the_way_out(text: str, error: str) -> None:
     with pytest.raises(GraphError) as raised:
         parse_source(text)
-    assert said in str(raised.value)
+    assert error in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_same_output_twice_is_refused() -> None:
 def test_what_a_node_prints_goes_to_one_of_its_outputs() -> None:
     spec = NodeSpec("a", SourceCode("", "a"), kind="script", other_keys={"send_stdout_as": "lines"})
     with pytest.raises(
-        GraphError, match="a is to send what it prints as 'lines', which is none of"
+        GraphError, match="a should send what it prints as 'lines', which is not one of its outputs"
     ):
         Graph().with_node(spec)
     own = {"operator": {"send_stdout_as": "lines"}}

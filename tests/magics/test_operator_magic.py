@@ -75,7 +75,7 @@ def test_a_mistake_shows_our_lines_only(notebook: Any) -> None:
         "Cell In[1], line 1\n"
         "    %%dora_operator detector --inputs image=camera\n"
         "                                            ^\n"
-        "GraphError: the source 'camera' names no output; write it as camera/OUTPUT.\n"
+        "GraphError: the source 'camera' lacks an output; write it as camera/OUTPUT.\n"
     )
     assert not notebook.dataflow.declared.nodes
 
