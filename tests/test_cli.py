@@ -331,7 +331,7 @@ def test_an_old_file_is_exported_as_a_new_one(
     old = tmp_path / "old.yml"
     old.write_text("nodes: [{id: a, custom: {source: a.py}}]")
     assert cli.main(["export", str(old), str(tmp_path / "out")]) == 0
-    assert "'custom' is of dora 0.x" in capsys.readouterr().err
+    assert "'custom' is a key of dora 0.x" in capsys.readouterr().err
     assert "path: a_node.py" in (tmp_path / "out" / "dataflow.yml").read_text()
 
 

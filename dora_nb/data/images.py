@@ -272,9 +272,7 @@ def _length_hint(value: pa.Array[Any], form: ImageForm) -> str:
     length = len(value)
     started = picture_files.sniff(as_numpy(value)[:16].tobytes())
     if started is not None:
-        return (
-            f"It starts like a {started.upper()} file: set encoding='{started}' in the metadata."
-        )
+        return f"It starts like a {started.upper()} file: set encoding='{started}' in the metadata."
     if length == form.width * form.height * 4:
         return "It fits four channels: send frame[:, :, :3]."
     for name, layout in RAW_LAYOUTS.items():

@@ -1,12 +1,13 @@
-"""``dataflow.yml`` in and out: the form in which dora-rs takes a dataflow (1.1; ``docs/yaml-spec.md``).
+"""Reads and writes ``dataflow.yml``, the file that dora-rs runs (1.1; ``docs/yaml-spec.md``).
 
 ::
 
     Graph ─► _render (text of every file, notes) ─► _write ─► a folder that `dora run` runs
     dataflow.yml ─► _yaml (values with their places) ─► _read ─► Graph, notes, builds
                                                                   └─► _cells (cells that declare it)
+    notebook.ipynb ─► notebook_files ─► Graph, notes, builds
 
-Nothing here runs anything.
+Nothing here runs a node or a build command.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A node as the cell that declares it."""
+"""Writes a node as the cell that declares it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAGICS = {"operator": "%%dora_operator", "script": "%%dora_node"}
 
 
 def cell_text(spec: NodeSpec) -> str | None:
-    """The text of a cell; None for a node that has no code to be edited, or is a line for a shell."""
+    """Returns the text of a cell; None for a node without code to edit, or with a shell command."""
     if spec.kind not in _MAGICS or "path" in spec.other_keys:
         return None
     lines = [f"{_MAGICS[spec.kind]} {spec.name}"]
@@ -60,7 +60,7 @@ def _option(flag: str, *values: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    """One word of the line, and a value whatever it begins with."""
+    """Returns one word of the line, quoted so that it stays a value even if it begins with ``-``."""
     return (
         f"'{value}'"
         if value.startswith("-") and value == shlex.quote(value)

@@ -1,9 +1,9 @@
-"""What an operator's file needs at its end, so that dora-rs takes all that dora_nb took.
+"""The footer of an operator's file: it makes dora-rs accept what dora_nb accepts.
 
 dora-rs fails an operator whose `on_event` returns None, and refuses numpy arrays
 (``binaries/runtime-python/src/runner.rs``). The footer is plain Python at the end of the file, so
-every line above keeps its number; it stands between two marks, by which `without_footer` finds it.
-It sets one attribute of the class and leaves the name `Operator` to it, for the class may read it.
+every line above keeps its number; two marks enclose it, by which `without_footer` finds it. It
+replaces the class's `on_event` and not the name `Operator`, since the class may use that name.
 """
 
 from __future__ import annotations
@@ -40,15 +40,12 @@ _MARKED = re.compile(rf"\n?\n?{re.escape(_BEGIN)}\n.*?{re.escape(_END)}\n", re.D
 
 
 def without_footer(text: str) -> str:
-    """The text without what `FOOTER` has added to it."""
+    """Returns the text without the footer, if it has one."""
     return _MARKED.sub("", text)
 
 
 def needs_footer(code: SourceCode) -> bool:
-    """Whether the operator may do what dora-rs fails at: None returned, or a numpy array sent.
-
-    True as well where that cannot be told from the text.
-    """
+    """Returns whether the operator may return None or send a numpy array; True if the text does not tell."""
     function = on_event_of(code)
     if function is None:
         return True
@@ -57,7 +54,7 @@ def needs_footer(code: SourceCode) -> bool:
 
 
 def takes_footer(code: SourceCode) -> bool:
-    """Whether `Operator` has an `on_event` to be wrapped: not where it is a function."""
+    """Returns whether `Operator` has an `on_event` to wrap: not if it is a function."""
     return not any(
         isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == "Operator"
         for node in ast.parse(code.text).body
@@ -65,7 +62,7 @@ def takes_footer(code: SourceCode) -> bool:
 
 
 def stops_all(code: SourceCode) -> bool:
-    """Whether the text names `STOP_ALL`."""
+    """Returns whether the text names `STOP_ALL`."""
     return any(
         isinstance(node, ast.Attribute) and node.attr == "STOP_ALL"
         for node in ast.walk(ast.parse(code.text))
@@ -73,7 +70,7 @@ def stops_all(code: SourceCode) -> bool:
 
 
 def may_send_numpy(code: SourceCode) -> bool:
-    """Whether a script sends something and has no pyarrow to make an Arrow array with."""
+    """Returns whether a script sends outputs and imports numpy, but not pyarrow."""
     tree = ast.parse(code.text)
     sends = any(
         isinstance(node, ast.Attribute) and node.attr == "send_output" for node in ast.walk(tree)
@@ -97,7 +94,7 @@ def _is_status(value: ast.expr | None) -> bool:
 
 
 def _ends(body: list[ast.stmt]) -> bool:
-    """Whether running these statements to their end certainly returns or raises."""
+    """Returns whether running these statements certainly ends in a return or a raise."""
     last = body[-1] if body else None
     if isinstance(last, ast.If):
         return _ends(last.body) and _ends(last.orelse)
@@ -109,7 +106,7 @@ def _ends(body: list[ast.stmt]) -> bool:
 
 
 def _own_nodes(function: ast.FunctionDef) -> list[ast.AST]:
-    """The nodes of a function without those of functions inside it."""
+    """Returns the syntax nodes of a function without those of functions inside it."""
     found: list[ast.AST] = []
     todo: list[ast.AST] = list(function.body)
     while todo:
@@ -124,7 +121,7 @@ def _own_nodes(function: ast.FunctionDef) -> list[ast.AST]:
 
 
 class _ArrowNames:
-    """Which expressions of `on_event` are certainly what dora-rs sends."""
+    """Tells which expressions of `on_event` are certainly values that dora-rs can send."""
 
     def __init__(self, tree: ast.Module, function: ast.FunctionDef) -> None:
         self._function = function
@@ -139,7 +136,7 @@ class _ArrowNames:
         self._send = arguments[-1].arg if arguments else ""
 
     def all_sends_are_arrow(self) -> bool:
-        """Whether `send_output` is only ever called, and only with Arrow arrays or bytes."""
+        """Returns whether `send_output` is only called, and only with Arrow arrays or bytes."""
         nodes = list(ast.walk(self._function))
         calls = [
             node
@@ -175,7 +172,7 @@ class _ArrowNames:
         return is_name and root.id in {*self._pyarrow, "bytes"}  # type: ignore[attr-defined]
 
     def _is_arrow_variable(self, name: str) -> bool:
-        """Whether all that binds the name in the function is a plain assignment of such a value."""
+        """Returns whether every binding of the name in the function assigns such a value."""
         bound = [
             node
             for node in ast.walk(self._function)

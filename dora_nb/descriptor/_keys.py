@@ -1,7 +1,7 @@
 """The keys of ``dataflow.yml``, as dora-rs 1.1 knows them (``libraries/message/src/descriptor.rs``).
 
-What is USED is read here; whatever else is known is kept for dora-rs, and the embedded engine
-ignores it. 0.x had other keys, which are read as far as they mean the same.
+USED keys are read here. KEPT keys are kept for dora-rs, and the embedded engine ignores them, except
+for those that are HONOURED. OLD keys are of 0.x, and are read as far as they mean the same.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 ROOT_USED = {"nodes", "env", "type_rules", "strict_types"}
 ROOT_KEPT = {"debug", "deploy", "exit_when_nodes_finish", "health_check_interval"}
 ROOT_OLD = {"communication", "daemon_config"}
-"""And whatever begins with ``_unstable_``."""
+"""Also all keys that begin with ``_unstable_``."""
 
 _WIRES = {"inputs", "outputs", "input_types", "output_types"}
 _WORDS = {"name", "description"}
-"""For people; nothing follows from them."""
+"""For people to read; they have no effect."""
 HONOURED = {"send_stdout_as", "send_logs_as", "min_log_level", *RESTART_KEYS}
-"""Kept for dora-rs, and done here as well."""
+"""Kept for dora-rs, and the embedded engine follows them too."""
 _LOGS = {"send_stdout_as", "send_logs_as", "min_log_level", "max_log_size", "max_rotated_files"}
 _PORTS = {"output_framing", "output_metadata", "pattern"}
 
 NODE_SOURCES = ("path", "operator", "operators", "module", "custom", "hub", "ros2")
-"""A node has one of these, which says what it runs."""
+"""A node has exactly one of these, which says what it runs."""
 NODE_WORDS = _WORDS
 NODE_USED = {"id", "path", "args", "env", "build", "operator", "operators", "module", "params"} | (
     _WIRES | _WORDS

@@ -1,4 +1,4 @@
-"""The names of the files that nodes are written to."""
+"""Names for the files that nodes are written to."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SUFFIXES = {"operator": "operator", "script": "node"}
 
 
 def file_names(graph: Graph, *, is_taken: Callable[[NodeSpec, str], bool]) -> dict[str, str]:
-    """The file of each node that has code: ``NAME_operator.py`` or ``NAME_node.py``.
+    """Returns the file name of each node that has code: ``NAME_operator.py`` or ``NAME_node.py``.
 
     dora imports an operator by the stem of its file, after everything else on `sys.path`: so a stem
-    is a plain identifier, and never a module that Python or the environment has (`is_taken`).
+    is a plain identifier, and never the name of a module that can be imported already (`is_taken`).
     """
     names: dict[str, str] = {}
     stems: set[str] = set()
@@ -26,7 +26,7 @@ def file_names(graph: Graph, *, is_taken: Callable[[NodeSpec, str], bool]) -> di
             while stem.lower() in stems or is_taken(spec, stem):
                 number += 1
                 stem = f"{_stem(spec)}_{number}"
-            stems.add(stem.lower())  # as folders that ignore case have it
+            stems.add(stem.lower())  # some file systems ignore case
             names[spec.name] = f"{stem}.py"
     return names
 

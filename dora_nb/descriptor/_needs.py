@@ -1,7 +1,6 @@
-"""What a node's file needs beside itself: modules of its own folder, packages, other files.
+"""Finds what a node's file needs beside itself: modules of its own folder, packages, other files.
 
-Read from the text, without running it. So what is found is what is written out: a name given to
-`importlib` or put together at run time is not seen.
+The text is read, not run, so a module name that is given to `importlib` or built at run time is not found.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from pathlib import Path
 
 from dora_nb.graph.nodes import NodeSpec
 
-_MOST_PATH_CHARACTERS = 250
+_MAX_PATH_CHARACTERS = 250
 
 
 def imported_modules(text: str) -> list[str]:
-    """The full names of modules that the text imports, each once, in order."""
+    """Returns the full names of the modules that the text imports, each once, in order."""
     names: dict[str, None] = {}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -29,7 +28,7 @@ def imported_modules(text: str) -> list[str]:
 
 
 def relative_paths(text: str) -> list[str]:
-    """The strings in the text that look like a path that begins at the working directory."""
+    """Returns the strings in the text that look like a path relative to the working directory."""
     return list(
         dict.fromkeys(
             node.value
@@ -43,7 +42,7 @@ def relative_paths(text: str) -> list[str]:
 
 def _looks_like_a_path(text: str) -> bool:
     return (
-        0 < len(text) <= _MOST_PATH_CHARACTERS
+        0 < len(text) <= _MAX_PATH_CHARACTERS
         and not text.startswith(("/", "~"))
         and "\0" not in text
         and "\n" not in text
@@ -54,23 +53,23 @@ def _looks_like_a_path(text: str) -> bool:
 
 @dataclass
 class Needs:
-    """What one node needs. `copies` are files by their place in the export."""
+    """What one node needs. `copies` maps a place in the export to the file to copy there."""
 
     copies: dict[str, Path] = field(default_factory=dict)
     packages: set[str] = field(default_factory=set)
     """Requirements, as pip takes them."""
     unknown: list[str] = field(default_factory=list)
-    """Modules that neither its folder nor any installed package has."""
+    """Modules that neither its folder nor an installed package provides."""
     paths: list[str] = field(default_factory=list)
-    """Relative paths that are there now."""
+    """Relative paths that exist now."""
 
 
 def needs_of(spec: NodeSpec, *, requirement_of: Callable[[str], str | None]) -> Needs:
-    """Looks around the node's folders; `requirement_of` names the installed package of a module."""
+    """Looks in the node's folders; `requirement_of` returns the installed package of a module."""
     found = Needs()
     folder = Path(spec.working_dir)
     texts = [spec.code.text]
-    found.paths = _paths_that_are_there(spec, folder)
+    found.paths = _existing_paths(spec, folder)
     places = [folder] if spec.code.path is None else [folder, Path(spec.code.path).parent]
     on_own_path = [folder / path for path in found.paths if (folder / path).is_dir()]
     seen: set[str] = set()
@@ -91,15 +90,15 @@ def needs_of(spec: NodeSpec, *, requirement_of: Callable[[str], str | None]) -> 
     return found
 
 
-def _paths_that_are_there(spec: NodeSpec, folder: Path) -> list[str]:
-    """Named in the code, in a variable or in an argument."""
+def _existing_paths(spec: NodeSpec, folder: Path) -> list[str]:
+    """Returns the relative paths in the code, the variables and the arguments that exist."""
     given = [value for _, value in spec.env] + list(spec.args)
     named = [*relative_paths(spec.code.text), *filter(_looks_like_a_path, given)]
     return [path for path in dict.fromkeys(named) if (folder / path).exists()]
 
 
 def _local_files(name: str, places: list[Path]) -> Iterator[tuple[str, Path]]:
-    """The files of a module or package in the first of these folders that has it."""
+    """Yields the files of a module or package from the first of these folders that has it."""
     for place in places:
         module, package = place / f"{name}.py", place / name
         if (package / "__init__.py").is_file():
@@ -116,7 +115,7 @@ def _local_files(name: str, places: list[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def _text_of(path: Path) -> str:
-    """The text of a module; nothing where Python could not read it either."""
+    """Returns the text of a module; empty if Python could not parse it."""
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         ast.parse(text)

@@ -1,7 +1,7 @@
-"""``dataflow.yml`` ─► Graph. Every mistake has its line; what the embedded engine ignores has one, too.
+"""Reads a ``dataflow.yml`` as a Graph. Errors and notes have the line that they are about.
 
-Nodes are read scope by scope: the file itself, and each module in it (``docs/modules.md``), whose
-nodes get the module's name before their own and whose wires are drawn through it.
+Nodes are read scope by scope: the file itself, and each module in it (``docs/modules.md``). A module's
+nodes get the module's name as a prefix, and edges go straight to the nodes inside.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from ._types import TypeCheck
 from ._values import number, text_of_variable
 from ._yaml import Item, parse, unknown_keys
 
-_MOST_LEVELS = 8
-"""How deep modules may stand in modules, as in dora."""
+_MAX_LEVELS = 8
+"""How deep modules may be nested, as in dora."""
 _INTERPRETER = re.compile(r"(?:.*/)?python(?:3(?:\.\d+)?)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What ``dora build`` would run for a node before it starts: one command a line."""
+    """The commands that ``dora build`` would run for a node before it starts."""
 
     node: str
     commands: tuple[str, ...]
@@ -53,7 +53,7 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A dataflow that was read. `notes` are sentences for the person who reads it, `builds` was not run."""
+    """A dataflow that was read. `notes` are sentences for the user; the commands in `builds` were not run."""
 
     graph: Graph
     notes: tuple[str, ...]
@@ -62,7 +62,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What is read only if the user says so, since it runs what nobody here has seen."""
+    """What is read only if the user allows it, since the file runs code that is not in it as Python."""
 
     shell: bool = False
     """Nodes with ``path: shell``, whose arguments are a command line."""
@@ -77,11 +77,10 @@ def read_dataflow(
     environ: Mapping[str, str] | None = None,
     fetch: Callable[[str], bytes] | None = None,
 ) -> Imported:
-    """Reads a ``dataflow.yml`` of dora 1.x, or of 0.x as far as it means the same.
+    """Reads a ``dataflow.yml`` of dora 1.x, or of 0.x as far as its keys mean the same.
 
-    `environ` is where ``$VAR`` in values of `env` is looked up. Runs nothing, and fetches nothing but
-    sources at a URL, if that is allowed. Raises DescriptorError, GraphError or SourceError with the
-    file and the line.
+    ``$VAR`` in values of `env` is looked up in `environ`. Runs nothing; fetches sources at a URL only if
+    that is allowed. Raises DescriptorError, GraphError or SourceError with the file and the line.
     """
     reader = _Reader(
         path.resolve().parent,
@@ -102,14 +101,14 @@ def _fetch(url: str) -> bytes:
 
 @dataclass
 class _Scope:
-    """The file whose nodes are read: the dataflow, or a module in it."""
+    """The file whose nodes are being read: the dataflow, or a module in it."""
 
     folder: Path
     shown: Path
     """The folder as the user wrote it, for messages."""
     prefix: str = ""
     ports: Mapping[str, InputSpec | None] | None = None
-    """What the module's inputs are wired to; None for an optional one that is not."""
+    """The source of each input of the module; None for an optional one that is not wired."""
     env: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     builds: tuple[str, ...] = ()
@@ -121,7 +120,7 @@ class _Scope:
 
 @dataclass
 class _Module:
-    """A module's file, and what its outputs are inside."""
+    """A module's file, and the inner topic of each of its outputs."""
 
     item: Item
     """The node that names it."""
@@ -132,8 +131,8 @@ class _Module:
 
 
 @dataclass
-class _Read:
-    """A node that was read, and where it stands."""
+class _ReadNode:
+    """A node that was read, and its place in the file."""
 
     spec: NodeSpec
     item: Item
@@ -141,6 +140,8 @@ class _Read:
 
 
 class _Reader:
+    """Reads one dataflow, and collects its nodes, notes and build commands."""
+
     def __init__(
         self,
         folder: Path,
@@ -155,7 +156,7 @@ class _Reader:
         self._ignored: dict[str, list[Location]] = {}
         self._notes: list[str] = []
         self._builds: list[Build] = []
-        self._found: list[_Read] = []
+        self._found: list[_ReadNode] = []
         self._types = TypeCheck()
 
     def read(self, path: Path) -> Imported:
@@ -167,7 +168,7 @@ class _Reader:
         for key in sorted(old & root.keys()):
             self._note_old(document, key, "is ignored")
         if "nodes" not in root:
-            raise document.error("a dataflow has a list of 'nodes'.")
+            raise document.error("a dataflow needs a list of 'nodes'.")
         scope = _Scope(self._folder, path.parent, env=self._variables(root.get("env")))
         self._read_scope(scope, root["nodes"])
         graph = self._graph(root)
@@ -188,7 +189,7 @@ class _Reader:
                 raise _placed(error, read) from None
         return graph
 
-    def _check_sources(self, read: _Read, declared: set[str]) -> None:
+    def _check_sources(self, read: _ReadNode, declared: set[str]) -> None:
         for spec in read.spec.inputs:
             node = getattr(spec.source, "node", NOTEBOOK)
             if node not in declared and node not in RESERVED_NAMES:
@@ -199,7 +200,7 @@ class _Reader:
     # -- notes ---------------------------------------------------------------------------------------
 
     def _ignore(self, key: str, item: Item) -> None:
-        """Notes a key that only dora-rs knows what to do with; not where it says what is so anyway."""
+        """Notes a key that only dora-rs follows, unless its value is what happens anyway."""
         if key in keys.HONOURED:
             return
         value = item.mapping("")[key].plain()
@@ -215,7 +216,7 @@ class _Reader:
 
     def _note_old(self, item: Item, key: str, fate: str) -> None:
         assert item.keys is not None
-        self._notes.append(f"{item.keys[key]}: '{key}' is of dora 0.x, and {fate}.")
+        self._notes.append(f"{item.keys[key]}: '{key}' is a key of dora 0.x, and {fate}.")
 
     # -- scopes --------------------------------------------------------------------------------------
 
@@ -225,7 +226,7 @@ class _Reader:
             if name in scope.nodes:
                 first = scope.nodes[name].location.line
                 raise item.mapping("")["id"].error(
-                    f"there are two nodes '{name}'; the first is in line {first}."
+                    f"there are two nodes '{name}'; the first is on line {first}."
                 )
             scope.nodes[name] = item
         for name, item in scope.nodes.items():
@@ -235,7 +236,7 @@ class _Reader:
             if name in scope.modules:
                 self._read_module(scope, scope.modules[name])
             elif name == NOTEBOOK and item.mapping("")["path"].value == "dynamic":
-                continue  # What comes from the notebook, as it was written by an export.
+                continue  # An export writes this node for what the notebook sends.
             else:
                 self._read_node(scope, name, item)
 
@@ -253,16 +254,16 @@ class _Reader:
     def _open_module(self, scope: _Scope, name: str, item: Item) -> _Module:
         entries = _known(item, keys.MODULE_NODE_KEYS, what="a module's node")
         place = entries["module"]
-        if scope.level == _MOST_LEVELS:
-            raise place.error(f"modules stand in modules more than {_MOST_LEVELS} levels deep.")
+        if scope.level == _MAX_LEVELS:
+            raise place.error(f"modules are nested more than {_MAX_LEVELS} levels deep.")
         path = scope.folder / place.text("'module'")
         if not path.resolve().is_relative_to(self._folder):
-            raise place.error("a module's file lies in the dataflow's folder or below it.")
+            raise place.error("a module's file must be in the dataflow's folder or below it.")
         shown = scope.shown / place.text("'module'")
         document = parse(_text_of(path, place, shown), str(shown))
         root = _known(document, keys.MODULE_FILE_KEYS, what="a module's file")
         if "module" not in root or "nodes" not in root:
-            raise document.error("a module's file has 'module' and 'nodes'.")
+            raise document.error("a module's file needs 'module' and 'nodes'.")
         head = root["module"]
         _known(head, keys.MODULE_HEAD_KEYS, what="'module'")
         inner = _Scope(
@@ -285,7 +286,7 @@ class _Reader:
         return _Module(item, root, inner, head, outputs)
 
     def _module_output(self, inner: _Scope, output: Item) -> str:
-        """The topic inside that an output of the module is."""
+        """Returns the inner topic that an output of the module stands for."""
         name = output.text("an output")
         topics = [
             topic
@@ -293,8 +294,9 @@ class _Reader:
             for topic in self._topics_named(inner, child, item, name)
         ]
         if len(topics) != 1:
-            how_many = "no node in it has" if not topics else f"{len(topics)} nodes in it have"
-            raise output.error(f"{how_many} this output of the module.")
+            owners = "no node" if not topics else f"{len(topics)} nodes"
+            have = "have" if topics else "has"
+            raise output.error(f"{owners} in the module {have} this output.")
         return topics[0]
 
     def _topics_named(self, inner: _Scope, child: str, item: Item, output: str) -> list[str]:
@@ -367,7 +369,7 @@ class _Reader:
             if key in sources:
                 raise item.key_error(
                     key,
-                    f"'{name}' is no Python file ('{key}'), and the embedded engine runs nothing else.",
+                    f"'{name}' is not a Python file ('{key}'), and the embedded engine runs only those.",
                     hint="Run this dataflow with dora-rs.",
                 )
             self._ignore(key, item)
@@ -381,12 +383,12 @@ class _Reader:
                 self._read_operator(scope, each, item, entries, operator)
             if len(owned) > 1:
                 self._notes.append(
-                    f"{item.location}: each of the operators of '{name}' is a node here: "
+                    f"{item.location}: the operators of '{name}' become separate nodes here: "
                     f"{', '.join(owned)}."
                 )
 
     def _from_custom(self, item: Item, custom: Item) -> Item:
-        """The node with what 0.x said under ``custom:``, as 1.x says it."""
+        """Returns the node with the keys under ``custom:`` of 0.x moved to where 1.x has them."""
         self._note_old(item, "custom", "is read as keys of the node itself")
         renamed = {"source": "path", "envs": "env"}
         inner = _known(custom, keys.CUSTOM_KEYS, what="'custom'")
@@ -441,7 +443,7 @@ class _Reader:
         for key in ("inputs", "outputs", "input_types", "output_types", "args"):
             if key in entries and entries[key].value not in ([], {}):
                 raise item.key_error(
-                    key, f"'{key}' of an operator's node stands under its operator."
+                    key, f"'{key}' of an operator's node belongs under its operator."
                 )
         for key in sorted(keys.OPERATOR_OTHER_SOURCES & own.keys()):
             raise operator.key_error(
@@ -450,7 +452,7 @@ class _Reader:
                 hint="Run this dataflow with dora-rs.",
             )
         if "python" not in own:
-            raise operator.error("an operator has a 'python', which names its file.")
+            raise operator.error("an operator needs a 'python' with the name of its file.")
         for key in sorted(keys.OPERATOR_KEPT & own.keys()):
             self._ignore(key, operator)
         place = own["python"]
@@ -459,7 +461,7 @@ class _Reader:
             if "conda_env" in source:
                 self._ignore("conda_env", place)
             if "source" not in source:
-                raise place.error("'python' has a 'source', which names the operator's file.")
+                raise place.error("'python' needs a 'source' with the name of the operator's file.")
             place = source["source"]
         code = self._code(scope, place.text("'python'"), place, None)
         code = replace(code, text=without_footer(code.text))
@@ -512,12 +514,12 @@ class _Reader:
         wires = entries.get("inputs")
         reads = {} if wires is None else wires.mapping("'inputs'")
         self._types.learn(spec, entries.get("input_types"), entries.get("output_types"))
-        self._found.append(_Read(spec, item, reads))
+        self._found.append(_ReadNode(spec, item, reads))
         if commands:
             self._builds.append(Build(spec.name, commands, spec.working_dir, spec.env))
 
     def _other_keys(self, scope: _Scope, item: Item, entries: Mapping[str, Item]) -> dict[str, Any]:
-        """What of the node's entry no field of its spec has."""
+        """Returns the keys of the node's entry that no field of its spec holds."""
         mine = keys.NODE_KEPT | keys.NODE_WORDS | {"build", "input_types", "output_types"}
         other = {key: value.plain() for key, value in entries.items() if key in mine}
         if "_unstable_deploy" in entries:
@@ -530,17 +532,17 @@ class _Reader:
             other["build"] = "\n".join([*scope.builds, *own])
         return other
 
-    # -- what stands in a node -----------------------------------------------------------------------
+    # -- the parts of a node -------------------------------------------------------------------------
 
     def _input(self, scope: _Scope, name: str, item: Item) -> InputSpec | None:
-        """An input; None for one that reads an optional input of its module, which is not wired."""
+        """Returns an input; None if it reads an optional input of its module that is not wired."""
         _check_name(name, item, what="an input")
         options: dict[str, Item] = {}
         place = item
         if isinstance(item.value, dict):
             options = _known(item, keys.INPUT_KEYS, what="an input")
             if "source" not in options:
-                raise item.error("an input has a 'source'.")
+                raise item.error("an input needs a 'source'.")
             place = options["source"]
         source = place.text("a source")
         if source.startswith("_mod/"):
@@ -559,14 +561,16 @@ class _Reader:
     def _port(self, scope: _Scope, source: str, place: Item) -> InputSpec | None:
         port = source.removeprefix("_mod/")
         if scope.ports is None:
-            raise place.error(f"'{source}' is an input of a module, and this is no module's file.")
+            raise place.error(
+                f"'{source}' is an input of a module, but this file does not define a module."
+            )
         if port not in scope.ports:
             hint = did_you_mean(port, scope.ports)
             raise place.error(f"the module has no input '{port}'.", hint=hint)
         return scope.ports[port]
 
     def _in_scope(self, scope: _Scope, source: str, place: Item) -> str:
-        """The source with the full names of the nodes of this file."""
+        """Returns the source with the full name of its node."""
         node, slash, output = source.partition("/")
         if node not in scope.nodes:
             return source
@@ -615,16 +619,16 @@ class _Reader:
                 hint="If you trust this file, allow it with --allow-shell-nodes.",
             )
         if not command:
-            raise place.error("a shell node has its command in 'args'.")
+            raise place.error("a shell node needs its command in 'args'.")
         return SourceCode(shell_script(command), place.location.file)
 
     def _code(self, scope: _Scope, path: str, place: Item, checksum: Item | None) -> SourceCode:
-        """The text of a node's file, whatever it holds."""
+        """Returns the text of a node's file, without a check of it."""
         if "://" in path:
             return self._fetched(path, place, checksum)
         if not path.endswith(".py"):
             raise place.error(
-                f"'{path}' is no Python file, and the embedded engine runs nothing else.",
+                f"'{path}' is not a Python file, and the embedded engine runs only those.",
                 hint="Run this dataflow with dora-rs.",
             )
         file = scope.folder / path
@@ -643,25 +647,25 @@ class _Reader:
             reason = error.strerror or str(getattr(error, "reason", error))
             raise place.error(f"'{url}' cannot be fetched: {reason}.") from None
         if checksum is not None and hashlib.sha256(content).hexdigest() != checksum.value:
-            raise checksum.error(f"what '{url}' holds has another checksum.")
+            raise checksum.error(f"the content of '{url}' has another checksum.")
         try:
             return SourceCode(content.decode(), url)
         except UnicodeDecodeError:
-            raise place.error(f"'{url}' is no text.") from None
+            raise place.error(f"'{url}' is not UTF-8 text.") from None
 
 
 # --- parts of the document ---------------------------------------------------------------------
 
 
 def _known(item: Item, known: set[str], *, what: str) -> dict[str, Item]:
-    """The entries of a mapping that have a value; all of its keys are known."""
+    """Returns the entries of a mapping that have a value. Raises DescriptorError for an unknown key."""
     for error in unknown_keys(item, known, what=what):
         raise error
     return {key: value for key, value in item.mapping(what).items() if value.value is not None}
 
 
 def _unstable(item: Item) -> set[str]:
-    """Keys that 0.x had on trial; 1.x has none that begins so."""
+    """Returns the ``_unstable_`` keys, which only 0.x had."""
     entries = item.value if isinstance(item.value, dict) else {}
     return {key for key in entries if key.startswith("_unstable_")}
 
@@ -672,7 +676,7 @@ def _entry(item: Item, key: str) -> list[Item]:
 
 
 def _operators(name: str, item: Item) -> Iterable[tuple[str, Item]]:
-    """The operators of a list, each with the name of the node that it is here."""
+    """Yields the operators of a list, each with the name of the node that it becomes."""
     operators = item.sequence("'operators'")
     for operator in operators:
         each = _text(operator, "id")
@@ -687,13 +691,13 @@ def _text(item: Item, key: str) -> str:
 
 
 def _params(item: Item | None) -> dict[str, str]:
-    """A module's parameters, as the variables that its nodes find."""
+    """Returns a module's parameters as environment variables for its nodes."""
     params: dict[str, str] = {}
     for key, value in ({} if item is None else item.mapping("'params'")).items():
         if not re.fullmatch(r"[A-Za-z0-9_]+", key):
             raise value.error(f"'{key}' cannot be the name of a parameter.")
         if isinstance(value.value, (dict, list)):
-            raise value.error("a parameter is a text or a number.")
+            raise value.error("a parameter must be text or a number.")
         text = str(value.value)
         params[f"PARAM_{key.upper()}"] = text.lower() if isinstance(value.value, bool) else text
     return params
@@ -718,7 +722,7 @@ def _check_name(name: str, item: Item, *, what: str) -> None:
 
 
 def _with_options(spec: InputSpec, options: Mapping[str, Item]) -> InputSpec:
-    """The input with what is said of its queue; what is not said stays."""
+    """Returns the input with the options that are given; the others stay."""
     if "queue_size" in options:
         size = number(options["queue_size"], "'queue_size'", whole=True)
         spec = replace(spec, queue_size=max(1, int(size)))
@@ -727,7 +731,7 @@ def _with_options(spec: InputSpec, options: Mapping[str, Item]) -> InputSpec:
     if "input_timeout" in options:
         seconds = number(options["input_timeout"], "'input_timeout'", whole=False)
         if not seconds:
-            raise options["input_timeout"].error("'input_timeout' is more than 0 seconds.")
+            raise options["input_timeout"].error("'input_timeout' must be > 0 seconds.")
         spec = replace(spec, input_timeout_secs=float(seconds))
     return spec
 
@@ -739,11 +743,11 @@ def _policy(item: Item) -> QueuePolicy:
     hint = (
         did_you_mean(str(item.value), QUEUE_POLICIES) or f"There are: {', '.join(QUEUE_POLICIES)}."
     )
-    raise item.error(f"'{item.value}' is no policy of a queue.", hint=hint)
+    raise item.error(f"unknown queue policy '{item.value}'.", hint=hint)
 
 
-def _placed(error: GraphError, read: _Read) -> GraphError:
-    """The error at the input that it names, or at its node."""
+def _placed(error: GraphError, read: _ReadNode) -> GraphError:
+    """Returns the error with the place of the input that it names, or else of its node."""
     if error.location is None:
         named = [
             read.reads[each.name]
@@ -755,7 +759,7 @@ def _placed(error: GraphError, read: _Read) -> GraphError:
 
 
 def _text_of(path: Path, place: Item | None = None, shown: Path | None = None) -> str:
-    """The text of a file; a mistake at the place that names it."""
+    """Returns the text of a file. Raises DescriptorError at `place`, which names the file."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -767,5 +771,5 @@ def _why_not_read(error: Exception, path: Path, shown: Path) -> tuple[str, str |
     if isinstance(error, FileNotFoundError):
         there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         return f"there is no file '{shown}'.", did_you_mean(path.name, there)
-    reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+    reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
     return f"'{shown}' cannot be read: {reason}.", None

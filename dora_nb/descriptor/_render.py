@@ -1,4 +1,4 @@
-"""A graph as the text of files. Pure: what the machine has to offer is asked of `Surroundings`."""
+"""Renders a graph as the text of files. Pure: `Surroundings` answers all questions about the machine."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ DATAFLOW_FILE = "dataflow.yml"
 REQUIREMENTS_FILE = "requirements.txt"
 _DORA_RS = ("dora-rs>=1.1,<2", "dora-rs-cli>=1.1,<2")
 MARK = "# Made by dora_nb."
-"""How the first line of a file begins that may be written over."""
+"""A ``dataflow.yml`` that begins with this may be overwritten."""
 _HEAD = f"{MARK} Anywhere: pip install -r requirements.txt && dora run {DATAFLOW_FILE}\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The files of a dataflow, by their names, and what a person should know of each node.
+    """The files of a dataflow by name, and notes about what differs on dora-rs.
 
-    `copies` are files that are taken as they are; `names` says which file has which node's code.
+    `copies` are files to copy unchanged; `names` maps a node to the file with its code.
     """
 
     files: Mapping[str, str]
@@ -43,21 +43,21 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What there is where a dataflow is written."""
+    """Questions about the machine and the folder that a dataflow is written to."""
 
     is_taken: Callable[[NodeSpec, str], bool] = lambda spec, stem: False
-    """Whether there is another module of that name already."""
+    """Whether another module of that name can be imported."""
     needs_of: Callable[[NodeSpec], Needs] = lambda spec: Needs()
     has: Callable[[str], bool] = lambda path: True
-    """Whether that path, taken from the folder of the ``dataflow.yml``, is there."""
+    """Whether that path, relative to the folder of the ``dataflow.yml``, exists."""
 
 
 def render(graph: Graph, surroundings: Surroundings | None = None) -> Rendered:
-    """The files that dora-rs runs this graph from.
+    """Returns the files from which dora-rs runs this graph.
 
-    Inputs whose node is not declared wait, so they are left out, with a note: dora-rs knows no
-    waiting. Variables whose value dora-rs cannot carry are left out too. Raises DescriptorError
-    where there is nothing to write, and where nodes need different files of one name.
+    Inputs whose node is not declared are left out, with a note, since dora-rs cannot wait for a node.
+    So are variables whose value dora-rs would change. Raises DescriptorError if no node is declared,
+    or if two nodes need different files of one name.
     """
     if not graph.nodes:
         raise DescriptorError("there is nothing to export:", hint="declare an operator first.")
@@ -111,7 +111,7 @@ def _file_text(spec: NodeSpec) -> str:
 
 
 def _portable(graph: Graph, spec: NodeSpec, file: str | None) -> NodeSpec:
-    """The node without what dora-rs would refuse."""
+    """Returns the node without what dora-rs would refuse."""
     args, other_keys = spec.args, dict(spec.other_keys)
     if spec.kind == "script" and spec.python is not None and file is not None:
         other_keys["path"] = spec.python
@@ -132,7 +132,7 @@ def _waits(graph: Graph, read: InputSpec) -> bool:
 
 
 def _note(graph: Graph, spec: NodeSpec, needs: Needs, around: Surroundings) -> str | None:
-    """One line with everything that is different on dora-rs; None where nothing is."""
+    """Returns one line with all that is different on dora-rs; None if nothing is."""
     clauses = [
         *_wire_clauses(graph, spec),
         *_variable_clauses(spec),
@@ -145,12 +145,13 @@ def _note(graph: Graph, spec: NodeSpec, needs: Needs, around: Surroundings) -> s
 def _wire_clauses(graph: Graph, spec: NodeSpec) -> Iterator[str]:
     waiting = [read.name for read in spec.inputs if _waits(graph, read)]
     if waiting:
-        yield f"{_listed('input', waiting)} left out, as what it reads is not declared"
+        sources = "its source is" if len(waiting) == 1 else "their sources are"
+        yield f"{_listed('input', waiting)} left out, as {sources} not declared"
     blocking = [read.name for read in spec.inputs if read.queue_policy == "backpressure"]
     if blocking:
         yield (
-            f"backpressure at {', '.join(blocking)} blocks no publisher on dora-rs, "
-            "which drops the oldest of a longer line instead"
+            f"backpressure at {', '.join(blocking)} does not block publishers on dora-rs, "
+            "which drops the oldest message of a longer queue instead"
         )
 
 
@@ -173,19 +174,21 @@ def _code_clauses(spec: NodeSpec) -> Iterator[str]:
             yield "STOP_ALL is an error on dora-rs; return STOP, or end it from outside"
         if needs_footer(spec.code) and not takes_footer(spec.code):
             yield (
-                "`Operator` is no class, so nothing is added to it: let on_event return a DoraStatus "
-                "and send Arrow arrays"
+                "`Operator` is not a class, so nothing is added to it: let on_event return a "
+                "DoraStatus and send Arrow arrays"
             )
     elif spec.kind == "script" and may_send_numpy(spec.code):
-        yield "a node sends no numpy arrays on dora-rs; send pyarrow.array(x.ravel())"
+        yield "nodes cannot send numpy arrays on dora-rs; send pyarrow.array(x.ravel())"
 
 
 def _surrounding_clauses(needs: Needs, around: Surroundings) -> Iterator[str]:
     if needs.unknown:
-        yield f"no installed package has {', '.join(needs.unknown)}: add it to {REQUIREMENTS_FILE}"
-    missing = [f"'{path}'" for path in needs.paths if not around.has(path)]
+        unknown = ", ".join(needs.unknown)
+        yield f"no installed package provides {unknown}: add it to {REQUIREMENTS_FILE}"
+    missing = [path for path in needs.paths if not around.has(path)]
     if missing:
-        yield f"there is no {', '.join(missing)} where dora-rs runs it: take it along"
+        them = "it" if len(missing) == 1 else "them"
+        yield f"{_listed('file', missing)} missing where dora-rs runs the node: copy {them} there"
 
 
 def _listed(what: str, names: list[str]) -> str:
@@ -194,7 +197,7 @@ def _listed(what: str, names: list[str]) -> str:
 
 
 def _coerced(value: str) -> str:
-    """What dora-rs 1.1 makes of a variable's value: what looks like a number becomes one."""
+    """Returns a variable's value as dora-rs 1.1 passes it on: it reformats what looks like a number."""
     if re.fullmatch(r"[+-]?[0-9]+", value) and -(2**63) <= int(value) < 2**63:
         return str(int(value))
     if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value):
@@ -205,7 +208,7 @@ def _coerced(value: str) -> str:
 
 
 def _tidied(entry: dict[str, Any]) -> dict[str, Any]:
-    """The entry without empty lists and maps."""
+    """Returns the entry without empty lists and maps."""
     return {
         key: _tidied(value) if isinstance(value, dict) else value
         for key, value in entry.items()
@@ -214,7 +217,7 @@ def _tidied(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _notebook_entry(graph: Graph) -> Iterator[dict[str, Any]]:
-    """What comes from the notebook is the output of a node that somebody attaches."""
+    """Yields a dynamic node whose outputs are what the notebook sends, if a node reads it."""
     topics = [
         read.source.output
         for spec in graph
@@ -238,13 +241,13 @@ class _Dumper(yaml.SafeDumper):
 
 
 class _Quoted(str):
-    """A string that stays one under every reader's idea of what a number is."""
+    """A string that is written in quotes, so that no reader takes it for a number."""
 
     __slots__ = ()
 
 
 _FOLDED_BY_READERS = re.compile("[\x85\u2028\u2029]")
-"""Line breaks of YAML 1.1: only an escape in double quotes brings them through every reader as they are."""
+"""Line breaks of YAML 1.1. Every reader keeps them only if they are escaped in double quotes."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -6,9 +6,9 @@ SHELL = "shell"
 
 
 def shell_script(command: str) -> str:
-    """A script that runs the command until it ends or the dataflow stops, and fails as it fails.
+    """Returns a script that runs the command until it ends or the dataflow stops.
 
-    How it ends once it was told to stop is no failure.
+    The script exits with the command's status; after a STOP it exits with 0, however the command ends.
     """
     return f"""\
 import subprocess

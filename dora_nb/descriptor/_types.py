@@ -1,8 +1,7 @@
-"""Types of inputs and outputs, ``std/media/v1/Image``, as far as they can be compared by name.
+"""Checks the types of inputs and outputs, such as ``std/media/v1/Image``, by name.
 
-dora-rs has a table of which types hold others (``docs/types.md``) and checks it with ``dora
-validate``; here two names fit where they are the same but for parameters in brackets, or where the
-file's own ``type_rules`` say so.
+dora-rs has a table of compatible types (``docs/types.md``) and checks it with ``dora validate``. Here,
+two names fit if they are equal up to parameters in brackets, or if the file's ``type_rules`` say so.
 """
 
 from __future__ import annotations
@@ -18,14 +17,17 @@ from ._yaml import Item
 
 
 class TypeCheck:
-    """Knows the types that nodes give their inputs and outputs."""
+    """Collects the types that nodes give their inputs and outputs, and compares them."""
 
     def __init__(self) -> None:
         self._inputs: dict[tuple[str, str], Item] = {}
         self._outputs: dict[tuple[str, str], str] = {}
 
     def learn(self, spec: NodeSpec, inputs: Item | None, outputs: Item | None) -> None:
-        """Takes a node's ``input_types`` and ``output_types``; DescriptorError for one of nothing."""
+        """Adds a node's ``input_types`` and ``output_types``.
+
+        Raises DescriptorError for a type of an input or output that the node lacks.
+        """
         names = [read.name for read in spec.inputs]
         for name, item in _typed(inputs, "input", names):
             self._inputs[spec.name, name] = item
@@ -33,7 +35,7 @@ class TypeCheck:
             self._outputs[spec.name, name] = item.text("a type")
 
     def problems(self, graph: Graph, rules: Item | None, *, strict: bool) -> list[str]:
-        """A sentence for each input whose type is not that of its source; the first is raised if `strict`."""
+        """Returns a sentence for each input whose type does not fit its source; raises the first if `strict`."""
         allowed = set(_rules(rules))
         sentences = []
         for reader in graph:
@@ -73,5 +75,5 @@ def _rules(item: Item | None) -> Iterator[tuple[str, str]]:
     for rule in [] if item is None else item.sequence("'type_rules'"):
         entries = rule.mapping("a rule")
         if set(entries) != {"from", "to"}:
-            raise DescriptorError("a rule has 'from' and 'to'.", location=rule.location)
+            raise DescriptorError("a rule needs 'from' and 'to'.", location=rule.location)
         yield entries["from"].text("'from'"), entries["to"].text("'to'")

@@ -1,4 +1,4 @@
-"""Values of ``dataflow.yml`` that are more than they look."""
+"""Values of ``dataflow.yml`` that need expansion or a check: variables and numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FROM_HOST = "__dora_env"
 
 
 def text_of_variable(key: str, item: Item, environ: Mapping[str, str]) -> str:
-    """The value of a variable in `env`: a scalar, in which ``$VAR`` is expanded, or ``{__dora_env: VAR}``."""
+    """Returns the value of a variable in `env`: a scalar with ``$VAR`` expanded, or ``{__dora_env: VAR}``."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
         raise item.error(f"'{key}' cannot be the name of a variable.")
     if isinstance(item.value, dict) and list(item.value) == [_FROM_HOST]:
@@ -30,7 +30,7 @@ def text_of_variable(key: str, item: Item, environ: Mapping[str, str]) -> str:
 
 
 def expanded(text: str, item: Item, environ: Mapping[str, str]) -> str:
-    """The text with ``$VAR``, ``${VAR}`` and ``${VAR:-default}`` replaced; ``$$`` is a ``$``."""
+    """Returns the text with ``$VAR``, ``${VAR}`` and ``${VAR:-default}`` replaced; ``$$`` is a ``$``."""
 
     def value_of(match: re.Match[str]) -> str:
         name = match[1] or match[3]
@@ -45,7 +45,7 @@ def expanded(text: str, item: Item, environ: Mapping[str, str]) -> str:
 
 
 def number(item: Item, what: str, *, whole: bool) -> float:
-    """A number that is not negative."""
+    """Returns the item's number. Raises DescriptorError unless it is a finite number >= 0."""
     value = item.value
     kinds = (int,) if whole else (int, float)
     if (
@@ -55,5 +55,5 @@ def number(item: Item, what: str, *, whole: bool) -> float:
         or value < 0
     ):
         kind = "a whole number" if whole else "a number"
-        raise item.error(f"{what} is {kind}, 0 or more.")
+        raise item.error(f"{what} must be {kind} >= 0.")
     return value

@@ -1,4 +1,4 @@
-"""The files of a dataflow in a folder."""
+"""Writes the files of a dataflow into a folder."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ from ._render import DATAFLOW_FILE, MARK, Rendered, Surroundings, render
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written. `notes` are sentences about what dora-rs will do otherwise, one a node."""
+    """What was written. `notes` say what dora-rs will do differently, one line for each node concerned."""
 
     path: Path
     """The ``dataflow.yml``."""
     files: tuple[str, ...]
-    """All that was written, it included, by their places in the folder."""
+    """All files that were written, the ``dataflow.yml`` included, relative to the folder."""
     notes: tuple[str, ...]
 
 
 def write_dataflow(graph: Graph, folder: Path) -> Exported:
-    """Writes a folder that ``dora run`` runs: a ``dataflow.yml``, a file for each node with code, the modules
-    beside the notebook that they import, and a ``requirements.txt``.
+    """Writes a folder that ``dora run`` runs, and creates it if needed.
 
-    The folder is made if need be. `notes` has a line for each node that is different on dora-rs.
-    Raises DescriptorError, with nothing written, where a file is there that differs and that dora_nb
-    did not write; and OSError.
+    It gets a ``dataflow.yml``, a file for each node with code, the modules beside the notebook that they
+    import, and a ``requirements.txt``. Raises DescriptorError before anything is written if the folder
+    holds a different file that dora_nb did not write; and OSError.
     """
     rendered = render(graph, _surroundings(folder))
     contents = _contents(rendered)
@@ -52,7 +51,7 @@ def write_dataflow(graph: Graph, folder: Path) -> Exported:
 
 
 def dataflow_text(graph: Graph) -> str:
-    """The text of the ``dataflow.yml`` alone."""
+    """Returns the text of the ``dataflow.yml`` alone."""
     return render(graph, Surroundings()).files[DATAFLOW_FILE]
 
 
@@ -78,7 +77,7 @@ def _refuse_to_overwrite(folder: Path, contents: Mapping[str, bytes]) -> None:
         )
 
 
-# --- what there is ----------------------------------------------------------------------------
+# --- the machine --------------------------------------------------------------------------------
 
 
 def _surroundings(folder: Path) -> Surroundings:
@@ -94,20 +93,20 @@ def _surroundings(folder: Path) -> Surroundings:
     return Surroundings(
         is_taken=lambda spec, stem: is_importable(stem, but_from=folder, own_file=spec.code.path),
         needs_of=look_for_needs,
-        # The folder need not be there yet, so the system cannot be asked for what is beside it.
+        # `normpath`, since the folder may not exist yet: the system could not resolve its "..".
         has=lambda path: Path(os.path.normpath(folder / path)).exists(),
     )
 
 
 def _requirement(distribution: str) -> str:
-    """The release that is installed, without the suffix of a build that only one index serves."""
+    """Returns the installed release, without the suffix of a local build (``+cpu``), which few indexes have."""
     version = importlib.metadata.version(distribution).partition("+")[0]
     return f"{re.sub(r'[-_.]+', '-', distribution).lower()}=={version}"
 
 
 def is_importable(module: str, *, but_from: Path, own_file: str | None) -> bool:
-    """Whether this interpreter finds a module of that name that is not the node's own file, anywhere
-    but in that folder."""
+    """Returns whether this interpreter finds a module of that name outside of the folder `but_from`,
+    other than the node's own file."""
     places = [entry for entry in sys.path if Path(entry).resolve() != but_from.resolve()]
     finders = (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter)
     if any(finder.find_spec(module) is not None for finder in finders):

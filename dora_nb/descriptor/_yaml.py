@@ -1,6 +1,6 @@
-"""YAML whose every value knows its place.
+"""Parses YAML and keeps the place of every value, for error messages.
 
-Scalars mean what they mean in YAML 1.2, as for dora-rs: ``on`` and ``yes`` are strings.
+Scalars follow YAML 1.2, as in dora-rs: ``on`` and ``yes`` are strings.
 """
 
 from __future__ import annotations
@@ -36,46 +36,46 @@ for _tag, _pattern, _first in (
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A value and where it stands. `value` is a scalar, a dict of items or a list of them."""
+    """A value and its place. `value` is a scalar, a dict of items or a list of them."""
 
     value: Scalar | dict[str, Item] | list[Item]
     location: Location
     keys: dict[str, Location] | None = None
-    """Where each key of a dict stands."""
+    """The place of each key of a dict."""
 
     def error(self, message: str, *, hint: str | None = None) -> DescriptorError:
-        """A mistake at this place."""
+        """Returns an error at this place."""
         return DescriptorError(message, hint=hint, location=self.location)
 
     def key_error(self, key: str, message: str, *, hint: str | None = None) -> DescriptorError:
-        """A mistake at that key of this mapping."""
+        """Returns an error at that key of this mapping."""
         where = self.location if self.keys is None else self.keys[key]
         return DescriptorError(message, hint=hint, location=where)
 
     def mapping(self, what: str) -> dict[str, Item]:
-        """The items of a mapping; an empty value is an empty one."""
+        """Returns the items of a mapping; an empty value counts as an empty mapping."""
         if self.value is None:
             return {}
         if not isinstance(self.value, dict):
-            raise self.error(f"{what} is a mapping, KEY: VALUE.")
+            raise self.error(f"{what} must be a mapping, KEY: VALUE.")
         return self.value
 
     def sequence(self, what: str) -> list[Item]:
-        """The items of a list; an empty value is an empty one."""
+        """Returns the items of a list; an empty value counts as an empty list."""
         if self.value is None:
             return []
         if not isinstance(self.value, list):
-            raise self.error(f"{what} is a list, each entry begun with '- '.")
+            raise self.error(f"{what} must be a list: begin each entry with '- '.")
         return self.value
 
     def text(self, what: str) -> str:
-        """The value of a scalar that has to be a string."""
+        """Returns the value of a scalar that must be a string."""
         if not isinstance(self.value, str):
-            raise self.error(f"{what} is a text, not {_kind(self.value)}.")
+            raise self.error(f"{what} must be text, not {_kind(self.value)}.")
         return self.value
 
     def plain(self) -> Any:
-        """The value without places."""
+        """Returns the value without places."""
         if isinstance(self.value, dict):
             return {key: item.plain() for key, item in self.value.items()}
         if isinstance(self.value, list):
@@ -89,7 +89,7 @@ def _kind(value: object) -> str:
 
 
 def parse(text: str, file: str) -> Item:
-    """The document in `text`. Raises DescriptorError, with the place, where it is no YAML."""
+    """Returns the document in `text`. Raises DescriptorError, with the place, if it is not YAML."""
     lines = text.splitlines()
     try:
         loader = _Loader(text)
@@ -126,7 +126,7 @@ def _place(mark: Any, file: str, lines: list[str]) -> Location:
 
 
 class _Items:
-    """Makes items from PyYAML's nodes; an anchor's is made once."""
+    """Makes items from PyYAML's nodes; an anchor's item is made once."""
 
     def __init__(self, loader: _Loader, file: str, lines: list[str]) -> None:
         self._loader = loader
@@ -136,12 +136,12 @@ class _Items:
 
     def of(self, node: yaml.Node) -> Item:
         if id(node) not in self._made:
-            self._made[id(node)] = None
+            self._made[id(node)] = None  # under way: to meet it again means that it contains itself
             self._made[id(node)] = self._make(node)
         made = self._made[id(node)]
         if made is None:
             place = self._place(node)
-            raise DescriptorError("this anchor holds itself.", location=place)
+            raise DescriptorError("this anchor contains itself.", location=place)
         return made
 
     def _make(self, node: yaml.Node) -> Item:
@@ -161,11 +161,11 @@ class _Items:
         for key_node, value_node in node.value:
             key = self.of(key_node).value
             if isinstance(key, (dict, list)):
-                raise DescriptorError("a key is a text.", location=self._place(key_node))
+                raise DescriptorError("a key must be text.", location=self._place(key_node))
             name = str(key_node.value)
             if name in items:
                 raise DescriptorError(
-                    f"'{name}' is given twice; the first is in line {keys[name].line}.",
+                    f"'{name}' is given twice; the first is on line {keys[name].line}.",
                     location=self._place(key_node),
                 )
             items[name] = self.of(value_node)
@@ -177,10 +177,10 @@ class _Items:
 
 
 def unknown_keys(item: Item, known: set[str], *, what: str) -> Iterator[DescriptorError]:
-    """A mistake for each key that is none, with the nearest of the known ones."""
+    """Yields an error for each unknown key, with the nearest known one."""
     for key in item.mapping(what):
         if key not in known:
-            # Letters that changed places, `evn`, are nearer than difflib thinks.
+            # difflib rates swapped letters (`evn`) too low, so those go first.
             same_letters = [each for each in known if sorted(each) == sorted(key)]
             hint = did_you_mean(key, same_letters or sorted(known))
             hint = hint or f"There are: {', '.join(sorted(known))}."

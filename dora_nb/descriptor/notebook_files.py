@@ -1,4 +1,4 @@
-"""What the cells of a notebook's file declare, read without executing any of them."""
+"""Reads what the cells of a notebook's file declare, without executing any of them."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ _CELL_MAGIC = re.compile(r"%%(dora_operator|dora_node)(?=\s|$)")
 _LINE_MAGIC = re.compile(r"\s*%(dora_operator|dora_node)(?=\s|$)")
 _IMPORT = re.compile(r"\s*(%dora)\s+import\s")
 _MAY_RAISE = "raises-exception"
-"""What nbclient, nbconvert and nbval go by (https://nbclient.readthedocs.io/en/stable/client.html)."""
+"""The tag that nbclient, nbconvert and nbval use (https://nbclient.readthedocs.io/en/stable/client.html)."""
 _IPYTHON = re.compile(r"\s*[%!?]")
 
 
 def read_notebook(path: Path, *, allowed: Allowed | None = None) -> Imported:
-    """The dataflow that running all cells from top to bottom would declare.
+    """Returns the dataflow that running all cells from top to bottom would declare.
 
-    Of two declarations of one name the later counts. Paths begin at the notebook's folder. Files that
-    ``%dora import`` names are read too, `allowed` to what its options or the caller say. Raises
-    DescriptorError where the file is no notebook or declares nothing, and for a mistake in a cell what
-    its magic would raise, with the cell's number among the code cells (from 1) and the line. The mistake
-    of a cell with the tag ``raises-exception``, at which a run would not stop, is passed over with a note.
+    The later of two declarations of one name wins. Paths are relative to the notebook's folder. Files
+    that ``%dora import`` names are read too; its options and `allowed` say what they may contain.
+
+    Raises DescriptorError if the file is not a notebook or declares nothing. A mistake in a cell raises
+    the error of its magic, with the cell's number among the code cells (from 1) and the line. A cell
+    with the tag ``raises-exception``, at which a run would not stop, is skipped with a note instead.
     """
     reader = _Reader(path, allowed or Allowed())
     for number, (source, may_raise) in enumerate(_code_cells(path), start=1):
@@ -46,7 +47,7 @@ def read_notebook(path: Path, *, allowed: Allowed | None = None) -> Imported:
         else:
             reader.read_cell(source, cell)
     if not reader.found:
-        raise DescriptorError(f"{path} declares no operator and no node.")
+        raise DescriptorError(f"{path} declares no operators or nodes.")
     graph = Graph(other_keys=reader.other_keys)
     for header, spec in reader.found.values():
         try:
@@ -57,7 +58,7 @@ def read_notebook(path: Path, *, allowed: Allowed | None = None) -> Imported:
 
 
 def _code_cells(path: Path) -> list[tuple[str, bool]]:
-    """The text of each, and whether it is meant to raise."""
+    """Returns the text of each code cell, and whether the cell is meant to raise."""
     try:
         cells: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cells"]
         # A cell's source is one text or a list of lines (nbformat 4).
@@ -68,14 +69,14 @@ def _code_cells(path: Path) -> list[tuple[str, bool]]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise DescriptorError(
-            f"{path} is no notebook: {type(error).__name__}: {error}.",
-            hint="It is to be the JSON of an .ipynb file, version 4.",
+            f"{path} is not a notebook: {type(error).__name__}: {error}.",
+            hint="Expected the JSON of an .ipynb file, version 4.",
         ) from None
 
 
 @dataclass
 class _Reader:
-    """What is gathered from the cells, from top to bottom."""
+    """Collects the declarations of the cells, from top to bottom."""
 
     path: Path
     allowed: Allowed
@@ -84,24 +85,24 @@ class _Reader:
     notes: list[str] = field(default_factory=list)
     builds: list[Any] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
-    """What the cells so far define in the notebook, and no operator sees."""
+    """The names that the cells so far define in the notebook. Operators cannot see them."""
 
     @property
     def folder(self) -> Path:
         return self.path.resolve().parent
 
     def try_cell(self, source: str, cell: str) -> None:
-        """The same, where a mistake changes nothing: neither in the cell, nor with what stands above it."""
+        """Reads a cell that is meant to raise: on a mistake, nothing it declares is kept."""
         before = dict(self.found)
         try:
             self.read_cell(source, cell)
             Graph().with_nodes(spec for _, spec in self.found.values())
         except DoraNbError as error:
             self.found = before
-            self.notes.append(f"{cell} is passed over, as it is tagged {_MAY_RAISE}: {error}")
+            self.notes.append(f"{cell} is skipped, as it is tagged {_MAY_RAISE}: {error}")
 
     def read_cell(self, source: str, cell: str) -> None:
-        """Takes the declarations of one cell."""
+        """Adds the declarations of one cell."""
         lines = source.split("\n")
         first = next((at for at, line in enumerate(lines) if line.strip()), 0)
         magic = _CELL_MAGIC.match(lines[first])
@@ -142,7 +143,7 @@ class _Reader:
 
     def _import(self, header: Header) -> None:
         asked = parse_dora(header, header.words())
-        assert asked.name is not None  # the grammar has asked for it
+        assert asked.name is not None  # the grammar requires it
         allowed = Allowed(
             shell=asked.allow_shell or self.allowed.shell,
             urls=asked.allow_urls or self.allowed.urls,
@@ -164,7 +165,7 @@ def _header(lines: list[str], found: re.Match[str], cell: str, above: int) -> He
 
 
 def _as_python(lines: list[str]) -> str:
-    """The lines with `pass` in place of those that are IPython's."""
+    """Returns the lines as text, with `pass` in place of magics, shell lines and help."""
     return "\n".join(
         f"{line[: len(line) - len(line.lstrip())]}pass" if _IPYTHON.match(line) else line
         for line in lines
@@ -172,11 +173,11 @@ def _as_python(lines: list[str]) -> str:
 
 
 def _goes_on(above: list[str]) -> bool:
-    """Whether a string or a bracket that those lines have opened is still open below them."""
+    """Returns whether a string or bracket that those lines opened is still open below them."""
     try:
         _exhaust(tokenize.generate_tokens(io.StringIO(_as_python(above)).readline))
     except tokenize.TokenError as error:
-        # In the words of Python up to 3.11 and from 3.12 on.
+        # The texts of Python up to 3.11 ("multi-line") and from 3.12 on ("triple-quoted").
         return any(word in str(error.args[0]) for word in ("multi-line", "triple-quoted"))
     except SyntaxError:
         return False
@@ -189,7 +190,7 @@ def _exhaust(tokens: Iterator[tokenize.TokenInfo]) -> None:
 
 
 def _defined_in(lines: list[str]) -> set[str]:
-    """The names that a cell binds; none where its text is no Python."""
+    """Returns the names that a cell binds; none if its text is not Python."""
     try:
         table = symtable.symtable(_as_python(lines), "cell", "exec")
     except (SyntaxError, ValueError):

@@ -135,26 +135,26 @@ def test_an_inherited_on_event_is_wrapped_where_it_is_used() -> None:
     assert [answer.name for answer in answers] == ["CONTINUE"]
 
 
-def test_what_no_footer_gives_is_said_in_one_line_a_node() -> None:
+def test_what_a_footer_cannot_provide_is_noted_in_one_line_for_each_node() -> None:
     text = operator_text("return DoraStatus.STOP_ALL")
     reader = node("reader", text, inputs={"a": "arm/out"}, python="/opt/python")
     blocking = replace(reader.inputs[0], queue_policy="backpressure")
     graph = graph_of(node("arm", outputs=("out",)), replace(reader, inputs=(blocking,)))
     (note,) = render(graph).notes
-    assert note.startswith("reader: backpressure at a blocks no publisher on dora-rs")
+    assert note.startswith("reader: backpressure at a does not block publishers on dora-rs")
     assert "STOP_ALL is an error on dora-rs" in note
     assert "not with /opt/python" in note
 
 
-def test_a_function_as_operator_cannot_be_wrapped_and_that_is_said() -> None:
+def test_a_function_as_operator_cannot_be_wrapped_which_a_note_says() -> None:
     text = "import m\ndef Operator(): return m.make()\n"
     rendered = render(graph_of(node("arm", text)))
     assert rendered.files["arm_operator.py"] == text
-    assert "`Operator` is no class" in rendered.notes[0]
+    assert "`Operator` is not a class" in rendered.notes[0]
 
 
 def test_a_script_with_numpy_alone_is_warned_of() -> None:
     text = "import numpy as np\nfrom dora import Node\nNode().send_output('o', np.zeros(1))\n"
     rendered = render(graph_of(node("arm", text, kind="script")))
     assert rendered.files["arm_node.py"] == text
-    assert "sends no numpy arrays" in rendered.notes[0]
+    assert "nodes cannot send numpy arrays" in rendered.notes[0]

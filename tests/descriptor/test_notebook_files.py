@@ -48,7 +48,7 @@ def test_of_two_declarations_the_later_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "error"),
     [
         (
             "x\n%dora_operator op nofile.py",
@@ -59,10 +59,10 @@ def test_of_two_declarations_the_later_counts(tmp_path: Path) -> None:
         ("%%dora_node op" + BODY, "declare it with %%dora_operator"),
     ],
 )
-def test_a_mistake_is_named_with_its_cell_and_line(tmp_path: Path, cell: str, said: str) -> None:
+def test_a_mistake_is_named_with_its_cell_and_line(tmp_path: Path, cell: str, error: str) -> None:
     with pytest.raises(DeclarationError) as raised:
         read_notebook(notebook(tmp_path, cell))
-    assert said in "\n".join(raised.value.render())
+    assert error in "\n".join(raised.value.render())
 
 
 def test_a_connection_that_cannot_be_is_named_where_it_was_written(tmp_path: Path) -> None:
@@ -73,13 +73,13 @@ def test_a_connection_that_cannot_be_is_named_where_it_was_written(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "error"),
     [
         ("%%dora_operator b --inputs x=a/outt" + BODY, "Did you mean 'out'?"),
         ("%%dora_operator b --inptus x=a/out" + BODY, "Did you mean '--inputs'?"),
     ],
 )
-def test_a_mistake_that_is_meant_is_passed_over(tmp_path: Path, cell: str, said: str) -> None:
+def test_a_mistake_that_is_meant_is_skipped(tmp_path: Path, cell: str, error: str) -> None:
     """A tutorial shows one; running all cells goes on behind it."""
     good = "%%dora_operator b --inputs x=a/out" + BODY
     path = notebook(tmp_path, "%%dora_operator a --outputs out" + BODY, good, cell)
@@ -90,18 +90,20 @@ def test_a_mistake_that_is_meant_is_passed_over(tmp_path: Path, cell: str, said:
     assert [spec.name for spec in imported.graph] == ["a", "b"]
     assert [str(edge) for edge in imported.graph.edges()] == ["a/out → b/x"]
     (note,) = imported.notes
-    assert note.startswith(f"{path.name}, cell 3 is passed over")
-    assert said in note
+    assert note.startswith(f"{path.name}, cell 3 is skipped")
+    assert error in note
     content["cells"][-1]["source"] = good.replace("x=", "y=")
     path.write_text(json.dumps(content))
     assert [str(edge) for edge in read_notebook(path).graph.edges()] == ["a/out → b/y"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"cells": [{}]}', '{"cells": []}'])
-def test_what_is_no_notebook_or_declares_nothing_is_said_so(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_notebook_or_declares_nothing_is_an_error(
+    tmp_path: Path, text: str
+) -> None:
     path = tmp_path / "robot.ipynb"
     path.write_text(text)
-    with pytest.raises(DescriptorError, match=r"is no notebook|declares no operator"):
+    with pytest.raises(DescriptorError, match=r"is not a notebook|declares no operators"):
         read_notebook(path)
 
 

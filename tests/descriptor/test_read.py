@@ -1,4 +1,4 @@
-"""``dataflow.yml`` read: what it means, what is said of the rest, and where its mistakes are."""
+"""Reading ``dataflow.yml``: its meaning, the notes about ignored keys, and the place of its mistakes."""
 
 from __future__ import annotations
 
@@ -131,11 +131,11 @@ def test_a_list_of_operators_becomes_a_node_each(read: Reading) -> None:
         "two.a/image → two.b/x",
     ]
     assert imported.notes == (
-        "dataflow.yml, line 5: each of the operators of 'two' is a node here: two.a, two.b.",
+        "dataflow.yml, line 5: the operators of 'two' become separate nodes here: two.a, two.b.",
     )
 
 
-def test_what_the_embedded_engine_ignores_is_said_once_a_key_and_kept_for_dora(
+def test_a_key_that_the_embedded_engine_ignores_is_noted_once_and_kept_for_dora(
     read: Reading,
 ) -> None:
     text = """
@@ -211,17 +211,17 @@ def test_0_x_files_are_read_with_a_note(read: Reading) -> None:
     assert node(imported, "a").env == (("A", "b"),)
     assert node(imported, "a").send_stdout_as == "o"
     assert imported.notes == (
-        "dataflow.yml, line 2: 'communication' is of dora 0.x, and is ignored.",
-        "dataflow.yml, line 5: 'custom' is of dora 0.x, and is read as keys of the node itself.",
-        "dataflow.yml, line 13: '_unstable_other' is of dora 0.x, and is ignored.",
-        "dataflow.yml, line 12: '_unstable_deploy' is of dora 0.x, and is called 'deploy' in 1.x.",
+        "dataflow.yml, line 2: 'communication' is a key of dora 0.x, and is ignored.",
+        "dataflow.yml, line 5: 'custom' is a key of dora 0.x, and is read as keys of the node itself.",
+        "dataflow.yml, line 13: '_unstable_other' is a key of dora 0.x, and is ignored.",
+        "dataflow.yml, line 12: '_unstable_deploy' is a key of dora 0.x, and is called 'deploy' in 1.x.",
     )
     exported = render(imported.graph).files["dataflow.yml"]
     assert "custom" not in exported
     assert "deploy:\n      machine: m" in exported
 
 
-def test_types_that_do_not_fit_are_said(read: Reading) -> None:
+def test_types_that_do_not_fit_are_reported(read: Reading) -> None:
     text = """
         strict_types: false
         nodes:
@@ -243,51 +243,51 @@ A = "nodes:\n  - id: a\n    path: script.py\n    outputs: [image]\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "error"),
     [
         ("", "dataflow.yml: the file is empty."),
         ("a: [", "dataflow.yml, line 1: this is not YAML: "),
-        ("{}", "line 1: a dataflow has a list of 'nodes'."),
-        ("nodes: {a: b}", "line 1: 'nodes' is a list, each entry begun with '- '."),
-        ("nodes: [a]", "line 1: a node is a mapping, KEY: VALUE."),
+        ("{}", "line 1: a dataflow needs a list of 'nodes'."),
+        ("nodes: {a: b}", "line 1: 'nodes' must be a list: begin each entry with '- '."),
+        ("nodes: [a]", "line 1: a node must be a mapping, KEY: VALUE."),
         ("nodes: [{path: script.py}]", "line 1: this node has no 'id'."),
         (f"node: 1\n{A}", "line 1: a dataflow has no key 'node'. Did you mean 'nodes'?"),
         (f"{A}    evn: 1\n", "line 5: a node has no key 'evn'. Did you mean 'env'?"),
-        (f"{A}    path: script.py\n", "line 5: 'path' is given twice; the first is in line 3."),
-        (f"{A}  - id: a\n    path: script.py\n", "there are two nodes 'a'; the first is in line 2."),
+        (f"{A}    path: script.py\n", "line 5: 'path' is given twice; the first is on line 3."),
+        (f"{A}  - id: a\n    path: script.py\n", "there are two nodes 'a'; the first is on line 2."),
         (f"{A}  - id: b/c\n    path: script.py\n", "line 5: 'b/c' cannot be the name of a node"),
         (f"{A}  - id: b\n", "line 5: 'b' does not say what it runs: give one of path, operator"),
         (f"{A}    operator: {{python: operator.py}}\n", "line 2: 'a' has 'path' and 'operator': "),
         (A.replace("script", "scrip"), "there is no file 'scrip.py'. Did you mean 'script.py'?"),
-        (A.replace("script.py", "prog"), "line 3: 'prog' is no Python file, and the embedded"),
+        (A.replace("script.py", "prog"), "line 3: 'prog' is not a Python file, and the embedded"),
         (f"{A}    inputs: {{i: a/imge}}\n", "a reads 'a/imge', but a has outputs: image. Did you mean"),
         (f"{A}    inputs: {{i: b/image}}\n", "line 5: there is no node 'b'."),
-        (f"{A}    inputs: {{i: dora/timer/hertz/3}}\n", "line 5: in 'dora/timer/hertz/3': 'hertz'"),
+        (f"{A}    inputs: {{i: dora/timer/hertz/3}}\n", "line 5: in 'dora/timer/hertz/3': unknown timer unit 'hertz'"),
         (f"{A}    inputs:\n      i: {{source: a/image, size: 3}}\n", "line 6: an input has no key 'size'"),
-        (f"{A}    inputs: {{i: {{source: a/image, queue_size: -1}}}}\n", "'queue_size' is a whole number"),
-        (f"{A}    inputs: {{i: {{source: a/image, queue_policy: x}}}}\n", "'x' is no policy of a queue."),
-        (f"{A}    inputs: {{i: {{source: a/image, input_timeout: 0}}}}\n", "is more than 0 seconds."),
+        (f"{A}    inputs: {{i: {{source: a/image, queue_size: -1}}}}\n", "'queue_size' must be a whole number >= 0."),
+        (f"{A}    inputs: {{i: {{source: a/image, queue_policy: x}}}}\n", "unknown queue policy 'x'."),
+        (f"{A}    inputs: {{i: {{source: a/image, input_timeout: 0}}}}\n", "'input_timeout' must be > 0 seconds."),
         (f"{A}    env: {{X: $NOPE}}\n", "line 5: the variable NOPE is not set."),
         (f"{A}    args: \"'\"\n", "line 5: these arguments cannot be split: No closing quotation."),
         ("nodes: [{id: a, operator: {python: operator.py, input: {}}}]", "Did you mean 'inputs'?"),
         ("nodes: [{id: a, operator: {shared-library: x}}]", "runs operators in Python only."),
-        ("nodes: [{id: a, operator: {}}]", "an operator has a 'python', which names its file."),
-        ("nodes: [{id: a, operator: {python: operator.py}, inputs: {x: y/z}}]", "under its operator."),
+        ("nodes: [{id: a, operator: {}}]", "an operator needs a 'python' with the name of its file."),
+        ("nodes: [{id: a, operator: {python: operator.py}, inputs: {x: y/z}}]", "belongs under its operator."),
         ("nodes: [{id: a, operator: {python: script.py}}]", "script.py, line 3: this is a node's script"),
         ("nodes: [{id: a, path: operator.py}]", "operator.py, line 4: this is an operator"),
-        ("nodes: [{id: a, hub: x@1}]", "'a' is no Python file ('hub')"),
-        ("nodes: [{id: a, path: [x]}]", "line 1: 'path' is a text, not a list."),
-        ("nodes: &x [*x]", "line 1: this anchor holds itself."),
+        ("nodes: [{id: a, hub: x@1}]", "'a' is not a Python file ('hub')"),
+        ("nodes: [{id: a, path: [x]}]", "line 1: 'path' must be text, not a list."),
+        ("nodes: &x [*x]", "line 1: this anchor contains itself."),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_line_and_the_way_out(
-    read: Reading, text: str, said: str
+def test_a_mistake_is_reported_with_its_line_and_the_way_out(
+    read: Reading, text: str, error: str
 ) -> None:
     shown = refused(read, text)
-    assert said in shown
+    assert error in shown
 
 
-def test_a_file_that_is_not_there_is_told(folder: Path) -> None:
+def test_a_missing_file_is_reported(folder: Path) -> None:
     (folder / "dataflow.yml").write_text(A)
     with pytest.raises(
         DescriptorError, match=r"no file 'dataflo.yml'. Did you mean 'dataflow.yml'"
@@ -347,7 +347,7 @@ def test_a_source_at_a_url_is_refused_unless_allowed(read: Reading) -> None:
     digest = hashlib.sha256(SCRIPT.encode()).hexdigest()
     read(text.replace("}]", f", path_sha256: {digest}}}]"), allowed=allowed, fetch=fetch)
     wrong = text.replace("}]", ", path_sha256: abc}]")
-    assert "another checksum" in refused(read, wrong, allowed=allowed, fetch=fetch)
+    assert "has another checksum" in refused(read, wrong, allowed=allowed, fetch=fetch)
 
 
 # --- modules ----------------------------------------------------------------------------------
@@ -392,36 +392,36 @@ def test_a_modules_nodes_get_its_name_and_its_wires_go_through(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "error"),
     [
         ("_mod/raw, c", "_mod/rw, c", "modules/t.yml, line 7: the module has no input 'rw'. Did you"),
-        ("[result, two]}", "[result, twoo]}", "modules/t.yml, line 1: no node in it has this output"),
-        ("outputs: [two]", "outputs: [two, result]", "line 1: 2 nodes in it have this output of"),
+        ("[result, two]}", "[result, twoo]}", "modules/t.yml, line 1: no node in the module has this output."),
+        ("outputs: [two]", "outputs: [two, result]", "line 1: 2 nodes in the module have this output."),
         ("name: t,", "nme: t,", "'module' has no key 'nme'. Did you mean 'name'?"),
         ("inputs: {raw:", "inputs: {rw:", "dataflow.yml, line 11: the module has no input 'rw'."),
         ("pipe/two", "pipe/inner", "dataflow.yml, line 5: the module 'pipe' has no output 'inner'."),
-        ("modules/t.yml", "../t.yml", "line 10: a module's file lies in the dataflow's folder"),
+        ("modules/t.yml", "../t.yml", "line 10: a module's file must be in the dataflow's folder"),
         ("modules/t.yml", "modules/u.yml", "line 10: there is no file 'modules/u.yml'. Did you mean"),
         ("    deploy:", "    outputs: [x]\n    deploy:", "a module's node has no key 'outputs'"),
-        ("source: source/v", "source: _mod/v", "'_mod/v' is an input of a module, and this is no"),
+        ("source: source/v", "source: _mod/v", "'_mod/v' is an input of a module, but this file does not"),
     ],
 )  # fmt: skip
-def test_mistakes_in_modules_are_told_where_they_are(
-    read: Reading, with_module: str, folder: Path, old: str, new: str, said: str
+def test_mistakes_in_modules_are_reported_where_they_are(
+    read: Reading, with_module: str, folder: Path, old: str, new: str, error: str
 ) -> None:
     path = folder / "modules" / "t.yml"
     path.write_text(path.read_text().replace(old, new))
-    assert said in refused(read, with_module.replace(old, new))
+    assert error in refused(read, with_module.replace(old, new))
 
 
-def test_a_module_that_holds_itself_ends_in_words(
+def test_a_module_that_contains_itself_is_an_error(
     read: Reading, with_module: str, folder: Path
 ) -> None:
     (folder / "modules" / "t.yml").write_text(
         "module: {name: t, outputs: [result, two], inputs: [raw]}\n"
         "nodes: [{id: x, module: t.yml, inputs: {raw: _mod/raw}}]\n"
     )
-    assert "more than 8 levels deep" in refused(read, with_module)
+    assert "modules are nested more than 8 levels deep" in refused(read, with_module)
 
 
 # --- for who writes Python --------------------------------------------------------------------
@@ -498,7 +498,7 @@ _WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0
     args=st.lists(_WORDS, max_size=3),
     about=_WORDS,
 )
-def test_whatever_is_written_is_read_as_it_was(
+def test_a_written_graph_is_read_back_unchanged(
     names: list[str], env: dict[str, str], args: list[str], about: str
 ) -> None:
     other_keys = {"description": about} if about else {}

@@ -45,7 +45,7 @@ def test_a_file_for_each_node_and_one_that_names_them(tmp_path: Path) -> None:
     assert written.notes == ("reader: MODEL=1e3 arrives as 1000 on dora-rs.",)
 
 
-def test_a_folder_of_somebody_elses_is_not_written_over(tmp_path: Path) -> None:
+def test_files_that_dora_nb_did_not_write_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "dataflow.yml").write_text("nodes: []\n")
     with pytest.raises(DescriptorError, match=r"has a dataflow.yml that dora_nb did not write"):
         write_dataflow(two(), tmp_path)
@@ -72,7 +72,7 @@ def test_inputs_that_wait_are_left_out_with_a_note() -> None:
     rendered = render(graph_of(node("detector", inputs={"image": "camera/image"})))
     assert "inputs" not in rendered.files["dataflow.yml"]
     assert rendered.notes == (
-        "detector: input 'image' is left out, as what it reads is not declared.",
+        "detector: input 'image' is left out, as its source is not declared.",
     )
 
 
@@ -103,7 +103,7 @@ def test_nothing_declared_is_nothing_to_write(tmp_path: Path) -> None:
 
 
 def test_modules_packages_and_paths_that_a_node_needs(tmp_path: Path) -> None:
-    """What lies beside the notebook comes along, what is installed is required, the rest is said."""
+    """Modules beside the notebook are copied, installed packages are required, the rest is noted."""
     notebook = tmp_path / "notebooks"
     (notebook / "kit" / "__pycache__").mkdir(parents=True)
     (notebook / "kit" / "__pycache__" / "a.pyc").write_text("")
@@ -127,8 +127,8 @@ def test_modules_packages_and_paths_that_a_node_needs(tmp_path: Path) -> None:
     assert [line.partition("==")[0] for line in required[2:]] == ["psutil", "pyyaml"]
     (note,) = written.notes
     assert note == (
-        "arm: no installed package has nowhere: add it to requirements.txt; "
-        "there is no 'weights.bin', 'map.png' where dora-rs runs it: take it along."
+        "arm: no installed package provides nowhere: add it to requirements.txt; "
+        "files 'weights.bin', 'map.png' are missing where dora-rs runs the node: copy them there."
     )
 
 
