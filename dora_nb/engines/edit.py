@@ -54,7 +54,7 @@ def plan(before: NodeSpec, after: NodeSpec) -> Edit:
     if before.code.text == after.code.text and before.code.path == after.code.path:
         return Edit("in_place")
     if after.kind == "script":
-        return Edit(beside, "a script runs from its beginning")
+        return Edit(beside, "a script always starts from its beginning")
     if after.on_edit == "reload":
         return Edit("in_place", whole=True)
     planned = plan_edit(before.code, after.code, on_edit=after.on_edit)
@@ -71,8 +71,8 @@ def _needs_a_process(before: NodeSpec, after: NodeSpec) -> str:
         ("--python", before.python, after.python),
         ("--env", before.env, after.env),
         ("--args", before.args, after.args),
-        ("its folder", before.working_dir, after.working_dir),
-        ("what becomes of its log", _log_keys(before), _log_keys(after)),
+        ("its working folder", before.working_dir, after.working_dir),
+        ("where its log goes", _log_keys(before), _log_keys(after)),
     ):
         if was != now:
             return f"{what} changed"

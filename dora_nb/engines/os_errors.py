@@ -12,15 +12,15 @@ _OUT_OF_MEMORY = "Stop operators, or send smaller messages."
 
 def engine_error(what: str, error: OSError | RuntimeError) -> EngineError:
     """`what` (a clause without its end) could not be done because of `error`."""
-    shortage = _shortage(error)
-    if shortage is None:
+    known = _explain(error)
+    if known is None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return EngineError(f"{what}: {reason}.")
-    said, hint = shortage
-    return EngineError(f"{what}: {said}.", hint=hint)
+    reason, hint = known
+    return EngineError(f"{what}: {reason}.", hint=hint)
 
 
-def _shortage(error: OSError | RuntimeError) -> tuple[str, str] | None:
+def _explain(error: OSError | RuntimeError) -> tuple[str, str] | None:
     if isinstance(error, OSError):
         number = error.errno
     else:  # `threading` raises a bare RuntimeError: "can't start new thread".
@@ -28,13 +28,16 @@ def _shortage(error: OSError | RuntimeError) -> tuple[str, str] | None:
     if number == errno.EMFILE:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return (
-            f"this process may open only {limit} files, and all are in use",
-            "Start Jupyter after `ulimit -n 65536`, or close what the notebook holds open.",
+            f"all {limit} file descriptors of the kernel process are in use",
+            "Run `ulimit -n 65536` before you start Jupyter, or close files in the notebook.",
         )
     if number == errno.ENFILE:
-        return "the system has no file descriptor left", "Close other programs."
+        return "the system is out of file descriptors", "Close other programs."
     if number == errno.EAGAIN:
-        return "the system allows no further process or thread", "See `ulimit -u`."
+        return (
+            "the limit of processes and threads is reached",
+            "Raise it before you start Jupyter (`ulimit -u`), or end other programs.",
+        )
     if number == errno.ENOMEM:
         return "the system is out of memory", _OUT_OF_MEMORY
     return None

@@ -168,7 +168,8 @@ def test_a_killed_notebook_leaves_nothing_in_it(
 
 def test_what_cannot_be_watched_is_told(dataflow: CellDataflow, robot: Robot) -> None:
     with pytest.raises(
-        GraphError, match=r"no dataflow 'notebok' runs there. Did you mean 'notebook'?"
+        GraphError,
+        match=r"no dataflow 'notebok' is running on the coordinator at .* Did you mean 'notebook'?",
     ):
         robot.watched_by(dataflow, "notebok")
     dataflow.cell("mine", CAMERA, inputs=TICK, outputs=("image",))

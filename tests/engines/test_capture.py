@@ -83,9 +83,9 @@ def printed(*texts: str, stream: str = "stderr") -> list[LogLine]:
 @pytest.mark.parametrize(
     ("status", "message", "hint"),
     [
-        (3, "camera's process exited with status 3 and gave no reason.", "os._exit"),
-        (0, "camera's process exited with status 0 and gave no reason.", "os._exit"),
-        (-signal.SIGSEGV, "SIGSEGV (Segmentation fault)", "library written in C"),
+        (3, "camera's process exited with status 3 without an error message.", "os._exit"),
+        (0, "camera's process exited with status 0 without an error message.", "os._exit"),
+        (-signal.SIGSEGV, "SIGSEGV (Segmentation fault)", "C extension library"),
         (-signal.SIGKILL, "SIGKILL (Killed)", "out of memory"),
         (-signal.SIGABRT, "SIGABRT (Aborted)", "stderr"),
         (-63, "signal 63", None),

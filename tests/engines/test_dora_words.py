@@ -271,7 +271,7 @@ def test_a_line_printed_meanwhile_is_no_part_of_a_traceback() -> None:
 
 def test_a_death_without_a_traceback_shows_the_last_lines() -> None:
     error = reported(DIED, "exited because of signal SIGABRT")
-    assert error.message == "cam's process was ended by SIGABRT."
+    assert error.message == "cam's process was killed by SIGABRT."
     assert error.traceback_lines == ("The last lines that it printed:", f"    {DIED.rstrip()}")
     assert reported("", "exited with code 3 with stderr output:").traceback_lines == ()
     assert reported("", "exited with code 3").message == "cam's process exited with status 3."

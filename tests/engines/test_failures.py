@@ -102,14 +102,14 @@ CASES = [
     *at_each_place_without_a_word("os._exit(0)", "os._exit(0)", "exited with status 0", "os._exit"),
     *at_each_place_without_a_word("os._exit(3)", "os._exit(3)", "exited with status 3", "os._exit"),
     *at_each_place_without_a_word(
-        "segfault", "ctypes.string_at(0)", r"ended by SIGSEGV \(Segmentation fault\)",
-        "library written in C", "Segmentation fault", r"Cell In\[5\], line \d+ in ",
+        "segfault", "ctypes.string_at(0)", r"killed by SIGSEGV \(Segmentation fault\)",
+        "C extension library", "Segmentation fault", r"Cell In\[5\], line \d+ in ",
     ),
     *at_each_place_without_a_word(
-        "abort", "os.abort()", r"ended by SIGABRT \(Aborted\)", "gave up", "Fatal Python error: Aborted",
+        "abort", "os.abort()", r"killed by SIGABRT \(Aborted\)", "C extension library aborted", "Fatal Python error: Aborted",
     ),
     *at_each_place_without_a_word(
-        "SIGKILL", "os.kill(os.getpid(), signal.SIGKILL)", "ended by SIGKILL", "out of memory",
+        "SIGKILL", "os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL", "out of memory",
     ),
     Case(
         "last words before a signal",
@@ -547,7 +547,7 @@ def test_one_that_never_returns_is_stopped_all_the_same(dataflow: CellDataflow, 
     status = dataflow.node_status("op")
     assert (status.state, status.error) == (State.STOPPED, None)
     terminated, *killed = dataflow.said_by("op", "engine")
-    assert terminated == "it did not end in time after STOP, and is sent SIGTERM"
+    assert terminated == "it did not exit in time after STOP: sending SIGTERM"
     assert (killed != []) == (kind == "in Python, SIGTERM ignored")
 
 
@@ -556,7 +556,7 @@ def test_a_thread_that_its_operator_left_does_not_hold_its_process(dataflow: Cel
     dataflow.cell("op", operator(EVENT, statement), inputs=TICK)
     dataflow.start()
     assert dataflow.until_state("op", State.FINISHED).error is None
-    assert dataflow.said_by("op", "engine") == ["it did not end in time, and is killed"]
+    assert dataflow.said_by("op", "engine") == ["it did not exit in time: sending SIGKILL"]
 
 
 def test_a_failure_while_stopping_is_not_lost(dataflow: CellDataflow) -> None:
@@ -587,7 +587,7 @@ def test_an_interpreter_that_is_not_there(dataflow: CellDataflow) -> None:
     with pytest.raises(OperatorError) as caught:
         dataflow.start()
     assert str(caught.value) == (
-        "op cannot be started: there is no '/no/such/python'. Correct --python."
+        "op cannot be started: '/no/such/python' does not exist. Check --python."
     )
 
 
@@ -595,7 +595,7 @@ def test_an_interpreter_that_is_no_program(dataflow: CellDataflow, tmp_path: Pat
     text = tmp_path / "python"
     text.write_text("not a program")
     dataflow.cell("op", operator(EVENT, "pass"), python=str(text))
-    with pytest.raises(OperatorError, match=r"is no program that can be run\. Correct --python"):
+    with pytest.raises(OperatorError, match=r"is not an executable program\. Check --python"):
         dataflow.start()
 
 
@@ -622,7 +622,7 @@ def test_an_interpreter_that_is_too_old(dataflow: CellDataflow, tmp_path: Path) 
 def test_a_folder_that_is_gone(dataflow: CellDataflow, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     dataflow.cell("op", operator(EVENT, "pass"), working_dir=gone)
-    with pytest.raises(OperatorError, match=r"its folder '.*/gone' is gone"):
+    with pytest.raises(OperatorError, match=r"its working folder '.*/gone' does not exist"):
         dataflow.start()
     gone.mkdir()
     assert dataflow.start() == "started: op"
@@ -631,5 +631,5 @@ def test_a_folder_that_is_gone(dataflow: CellDataflow, tmp_path: Path) -> None:
 @pytest.mark.parametrize("env", [{"KEY": "nul\0byte"}, {"A=B": "c"}])
 def test_a_variable_that_no_process_can_have(dataflow: CellDataflow, env: dict[str, str]) -> None:
     dataflow.cell("op", operator(EVENT, "pass"), env=env)
-    with pytest.raises(OperatorError, match=r"op cannot be started: .*Correct --env"):
+    with pytest.raises(OperatorError, match=r"op cannot be started: .*Check --env"):
         dataflow.start()

@@ -71,11 +71,11 @@ def test_a_fault_of_ours_at_the_start_is_the_operators_failure(
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, is_broken)
         with pytest.raises(
-            OperatorError, match="dora_nb could not look after op: KeyError"
+            OperatorError, match="dora_nb failed to supervise op: KeyError"
         ) as caught:
             dataflow.start()
     assert caught.value.hint is not None
-    assert "This is a fault in dora_nb: please report it." in caught.value.hint
+    assert "This is a bug in dora_nb: please report it." in caught.value.hint
     assert "in is_broken" in "\n".join(caught.value.traceback_lines)
     assert dataflow.start() == "started: op, other"
     assert dataflow.take("other/out", 2)
@@ -98,7 +98,7 @@ def test_a_fault_of_ours_while_it_runs_is_the_operators_failure(
     with monkeypatch.context() as patch:
         patch.setattr(_supervisor.Supervisor, name, broken_for_op)
         if name in ("_read_control", "_handle"):
-            with pytest.raises(OperatorError, match="could not look after op"):
+            with pytest.raises(OperatorError, match="failed to supervise op"):
                 dataflow.restart("op")
         assert "KeyError: 'a fault of ours'" in dataflow.failure_of("op").message
     dataflow.until_state("reader", State.FINISHED)
@@ -130,7 +130,7 @@ def test_junk_on_the_control_socket_is_the_operators_failure(dataflow: CellDataf
     )
     dataflow.cell("op", body, inputs=TICK)
     dataflow.start()
-    assert "dora_nb could not look after op: " in dataflow.failure_of("op").message
+    assert "dora_nb failed to supervise op: " in dataflow.failure_of("op").message
 
 
 def test_a_watcher_that_fails_disturbs_nobody(dataflow: CellDataflow) -> None:
@@ -304,7 +304,10 @@ def test_a_process_that_was_started_in_vain_is_ended(
 
     monkeypatch.setattr(_launch, "OperatorProcess", refuse)
     dataflow.cell("op", SENDING)
-    with pytest.raises(OperatorError, match="op cannot be started: this process may open only"):
+    with pytest.raises(
+        OperatorError,
+        match=r"op cannot be started: all [0-9]+ file descriptors of the kernel process are in use",
+    ):
         dataflow.start()
     assert started[0].returncode == -signal.SIGKILL
 
@@ -345,11 +348,19 @@ def test_an_endless_output_is_not_read_to_its_end() -> None:
 @pytest.mark.parametrize(
     ("error", "said", "hint"),
     [
-        (OSError(errno.EMFILE, "x"), "this process may open only", "ulimit -n"),
-        (OSError(errno.ENFILE, "x"), "the system has no file descriptor left", "Close"),
-        (OSError(errno.EAGAIN, "x"), "the system allows no further process", "ulimit -u"),
+        (
+            OSError(errno.EMFILE, "x"),
+            "file descriptors of the kernel process are in use",
+            "ulimit -n",
+        ),
+        (OSError(errno.ENFILE, "x"), "the system is out of file descriptors", "Close"),
+        (OSError(errno.EAGAIN, "x"), "the limit of processes and threads is reached", "ulimit -u"),
         (OSError(errno.ENOMEM, "x"), "the system is out of memory", "Stop operators"),
-        (RuntimeError("can't start new thread"), "the system allows no further", "ulimit -u"),
+        (
+            RuntimeError("can't start new thread"),
+            "the limit of processes and threads is reached",
+            "ulimit -u",
+        ),
         (OSError(errno.EIO, "Input/output error"), "it failed: Input/output error.", None),
         (RuntimeError("something else"), "it failed: something else.", None),
     ],

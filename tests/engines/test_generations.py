@@ -163,7 +163,7 @@ def test_an_old_generation_that_is_stuck_is_ended_and_the_line_says_so(
     entered.wait_for("here")
     sentence = declare(dataflow, COUNTING.format(start=0))
     assert sentence.startswith("op: generation 2, restarted: ")
-    assert sentence.endswith("the old generation was ended, as it did not come to its end in time")
+    assert sentence.endswith("the old generation did not exit in time and was killed")
     assert newest(dataflow)["n"] > 0
 
 

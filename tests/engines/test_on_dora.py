@@ -170,7 +170,7 @@ def test_a_signal_and_an_exit_status_are_named(dataflow: CellDataflow) -> None:
         "exits", dies.replace("kill(os.getpid(), 11)", "_exit(3)"), inputs=TICK, kind="script"
     )
     dataflow.start("dora")
-    assert dataflow.failure_of("killed").message == "killed's process was ended by SIGSEGV."
+    assert dataflow.failure_of("killed").message == "killed's process was killed by SIGSEGV."
     assert dataflow.failure_of("exits").message == "exits's process exited with status 3."
 
 
@@ -240,7 +240,10 @@ def test_a_program_of_dora_that_is_killed_takes_nothing_else_along(
     two.start("dora")
     two.latest("camera/image")
     os.kill(session_of(two, role), signal.SIGKILL)
-    assert str(two.failure_of("camera")) == f"camera ended: dora's {role} has ended (SIGKILL)."
+    assert (
+        str(two.failure_of("camera"))
+        == f"camera ended: dora's {role} ended unexpectedly (SIGKILL)."
+    )
     assert not two.running
     assert two.stop() == "already stopped"
     assert two.start() == "started: camera, reader"
@@ -347,11 +350,11 @@ def test_an_interrupted_start_leaves_nothing(
 @pytest.mark.parametrize(
     ("versions", "said"),
     [
-        ({}, "dora-rs is not installed here: %pip install"),
-        ({"dora-rs-cli": "1.1.0"}, "dora-rs is not installed here: %pip install"),
+        ({}, "dora-rs is not installed here. Install it: %pip install"),
+        ({"dora-rs-cli": "1.1.0"}, "dora-rs is not installed here. Install it: %pip install"),
         (
             {"dora-rs": "1.1.0", "dora-rs-cli": "1.0.3"},
-            "these do not fit together: dora-rs 1.1.0, dora-rs-cli 1.0.3; %pip install",
+            "the installed versions do not match: dora-rs 1.1.0, dora-rs-cli 1.0.3. Install one release: %pip install",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_the_error_says_what_can_be_done(failed: CellDataflow) -> None:
     assert error.hint is not None
     assert "%dora debug op" in error.hint
     assert "%dora retry op" in error.hint
-    assert "goes back" not in error.hint  # There is nothing to go back to.
+    assert "Go back" not in error.hint  # There is nothing to go back to.
 
 
 def test_a_retry_gives_the_event_first(failed: CellDataflow) -> None:
@@ -113,7 +113,7 @@ def test_the_first_event_of_new_code_offers_the_way_back(failed: CellDataflow) -
     assert declare(failed, broken) == "op: generation 3, in place, state kept"
     error = failed.failure_of("op")
     assert error.hint is not None
-    assert error.hint.endswith("%dora restart op --generation 2 goes back.")
+    assert error.hint.endswith("Go back with %dora restart op --generation 2.")
     assert failed.restart("op", generation=2).startswith("op: generation 4, restarted")
     assert failed.take("op/out", 3)
 
@@ -263,7 +263,10 @@ def test_the_event_of_a_killed_process_is_kept(
     dataflow.start()
     error = dataflow.failure_of("op")
     assert error.hint is not None
-    assert "The event is kept: %dora debug op looks at it here" in error.hint
+    assert (
+        "The event is kept: inspect it with %dora debug op, or handle it again with %dora retry op."
+        in error.hint
+    )
     declare(dataflow, dying("False"))
     rebuilt = dataflow.debug("op")
     assert rebuilt.event["id"] == "in"
@@ -271,7 +274,7 @@ def test_the_event_of_a_killed_process_is_kept(
     about = rebuilt.event["metadata"]
     assert {key: about[key] for key in about if key != "timestamp"} == {"n": 5, "name": extra}
     assert rebuilt.operator.seen == 1
-    assert "its state could not be had (its process was ended before" in repr(rebuilt)
+    assert "its state could not be had (its process ended before" in repr(rebuilt)
     with dataflow.subscribe("op/out", queue_size=1000) as arrived:
         assert (
             dataflow.retry("op") == "op: generation 2 has handled the event that it had failed on"

@@ -217,7 +217,7 @@ def test_a_folder_that_is_gone_is_the_same_error(
 ) -> None:
     waiting()
     gone = tmp_path / "gone"
-    with pytest.raises(Exception, match="is gone, or cannot be entered"):
+    with pytest.raises(Exception, match="does not exist or cannot be entered"):
         told_by(dataflow, working_dir=gone)
 
 

@@ -219,7 +219,9 @@ def test_more_readers_than_one_output_can_have(told: Told, monkeypatch: pytest.M
     source = TopicSource("a", "out")
     listeners = [Listener(source, print, queue_size=1, replay_last=False) for _ in range(3)]
     told.wiring.reconcile(told.graph, listeners[:1])
-    with pytest.raises(EngineError, match="one output has 2 readers"):
+    with pytest.raises(
+        EngineError, match="too many readers of one output: 2 already hold messages"
+    ):
         told.wiring.reconcile(told.graph, listeners[:2])
     # One goes, and its column is free once its publisher says so.
     first = next(key for key in told.wiring._connections if key[0] == "notebook")

@@ -29,7 +29,7 @@ _READ_SIZE = 1 << 16
 class AttachedSession(Run):
     """The notebook's view of a dataflow that belongs to others, from `open` to `close`."""
 
-    _cannot_open = "the dataflow cannot be watched"
+    _cannot_open = "cannot watch the dataflow"
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class AttachedSession(Run):
         self.names: tuple[str, ...] = (running.name, running.uuid)
         self.belongs_to: str | None = f"'{running.name}' at {dora.coordinator}"
         self.edit_refusal: str | None = (
-            f"the notebook watches {self.belongs_to}, which belongs to whoever started it"
+            f"the notebook only watches {self.belongs_to}; change it where it was started"
         )
 
     def _open(self) -> None:
@@ -88,7 +88,7 @@ class AttachedSession(Run):
         """Nothing: it comes with what dora says."""
 
     def request_stop(self, *, grace_secs: float) -> None:
-        raise AssertionError("a stop is refused before it comes here")
+        raise AssertionError("stops are refused before this is called")
 
     def _ended(self) -> None:
         """Its taps have left with it."""
@@ -145,7 +145,7 @@ class _Follower:
             for line in splitter.feed(data):
                 self._session.heard_line(line)
         if not self._closing:
-            self._session.over("dora's coordinator says no more")
+            self._session.over("the output of `dora logs` has ended")
 
 
 def attach(

@@ -143,12 +143,13 @@ class Cluster:
 
     def _would_not_start(self, role: str) -> EngineError:
         return EngineError(
-            f"dora's {role} did not come up: {self._last_words or 'it said nothing'}."
+            f"dora's {role} did not start: {self._last_words or 'it printed nothing'}.",
+            hint=f"Run `dora {role}` in a terminal to see what is wrong.",
         )
 
     def _ended(self, program: _Program) -> None:
         if not self._closing:
-            self._on_end(f"dora's {program.role} has ended ({program.exit_words()})")
+            self._on_end(f"dora's {program.role} ended unexpectedly ({program.exit_words()})")
 
     def _end_programs(self) -> None:
         for role in reversed(list(self._programs)):

@@ -38,7 +38,8 @@ def failure_of(
     """
     if others_fault is not None:
         return OperatorError(
-            f"{name} was ended by dora-rs, as {others_fault} failed before it was ready.", node=name
+            f"{name} was stopped by dora-rs because {others_fault} failed before it was ready.",
+            node=name,
         )
     said = _traceback(printed)
     if said is not None:
@@ -47,7 +48,7 @@ def failure_of(
     last_words = [f"    {line}" for line in printed[-12:] if line.strip()]
     lines = ["The last lines that it printed:", *last_words] if last_words else []
     if signal := _SIGNAL.search(exit_words):
-        how = f"'s process was ended by {signal[1]}."
+        how = f"'s process was killed by {signal[1]}."
     elif code := _CODE.search(exit_words):
         how = f"'s process exited with status {code[1]}."
     else:

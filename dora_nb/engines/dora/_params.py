@@ -16,18 +16,18 @@ class Params:
 
     def all_of(self, node: str) -> dict[str, Any]:
         """Every parameter of that node, by key. EngineError where dora does not tell."""
-        what = f"the parameters of {node} cannot be read"
+        what = f"cannot read the parameters of {node}"
         (told,) = self._dora.ask("param", "list", *self._of(node), what=what)
         return dict(told)
 
     def set(self, node: str, key: str, value_json: str) -> None:
         """Sets one, and has the node told."""
-        what = f"{node} cannot be given a parameter"
+        what = f"cannot set a parameter of {node}"
         self._dora.call("param", "set", *self._of(node), key, value_json, what=what)
 
     def delete(self, node: str, key: str) -> None:
         """Takes one away, and has the node told."""
-        what = f"a parameter of {node} cannot be deleted"
+        what = f"cannot delete a parameter of {node}"
         self._dora.call("param", "delete", *self._of(node), key, what=what)
 
     def _of(self, node: str) -> list[str]:

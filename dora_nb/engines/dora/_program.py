@@ -33,11 +33,14 @@ def find_program() -> str:
     program = str(beside) if beside.is_file() else shutil.which("dora")
     versions = {name: _version(name) for name in ("dora-rs", "dora-rs-cli")}
     if program is None or versions["dora-rs"] is None:
-        raise EngineError("dora-rs is not installed here:", hint=f"{_INSTALL}.")
+        raise EngineError("dora-rs is not installed here.", hint=f"Install it: {_INSTALL}.")
     series = {version.rpartition(".")[0] for version in versions.values() if version is not None}
     if len(series) > 1:
         found = ", ".join(f"{name} {version}" for name, version in versions.items())
-        raise EngineError(f"these do not fit together: {found};", hint=f"{_INSTALL}.")
+        raise EngineError(
+            f"the installed versions do not match: {found}.",
+            hint=f"Install one release: {_INSTALL}.",
+        )
     return program
 
 
@@ -94,8 +97,8 @@ class Dora:
             )
         except subprocess.TimeoutExpired:
             raise EngineError(
-                f"{what}: dora {words[0]} gave no answer in {LONGEST_CALL_SECS:g} s.",
-                hint=f"Is the coordinator at {self.coordinator} well?",
+                f"{what}: `dora {words[0]}` did not answer within {LONGEST_CALL_SECS:g} s.",
+                hint=f"Check that the coordinator at {self.coordinator} is running.",
             ) from None
         if done.returncode:
             raise EngineError(f"{what}: {essence(done.stderr) or f'dora {words[0]} failed'}.")
@@ -108,8 +111,10 @@ class Dora:
         try:
             return _documents(answer)
         except ValueError:
-            said = " ".join(answer.split())[:100]
-            raise EngineError(f"{what}: dora {words[0]} answered '{said}'.") from None
+            shown = " ".join(answer.split())[:100]
+            raise EngineError(
+                f"{what}: expected JSON from `dora {words[0]}`, got '{shown}'."
+            ) from None
 
 
 def _documents(text: str) -> list[Any]:

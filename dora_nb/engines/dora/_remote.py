@@ -37,7 +37,7 @@ def find_dataflow(dora: Dora, wanted: str | None) -> RunningDataflow:
 
     Raises DataflowStateError or GraphError with the candidates, and EngineError.
     """
-    what = "no dataflow can be watched"
+    what = "cannot list the running dataflows"
     running = [
         each
         for each in dora.ask("list", what=what)
@@ -46,24 +46,27 @@ def find_dataflow(dora: Dora, wanted: str | None) -> RunningDataflow:
     names = [str(each["name"] or each["uuid"]) for each in running]
     if not running:
         raise DataflowStateError(
-            f"nothing runs on the coordinator at {dora.coordinator}.",
+            f"no dataflow is running on the coordinator at {dora.coordinator}.",
             hint="Start it there with: dora start dataflow.yml --detach",
         )
     if wanted is None and len(running) > 1:
         raise DataflowStateError(
-            f"several dataflows run on the coordinator at {dora.coordinator}:",
-            hint=f"name one of {', '.join(names)}.",
+            f"several dataflows are running on the coordinator at {dora.coordinator}.",
+            hint=f"Name one of {', '.join(names)}.",
         )
     chosen = [each for each in running if wanted in (None, each["name"], each["uuid"])]
     if not chosen:
-        hint = did_you_mean(str(wanted), names) or f"There are: {', '.join(names)}."
-        raise GraphError(f"no dataflow '{wanted}' runs there.", hint=hint)
+        hint = did_you_mean(str(wanted), names) or f"Running: {', '.join(names)}."
+        raise GraphError(
+            f"no dataflow '{wanted}' is running on the coordinator at {dora.coordinator}.",
+            hint=hint,
+        )
     uuid, name = str(chosen[-1]["uuid"]), str(chosen[-1]["name"] or chosen[-1]["uuid"])
     return _read(dora, uuid, name)
 
 
 def _read(dora: Dora, uuid: str, name: str) -> RunningDataflow:
-    what = f"the nodes of {name} cannot be listed"
+    what = f"cannot list the nodes of {name}"
     listed = dora.ask("node", "list", f"--dataflow={uuid}", what=what)
     specs, subscribers = [], {}
     for each in listed:

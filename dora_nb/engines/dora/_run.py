@@ -107,7 +107,7 @@ class Run(abc.ABC):
 
     def apply(self, declared: Graph, name: str, *, edit: Edit | None, grace_secs: float) -> bool:
         del declared, name, edit, grace_secs
-        raise AssertionError("an edit is refused before it comes here")
+        raise AssertionError("edits are refused before this is called")
 
     def applied(self, name: str) -> Applied | None:
         del name
@@ -118,11 +118,11 @@ class Run(abc.ABC):
 
     def restart(self, name: str, *, grace_secs: float, give: bool = False) -> None:
         del name, grace_secs, give
-        raise AssertionError("a restart is refused before it comes here")
+        raise AssertionError("restarts are refused before this is called")
 
     def remove(self, declared: Graph, name: str, *, grace_secs: float) -> None:
         del declared, name, grace_secs
-        raise AssertionError("a removal is refused before it comes here")
+        raise AssertionError("removals are refused before this is called")
 
     def crash_report(self, name: str) -> CrashReport | None:
         del name
@@ -173,7 +173,7 @@ class Run(abc.ABC):
                 self._listeners = before
                 raise
 
-        self._do(set_them, or_else="the kernel cannot read that topic")
+        self._do(set_them, or_else="the notebook cannot subscribe to that topic")
 
     def listener_status(self, listener: Listener) -> EdgeStatus | None:
         subscribers = self._subscribers

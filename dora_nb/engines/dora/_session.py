@@ -38,7 +38,7 @@ class DoraSession(Run):
     """
 
     edit_refusal: str | None = (
-        "it runs on dora-rs, where a change of one node ends those that read from it: %dora stop first, "
+        "it runs on dora-rs, where a change of one node ends its readers: run %dora stop, change it, "
         "and start again"
     )
     belongs_to: str | None = None
@@ -100,7 +100,7 @@ class DoraSession(Run):
                     "stop",
                     DATAFLOW_NAME,
                     f"--grace-duration={max(1, round(grace_secs * 1000))}ms",
-                    what="the dataflow cannot be stopped",
+                    what="cannot stop the dataflow",
                 )
                 why = None
             except EngineError as error:  # Also where it has stopped, and a node of it had failed.
@@ -110,7 +110,7 @@ class DoraSession(Run):
                 break
         if self.alive:
             for name in self._logs:
-                self.note(name, str(why or "dora says nothing of its end"))
+                self.note(name, str(why or "dora did not confirm that the dataflow has stopped"))
             self._watch.give_up()  # What is left ends with its daemon.
 
     def _close(self) -> None:

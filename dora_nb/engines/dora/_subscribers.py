@@ -104,8 +104,9 @@ class Subscribers:
             lacking = set(outputs) - self._declared[node]
             if lacking:
                 raise EngineError(
-                    f"the tap '{self._id(node)}' of the dataflow lacks {', '.join(sorted(lacking))}:",
-                    hint="add it to its inputs there.",
+                    f"the notebook cannot read {', '.join(f'{node}/{each}' for each in sorted(lacking))}: "
+                    f"the dataflow's node '{self._id(node)}' does not have it as an input.",
+                    hint="Add it to that node's inputs in the dataflow.yml.",
                 )
         else:
             self._add_to_dora(node, outputs)
@@ -150,7 +151,9 @@ class Subscribers:
             return
         # It may have left with its dataflow, which is as good.
         with contextlib.suppress(EngineError):
-            self._dora.call(*self._removal_words(node), what="a tap cannot leave")
+            self._dora.call(
+                *self._removal_words(node), what=f"cannot remove the subscriber of {node}"
+            )
         if self._reaper is not None:
             self._reaper.not_at_the_end(self._removal(node))
 
@@ -184,7 +187,7 @@ class Subscribers:
             if self._noted.get(node) is not error:
                 self._noted[node] = error
                 self._failures[node] += 1
-                self._note(node, f"the notebook's tap: {error.message}")
+                self._note(node, f"the notebook's subscriber failed: {error.message}")
                 self._on_failure()
 
 

@@ -21,14 +21,14 @@ _MOST_LINES = 12
 _OUR_FOLDER = os.path.normpath(os.path.join(os.path.dirname(__file__), "../..")) + os.sep
 _CELL = re.compile(r'File "(Cell In\[[^"]*\])", line')
 _ADDRESS = re.compile(r"^(Current thread|Thread) 0x[0-9a-f]+")
-_LAST_WORDS = "The last lines of its stderr:"
+_LAST_LINES = "The last lines of its stderr:"
 _SIGNAL_HINTS: dict[int, str] = {
-    signal.SIGSEGV: "A fault in a library written in C is the usual cause.",
-    signal.SIGABRT: "A library written in C gave up; its last words are usually on stderr.",
-    signal.SIGKILL: "The system may have run out of memory (see dmesg), or somebody killed it.",
-    signal.SIGILL: "A library was built for another processor.",
-    signal.SIGBUS: "Memory that a library had mapped went away.",
-    signal.SIGTERM: "Somebody, or a process manager, asked it to end.",
+    signal.SIGSEGV: "Likely cause: a bug in a C extension library.",
+    signal.SIGABRT: "Likely cause: a C extension library aborted; it usually says why on stderr.",
+    signal.SIGKILL: "Likely cause: the system ran out of memory (see dmesg), or another program killed it.",
+    signal.SIGILL: "Likely cause: a library was built for another processor.",
+    signal.SIGBUS: "Likely cause: a memory-mapped file was truncated, or its file system is full.",
+    signal.SIGTERM: "Another program or a process manager sent the signal.",
 }
 
 
@@ -42,19 +42,19 @@ def describe_death(
     printed = [line.text for line in log if line.stream == "stderr"]
     if exit_status == CANNOT_BEGIN_STATUS:
         return OperatorError(f"{name} cannot be started: {' '.join(printed[-1:])}", node=name)
-    last_words = _readable(printed)
-    said = [_LAST_WORDS, *(f"    {line}" for line in last_words)] if last_words else []
+    last_lines = _readable(printed)
+    stderr_lines = [_LAST_LINES, *(f"    {line}" for line in last_lines)] if last_lines else []
     if exit_status >= 0:
         return OperatorError(
-            f"{name}'s process exited with status {exit_status} and gave no reason.",
+            f"{name}'s process exited with status {exit_status} without an error message.",
             node=name,
-            traceback_lines=said,
-            hint=_sentences("Something called os._exit, or a library did.", ways_out),
+            traceback_lines=stderr_lines,
+            hint=_sentences("Likely cause: the code or a library called os._exit.", ways_out),
         )
     return OperatorError(
-        f"{name}'s process was ended by {_signal_name(-exit_status)}.",
+        f"{name}'s process was killed by {_signal_name(-exit_status)}.",
         node=name,
-        traceback_lines=said,
+        traceback_lines=stderr_lines,
         hint=_sentences(_SIGNAL_HINTS.get(-exit_status), ways_out),
     )
 

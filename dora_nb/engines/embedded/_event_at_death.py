@@ -22,7 +22,7 @@ from dora_nb.transport import message_at_death
 
 from ._process import NodeProcess
 
-_WHY_NO_STATE = "its process was ended before it could write anything"
+_WHY_NO_STATE = "its process ended before it could write its state"
 
 
 def keep_event_at_death(

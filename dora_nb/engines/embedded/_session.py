@@ -190,7 +190,10 @@ class Session:
                 self._leaving.discard(name)
                 if edit is not None and supervisor is not None and self._takes_edits(supervisor):
                     if not supervisor.apply(spec, edit, grace_secs=grace_secs):
-                        raise EngineError(f"{name} is being changed by another cell right now.")
+                        raise EngineError(
+                            f"another cell is changing {name} right now.",
+                            hint="Run this cell again once that one has finished.",
+                        )
                     return
                 if supervisor is None:
                     supervisor = Supervisor(spec, self)
@@ -380,7 +383,7 @@ class Session:
                     raise
                 self._listeners = wanted
 
-        self._do(set_them, or_else="the kernel cannot read that topic")
+        self._do(set_them, or_else="the notebook cannot subscribe to that topic")
 
     def wait_settled(
         self, names: Iterable[str] | None, *, after: dict[str, int], timeout_secs: float | None
@@ -514,10 +517,10 @@ class Session:
             if name not in offers:
                 return f"no dynamic node '{name}' is declared in that notebook"
             if offers[name]:
-                return f"another process has joined as '{name}' already"
+                return f"another process has already joined as '{name}'"
             leaving = self._supervisors[name]
             if not self._changed.wait_for(lambda: not leaving.alive, _LEAVING_SECS):
-                return f"another process is about to leave '{name}'"
+                return f"the process that joined as '{name}' before has not ended yet; try again"
             counters_page = counters.new_counters_page()
             process = JoinedProcess(process_id, ControlSocket(connection), counters_page)
             self._joining[name] = (process, counters_page)
@@ -664,7 +667,7 @@ class Session:
         with self._lock:
             joining = self._joining.pop(supervisor.name, None)
             if joining is None:
-                raise EngineError(f"nobody has joined as {supervisor.name}.")
+                raise EngineError(f"no process has joined as {supervisor.name}.")
             process, counters_page = joining
             try:
                 supervisor.adopt(process)
@@ -794,10 +797,10 @@ class Session:
         try:
             self._on_change()
         except Exception as error:
-            # It is no operator's fault, but this is where somebody will find it.
-            said = "".join(traceback.format_exception(error)).rstrip()
+            # The operators are not at fault, but their logs are where the user will look.
+            lines = "".join(traceback.format_exception(error)).rstrip()
             for name in list(self._supervisors):
-                self._note(name, f"a watcher of the dataflow failed:\n{said}")
+                self._note(name, f"a callback for changes of the dataflow failed:\n{lines}")
 
     def _forget_if_removed(self, supervisor: Supervisor) -> None:
         name = supervisor.name

@@ -104,16 +104,16 @@ def _explain(spec: NodeSpec, error: OSError | ValueError) -> EngineError:
     python = spec.python or sys.executable
     cannot = f"{spec.name} cannot be started"
     if isinstance(error, ValueError):
-        return EngineError(f"{cannot}: {error}.", hint="Correct --env or --python.")
+        return EngineError(f"{cannot}: {error}.", hint="Check --env and --python.")
     if error.filename == spec.working_dir:
         return EngineError(
-            f"{cannot}: its folder '{spec.working_dir}' is gone, or cannot be entered.",
-            hint="Declare it again from a folder that exists.",
+            f"{cannot}: its working folder '{spec.working_dir}' does not exist or cannot be entered.",
+            hint="Run its cell again from a folder that exists.",
         )
     if isinstance(error, FileNotFoundError):
-        return EngineError(f"{cannot}: there is no '{python}'.", hint="Correct --python.")
+        return EngineError(f"{cannot}: '{python}' does not exist.", hint="Check --python.")
     if isinstance(error, PermissionError) or error.errno == errno.ENOEXEC:
         return EngineError(
-            f"{cannot}: '{python}' is no program that can be run.", hint="Correct --python."
+            f"{cannot}: '{python}' is not an executable program.", hint="Check --python."
         )
     return engine_error(cannot, error)

@@ -366,7 +366,7 @@ class Supervisor:
 
     def _fail_inside(self, error: Exception) -> None:
         """Leaves nothing running, and says what happened where the user looks."""
-        cannot = f"dora_nb could not look after {self.name}"
+        cannot = f"dora_nb failed to supervise {self.name}"
         if isinstance(error, OSError):
             known = engine_error(cannot, error)
             self.error = OperatorError(known.message, node=self.name, hint=known.hint)
@@ -375,7 +375,7 @@ class Supervisor:
                 f"{cannot}: {type(error).__name__}: {error}.",
                 node=self.name,
                 traceback_lines="".join(traceback.format_exception(error)).splitlines(),
-                hint="This is a fault in dora_nb: please report it. The operator can be started again.",
+                hint="This is a bug in dora_nb: please report it. You can start the operator again.",
             )
         self._deadline_secs = None
         if self._pending is not None:
@@ -431,8 +431,8 @@ class Supervisor:
                 self.tell(control.CancelReload(number), [])
             case lifecycle.NoteLateReload():
                 self.note(
-                    "its new code arrived after the edit had been dropped, and runs now; run the cell again "
-                    "for the code that it shows"
+                    "the edit was cancelled too late, and its new code runs now; run the cell again to run "
+                    "the code that it shows"
                 )
             case lifecycle.TakeReload() if self._pending is not None:
                 self.spec = self._pending.spec
@@ -470,10 +470,10 @@ class Supervisor:
             case lifecycle.AskToStop():
                 self.tell(control.Stop(), [])
             case lifecycle.Terminate() if process is not None:
-                self._note_impatience("it did not end in time after STOP, and is sent SIGTERM")
+                self._note_impatience("it did not exit in time after STOP: sending SIGTERM")
                 process.terminate()
             case lifecycle.Kill() if process is not None:
-                self._note_impatience("it did not end in time, and is killed")
+                self._note_impatience("it did not exit in time: sending SIGKILL")
                 self._killed = True
                 process.kill()
             case lifecycle.ArmDeadline(secs):
@@ -641,7 +641,7 @@ class Supervisor:
     def _note_impatience(self, text: str) -> None:
         self.note(text)
         if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
-            note = "the old generation was ended, as it did not come to its end in time"
+            note = "the old generation did not exit in time and was killed"
             if note not in self._pending.notes:
                 self._pending.notes.append(note)
 
@@ -820,7 +820,7 @@ class Supervisor:
         if process is self._process:
             if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
                 self._pending.notes.append(
-                    f"the old generation failed at its end ({failed.message})"
+                    f"the old generation failed while it stopped ({failed.message})"
                 )
             self.error = error
         elif process is self._next and self._pending is not None:
@@ -834,16 +834,15 @@ class Supervisor:
     def _ways_out(self) -> str:
         """What can be done about a failure on an event, which is kept."""
         ways = (
-            f"The event is kept: %dora debug {self.name} looks at it here, and %dora retry {self.name} "
-            "gives it to the operator again."
+            f"The event is kept: inspect it with %dora debug {self.name}, or handle it again with "
+            f"%dora retry {self.name}."
         )
         process = self._process
         if self._untried and process is not None:
             handled = process.counters.words[counters.EVENTS] - self._tried_from
             if handled <= 1 and self.life.generation > 1:
-                ways += (
-                    f" %dora restart {self.name} --generation {self.life.generation - 1} goes back."
-                )
+                earlier = self.life.generation - 1
+                ways += f" Go back with %dora restart {self.name} --generation {earlier}."
         return ways
 
     def _note_kept(self, process: NodeProcess, kept: control.Kept) -> None:
@@ -882,7 +881,7 @@ class Supervisor:
         self._exit_status = status
         if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
             if not self._pending.notes:
-                self._pending.notes.append("the old generation ended meanwhile")
+                self._pending.notes.append("the old generation ended during the hand-over")
             self._handle(lifecycle.ProcessEnded(process.number))
             return
         if status and status < 0 and self.life.rung is lifecycle.Rung.ASKED:
@@ -923,8 +922,8 @@ class Supervisor:
             lost = process.asked.close()
         if lost:
             self.note(
-                f"{lost} of the messages that the notebook sent as {self.name} may be lost: its process ended "
-                "before it said that they were sent"
+                f"messages that the notebook sent as {self.name} may be lost ({lost}): its process ended "
+                "before it confirmed them"
             )
         return status
 
@@ -950,20 +949,22 @@ class Supervisor:
         assert self._exit_status is not None
         if self.spec.kind == "dynamic":
             return OperatorError(
-                f"{self.name}: the process that had joined is gone, and did not say why.",
+                f"{self.name}: the process that had joined ended without an error message.",
                 node=self.name,
-                hint="Let it join again.",
+                hint="Start it again: it joins again.",
             )
         if self._killed:  # Nobody asked it to end: it could be told nothing any more.
             return OperatorError(
-                f"{self.name}'s process closed its connection to the kernel, and was ended.",
+                f"{self.name}'s process closed its connection to the kernel and was killed.",
                 node=self.name,
-                hint="Something in it closes descriptors that are not its own (os.closerange).",
+                hint="Likely cause: its code closes file descriptors that it did not open (os.closerange).",
             )
         own = self._lines_from(self._first_line)
         ways_out = None
         if self._event_at_death:  # `debug` runs the code in the kernel.
-            ways_out = f"{self._ways_out()} The same fault would end the kernel under %dora debug."
+            ways_out = (
+                f"{self._ways_out()} Under %dora debug, the same fault would crash the kernel."
+            )
         return describe_death(self.name, self._exit_status, own, ways_out=ways_out)
 
     def _lines_from(self, first: int) -> list[LogLine]:

@@ -46,7 +46,10 @@ class ArenaRecord:
         if edge_id not in self.columns:
             used = len(self.columns) + len(self.free_columns)
             if not self.free_columns and used >= MAX_COLUMNS:
-                raise EngineError(f"one output has {used} readers that still hold messages of it.")
+                raise EngineError(
+                    f"too many readers of one output: {used} already hold messages of it.",
+                    hint="Remove readers, or release the arrays that they hold.",
+                )
             self.columns[edge_id] = self.free_columns.pop() if self.free_columns else used
         return self.columns[edge_id]
 
@@ -220,7 +223,7 @@ class Wiring:
             (each for each in self._read_by(name) if each.edge.edge_id == edge_id), None
         )
         if connection is None:
-            raise LookupError("its input was taken away meanwhile")
+            raise LookupError("its input has been removed")
         arenas = {
             arena.number: (arena.descriptor, arena.columns[edge_id])
             for arena in self._arenas.get(connection.topic, [])
@@ -229,7 +232,7 @@ class Wiring:
 
         def arena_of(number: int) -> tuple[int, int]:
             if number not in arenas:
-                raise LookupError("the memory that it lay in is gone")
+                raise LookupError("its memory has been released")
             return arenas[number]
 
         return connection.spec.input.name, arena_of
