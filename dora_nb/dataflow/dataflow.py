@@ -373,7 +373,8 @@ class Dataflow:
         try:
             session = self._begin(failed, engine)
             self._wait_settled(session, None, {}, progress)
-            if not session.going:  # What fails after all were ready is no failure of the start.
+            # What fails after all were ready is no failure of the start.
+            if not session.messages_flow:
                 self._raise_start_errors(session)
             with self._lock:
                 for name, generation in session.generations().items():
@@ -517,16 +518,16 @@ class Dataflow:
             status = self.node_status(name)
             if status.state in (State.FAILED, State.STOPPED, State.FINISHED):
                 generations = session.generations()
-                session.restart(name, grace_secs=STOP_GRACE_SECS, give=True)
+                session.restart(name, grace_secs=STOP_GRACE_SECS, retry=True)
                 self._wait_settled(session, [name], generations, progress)
                 self._raise_start_error(session, name)
                 with self._lock:
                     generation = session.generations().get(name, 0)
                     self._note_generation(self._declared.node(name), generation)
             else:
-                session.give(name)
+                session.retry_event(name)
             begin_secs = time.monotonic()
-            while not session.wait_given(name, timeout_secs=PROGRESS_AFTER_SECS):
+            while not session.wait_retried(name, timeout_secs=PROGRESS_AFTER_SECS):
                 if progress is not None:
                     progress(f"waiting: {name} ({time.monotonic() - begin_secs:.0f} s)")
             generation = session.generations().get(name, 0)
@@ -940,7 +941,7 @@ class Dataflow:
             session = self._session
             if session is None or not session.alive:
                 return []
-            return (list(session.errors()) or None) if not session.going else None
+            return (list(session.errors()) or None) if not session.messages_flow else None
 
     def _begin(self, failed: list[str], engine: str) -> EngineSession:
         """The session that a start waits for: a new one, or the one whose failed operators try again."""
@@ -997,7 +998,7 @@ class Dataflow:
         waiting_for = self._declared.waiting_text(name)
         waiting = f", waiting for {waiting_for}" if waiting_for else ""
         session = self._session
-        if session is not None and not session.going and (holding := session.errors()):
+        if session is not None and not session.messages_flow and (holding := session.errors()):
             waiting += f"; the start is held by {', '.join(holding)}"
         waiting += _cycle_warning(self._declared, name)
         if not restarted:

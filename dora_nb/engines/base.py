@@ -28,7 +28,7 @@ class EngineSession(Protocol):
         """Whether any node runs, or is about to."""
 
     @property
-    def going(self) -> bool:
+    def messages_flow(self) -> bool:
         """Whether messages move: every node was ready once."""
 
     @property
@@ -70,8 +70,8 @@ class EngineSession(Protocol):
     def abandon(self, spec: NodeSpec) -> None:
         """Drops what is being prepared for that declaration, if it is not too late."""
 
-    def restart(self, name: str, *, grace_secs: float, give: bool = False) -> None:
-        """Lets another generation follow; does not wait for it. With `give` it first handles the event
+    def restart(self, name: str, *, grace_secs: float, retry: bool = False) -> None:
+        """Lets another generation follow; does not wait for it. With `retry` it first handles the event
         that the newest failure left."""
 
     def remove(self, declared: Graph, name: str, *, grace_secs: float) -> None:
@@ -80,10 +80,10 @@ class EngineSession(Protocol):
     def crash_report(self, name: str) -> CrashReport | None:
         """What the newest failure of that node left behind; None for nothing."""
 
-    def give(self, name: str) -> bool:
+    def retry_event(self, name: str) -> bool:
         """Has a node that runs handle the event that it failed on. False where that cannot be."""
 
-    def wait_given(self, name: str, *, timeout_secs: float | None) -> bool:
+    def wait_retried(self, name: str, *, timeout_secs: float | None) -> bool:
         """Waits until it has, or has ended. False when the time is over."""
 
     def living_state(self, name: str, *, timeout_secs: float) -> CrashReport | None:

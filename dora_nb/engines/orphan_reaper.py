@@ -26,37 +26,37 @@ class OrphanReaper:
 
     def __init__(self) -> None:
         self._sessions: set[int] = set()
-        self._last_commands: set[str] = set()
+        self._exit_commands: set[str] = set()
         self._lock = threading.Lock()
         self._popen = _start()
         _reapers.add(self)
 
-    def look_after(self, session_id: int) -> None:
+    def watch(self, session_id: int) -> None:
         """That session ends with the kernel from now on."""
         with self._lock:
             self._sessions.add(session_id)
-            self._tell(f"+{session_id}\n")
+            self._send(f"+{session_id}\n")
 
-    def forget(self, session_id: int) -> None:
+    def unwatch(self, session_id: int) -> None:
         """That session is no more."""
         # A warden that cannot be replaced now is replaced when the next operator starts.
         with self._lock, contextlib.suppress(OSError):
             self._sessions.discard(session_id)
-            self._tell(f"-{session_id}\n")
+            self._send(f"-{session_id}\n")
 
-    def at_the_end(self, command: Sequence[str]) -> None:
+    def run_at_exit(self, command: Sequence[str]) -> None:
         """Has that command run once the kernel is gone; the program is named by its path."""
         line = json.dumps(command)
         with self._lock:
-            self._last_commands.add(line)
-            self._tell(f"!{line}\n")
+            self._exit_commands.add(line)
+            self._send(f"!{line}\n")
 
-    def not_at_the_end(self, command: Sequence[str]) -> None:
+    def cancel_at_exit(self, command: Sequence[str]) -> None:
         """It need not be run any more."""
         line = json.dumps(command)
         with self._lock, contextlib.suppress(OSError):
-            self._last_commands.discard(line)
-            self._tell(f"~{line}\n")
+            self._exit_commands.discard(line)
+            self._send(f"~{line}\n")
 
     def close(self) -> None:
         """Ends it, and what is left of the sessions it knows."""
@@ -71,7 +71,7 @@ class OrphanReaper:
         # It is no child of this process, and nothing is to be waited for.
         self._popen.returncode = 0
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._popen.stdin is not None
         try:
             os.write(self._popen.stdin.fileno(), line.encode())
@@ -85,7 +85,7 @@ class OrphanReaper:
         self._popen = _start()
         assert self._popen.stdin is not None
         lines = "".join(f"+{session_id}\n" for session_id in self._sessions)
-        lines += "".join(f"!{command}\n" for command in self._last_commands)
+        lines += "".join(f"!{command}\n" for command in self._exit_commands)
         os.write(self._popen.stdin.fileno(), lines.encode())
 
 

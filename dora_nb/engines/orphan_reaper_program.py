@@ -68,16 +68,16 @@ def main() -> None:
             commands[word] = json.loads(word)
         else:
             commands.pop(word, None)
-    last_words = [_begin(command) for command in commands.values()]
-    if sessions or last_words:
+    cleanups = [_spawn(command) for command in commands.values()]
+    if sessions or cleanups:
         time.sleep(PARK_SECS)
     for session_id in sessions:
         kill_session(session_id)
-    for process_id in filter(None, last_words):
+    for process_id in filter(None, cleanups):
         os.waitpid(process_id, 0)
 
 
-def _begin(command: list[str]) -> int | None:
+def _spawn(command: list[str]) -> int | None:
     """Its process; None where it cannot be started any more, and nobody is left to be told."""
     try:
         return os.posix_spawn(command[0], command, os.environ)

@@ -9,7 +9,7 @@ import pytest
 from dora_nb.engines.dora import _failure_report, _log_lines, _node_states
 from dora_nb.engines.dora._log_lines import Entry
 from dora_nb.engines.dora._node_states import NodeState, NodeStates
-from dora_nb.engines.dora._program import essence, plain_words
+from dora_nb.engines.dora._program import error_summary, plain_environment
 from dora_nb.status import State
 
 # --- its lines --------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_what_becomes_of_nodes(
 ) -> None:
     node_states = node_states_after(*said)
     assert states(node_states) == expected
-    assert node_states.going is going
+    assert node_states.messages_flow is going
     assert not node_states.over
 
 
@@ -223,7 +223,7 @@ def reported(
         words,
         folder="/private",
         line_of=lambda file, number: f"line {number} of {file}",
-        others_fault=options.get("others_fault"),
+        caused_by=options.get("caused_by"),
     )
 
 
@@ -276,7 +276,7 @@ def test_a_death_without_a_traceback_shows_the_last_lines() -> None:
     assert reported("", "exited with code 3 with stderr output:").traceback_lines == ()
     assert reported("", "exited with code 3").message == "cam's process exited with status 3."
     assert "a way of its own" in reported("", "exited with a way\nof its own").message
-    assert reported(SCRIPT, others_fault="b").traceback_lines == ()
+    assert reported(SCRIPT, caused_by="b").traceback_lines == ()
 
 
 # --- its errors -------------------------------------------------------------------------------
@@ -300,11 +300,12 @@ Stack backtrace:
    0: <unknown>
 """
     assert (
-        essence(said) == "dataflow failed to start; hint: build it first; bad: failed to spawn node"
+        error_summary(said)
+        == "dataflow failed to start; hint: build it first; bad: failed to spawn node"
     )
-    assert essence("") == ""
+    assert error_summary("") == ""
 
 
 def test_an_environment_without_colours() -> None:
     forced = {"FORCE_COLOR": "1", "CLICOLOR": "1", "CLICOLOR_FORCE": "1", "KEPT": "x"}
-    assert plain_words(forced) == {"KEPT": "x", "NO_COLOR": "1", "RUST_BACKTRACE": "0"}
+    assert plain_environment(forced) == {"KEPT": "x", "NO_COLOR": "1", "RUST_BACKTRACE": "0"}

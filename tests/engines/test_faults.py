@@ -54,9 +54,9 @@ def declare_two(dataflow: CellDataflow) -> None:
 
 
 BREAKABLE = [
-    (_wiring.Wiring, "introduce"),
+    (_wiring.Wiring, "attach_process"),
     (_wiring.Wiring, "reconcile"),
-    (_session.Session, "_take_in"),
+    (_session.Session, "_begin"),
     (_spawner.Spawner, "_start"),
     (_spawner, "environment_of"),
     (_supervisor.Supervisor, "_read_control"),
@@ -81,7 +81,7 @@ def test_a_fault_of_ours_at_the_start_is_the_operators_failure(
     assert dataflow.take("other/out", 2)
 
 
-@pytest.mark.parametrize("name", ["_read_control", "_read_stream", "_look_at", "_handle"])
+@pytest.mark.parametrize("name", ["_read_control", "_read_stream", "_handle_ready", "_handle"])
 def test_a_fault_of_ours_while_it_runs_is_the_operators_failure(
     dataflow: CellDataflow, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

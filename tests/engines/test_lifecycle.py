@@ -34,32 +34,32 @@ from dora_nb.engines.embedded._lifecycle import (
     Discard,
     Event,
     FallBack,
+    FinishReload,
     GiveState,
-    GoOn,
     HandedOver,
     Kill,
     Life,
     Next,
-    NoteLateReload,
-    OfAProcess,
     Open,
     Phase,
     Prepare,
     ProcessEnded,
+    ProcessEvent,
     Reload,
     Replace,
     ReportDeath,
+    ReportLateReload,
     Restart,
-    Rung,
+    Resume,
     SendGo,
+    SendReload,
     SettleEnd,
     Spawn,
     Start,
     StateTaken,
     Stop,
+    StopStep,
     TakeOver,
-    TakeReload,
-    TellReload,
     Terminate,
     step,
 )
@@ -338,14 +338,14 @@ def test_from_anywhere_a_stop_ends_in_at_most_a_kill() -> None:
     for begin in LIVES:
         life, _ = step(begin, Stop(GRACE_SECS))
         for _ in range(3):
-            if life.phase in NO_PROCESS or life.rung is Rung.KILLED:
+            if life.phase in NO_PROCESS or life.stop_step is StopStep.KILLED:
                 break
             life, _ = after(passed, life=life)
         if life.phase not in NO_PROCESS:
-            assert life.rung is Rung.KILLED, begin
+            assert life.stop_step is StopStep.KILLED, begin
             life, _ = after(ended, life=life)
         assert life.phase in NO_PROCESS, begin
-        assert not life.again, begin
+        assert not life.restarts, begin
 
 
 # -- late events ---------------------------------------------------------------------------------
@@ -420,7 +420,7 @@ def test_a_process_that_was_replaced_changes_nothing_for_the_one_that_replaced_i
     expected: list[Action] = []
     for event in [*HAND_OVER[:begun], *events]:
         there = (life.process, life.successor)
-        is_late = isinstance(event, OfAProcess) and event.process not in there
+        is_late = isinstance(event, ProcessEvent) and event.process not in there
         life, more = step(life, event)
         actions += more
         if not is_late:
@@ -457,9 +457,9 @@ def test_an_answer_to_an_edit_that_was_dropped_does_not_answer_the_next_one() ->
     again, _ = step(dropped, Reload(2, GRACE_SECS))
     assert step(again, ChildKept(again.process, 1, replace=False)) == (again, [])
     late, actions = step(again, ChildReloaded(again.process, 1))
-    assert actions == [NoteLateReload()]
+    assert actions == [ReportLateReload()]
     assert late == replace(again, generation=2)
-    assert step(late, ChildReloaded(late.process, 2))[1] == [TakeReload(2), Disarm()]
+    assert step(late, ChildReloaded(late.process, 2))[1] == [FinishReload(2), Disarm()]
 
     dropped, _ = after(*RUNNING, Replace(1, GRACE_SECS), next_ready, next_failed)
     again, _ = after(Replace(2, GRACE_SECS), next_ready, life=dropped)
@@ -471,7 +471,7 @@ def test_source_that_was_taken_while_another_process_was_ready_to_follow_is_kept
     life, _ = after(*RUNNING, Reload(EDIT, GRACE_SECS), passed, next_ready)
     assert life.next is Next.PAUSING
     life, actions = after(reloaded, life=life)
-    assert actions == [TakeReload(EDIT), Discard(), GoOn(), Disarm(), Disarm()]
+    assert actions == [FinishReload(EDIT), Discard(), Resume(), Disarm(), Disarm()]
     assert (life.phase, life.generation, life.next) == (Phase.RUNNING, 2, Next.NONE)
 
 
@@ -491,7 +491,7 @@ def test_one_operator_and_one_to_follow_and_none_without_a_way_out(
     for chosen in [*(RUNNING if running else ()), *events]:
         event = event_for(life, chosen)
         is_end = isinstance(event, ProcessEnded)
-        if isinstance(event, OfAProcess):
+        if isinstance(event, ProcessEvent):
             is_next = event.process == life.successor
             if not (prepared if is_next else current):
                 continue  # No process, nothing that it says.
@@ -522,7 +522,7 @@ def test_one_operator_and_one_to_follow_and_none_without_a_way_out(
                     prepared = False
                 case AskToRetire():
                     told_to_retire = True
-                case GoOn():
+                case Resume():
                     assert current
                     assert not told_to_retire
                 case TakeOver():
@@ -537,14 +537,14 @@ def test_one_operator_and_one_to_follow_and_none_without_a_way_out(
         assert prepared == (life.next is not Next.NONE) == (life.successor != 0)
         assert current == (life.phase in HAS_PROCESS)
         # An end that was asked for or announced comes, if only by the next deadline.
-        assert life.phase is not Phase.ENDING or armed or life.rung is Rung.KILLED
+        assert life.phase is not Phase.ENDING or armed or life.stop_step is StopStep.KILLED
         assert life.phase is not Phase.BACKING_OFF or armed
-        waits_for_the_old = life.next in (Next.PAUSING, Next.FILLING, Next.RETIRING)
-        assert not waits_for_the_old or armed or life.rung is Rung.KILLED
+        waits_for_the_old = life.next in (Next.PAUSING, Next.RESTORING, Next.RETIRING)
+        assert not waits_for_the_old or armed or life.stop_step is StopStep.KILLED
         assert not life.reloading or armed or life.next is not Next.NONE
         assert before.generation <= life.generation
         if life.phase in NO_PROCESS:
-            assert (life.rung, life.outcome, life.again) == (Rung.NONE, None, False)
+            assert (life.stop_step, life.outcome, life.restarts) == (StopStep.NONE, None, False)
 
 
 # -- an edit ------------------------------------------------------------------------------------------
@@ -574,11 +574,11 @@ def test_a_hand_over_step_by_step() -> None:
     [
         ([Replace(EDIT, 2), next_failed], [Discard()]),
         ([Replace(EDIT, 2), abandon], [Discard()]),
-        ([Replace(EDIT, 2), next_ready, next_failed], [Discard(), GoOn(), Disarm()]),
-        ([Replace(EDIT, 2), next_ready, abandon], [Discard(), GoOn(), Disarm()]),
+        ([Replace(EDIT, 2), next_ready, next_failed], [Discard(), Resume(), Disarm()]),
+        ([Replace(EDIT, 2), next_ready, abandon], [Discard(), Resume(), Disarm()]),
         (
             [Replace(EDIT, 2), next_ready, paused_with_state, passed],
-            [Discard(too_slow=True), GoOn(), Disarm()],
+            [Discard(too_slow=True), Resume(), Disarm()],
         ),
         ([Reload(EDIT, 2), kept], [Disarm()]),
     ],
@@ -589,7 +589,7 @@ def test_the_old_one_goes_on_whatever_becomes_of_the_new_one(
     life, actions = after(*RUNNING, *events)
     assert actions == last
     assert (life.phase, life.generation, life.next) == (Phase.RUNNING, 1, Next.NONE)
-    assert life.rung is Rung.NONE
+    assert life.stop_step is StopStep.NONE
 
 
 @pytest.mark.parametrize("step_before", [(), (next_ready,), (next_ready, paused)])
@@ -621,15 +621,15 @@ def test_an_old_one_that_is_stuck_is_terminated_and_killed() -> None:
 
 def test_new_source_in_the_living_process() -> None:
     life, actions = after(*RUNNING, Reload(EDIT, GRACE_SECS))
-    assert actions == [TellReload(), ArmDeadline(GRACE_SECS)]
+    assert actions == [SendReload(), ArmDeadline(GRACE_SECS)]
     taken, actions = after(reloaded, life=life)
-    assert actions == [TakeReload(EDIT), Disarm()]
+    assert actions == [FinishReload(EDIT), Disarm()]
     assert (taken.phase, taken.generation) == (Phase.RUNNING, 2)
     for needs_a_process in (kept_for_another, passed):
         assert after(needs_a_process, life=life)[1] == [Disarm(), Prepare(2, 2)]
     # Late, but done: what was prepared in its place is not needed.
     assert after(passed, reloaded, life=life)[1] == [
-        TakeReload(EDIT),
+        FinishReload(EDIT),
         Discard(),
         Disarm(),
     ]

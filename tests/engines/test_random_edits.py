@@ -241,5 +241,5 @@ def _back_to_the_beginning(editor: _Editor) -> None:
     session: Any = editor.dataflow._session
     supervisors = session._supervisors.values()
     editor.dataflow.until(
-        lambda: not any(each._leaving for each in supervisors), "the end of those replaced"
+        lambda: not any(each._replaced for each in supervisors), "the end of those replaced"
     )

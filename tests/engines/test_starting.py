@@ -343,13 +343,13 @@ def test_what_was_asked_for_counts_from_the_moment_it_was_asked(
     """Or a stop right after a start would see nothing to stop, and the process came afterwards."""
     dataflow.cell("op", IDLE)
     go_on = threading.Event()
-    original = _supervisor.Supervisor._requested
+    original = _supervisor.Supervisor._take_requests
 
     def held_back(self: _supervisor.Supervisor) -> list[lifecycle.Event]:
         go_on.wait(TIMEOUT_SECS)
         return original(self)
 
-    monkeypatch.setattr(_supervisor.Supervisor, "_requested", held_back)
+    monkeypatch.setattr(_supervisor.Supervisor, "_take_requests", held_back)
     session = Session(dataflow.declared, [], on_change=lambda: None)
     try:
         session.open()

@@ -50,7 +50,7 @@ class Told:
     def start(self, *names: str) -> None:
         for name in names:
             self.wiring.reconcile(self.graph, self.listeners)
-            self.wiring.introduce(self.graph.nodes[name])
+            self.wiring.attach_process(self.graph.nodes[name])
 
     def change(self, *specs: NodeSpec, remove: str | None = None) -> None:
         operators = {**self.graph.nodes, **{spec.name: spec for spec in specs}}
@@ -130,10 +130,10 @@ def test_only_an_end_of_its_own_closes_the_inputs_of_its_readers(told: Told, clo
     told.to("b")
     told.wiring.process_gone("a", for_good=True, outputs_closed=closed)
     assert told.to("b") == (["CloseInput"] if closed else [])
-    assert told.wiring.is_fed("b") is False
+    assert told.wiring.has_live_publisher("b") is False
     told.start("a")
     assert told.to("b") == ["RetireArena", "AddArena", *(["OpenInput"] if closed else [])]
-    assert told.wiring.is_fed("b")
+    assert told.wiring.has_live_publisher("b")
 
 
 def test_a_reader_that_starts_when_its_publisher_has_ended_is_told(told: Told) -> None:

@@ -47,7 +47,7 @@ class AttachedSession(Run):
         self._declared_subscribers = running.subscribers
         self._node_states = NodeStates(
             {name: NodeState(state, was_ready=True) for name, state in running.states.items()},
-            going=True,
+            messages_flow=True,
         )
         self.names: tuple[str, ...] = (running.name, running.uuid)
         self.belongs_to: str | None = f"'{running.name}' at {dora.coordinator}"
@@ -60,10 +60,10 @@ class AttachedSession(Run):
         self._to_close.callback(self._reaper.close)
         self._params = Params(self._dora, self._dataflow)
         self._follower = _Follower(self._dora, self._dataflow, self)
-        self._reaper.look_after(self._follower.session_id)
-        self._to_close.callback(self._reaper.forget, self._follower.session_id)
+        self._reaper.watch(self._follower.session_id)
+        self._to_close.callback(self._reaper.unwatch, self._follower.session_id)
         self._to_close.callback(self._follower.close)
-        self._begun = True
+        self._started = True
         self._follower.start()
         if self._listeners:
             self._worker.post(self._subscribe_after_the_start)
@@ -93,15 +93,15 @@ class AttachedSession(Run):
     def _ended(self) -> None:
         """Its taps have left with it."""
 
-    def heard_line(self, line: str) -> None:
+    def on_log_line(self, line: str) -> None:
         """Takes in a line of ``dora logs``."""
         entry = _log_lines.read_json(line)
         if entry is None or (entry.node is None and not entry.by_dora):
             return
         if entry.by_dora:
-            self.heard(entry)
+            self.on_entry(entry)
         elif entry.node is not None:
-            self.print_entry(entry)
+            self.on_printed(entry)
 
 
 class _Follower:
@@ -140,12 +140,12 @@ class _Follower:
 
     def _run(self) -> None:
         assert self._popen.stdout is not None
-        said, splitter = self._popen.stdout.fileno(), LineSplitter()
-        while data := os.read(said, _READ_SIZE):
+        output_descriptor, splitter = self._popen.stdout.fileno(), LineSplitter()
+        while data := os.read(output_descriptor, _READ_SIZE):
             for line in splitter.feed(data):
-                self._session.heard_line(line)
+                self._session.on_log_line(line)
         if not self._closing:
-            self._session.over("the output of `dora logs` has ended")
+            self._session.on_end("the output of `dora logs` has ended")
 
 
 def attach(

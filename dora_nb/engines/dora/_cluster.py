@@ -27,7 +27,7 @@ from ..orphan_reaper import OrphanReaper, kill_session
 from . import _files
 from ._cleanup_program import PROGRAM as CLEANUP_PROGRAM
 from ._cleanup_program import remove_orphaned_segments
-from ._program import Coordinator, Dora, find_program, plain_words
+from ._program import Coordinator, Dora, find_program, plain_environment
 
 LONGEST_START_SECS = 20.0
 _END_SECS = 1.0
@@ -48,7 +48,7 @@ class Cluster:
         self._on_end = on_end
         self._closing = False
         self._programs: dict[str, _Program] = {}
-        self._last_words = ""
+        self._last_output = ""
         self._cleanup: list[str] | None = None
         program = find_program()
         with contextlib.ExitStack() as undo:
@@ -63,7 +63,7 @@ class Cluster:
             self.daemon_port = self._start_daemon()
             self._undo = undo.pop_all()
 
-    def clean_up_with(self, dataflow: str) -> None:
+    def stop_at_exit(self, dataflow: str) -> None:
         """From now on that dataflow is stopped first when the kernel is gone."""
         sessions = ",".join(str(each.session_id) for each in self._programs.values())
         stop = self.dora.command("stop", dataflow, "--grace-duration=1s")
@@ -76,21 +76,21 @@ class Cluster:
             sessions,
             *stop,
         ]
-        self._reaper.at_the_end(self._cleanup)
+        self._reaper.run_at_exit(self._cleanup)
 
-    def look_after(self, session_id: int) -> None:
+    def watch(self, session_id: int) -> None:
         """That session ends with the kernel too."""
-        self._reaper.look_after(session_id)
+        self._reaper.watch(session_id)
 
-    def forget(self, session_id: int) -> None:
+    def unwatch(self, session_id: int) -> None:
         """That session is no more."""
-        self._reaper.forget(session_id)
+        self._reaper.unwatch(session_id)
 
     def close(self) -> None:
         """Ends both programs and whatever nodes are left, and removes all that they wrote."""
         self._closing = True
         if self._cleanup is not None:
-            self._reaper.not_at_the_end(self._cleanup)
+            self._reaper.cancel_at_exit(self._cleanup)
         self._undo.close()
         remove_orphaned_segments()
 
@@ -105,35 +105,37 @@ class Cluster:
         environment["PATH"] = f"{programs}{os.pathsep}{environment.get('PATH', os.defpath)}"
         for name in ("DORA_COORDINATOR_ADDR", "DORA_COORDINATOR_PORT", "DORA_NODE_CONFIG"):
             environment.pop(name, None)
-        return plain_words(environment)
+        return plain_environment(environment)
 
     def _start_coordinator(self, program: str) -> Coordinator:
         for _ in range(_TRIES):
             port = _free_port()
             words = ["coordinator", f"--port={port}", "--store=memory", "--interface=127.0.0.1"]
-            if self._start("coordinator", [program, *words], heard=b"Listening on port"):
+            if self._start("coordinator", [program, *words], ready_text=b"Listening on port"):
                 return Coordinator("127.0.0.1", port)
-        raise self._would_not_start("coordinator")
+        raise self._start_error("coordinator")
 
     def _start_daemon(self) -> int:
         for _ in range(_TRIES):
             port = _free_port()
             # Without multicast two notebooks' zenoh sessions do not see each other.
             words = ["daemon", f"--local-listen-port={port}", "--zenoh-no-multicast"]
-            if self._start("daemon", self.dora.command(*words), heard=b"Connected to dora-coord"):
+            if self._start(
+                "daemon", self.dora.command(*words), ready_text=b"Connected to dora-coord"
+            ):
                 return port
-        raise self._would_not_start("daemon")
+        raise self._start_error("daemon")
 
-    def _start(self, role: str, command: Sequence[str], *, heard: bytes) -> bool:
-        """Whether the program came up: it has said what is to be heard of it."""
+    def _start(self, role: str, command: Sequence[str], *, ready_text: bytes) -> bool:
+        """Whether the program came up: it has said what is to be ready_text of it."""
         environment = self._environment
         if role == "coordinator":
             # It leaves a folder for artifacts in there. Nodes, which have the daemon's variables, go on
             # with the user's.
             environment = environment | {"TMPDIR": str(self.folder)}
-        program = _Program(role, command, environment, self.folder, heard)
+        program = _Program(role, command, environment, self.folder, ready_text)
         self._programs[role] = program
-        self._reaper.look_after(program.session_id)
+        self._reaper.watch(program.session_id)
         came_up = program.wait_until_up()
         if came_up:
             program.watch(self._ended)
@@ -141,15 +143,15 @@ class Cluster:
             self._end_program(role)
         return came_up
 
-    def _would_not_start(self, role: str) -> EngineError:
+    def _start_error(self, role: str) -> EngineError:
         return EngineError(
-            f"dora's {role} did not start: {self._last_words or 'it printed nothing'}.",
+            f"dora's {role} did not start: {self._last_output or 'it printed nothing'}.",
             hint=f"Run `dora {role}` in a terminal to see what is wrong.",
         )
 
     def _ended(self, program: _Program) -> None:
         if not self._closing:
-            self._on_end(f"dora's {program.role} ended unexpectedly ({program.exit_words()})")
+            self._on_end(f"dora's {program.role} ended unexpectedly ({program.exit_text()})")
 
     def _end_programs(self) -> None:
         for role in reversed(list(self._programs)):
@@ -158,8 +160,8 @@ class Cluster:
     def _end_program(self, role: str) -> None:
         program = self._programs.pop(role)
         program.end()
-        self._last_words = program.last_words()
-        self._reaper.forget(program.session_id)
+        self._last_output = program.last_output()
+        self._reaper.unwatch(program.session_id)
 
 
 class _Program:
@@ -171,7 +173,7 @@ class _Program:
         command: Sequence[str],
         environment: dict[str, str],
         folder: Path,
-        heard: bytes,
+        ready_text: bytes,
     ) -> None:
         self.role = role
         self._popen = subprocess.Popen(
@@ -184,10 +186,10 @@ class _Program:
             start_new_session=True,
         )
         self.session_id = self._popen.pid
-        self._heard = heard
+        self._ready_text = ready_text
         self._lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
         self._changed = threading.Condition()
-        self._up = self._over = False
+        self._up = self._exited = False
         self._on_end: Callable[[_Program], None] | None = None
         self._thread = threading.Thread(target=self._read, name=f"dora-{role}", daemon=True)
         self._thread.start()
@@ -195,22 +197,22 @@ class _Program:
     def wait_until_up(self) -> bool:
         """Whether it said that it is up, before it ended and before the time was over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._up or self._over, LONGEST_START_SECS)
-            return self._up and not self._over
+            self._changed.wait_for(lambda: self._up or self._exited, LONGEST_START_SECS)
+            return self._up and not self._exited
 
     def watch(self, on_end: Callable[[_Program], None]) -> None:
         """Calls that once, with this, when it has ended."""
         with self._changed:
             self._on_end = on_end
-            over = self._over
-        if over:
+            exited = self._exited
+        if exited:
             on_end(self)
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """The end of what it said, in one line."""
         return " / ".join(list(self._lines)[-3:])
 
-    def exit_words(self) -> str:
+    def exit_text(self) -> str:
         """How it has ended."""
         status = self._popen.returncode
         return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
@@ -220,7 +222,7 @@ class _Program:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.session_id, signal.SIGTERM)
         with self._changed:
-            self._changed.wait_for(lambda: self._over, _END_SECS)
+            self._changed.wait_for(lambda: self._exited, _END_SECS)
         kill_session(self.session_id)
         self._thread.join()
 
@@ -229,21 +231,21 @@ class _Program:
         with self._popen.stdout as output:
             for line in output:
                 self._lines.append(line.decode(errors="replace").strip()[:300])
-                if self._heard in line:
-                    self._note(up=True)
+                if self._ready_text in line:
+                    self._set(up=True)
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, self.session_id, os.WEXITED | os.WNOWAIT)
         # Nodes outlive their daemon. Not reaped yet, its id is no other session's.
         kill_session(self.session_id)
         self._popen.wait()
-        self._note(over=True)
+        self._set(exited=True)
         if self._on_end is not None:
             self._on_end(self)
 
-    def _note(self, *, up: bool = False, over: bool = False) -> None:
+    def _set(self, *, up: bool = False, exited: bool = False) -> None:
         with self._changed:
             self._up |= up
-            self._over |= over
+            self._exited |= exited
             self._changed.notify_all()
 
 

@@ -25,34 +25,34 @@ _CODE = re.compile(r"with code (\d+)")
 def failure_of(
     name: str,
     printed: Sequence[str],
-    exit_words: str,
+    exit_text: str,
     *,
     folder: str,
     line_of: Callable[[str, int], str | None],
-    others_fault: str | None,
+    caused_by: str | None,
 ) -> OperatorError:
     """The error of a node: from what it printed since it started, and how dora says that it ended.
 
     Frames of files below `folder` are left out: they are of the files that dora was given. `line_of` gives
     a line of a cell: Rust prints an operator's traceback, and looks for lines only in files.
     """
-    if others_fault is not None:
+    if caused_by is not None:
         return OperatorError(
-            f"{name} was stopped by dora-rs because {others_fault} failed before it was ready.",
+            f"{name} was stopped by dora-rs because {caused_by} failed before it was ready.",
             node=name,
         )
-    said = _traceback(printed)
-    if said is not None:
-        lines = _of_the_user(said, folder, line_of)
+    traceback = _traceback(printed)
+    if traceback is not None:
+        lines = _of_the_user(traceback, folder, line_of)
         return OperatorError(f"{name} failed: {lines[-1]}", node=name, traceback_lines=lines)
     last_words = [f"    {line}" for line in printed[-12:] if line.strip()]
     lines = ["The last lines that it printed:", *last_words] if last_words else []
-    if signal := _SIGNAL.search(exit_words):
+    if signal := _SIGNAL.search(exit_text):
         how = f"'s process was killed by {signal[1]}."
-    elif code := _CODE.search(exit_words):
+    elif code := _CODE.search(exit_text):
         how = f"'s process exited with status {code[1]}."
     else:
-        how = f" failed on dora-rs: {' '.join(exit_words.split())[:300]}."
+        how = f" failed on dora-rs: {' '.join(exit_text.split())[:300]}."
     return OperatorError(f"{name}{how}", node=name, traceback_lines=lines)
 
 

@@ -23,13 +23,13 @@ class LogFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._places: dict[str, int] = {}
-        self._rests: dict[str, bytes] = {}
-        self._notify: int = _libc.inotify_init1(_CLOSE_ON_EXEC | _NON_BLOCKING)
-        if self._notify < 0:
+        self._offsets: dict[str, int] = {}
+        self._partial_lines: dict[str, bytes] = {}
+        self._inotify_descriptor: int = _libc.inotify_init1(_CLOSE_ON_EXEC | _NON_BLOCKING)
+        if self._inotify_descriptor < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         added = _libc.inotify_add_watch(
-            self._notify, os.fsencode(folder), ctypes.c_uint32(_IN_MODIFY | _IN_CREATE)
+            self._inotify_descriptor, os.fsencode(folder), ctypes.c_uint32(_IN_MODIFY | _IN_CREATE)
         )
         if added < 0:
             number = ctypes.get_errno()
@@ -38,12 +38,12 @@ class LogFiles:
 
     def fileno(self) -> int:
         """Readable when there may be more."""
-        return self._notify
+        return self._inotify_descriptor
 
     def read(self) -> Iterator[tuple[str, str]]:
         """Each node's whole lines since the last call."""
         with contextlib.suppress(BlockingIOError):
-            os.read(self._notify, _READ_SIZE)
+            os.read(self._inotify_descriptor, _READ_SIZE)
         for path in sorted(self._folder.glob("log_*.jsonl")):
             node = path.name.removeprefix("log_").removesuffix(".jsonl")
             for line in self._new_lines(path):
@@ -51,17 +51,17 @@ class LogFiles:
 
     def close(self) -> None:
         """Ends the watching."""
-        os.close(self._notify)
+        os.close(self._inotify_descriptor)
 
     def _new_lines(self, path: Path) -> list[str]:
-        place = self._places.get(path.name, 0)
+        offset = self._offsets.get(path.name, 0)
         lines: list[str] = []
         with path.open("rb") as file:
-            file.seek(place)
+            file.seek(offset)
             while data := file.read(_READ_SIZE):
-                place += len(data)
-                whole = self._rests.get(path.name, b"") + data
-                *ended, self._rests[path.name] = whole.split(b"\n")
+                offset += len(data)
+                whole = self._partial_lines.get(path.name, b"") + data
+                *ended, self._partial_lines[path.name] = whole.split(b"\n")
                 lines += [line.decode(errors="replace") for line in ended]
-        self._places[path.name] = place
+        self._offsets[path.name] = offset
         return lines

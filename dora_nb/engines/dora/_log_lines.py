@@ -52,7 +52,7 @@ def read_attached(line: str) -> Entry | None:
 def read_result(text: str) -> list[Entry]:
     """The failures that ``dora start --attach`` sums up at its end, as the daemon would have told them.
 
-    It is all that is said of a node which ended before the listening had begun (dora-rs 1.1.0).
+    It is all that is fields of a node which ended before the listening had begun (dora-rs 1.1.0).
     """
     return [Entry(node, "error", "daemon", words) for node, words in _RESULT.findall(text)]
 
@@ -60,20 +60,20 @@ def read_result(text: str) -> list[Entry]:
 def read_json(line: str) -> Entry | None:
     """A line of ``dora logs --log-format json``; None where it is none."""
     try:
-        said = json.loads(line)
-        level, text = str(said["level"]).lower(), str(said["message"])
-        time_secs = read_time_secs(said["timestamp"])
+        fields = json.loads(line)
+        level, text = str(fields["level"]).lower(), str(fields["message"])
+        time_secs = read_time_secs(fields["timestamp"])
     except (ValueError, KeyError, TypeError):
         return None
-    return Entry(said.get("node_id"), level, said.get("target"), text, time_secs)
+    return Entry(fields.get("node_id"), level, fields.get("target"), text, time_secs)
 
 
 def read_file_line(line: str) -> tuple[str, str, float] | None:
     """A line of ``out/UUID/log_NODE.jsonl``: stream or level, text, time; None where it is no node's."""
     try:
-        said = json.loads(line)
-        stream, text = str(said["stream"]), str(said["msg"])
-        level, time_secs = str(said["level"]).lower(), read_time_secs(said["ts"])
+        fields = json.loads(line)
+        stream, text = str(fields["stream"]), str(fields["msg"])
+        level, time_secs = str(fields["level"]).lower(), read_time_secs(fields["ts"])
     except (ValueError, KeyError, TypeError):
         return None
     if text.endswith(_DIAGNOSIS):
@@ -90,8 +90,8 @@ def _as_logged(stream: str, text: str) -> tuple[str, str]:
     """What Python's `logging` was given arrives as a line of JSON on stdout (dora-rs 1.1.0)."""
     if text.startswith('{"timestamp"'):
         try:
-            said = json.loads(text)
-            return str(said["level"]).lower(), str(said["fields"]["message"])
+            fields = json.loads(text)
+            return str(fields["level"]).lower(), str(fields["fields"]["message"])
         except (ValueError, KeyError, TypeError):
             pass  # It only looks like one.
     return stream, text

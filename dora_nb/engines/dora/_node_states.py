@@ -23,13 +23,13 @@ class NodeState:
     state: State = State.STARTING
     generation: int = 1
     was_ready: bool = False
-    exit_words: str | None = None
+    exit_text: str | None = None
     """How dora says that it failed."""
 
     @property
-    def others_fault(self) -> str | None:
+    def caused_by(self) -> str | None:
         """The node whose failure ended this one."""
-        found = _OTHERS_FAULT.search(self.exit_words or "")
+        found = _OTHERS_FAULT.search(self.exit_text or "")
         return found[1] if found else None
 
 
@@ -38,7 +38,7 @@ class NodeStates:
     """All nodes of one run."""
 
     nodes: Mapping[str, NodeState]
-    going: bool = False
+    messages_flow: bool = False
     """Every node was ready once, and messages move."""
     over: bool = False
     """The dataflow has ended."""
@@ -53,7 +53,7 @@ def step(node_states: NodeStates, entry: Entry, *, stopping: bool) -> NodeStates
     node = node_states.nodes.get(entry.node)
     if node is None:  # A node of somebody else's, such as the kernel's own taps.
         return node_states
-    changed = _node(node, entry, going=node_states.going, stopping=stopping)
+    changed = _node(node, entry, messages_flow=node_states.messages_flow, stopping=stopping)
     return replace(node_states, nodes={**node_states.nodes, entry.node: changed})
 
 
@@ -72,7 +72,7 @@ def _over(node_states: NodeStates, last: State) -> NodeStates:
         name: node if node.state in OVER else replace(node, state=last)
         for name, node in node_states.nodes.items()
     }
-    return NodeStates(nodes, going=node_states.going, over=True)
+    return NodeStates(nodes, messages_flow=node_states.messages_flow, over=True)
 
 
 def _whole(node_states: NodeStates, entry: Entry, *, stopping: bool) -> NodeStates:
@@ -81,7 +81,7 @@ def _whole(node_states: NodeStates, entry: Entry, *, stopping: bool) -> NodeStat
             name: replace(node, state=State.RUNNING) if node.state is State.STARTING else node
             for name, node in node_states.nodes.items()
         }
-        return replace(node_states, nodes=nodes, going=True)
+        return replace(node_states, nodes=nodes, messages_flow=True)
     if entry.target == "coordinator" and entry.text == "dataflow finished":
         return end_all(node_states, stopping=stopping)
     return node_states
@@ -92,9 +92,9 @@ def _all_were_ready(node_states: NodeStates) -> bool:
     return all(node.was_ready for node in node_states.nodes.values())
 
 
-def _node(node: NodeState, entry: Entry, *, going: bool, stopping: bool) -> NodeState:
+def _node(node: NodeState, entry: Entry, *, messages_flow: bool, stopping: bool) -> NodeState:
     if entry.text == "node is ready":
-        state = State.RUNNING if going else State.STARTING
+        state = State.RUNNING if messages_flow else State.STARTING
         return replace(node, state=state, was_ready=True)
     if entry.text.endswith(" finished successfully"):
         return replace(node, state=State.STOPPED if stopping else State.FINISHED)
@@ -105,5 +105,5 @@ def _node(node: NodeState, entry: Entry, *, going: bool, stopping: bool) -> Node
             return node
         if stopping and _ENDED_BY_A_STOP.search(entry.text):
             return replace(node, state=State.STOPPED)
-        return replace(node, state=State.FAILED, exit_words=entry.text)
+        return replace(node, state=State.FAILED, exit_text=entry.text)
     return node

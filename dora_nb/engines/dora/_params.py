@@ -17,8 +17,8 @@ class Params:
     def all_of(self, node: str) -> dict[str, Any]:
         """Every parameter of that node, by key. EngineError where dora does not tell."""
         what = f"cannot read the parameters of {node}"
-        (told,) = self._dora.ask("param", "list", *self._of(node), what=what)
-        return dict(told)
+        (answer,) = self._dora.query("param", "list", *self._of(node), what=what)
+        return dict(answer)
 
     def set(self, node: str, key: str, value_json: str) -> None:
         """Sets one, and has the node told."""

@@ -70,7 +70,7 @@ class Dora:
     ) -> None:
         self.program = program
         self.coordinator = coordinator
-        self.environment = plain_words(environment or os.environ)
+        self.environment = plain_environment(environment or os.environ)
 
     def command(self, *words: str) -> list[str]:
         """The whole command line of ``dora WORDS``; after ``--`` nothing is an option."""
@@ -79,16 +79,16 @@ class Dora:
         there = [f"--coordinator-addr={where.host}", f"--coordinator-port={where.port}"]
         return [self.program, *words[:place], *there, *words[place:]]
 
-    def call(self, *words: str, what: str, given: str = "") -> str:
+    def call(self, *words: str, what: str, stdin: str = "") -> str:
         """What ``dora WORDS`` prints. EngineError where it fails; `what` is the clause that begins it.
 
-        It can read `given` from ``/dev/stdin``.
+        It can read `stdin` from ``/dev/stdin``.
         """
         try:
             done = subprocess.run(
                 self.command(*words),
                 env=self.environment,
-                input=given,
+                input=stdin,
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -101,10 +101,10 @@ class Dora:
                 hint=f"Check that the coordinator at {self.coordinator} is running.",
             ) from None
         if done.returncode:
-            raise EngineError(f"{what}: {essence(done.stderr) or f'dora {words[0]} failed'}.")
+            raise EngineError(f"{what}: {error_summary(done.stderr) or f'dora {words[0]} failed'}.")
         return done.stdout
 
-    def ask(self, *words: str, what: str) -> list[Any]:
+    def query(self, *words: str, what: str) -> list[Any]:
         """What ``dora WORDS`` answers: the documents of JSON, one after the other. Raises as `call`."""
         place = words.index("--") if "--" in words else len(words)
         answer = self.call(*words[:place], "--format=json", *words[place:], what=what)
@@ -128,7 +128,7 @@ def _documents(text: str) -> list[Any]:
     return found
 
 
-def plain_words(environment: Mapping[str, str]) -> dict[str, str]:
+def plain_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment in which programs write without colours, which Jupyter forces on what a kernel
     starts, and without the frames of Rust."""
     forced = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR")
@@ -136,7 +136,7 @@ def plain_words(environment: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "NO_COLOR": "1", "RUST_BACKTRACE": "0"}
 
 
-def essence(said: str) -> str:
+def error_summary(said: str) -> str:
     """What an error of dora's says to its user, in one line, without where in Rust it arose. Pure."""
     lines: list[str] = []
     skipping = False

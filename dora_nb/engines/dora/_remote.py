@@ -40,7 +40,7 @@ def find_dataflow(dora: Dora, wanted: str | None) -> RunningDataflow:
     what = "cannot list the running dataflows"
     running = [
         each
-        for each in dora.ask("list", what=what)
+        for each in dora.query("list", what=what)
         if str(each["status"]).lower() in ("running", "recovering")
     ]
     names = [str(each["name"] or each["uuid"]) for each in running]
@@ -67,16 +67,16 @@ def find_dataflow(dora: Dora, wanted: str | None) -> RunningDataflow:
 
 def _read(dora: Dora, uuid: str, name: str) -> RunningDataflow:
     what = f"cannot list the nodes of {name}"
-    listed = dora.ask("node", "list", f"--dataflow={uuid}", what=what)
+    listed = dora.query("node", "list", f"--dataflow={uuid}", what=what)
     specs, subscribers = [], {}
     for each in listed:
-        (told,) = dora.ask("node", "info", f"--dataflow={uuid}", "--", each["node"], what=what)
+        (answer,) = dora.query("node", "info", f"--dataflow={uuid}", "--", each["node"], what=what)
         if not str(each["node"]).startswith(f"{SUBSCRIBER_PREFIX}-"):
-            specs.append(_node(told, f"{name} on dora-rs"))
+            specs.append(_node(answer, f"{name} on dora-rs"))
         elif (subscribed := str(each["node"]).removeprefix(f"{SUBSCRIBER_PREFIX}-")) in _node_names(
             listed
         ):
-            sources = {str(read["source"]): str(read["id"]) for read in told["inputs"]}
+            sources = {str(read["source"]): str(read["id"]) for read in answer["inputs"]}
             subscribers[subscribed] = frozenset(
                 output for source, output in sources.items() if source == f"{subscribed}/{output}"
             )
@@ -93,18 +93,18 @@ def _node_names(listed: list[dict[str, Any]]) -> set[str]:
     return {str(each["node"]) for each in listed}
 
 
-def _node(told: Mapping[str, Any], where: str) -> NodeSpec | None:
+def _node(answer: Mapping[str, Any], where: str) -> NodeSpec | None:
     """The node as far as a reader needs it; None where its name is none of a notebook's."""
     try:
-        name = check_name(str(told["node_id"]), what="a node")
+        name = check_name(str(answer["node_id"]), what="a node")
     except GraphError:
         return None
-    reads = [(str(each["id"]), _source(str(each["source"]))) for each in told["inputs"]]
+    reads = [(str(each["id"]), _source(str(each["source"]))) for each in answer["inputs"]]
     return NodeSpec(
         name=name,
         code=SourceCode("", where),
         inputs=tuple(InputSpec(read, source) for read, source in reads if source is not None),
-        outputs=tuple(str(each["id"]) for each in told["outputs"]),
+        outputs=tuple(str(each["id"]) for each in answer["outputs"]),
         kind="dynamic",
     )
 

@@ -1,8 +1,8 @@
 """What a run on dora-rs is to the notebook, whoever started it.
 
 Any thread may call the methods. What changes anything is done by one thread of the session's, so that
-an interrupt of the caller leaves nothing half done; another thread listens to dora and calls `heard`,
-`printed` and `over`.
+an interrupt of the caller leaves nothing half done; another thread listens to dora and calls `on_entry`,
+`on_file_line` and `on_end`.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ class Run(abc.ABC):
         self._declared = declared
         self._listeners = list(listeners)
         self.notes: tuple[str, ...] = ()
-        first = {spec.name: _first_life(spec) for spec in declared}
+        first = {spec.name: _first_state(spec) for spec in declared}
         # Where every node is a dynamic one, dora has none to wait for, and says nothing.
-        self._node_states = NodeStates(first, going=all(life.was_ready for life in first.values()))
-        self._begun = False
+        self._node_states = NodeStates(
+            first, messages_flow=all(node_state.was_ready for node_state in first.values())
+        )
+        self._started = False
         self._stopping = False
         self._failure: EngineError | None = None
         self._errors: dict[str, OperatorError] = {}
@@ -73,7 +75,7 @@ class Run(abc.ABC):
             self._worker.start()
         except RuntimeError as error:
             raise engine_error(self._cannot_open, error) from None
-        self._do(self._open, or_else=self._cannot_open)
+        self._run_on_worker(self._open, or_else=self._cannot_open)
 
     @abc.abstractmethod
     def _open(self) -> None:
@@ -95,11 +97,11 @@ class Run(abc.ABC):
 
     @property
     def alive(self) -> bool:
-        return self._begun and not self._node_states.over
+        return self._started and not self._node_states.over
 
     @property
-    def going(self) -> bool:
-        return self._node_states.going
+    def messages_flow(self) -> bool:
+        return self._node_states.messages_flow
 
     @property
     def stopping(self) -> bool:
@@ -116,8 +118,8 @@ class Run(abc.ABC):
     def abandon(self, spec: NodeSpec) -> None:
         del spec
 
-    def restart(self, name: str, *, grace_secs: float, give: bool = False) -> None:
-        del name, grace_secs, give
+    def restart(self, name: str, *, grace_secs: float, retry: bool = False) -> None:
+        del name, grace_secs, retry
         raise AssertionError("restarts are refused before this is called")
 
     def remove(self, declared: Graph, name: str, *, grace_secs: float) -> None:
@@ -128,11 +130,11 @@ class Run(abc.ABC):
         del name
         return None
 
-    def give(self, name: str) -> bool:
+    def retry_event(self, name: str) -> bool:
         del name
         return False
 
-    def wait_given(self, name: str, *, timeout_secs: float | None) -> bool:
+    def wait_retried(self, name: str, *, timeout_secs: float | None) -> bool:
         del name, timeout_secs
         return True
 
@@ -173,7 +175,7 @@ class Run(abc.ABC):
                 self._listeners = before
                 raise
 
-        self._do(set_them, or_else="the notebook cannot subscribe to that topic")
+        self._run_on_worker(set_them, or_else="the notebook cannot subscribe to that topic")
 
     def listener_status(self, listener: Listener) -> EdgeStatus | None:
         subscribers = self._subscribers
@@ -187,24 +189,26 @@ class Run(abc.ABC):
         del names, after  # Nothing but the whole is started.
         with self._lock:
             settled = self._changed.wait_for(
-                lambda: self._node_states.going or self._node_states.over, timeout_secs
+                lambda: self._node_states.messages_flow or self._node_states.over, timeout_secs
             )
             if self._failure is not None and not self._errors:
                 raise self._failure
             return settled
 
     def settling(self) -> list[str]:
-        return [name for name, life in self._node_states.nodes.items() if not life.was_ready]
+        return [
+            name for name, node_state in self._node_states.nodes.items() if not node_state.was_ready
+        ]
 
     def generations(self) -> dict[str, int]:
-        return {name: life.generation for name, life in self._node_states.nodes.items()}
+        return {name: node_state.generation for name, node_state in self._node_states.nodes.items()}
 
     def errors(self) -> dict[str, OperatorError]:
         with self._lock:
             own_fault = {
                 name: error
                 for name, error in self._errors.items()
-                if self._node_states.nodes[name].others_fault is None
+                if self._node_states.nodes[name].caused_by is None
             }
             return {**own_fault, **self._errors}
 
@@ -224,7 +228,7 @@ class Run(abc.ABC):
             return self._changed.wait_for(lambda: not self.alive, timeout_secs)
 
     def close(self) -> None:
-        self._do(self._close)
+        self._run_on_worker(self._close)
 
     def _close(self) -> None:
         if self._subscribers is not None:
@@ -238,7 +242,7 @@ class Run(abc.ABC):
     # -- on the worker -------------------------------------------------------------------------------
 
     def _update_subscribers(self) -> None:
-        if not self.going or not self.alive:
+        if not self.messages_flow or not self.alive:
             return  # Once messages move, they are.
         if self._subscribers is None:
             self._subscribers = self._new_subscribers()
@@ -257,7 +261,9 @@ class Run(abc.ABC):
             for listener in self._listeners:
                 self.note(listener.source.node, str(error))
 
-    def _do(self, change: Callable[[], None], *, or_else: str = "dora_nb failed") -> bool:
+    def _run_on_worker(
+        self, change: Callable[[], None], *, or_else: str = "dora_nb failed"
+    ) -> bool:
         try:
             return self._worker.call(change)
         except DoraNbError:
@@ -267,23 +273,23 @@ class Run(abc.ABC):
 
     # -- on the thread that listens ------------------------------------------------------------------------
 
-    def heard(self, entry: _log_lines.Entry) -> None:
+    def on_entry(self, entry: _log_lines.Entry) -> None:
         """Takes in what dora has said."""
         with self._lock:
             before = self._node_states
             self._node_states = _node_states.step(before, entry, stopping=self._stopping)
             if self._node_states is before:
-                self._keep_word(entry)
+                self._keep_warning(entry)
                 return
             self._note_changes(before)
             self._changed.notify_all()
         if self._node_states.over:
             self._ended()
-        if self._node_states.going and not before.going:
+        if self._node_states.messages_flow and not before.messages_flow:
             self._worker.post(self._subscribe_after_the_start)
         self._on_change()
 
-    def printed(self, node: str, line: str) -> None:
+    def on_file_line(self, node: str, line: str) -> None:
         """Takes in a line of a node's log file."""
         read = _log_lines.read_file_line(line)
         if node in self._logs and read is not None:
@@ -291,7 +297,7 @@ class Run(abc.ABC):
             if text:
                 self._logs[node].add(stream, [shortened(text)], time_secs=time_secs)
 
-    def print_entry(self, entry: _log_lines.Entry) -> None:
+    def on_printed(self, entry: _log_lines.Entry) -> None:
         """Takes in what a node printed or logged, as dora passes it on."""
         stream, text = _log_lines.as_printed(entry)
         if entry.node in self._logs and text:
@@ -305,10 +311,10 @@ class Run(abc.ABC):
         if node in self._logs:
             self._logs[node].add("engine", text.splitlines(), time_secs=time.time())
 
-    def over(self, why: str) -> None:
+    def on_end(self, why: str) -> None:
         """dora says no more: the dataflow has ended, or was never begun, and `why`."""
         with self._lock:
-            if not self._node_states.going and not self._errors and not self._stopping:
+            if not self._node_states.messages_flow and not self._errors and not self._stopping:
                 self._failure = EngineError(f"{self._cannot_open}: {why}.")
             self._node_states = _node_states.end_all(self._node_states, stopping=self._stopping)
             self._changed.notify_all()
@@ -325,8 +331,8 @@ class Run(abc.ABC):
             if self._node_states.over:
                 return
             self._failure = EngineError(f"{why}.")
-            for name, life in self._node_states.nodes.items():
-                if life.state not in _node_states.OVER:
+            for name, node_state in self._node_states.nodes.items():
+                if node_state.state not in _node_states.OVER:
                     self._errors[name] = OperatorError(f"{name} ended: {why}.", node=name)
                     self.note(name, why)
             self._node_states = _node_states.fail_all(self._node_states)
@@ -334,16 +340,16 @@ class Run(abc.ABC):
         self._on_change()
 
     def _note_changes(self, before: NodeStates) -> None:
-        for name, life in self._node_states.nodes.items():
+        for name, node_state in self._node_states.nodes.items():
             was = before.nodes[name]
-            if life.generation != was.generation:
+            if node_state.generation != was.generation:
                 self._errors.pop(name, None)
                 self._first_lines[name] = self._logs[name].count
-            if life.state is State.FAILED and was.state is not State.FAILED:
+            if node_state.state is State.FAILED and was.state is not State.FAILED:
                 self._read_logs()
-                self._errors[name] = self._failure_of(name, life)
+                self._errors[name] = self._failure_of(name, node_state)
 
-    def _failure_of(self, name: str, life: NodeState) -> OperatorError:
+    def _failure_of(self, name: str, node_state: NodeState) -> OperatorError:
         lines = self._logs[name].lines()
         mine = [line for line in lines if line.number >= self._first_lines[name]]
         # Seen from afar stderr is stdout too (`dora logs`, 1.1.0).
@@ -351,10 +357,10 @@ class Run(abc.ABC):
         return failure_of(
             name,
             printed,
-            life.exit_words or "",
+            node_state.exit_text or "",
             folder=self._private_folder,
             line_of=self._line_of,
-            others_fault=life.others_fault,
+            caused_by=node_state.caused_by,
         )
 
     def _line_of(self, file: str, number: int) -> str | None:
@@ -366,7 +372,7 @@ class Run(abc.ABC):
                 return lines[number - code.first_line]
         return None
 
-    def _keep_word(self, entry: _log_lines.Entry) -> None:
+    def _keep_warning(self, entry: _log_lines.Entry) -> None:
         """What dora warns of is a line in the log of its node."""
         if entry.by_dora and entry.node is not None and entry.level in ("warn", "error"):
             self.note(entry.node, entry.text)
@@ -374,10 +380,10 @@ class Run(abc.ABC):
     # -- inside --------------------------------------------------------------------------------------
 
     def _node_status(self, spec: NodeSpec) -> NodeStatus:
-        life = self._node_states.nodes[spec.name]
+        node_state = self._node_states.nodes[spec.name]
         edges = self._declared.edges()
         waiting_for = self._declared.waiting_for(spec.name)
-        state = life.state
+        state = node_state.state
         if state is State.WAITING:
             waiting_for = (SOMEBODY,)
         if state is State.RUNNING and waiting_for:
@@ -386,7 +392,7 @@ class Run(abc.ABC):
             name=spec.name,
             state=state,
             declared_in=spec.code.file,
-            generation=life.generation,
+            generation=node_state.generation,
             waiting_for=waiting_for,
             events=None,
             inputs=tuple(_edge(each) for each in edges if each.reader == spec.name),
@@ -395,7 +401,7 @@ class Run(abc.ABC):
         )
 
 
-def _first_life(spec: NodeSpec) -> NodeState:
+def _first_state(spec: NodeSpec) -> NodeState:
     """A dynamic node holds no start up: it is there when somebody joins as it."""
     if spec.kind == "dynamic":
         return NodeState(State.WAITING, was_ready=True)

@@ -19,16 +19,16 @@ from ._cluster import DATAFLOW_NAME, Cluster
 from ._files import write_files
 from ._log_files import LogFiles
 from ._params import Params
-from ._program import essence
+from ._program import error_summary
 from ._remote import SUBSCRIBER_PREFIX
 from ._run import Run
 from ._subscribers import Subscribers
 
 _TRIGGERED = "dataflow start triggered: "
 _READ_SIZE = 1 << 16
-_LAST_WORDS_SECS = 5.0
+_LAST_OUTPUT_SECS = 5.0
 _AGAIN_SECS = 0.2
-_MOST_SAID_LINES = 100
+_MOST_OTHER_LINES = 100
 
 
 class DoraSession(Run):
@@ -53,10 +53,10 @@ class DoraSession(Run):
         written = write_files(self._declared, self._cluster.folder)
         self.notes = (*written.notes, *self._notes_on_dynamic_nodes())
         self._params = Params(self._cluster.dora, DATAFLOW_NAME)
-        self._cluster.clean_up_with(DATAFLOW_NAME)
+        self._cluster.stop_at_exit(DATAFLOW_NAME)
         self._watch = _Watch(self._cluster, written.dataflow, self)
         self._to_close.callback(self._watch.close)
-        self._begun = True
+        self._started = True
         self._watch.start()
 
     def _notes_on_dynamic_nodes(self) -> list[str]:
@@ -92,7 +92,7 @@ class DoraSession(Run):
 
     def _stop(self, grace_secs: float) -> None:
         """Asks dora until it has stopped it: one that only begins to start is not known to it yet."""
-        deadline_secs = time.monotonic() + 2 * grace_secs + _LAST_WORDS_SECS
+        deadline_secs = time.monotonic() + 2 * grace_secs + _LAST_OUTPUT_SECS
         why: EngineError | None = None
         while self.alive:
             try:
@@ -105,7 +105,7 @@ class DoraSession(Run):
                 why = None
             except EngineError as error:  # Also where it has stopped, and a node of it had failed.
                 why = error
-            self._watch.wait_over(_LAST_WORDS_SECS if why is None else _AGAIN_SECS)
+            self._watch.wait_finished(_LAST_OUTPUT_SECS if why is None else _AGAIN_SECS)
             if time.monotonic() >= deadline_secs:
                 break
         if self.alive:
@@ -119,7 +119,7 @@ class DoraSession(Run):
         super()._close()
 
     def _ended(self) -> None:
-        self._watch.note_over()
+        self._watch.set_finished()
 
 
 class _Watch:
@@ -129,11 +129,11 @@ class _Watch:
         self._cluster = cluster
         self._session = session
         self._splitter = LineSplitter()
-        self._said: collections.deque[str] = collections.deque(maxlen=_MOST_SAID_LINES)
+        self._other_lines: collections.deque[str] = collections.deque(maxlen=_MOST_OTHER_LINES)
         self._folder = dataflow.parent
         self._logs: LogFiles | None = None
         self._logs_lock = threading.Lock()
-        self._over = threading.Event()
+        self._finished = threading.Event()
         self._popen = subprocess.Popen(
             cluster.dora.command("start", str(dataflow), "--attach", f"--name={DATAFLOW_NAME}"),
             env=cluster.dora.environment,
@@ -143,38 +143,38 @@ class _Watch:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        cluster.look_after(self._popen.pid)
+        cluster.watch(self._popen.pid)
         self._thread = threading.Thread(target=self._run, name="dora-watch", daemon=True)
 
     def start(self) -> None:
         """Begins to listen."""
         self._thread.start()
 
-    def wait_over(self, timeout_secs: float) -> None:
-        """Waits until dora has said its last word on the dataflow, or the time is over."""
-        self._over.wait(timeout_secs)
+    def wait_finished(self, timeout_secs: float) -> None:
+        """Waits until dora has output_descriptor its last word on the dataflow, or the time is over."""
+        self._finished.wait(timeout_secs)
 
     def give_up(self) -> None:
         """Waits no longer for what dora has to say."""
         kill_session(self._popen.pid)
-        self._over.wait()
+        self._finished.wait()
 
-    def note_over(self) -> None:
+    def set_finished(self) -> None:
         """The dataflow has ended; the attached program takes up to a second to end after it."""
-        self._over.set()
+        self._finished.set()
 
     def read_logs(self) -> None:
         """Takes in what nodes have printed so far. From any thread."""
         with self._logs_lock:
             if self._logs is not None:
                 for node, line in self._logs.read():
-                    self._session.printed(node, line)
+                    self._session.on_file_line(node, line)
 
     def close(self) -> None:
         """Ends the attached program, if it has not ended with the dataflow, and the thread."""
         kill_session(self._popen.pid)
         self._popen.wait()
-        self._cluster.forget(self._popen.pid)
+        self._cluster.unwatch(self._popen.pid)
         if self._thread.ident is not None:
             self._thread.join()
         assert self._popen.stdout is not None
@@ -184,44 +184,44 @@ class _Watch:
 
     def _run(self) -> None:
         assert self._popen.stdout is not None
-        said = self._popen.stdout.fileno()
-        os.set_blocking(said, False)
+        output_descriptor = self._popen.stdout.fileno()
+        os.set_blocking(output_descriptor, False)
         poller = select.poll()
-        poller.register(said, select.POLLIN)
+        poller.register(output_descriptor, select.POLLIN)
         try:
             while True:
                 ready = dict(poller.poll())
                 self.read_logs()
-                if said in ready and not self._hear(said):
+                if output_descriptor in ready and not self._read_output(output_descriptor):
                     break
                 if self._logs is not None:
                     poller.register(self._logs.fileno(), select.POLLIN)
         finally:
             self._popen.wait()
             self.read_logs()
-            last_words = "\n".join(self._said)
-            for entry in _log_lines.read_result(last_words):
-                self._session.heard(entry)
-            self._session.over(essence(last_words) or "it has ended")
-            self._over.set()
+            last_output = "\n".join(self._other_lines)
+            for entry in _log_lines.read_result(last_output):
+                self._session.on_entry(entry)
+            self._session.on_end(error_summary(last_output) or "it has ended")
+            self._finished.set()
 
-    def _hear(self, said: int) -> bool:
+    def _read_output(self, output_descriptor: int) -> bool:
         """Reads on; False at the end."""
         try:
-            data = os.read(said, _READ_SIZE)
+            data = os.read(output_descriptor, _READ_SIZE)
         except BlockingIOError:
             return True
         for line in self._splitter.feed(data) if data else self._splitter.finish():
-            self._hear_line(line)
+            self._read_line(line)
         return bool(data)
 
-    def _hear_line(self, line: str) -> None:
+    def _read_line(self, line: str) -> None:
         if line.startswith(_TRIGGERED) and self._logs is None:
             folder = self._folder / "out" / line.removeprefix(_TRIGGERED).strip()
             folder.mkdir(parents=True, exist_ok=True)
             self._logs = LogFiles(folder)
         entry = _log_lines.read_attached(line)
         if entry is None:
-            self._said.append(line)
+            self._other_lines.append(line)
         elif entry.level != "stdout":
-            self._session.heard(entry)
+            self._session.on_entry(entry)

@@ -132,13 +132,13 @@ class Subscribers:
 
     def _add_to_dora(self, node: str, outputs: list[str]) -> None:
         if self._reaper is not None:
-            self._reaper.at_the_end(self._removal(node))
+            self._reaper.run_at_exit(self._removal(node))
         self._dora.call(
             "node",
             "add",
             f"--dataflow={self._dataflow}",
             "--from-yaml=/dev/stdin",
-            given=subscriber_entry(self._id(node), node, outputs),
+            stdin=subscriber_entry(self._id(node), node, outputs),
             what=f"the notebook cannot read from {node}",
         )
 
@@ -155,7 +155,7 @@ class Subscribers:
                 *self._removal_words(node), what=f"cannot remove the subscriber of {node}"
             )
         if self._reaper is not None:
-            self._reaper.not_at_the_end(self._removal(node))
+            self._reaper.cancel_at_exit(self._removal(node))
 
     def _removal(self, node: str) -> list[str]:
         return self._dora.command(*self._removal_words(node))

@@ -51,7 +51,11 @@ def keep_event_at_death(
     except EngineError as error:
         why_none = error.message
     write_crash_report(
-        process.crash_report, None, event, why_no_event=why_none, why_no_state=_WHY_NO_STATE
+        process.crash_report_descriptor,
+        None,
+        event,
+        why_no_event=why_none,
+        why_no_state=_WHY_NO_STATE,
     )
     return event is not None
 

@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 from dora_nb.protocol import control
 
-_PATIENCE_SECS = 5.0
-_MOST_GUESTS = 16
+_JOIN_TIMEOUT_SECS = 5.0
+_MOST_UNDECIDED = 16
 
 
 class JoinSocket:
@@ -36,20 +36,20 @@ class JoinSocket:
     ) -> None:
         self._offers = offers
         self._accept = accept
-        self._guests: dict[int, tuple[socket.socket, int, float]] = {}
+        self._undecided: dict[int, tuple[socket.socket, int, float]] = {}
         """Who was told the offers and has not answered: connection, process, until when."""
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listening.setblocking(False)
         name = f"{control.join_socket_prefix(os.geteuid())}{os.getpid()}-{dataflow_id}"
         self._listening.bind(f"\0{name}")
-        self._listening.listen(_MOST_GUESTS)
-        self._thread = threading.Thread(target=self._run, name="dora-door", daemon=True)
+        self._listening.listen(_MOST_UNDECIDED)
+        self._thread = threading.Thread(target=self._run, name="dora-join-socket", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Nobody is let in any more."""
-        os.eventfd_write(self._wake, 1)
+        os.eventfd_write(self._wake_descriptor, 1)
         self._thread.join()
         self._close_descriptors()
 
@@ -60,66 +60,66 @@ class JoinSocket:
     def _run(self) -> None:
         while True:
             ready = self._wait()
-            if self._wake in ready:
+            if self._wake_descriptor in ready:
                 return
             for descriptor in ready:
                 if descriptor == self._listening.fileno():
-                    self._greet()
-                elif descriptor in self._guests:
-                    self._hear(descriptor)
+                    self._accept_connection()
+                elif descriptor in self._undecided:
+                    self._read_answer(descriptor)
             now_secs = time.monotonic()
-            for descriptor, (_, _, until_secs) in list(self._guests.items()):
-                if now_secs >= until_secs:
-                    self._show_out(descriptor)
+            for descriptor, (_, _, deadline_secs) in list(self._undecided.items()):
+                if now_secs >= deadline_secs:
+                    self._drop(descriptor)
 
     def _wait(self) -> set[int]:
         poller = select.poll()
-        for descriptor in (self._wake, self._listening.fileno(), *self._guests):
+        for descriptor in (self._wake_descriptor, self._listening.fileno(), *self._undecided):
             poller.register(descriptor, select.POLLIN)
-        until_secs = [guest[2] for guest in self._guests.values()]
-        millis = max(0.0, min(until_secs) - time.monotonic()) * 1e3 if until_secs else None
+        deadline_secs = [connection[2] for connection in self._undecided.values()]
+        millis = max(0.0, min(deadline_secs) - time.monotonic()) * 1e3 if deadline_secs else None
         return {descriptor for descriptor, _ in poller.poll(millis)}
 
-    def _greet(self) -> None:
+    def _accept_connection(self) -> None:
         with contextlib.suppress(OSError):
             connection, _ = self._listening.accept()
             process_id = control.peer_of_same_user(connection)
-            if process_id is None or len(self._guests) >= _MOST_GUESTS:
+            if process_id is None or len(self._undecided) >= _MOST_UNDECIDED:
                 connection.close()
                 return
             connection.setblocking(False)
             offers = control.Offers(
                 control.PROTOCOL_VERSION, os.getpid(), _folder(), self._offers()
             )
-            until_secs = time.monotonic() + _PATIENCE_SECS
-            self._guests[connection.fileno()] = (connection, process_id, until_secs)
+            deadline_secs = time.monotonic() + _JOIN_TIMEOUT_SECS
+            self._undecided[connection.fileno()] = (connection, process_id, deadline_secs)
             connection.send(control.encode(offers))
 
-    def _hear(self, descriptor: int) -> None:
-        connection, process_id, _ = self._guests[descriptor]
+    def _read_answer(self, descriptor: int) -> None:
+        connection, process_id, _ = self._undecided[descriptor]
         try:
             received = control.receive_greeting(connection)
         except (OSError, ValueError):
             received = None
         if received is None or not isinstance(received[0], control.Join):
-            self._show_out(descriptor)
+            self._drop(descriptor)
             return
         refusal = self._accept(received[0].name, connection, process_id)
         if refusal is None:
-            del self._guests[descriptor]
+            del self._undecided[descriptor]
             return
         with contextlib.suppress(OSError):
             connection.send(control.encode(control.Refused(refusal)))
-        self._show_out(descriptor)
+        self._drop(descriptor)
 
-    def _show_out(self, descriptor: int) -> None:
-        self._guests.pop(descriptor)[0].close()
+    def _drop(self, descriptor: int) -> None:
+        self._undecided.pop(descriptor)[0].close()
 
     def _close_descriptors(self) -> None:
-        for descriptor in list(self._guests):
-            self._show_out(descriptor)
+        for descriptor in list(self._undecided):
+            self._drop(descriptor)
         self._listening.close()
-        os.close(self._wake)
+        os.close(self._wake_descriptor)
 
 
 def _folder() -> str:

@@ -27,8 +27,8 @@ def launch(
     OSError or ValueError where it cannot be. It ends with the thread that calls this.
     """
     with contextlib.ExitStack() as undo:
-        counters_page = counters.new_counters_page()
-        undo.callback(os.close, counters_page)
+        counters_descriptor = counters.new_counters_page()
+        undo.callback(os.close, counters_descriptor)
         control_socket = ControlSocket()
         undo.callback(control_socket.close)
         assert control_socket.other_end is not None
@@ -45,9 +45,9 @@ def launch(
         )
         undo.callback(_end, popen)
         control_socket.other_end.close()
-        process = OperatorProcess(popen, control_socket, counters_page)
+        process = OperatorProcess(popen, control_socket, counters_descriptor)
         undo.pop_all()
-    return process, counters_page
+    return process, counters_descriptor
 
 
 def environment_of(spec: NodeSpec | None) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """The life of one operator, decided purely: `step(life, event)` gives the next life and what to do.
 
 No thread, no clock, no process here; `_supervisor` carries the actions out. A stop is a ladder, and
-each rung is an action::
+each stop_step is an action::
 
     Stop ──► AskToStop, arm grace ──► Terminate (SIGTERM), arm 1 s ──► Kill (SIGKILL, whole session)
-                     └───────────── the process may end at any rung ─────────────┘
+                     └───────────── the process may end at any stop_step ─────────────┘
 
 Phases::
 
@@ -14,7 +14,7 @@ Phases::
 
 While an operator runs, another generation may be prepared beside it, and takes over once it works::
 
-    Replace ──► PREPARING ──ChildReady──► PAUSING ──ChildPaused──► (FILLING ──StateTaken──►) RETIRING
+    Replace ──► PREPARING ──ChildReady──► PAUSING ──ChildPaused──► (RESTORING ──StateTaken──►) RETIRING
     the new one's __init__ runs          the old one reads no more  the new one is          the old one
                                                                     given its state         handles STOP
                                      RETIRING ──HandedOver──► the new one is the operator, and goes
@@ -67,17 +67,16 @@ class Next(enum.Enum):
     NONE = "none"
     PREPARING = "preparing"
     PAUSING = "pausing"
-    FILLING = "filling"
-    RETIRING = "parting"
+    RESTORING = "restoring"
+    RETIRING = "retiring"
 
 
-_REVOCABLE = frozenset({Next.PREPARING, Next.PAUSING, Next.FILLING})
+_REVOCABLE = frozenset({Next.PREPARING, Next.PAUSING, Next.RESTORING})
 """The old generation has not been told that it ends."""
-_HELD = frozenset({Next.PAUSING, Next.FILLING})
-_UNTOUCHED = frozenset({Next.NONE, Next.PREPARING})
+_PAUSED_STEPS = frozenset({Next.PAUSING, Next.RESTORING})
 
 
-class Rung(enum.IntEnum):
+class StopStep(enum.IntEnum):
     """How far up the ladder a stop has gone."""
 
     NONE = 0
@@ -92,10 +91,10 @@ class Life:
 
     phase: Phase = Phase.IDLE
     generation: int = 0
-    rung: Rung = Rung.NONE
+    stop_step: StopStep = StopStep.NONE
     outcome: Phase | None = None
     """What the end of the process will mean, where that is known before."""
-    again: bool = False
+    restarts: bool = False
     """Whether another generation follows when the process has ended."""
     stopping: bool = False
     """Whether a stop was asked for: then no restart policy is."""
@@ -183,34 +182,34 @@ class DeadlinePassed:
 
 
 @dataclass(frozen=True, slots=True)
-class OfAProcess:
+class ProcessEvent:
     """An event of one process of the operator, by its number (`Spawn`, `Prepare`)."""
 
     process: int
 
 
 @dataclass(frozen=True, slots=True)
-class ChildReady(OfAProcess):
+class ChildReady(ProcessEvent):
     """The operator's `__init__` has returned."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChildFailed(OfAProcess):
+class ChildFailed(ProcessEvent):
     """The process reported a failure and is about to exit."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChildFinished(OfAProcess):
+class ChildFinished(ProcessEvent):
     """The operator is done and its process is about to exit."""
 
 
 @dataclass(frozen=True, slots=True)
-class ControlLost(OfAProcess):
+class ControlLost(ProcessEvent):
     """The process closed its control socket: it is about to exit, or can be told nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessEnded(OfAProcess):
+class ProcessEnded(ProcessEvent):
     """The process is gone, or could not be started."""
 
     restart_after_secs: float | None = None
@@ -218,14 +217,14 @@ class ProcessEnded(OfAProcess):
 
 
 @dataclass(frozen=True, slots=True)
-class ChildReloaded(OfAProcess):
+class ChildReloaded(ProcessEvent):
     """The process has taken the source or the wires of that edit: it is the next generation."""
 
     edit: int
 
 
 @dataclass(frozen=True, slots=True)
-class ChildKept(OfAProcess):
+class ChildKept(ProcessEvent):
     """The process could not take them, and is what it was."""
 
     edit: int
@@ -234,7 +233,7 @@ class ChildKept(OfAProcess):
 
 
 @dataclass(frozen=True, slots=True)
-class ChildPaused(OfAProcess):
+class ChildPaused(ProcessEvent):
     """For that edit it handles no event any more, until it is told to go on or to part."""
 
     edit: int
@@ -242,12 +241,12 @@ class ChildPaused(OfAProcess):
 
 
 @dataclass(frozen=True, slots=True)
-class HandedOver(OfAProcess):
+class HandedOver(ProcessEvent):
     """It has handled STOP, and reads and sends no more."""
 
 
 @dataclass(frozen=True, slots=True)
-class StateTaken(OfAProcess):
+class StateTaken(ProcessEvent):
     """The generation that is prepared has taken the state of the one before."""
 
 
@@ -270,12 +269,12 @@ class Spawn:
 
 
 @dataclass(frozen=True, slots=True)
-class TellReload:
+class SendReload:
     """Tell the process what it is to take."""
 
 
 @dataclass(frozen=True, slots=True)
-class TakeReload:
+class FinishReload:
     """The process has taken what that edit told it: its wires follow."""
 
     edit: int
@@ -289,7 +288,7 @@ class CancelReload:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteLateReload:
+class ReportLateReload:
     """The process has taken the source of an edit that was dropped before it answered."""
 
 
@@ -307,7 +306,7 @@ class AskToPause:
 
 
 @dataclass(frozen=True, slots=True)
-class GoOn:
+class Resume:
     """Tell the process that it goes on."""
 
 
@@ -387,7 +386,7 @@ class SettleEnd:
 
 
 Action = (
-    Spawn | TellReload | TakeReload | CancelReload | NoteLateReload | Prepare | AskToPause | GoOn | GiveState
+    Spawn | SendReload | FinishReload | CancelReload | ReportLateReload | Prepare | AskToPause | Resume | GiveState
     | AskToRetire | TakeOver | Discard | Disarm | FallBack | SendGo | AskToStop | Terminate | Kill | ArmDeadline
     | ReportDeath | SettleEnd
 )  # fmt: skip
@@ -395,26 +394,26 @@ Action = (
 
 def step(life: Life, event: Event) -> tuple[Life, list[Action]]:
     """What follows from an event. One that means nothing in this phase, or whose time is over, changes nothing."""
-    following, actions = _understood(life, event)
+    following, actions = _dispatch(life, event)
     if any(isinstance(action, (ArmDeadline, Disarm, SettleEnd)) for action in actions):
         following = replace(following, deadline=life.deadline + 1)
     return following, actions
 
 
-def _understood(life: Life, event: Event) -> tuple[Life, list[Action]]:
+def _dispatch(life: Life, event: Event) -> tuple[Life, list[Action]]:
     match event:
-        case OfAProcess(process) if process == life.process:
-            return _of_the_operator(life, event)
-        case OfAProcess(process) if process == life.successor:
-            return _of_the_successor(life, event)
+        case ProcessEvent(process) if process == life.process:
+            return _on_current(life, event)
+        case ProcessEvent(process) if process == life.successor:
+            return _on_successor(life, event)
         case DeadlinePassed(deadline) if deadline == life.deadline:
             return _deadline_passed(life)
-        case OfAProcess() | DeadlinePassed():
+        case ProcessEvent() | DeadlinePassed():
             return life, []
-    return _asked(life, event)
+    return _on_request(life, event)
 
 
-def _asked(life: Life, event: Event) -> tuple[Life, list[Action]]:
+def _on_request(life: Life, event: Event) -> tuple[Life, list[Action]]:
     match event:
         case Start():
             return _start(life)
@@ -423,34 +422,36 @@ def _asked(life: Life, event: Event) -> tuple[Life, list[Action]]:
                 return _start(life)
             if life.phase is Phase.BACKING_OFF:
                 return _next_generation(life, [])
-            life, first = _without_next(life)
-            asked, then = _ask_to_stop(replace(life, again=True, falls_back=falls_back), grace_secs)
+            life, first = _drop_next(life)
+            asked, then = _ask_to_stop(
+                replace(life, restarts=True, falls_back=falls_back), grace_secs
+            )
             return asked, [*first, *then]
         case Stop(grace_secs):
             if life.phase in NO_PROCESS:
                 return life, []
             if life.phase is Phase.BACKING_OFF:
                 return replace(life, phase=Phase.STOPPED), [SettleEnd(for_good=True)]
-            life, first = _without_next(life)
-            asked, then = _ask_to_stop(replace(life, again=False, stopping=True), grace_secs)
+            life, first = _drop_next(life)
+            asked, then = _ask_to_stop(replace(life, restarts=False, stopping=True), grace_secs)
             return asked, [*first, *then]
         case Replace(edit, grace_secs):
             if life.phase is Phase.RUNNING and life.next is Next.NONE:
                 return _prepare(replace(life, edit=edit, grace_secs=grace_secs))
-            return _asked(life, Restart(grace_secs))  # There is nothing to take over from.
+            return _on_request(life, Restart(grace_secs))  # There is nothing to take over from.
         case Reload(edit, grace_secs):
             if life.phase is Phase.RUNNING and life.next is Next.NONE:
-                told = replace(life, edit=edit, reloading=True, grace_secs=grace_secs)
-                return told, [TellReload(), ArmDeadline(grace_secs)]
-            return _asked(life, Restart(grace_secs))
+                reloading = replace(life, edit=edit, reloading=True, grace_secs=grace_secs)
+                return reloading, [SendReload(), ArmDeadline(grace_secs)]
+            return _on_request(life, Restart(grace_secs))
         case Abandon(edit) if edit == life.edit and life.next in _REVOCABLE:
-            return _without_next(life)
+            return _drop_next(life)
         case Open() if life.phase is Phase.READY:
             return replace(life, phase=Phase.RUNNING), [SendGo()]
     return life, []
 
 
-def _of_the_operator(life: Life, event: Event) -> tuple[Life, list[Action]]:
+def _on_current(life: Life, event: Event) -> tuple[Life, list[Action]]:
     match event:
         case ChildReady() if life.phase is Phase.STARTING:
             return replace(life, phase=Phase.READY, was_ready=True, falls_back=False), []
@@ -464,35 +465,35 @@ def _of_the_operator(life: Life, event: Event) -> tuple[Life, list[Action]]:
             return _process_ended(life, restart_after_secs)
         case ChildReloaded(_, edit) if life.phase is Phase.RUNNING:
             return _reloaded(life, edit)
-        case ChildKept(_, edit, again) if edit == life.edit and life.phase is Phase.RUNNING:
+        case ChildKept(_, edit, needs_process) if edit == life.edit and life.phase is Phase.RUNNING:
             answered = replace(life, reloading=False)
             if life.next is not Next.NONE:  # Late: a fresh process is on its way already.
                 return answered, []
-            return _prepare(answered) if again else (replace(answered, edit=0), [Disarm()])
+            return _prepare(answered) if needs_process else (replace(answered, edit=0), [Disarm()])
         case ChildPaused(_, edit, has_state) if edit == life.edit and life.next is Next.PAUSING:
             if has_state:
-                filling = replace(life, next=Next.FILLING, rung=Rung.NONE)
-                return filling, [GiveState(), ArmDeadline(life.grace_secs)]
+                restoring = replace(life, next=Next.RESTORING, stop_step=StopStep.NONE)
+                return restoring, [GiveState(), ArmDeadline(life.grace_secs)]
             return _retire(life)
         case HandedOver() if life.next is Next.RETIRING:
             return _taken_over(life, [Disarm()])
     return life, []
 
 
-def _of_the_successor(life: Life, event: Event) -> tuple[Life, list[Action]]:
+def _on_successor(life: Life, event: Event) -> tuple[Life, list[Action]]:
     match event:
         case ChildReady() if life.next is Next.PREPARING:
             if life.phase is not Phase.RUNNING:  # The old one is about to end by itself.
                 return replace(life, next=Next.RETIRING), []
             return replace(life, next=Next.PAUSING), [AskToPause(), ArmDeadline(life.grace_secs)]
-        case StateTaken() if life.next is Next.FILLING:
+        case StateTaken() if life.next is Next.RESTORING:
             return _retire(life)
         case ChildFailed() | ChildFinished() | ProcessEnded() if life.next is Next.RETIRING:
             # The old one is told that it ends. Its successor is known to work: it is started once more.
-            ending = replace(life, next=Next.NONE, successor=0, phase=Phase.ENDING, again=True)
-            return replace(ending, rung=max(life.rung, Rung.ASKED)), [Discard()]
+            ending = replace(life, next=Next.NONE, successor=0, phase=Phase.ENDING, restarts=True)
+            return replace(ending, stop_step=max(life.stop_step, StopStep.ASKED)), [Discard()]
         case ChildFailed() | ChildFinished() | ProcessEnded():
-            return _without_next(life)
+            return _drop_next(life)
     return life, []
 
 
@@ -501,45 +502,47 @@ def _start(life: Life) -> tuple[Life, list[Action]]:
 
 
 def _ask_to_stop(life: Life, grace_secs: float) -> tuple[Life, list[Action]]:
-    if life.rung is not Rung.NONE:
+    if life.stop_step is not StopStep.NONE:
         return life, []
     outcome = Phase.STOPPED if life.outcome is None else life.outcome
-    asked = replace(life, phase=Phase.ENDING, rung=Rung.ASKED, outcome=outcome, reloading=False)
+    asked = replace(
+        life, phase=Phase.ENDING, stop_step=StopStep.ASKED, outcome=outcome, reloading=False
+    )
     return asked, [AskToStop(), ArmDeadline(grace_secs)]
 
 
 def _await_exit(life: Life, outcome: Phase | None) -> tuple[Life, list[Action]]:
     """The process is to exit by itself now. A ladder that it is on already goes on."""
     exiting = replace(life, phase=Phase.ENDING, outcome=life.outcome or outcome, reloading=False)
-    return exiting, [ArmDeadline(EXIT_GRACE_SECS)] if life.rung is Rung.NONE else []
+    return exiting, [ArmDeadline(EXIT_GRACE_SECS)] if life.stop_step is StopStep.NONE else []
 
 
 def _deadline_passed(life: Life) -> tuple[Life, list[Action]]:
     if life.phase is Phase.BACKING_OFF:
         return _next_generation(life, [])
-    if life.next is Next.FILLING:
-        return _without_next(life, too_slow=True)
+    if life.next is Next.RESTORING:
+        return _drop_next(life, too_slow=True)
     if life.phase is Phase.ENDING or life.next in (Next.PAUSING, Next.RETIRING):
-        return _climb(life)
+        return _escalate(life)
     if life.phase is Phase.RUNNING and life.reloading:  # It never came to the reload.
         return _prepare(life)
     return life, []
 
 
-def _climb(life: Life) -> tuple[Life, list[Action]]:
-    if life.rung in (Rung.TERMINATED, Rung.KILLED):
-        return replace(life, rung=Rung.KILLED), [Kill()]
-    if life.rung is Rung.NONE and life.phase is Phase.ENDING:
-        return replace(life, rung=Rung.KILLED), [Kill()]
-    return replace(life, rung=Rung.TERMINATED), [Terminate(), ArmDeadline(TERM_GRACE_SECS)]
+def _escalate(life: Life) -> tuple[Life, list[Action]]:
+    if life.stop_step in (StopStep.TERMINATED, StopStep.KILLED):
+        return replace(life, stop_step=StopStep.KILLED), [Kill()]
+    if life.stop_step is StopStep.NONE and life.phase is Phase.ENDING:
+        return replace(life, stop_step=StopStep.KILLED), [Kill()]
+    return replace(life, stop_step=StopStep.TERMINATED), [Terminate(), ArmDeadline(TERM_GRACE_SECS)]
 
 
 def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, list[Action]]:
     if life.next is Next.PREPARING:
-        return _following(life, Phase.STARTING), [SettleEnd(for_good=False), TakeOver()]
+        return _promoted(life, Phase.STARTING), [SettleEnd(for_good=False), TakeOver()]
     if life.next is not Next.NONE:
         return _taken_over(life, [SettleEnd(for_good=False)])
-    if life.again:
+    if life.restarts:
         return _next_generation(life, [SettleEnd(for_good=False)])
     life = replace(life, edit=0, reloading=False)
     died = life.outcome is None
@@ -547,14 +550,14 @@ def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, 
     if life.falls_back and not life.stopping:
         return _next_generation(life, [*report, SettleEnd(for_good=False), FallBack()])
     if restart_after_secs is not None and not life.stopping:
-        pausing = replace(life, phase=Phase.BACKING_OFF, rung=Rung.NONE, outcome=None)
+        pausing = replace(life, phase=Phase.BACKING_OFF, stop_step=StopStep.NONE, outcome=None)
         return pausing, [*report, SettleEnd(for_good=False), ArmDeadline(restart_after_secs)]
     if died:
-        dead = replace(life, phase=Phase.FAILED, rung=Rung.NONE)
+        dead = replace(life, phase=Phase.FAILED, stop_step=StopStep.NONE)
         return dead, [*report, SettleEnd(for_good=True, outputs_closed=True)]
     assert life.outcome is not None
     closed = life.outcome is not Phase.STOPPED
-    ended = replace(life, phase=life.outcome, rung=Rung.NONE, outcome=None)
+    ended = replace(life, phase=life.outcome, stop_step=StopStep.NONE, outcome=None)
     return ended, [SettleEnd(for_good=True, outputs_closed=closed)]
 
 
@@ -565,7 +568,7 @@ def _next_generation(life: Life, first: list[Action]) -> tuple[Life, list[Action
         process=life.started + 1,
         started=life.started + 1,
         deadline=life.deadline,
-        falls_back=life.again and life.falls_back,
+        falls_back=life.restarts and life.falls_back,
     )
     return born, [*first, Spawn(born.generation, born.process)]
 
@@ -579,7 +582,7 @@ def _prepare(life: Life) -> tuple[Life, list[Action]]:
     return preparing, [Disarm(), Prepare(life.generation + 1, number)]
 
 
-def _without_next(life: Life, *, too_slow: bool = False) -> tuple[Life, list[Action]]:
+def _drop_next(life: Life, *, too_slow: bool = False) -> tuple[Life, list[Action]]:
     """Nothing is prepared any more. The old generation goes on, unless it was told that it ends."""
     if life.next is Next.NONE:
         return life, []
@@ -589,9 +592,9 @@ def _without_next(life: Life, *, too_slow: bool = False) -> tuple[Life, list[Act
         return alone, actions
     if life.reloading:
         actions.append(CancelReload(life.edit))
-    if life.next in _HELD:
-        actions += [GoOn(), Disarm()]
-    return replace(alone, rung=Rung.NONE), actions
+    if life.next in _PAUSED_STEPS:
+        actions += [Resume(), Disarm()]
+    return replace(alone, stop_step=StopStep.NONE), actions
 
 
 def _reloaded(life: Life, edit: int) -> tuple[Life, list[Action]]:
@@ -599,24 +602,24 @@ def _reloaded(life: Life, edit: int) -> tuple[Life, list[Action]]:
     if life.next is Next.RETIRING:  # It ends, and its successor has that source too.
         return life, []
     if edit != life.edit:
-        return replace(life, generation=life.generation + 1), [NoteLateReload()]
+        return replace(life, generation=life.generation + 1), [ReportLateReload()]
     # It may be late: what was prepared in its place is not needed then.
-    alone, first = _without_next(replace(life, reloading=False))
+    alone, first = _drop_next(replace(life, reloading=False))
     reloaded = replace(alone, generation=life.generation + 1, edit=0, reloading=False)
-    return reloaded, [TakeReload(edit), *first, Disarm()]
+    return reloaded, [FinishReload(edit), *first, Disarm()]
 
 
 def _retire(life: Life) -> tuple[Life, list[Action]]:
-    parting = replace(life, next=Next.RETIRING, rung=Rung.NONE)
-    return parting, [AskToRetire(), ArmDeadline(life.grace_secs)]
+    retiring = replace(life, next=Next.RETIRING, stop_step=StopStep.NONE)
+    return retiring, [AskToRetire(), ArmDeadline(life.grace_secs)]
 
 
 def _taken_over(life: Life, first: list[Action]) -> tuple[Life, list[Action]]:
-    taken = replace(_following(life, Phase.RUNNING), was_ready=True)
+    taken = replace(_promoted(life, Phase.RUNNING), was_ready=True)
     return taken, [*first, TakeOver(), SendGo()]
 
 
-def _following(life: Life, phase: Phase) -> Life:
+def _promoted(life: Life, phase: Phase) -> Life:
     """The life of the generation whose process was prepared."""
     return Life(
         phase=phase,

@@ -112,7 +112,7 @@ class ControlSocket:
         """Sends what was kept, as far as the socket has room."""
         with self._lock:
             while self._outbox and not self._closed and self._send(*self._outbox[0]):
-                self._forget_first()
+                self._drop_first()
 
     @property
     def pending(self) -> bool:
@@ -125,7 +125,7 @@ class ControlSocket:
             self._closed = True
             _kernel_ends.discard(self)
             while self._outbox:
-                self._forget_first()
+                self._drop_first()
             self.socket.close()
             if self.other_end is not None:
                 self.other_end.close()
@@ -156,19 +156,19 @@ class ControlSocket:
             # The process is gone; its descriptor in the supervisor's poll says so.
         return True
 
-    def _forget_first(self) -> None:
+    def _drop_first(self) -> None:
         for descriptor in self._outbox.popleft()[1]:
             os.close(descriptor)
 
 
 @dataclass(eq=False)
-class Asked:
+class NotebookRequests:
     """What the notebook asked of one process, and the process has not answered: it answers in order.
 
     So what stands here when a process hands over was not done, and its successor is asked instead.
     """
 
-    giving: bool = False
+    retrying: bool = False
     """To handle the event that the newest failure left."""
     injected: collections.deque[tuple[control.Inject, int]] = field(
         default_factory=collections.deque
@@ -179,7 +179,7 @@ class Asked:
 
     def close(self) -> int:
         """Nothing of it is answered any more; how many messages were to be sent."""
-        self.giving = False
+        self.retrying = False
         while self.shown:
             self.shown.popleft().set()
         lost = len(self.injected)
@@ -206,11 +206,11 @@ class OperatorProcess:
         assert popen.stderr is not None
         self.process_id = popen.pid
         self.control = control_socket
-        self.asked = Asked()
+        self.requests = NotebookRequests()
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.pidfd_open(popen.pid)
         try:
-            self.crash_report = os.memfd_create("dora-remains", os.MFD_CLOEXEC)
+            self.crash_report_descriptor = os.memfd_create("dora-crash-report", os.MFD_CLOEXEC)
             """Where it writes what a failure leaves behind."""
         except OSError:
             os.close(self.exit_descriptor)
@@ -254,7 +254,7 @@ class OperatorProcess:
 
     def _close_descriptors(self) -> None:
         os.close(self.exit_descriptor)
-        os.close(self.crash_report)
+        os.close(self.crash_report_descriptor)
         for pipe in (self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()
@@ -271,11 +271,11 @@ class JoinedProcess:
     ) -> None:
         self.process_id = process_id
         self.control = control_socket
-        self.asked = Asked()
+        self.requests = NotebookRequests()
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         self.exit_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Readable once it has left."""
-        self.crash_report = -1
+        self.crash_report_descriptor = -1
         self.streams: list[Stream] = []
 
     def control_lost(self) -> None:

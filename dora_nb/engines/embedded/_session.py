@@ -55,7 +55,7 @@ from ._supervisor import Leases, Supervisor
 from ._wiring import Wiring, log_output
 
 _MOST_ERROR_CHARS = 2000
-_LEAVING_SECS = 4.0
+_REJOIN_TIMEOUT_SECS = 4.0
 """Longer than the ladder of a stop takes."""
 MOST_INJECTED = 16
 _CANNOT_START = "the dataflow cannot be started"
@@ -99,7 +99,7 @@ class Session:
         self._declared = declared
         self._listeners = list(listeners)
         self._dataflow_id = control.new_id()
-        self._going = False
+        self._messages_flow = False
         self._stopping = False
         self._forked = False
         self._supervisors: dict[str, Supervisor] = {}
@@ -108,9 +108,9 @@ class Session:
         self._join_socket: JoinSocket | None = None
         self._joining: dict[str, tuple[JoinedProcess, int]] = {}
         """Processes that join as dynamic nodes, and their counters, until they are wired."""
-        self._woken: dict[str, tuple[str, int]] = {}
+        self._restarted_readers: dict[str, tuple[str, int]] = {}
         """Readers that were started again as a publisher came back: the publisher, their generation before."""
-        self._leaving: set[str] = set()
+        self._removing: set[str] = set()
         """Operators that were removed and have not ended yet."""
         self._to_close = contextlib.ExitStack()
         self._worker = Worker("dora-session")
@@ -125,7 +125,7 @@ class Session:
             self._worker.start()
         except RuntimeError as error:
             raise engine_error(_CANNOT_START, error) from None
-        self._do(self._open, or_else=_CANNOT_START)
+        self._run_on_worker(self._open, or_else=_CANNOT_START)
 
     def _open(self) -> None:
         self._spawner = Spawner()
@@ -156,9 +156,9 @@ class Session:
         return any(each.alive for each in list(self._supervisors.values()))
 
     @property
-    def going(self) -> bool:
+    def messages_flow(self) -> bool:
         """Whether messages move: every operator was ready once."""
-        return self._going
+        return self._messages_flow
 
     def listener_status(self, listener: Listener) -> EdgeStatus | None:
         """The counts of a subscription's edge; None where there is no edge yet."""
@@ -187,7 +187,7 @@ class Session:
             with self._lock:
                 spec = declared.node(name)
                 supervisor = self._supervisors.get(name)
-                self._leaving.discard(name)
+                self._removing.discard(name)
                 if edit is not None and supervisor is not None and self._takes_edits(supervisor):
                     if not supervisor.apply(spec, edit, grace_secs=grace_secs):
                         raise EngineError(
@@ -209,12 +209,14 @@ class Session:
                 else:
                     supervisor.post(lifecycle.Restart(grace_secs))
 
-        return self._do(apply, or_else=f"{name} cannot be started") and not self._stopping
+        return (
+            self._run_on_worker(apply, or_else=f"{name} cannot be started") and not self._stopping
+        )
 
     def _takes_edits(self, supervisor: Supervisor) -> bool:
         """Whether messages move through it, so that there is something to keep."""
         return (
-            self._going
+            self._messages_flow
             and not self._stopping
             and supervisor.life.phase is Phase.RUNNING
             and supervisor.spec.kind != "dynamic"
@@ -233,10 +235,10 @@ class Session:
             if supervisor is not None:
                 supervisor.abandon(spec)
 
-    def restart(self, name: str, *, grace_secs: float, give: bool = False) -> None:
+    def restart(self, name: str, *, grace_secs: float, retry: bool = False) -> None:
         """Lets another generation follow; does not wait for it, see `wait_settled`.
 
-        With `give` it handles the event that the newest failure left before any other.
+        With `retry` it handles the event that the newest failure left before any other.
         """
 
         def restart() -> None:
@@ -245,39 +247,39 @@ class Session:
                 if supervisor is None or self._stopping:
                     return
                 supervisor.applied = None
-                supervisor.gives_at_start = give
+                supervisor.retries_at_start = retry
                 if supervisor.spec.kind == "dynamic":
                     supervisor.post(lifecycle.Stop(grace_secs))
                 else:
                     supervisor.post(lifecycle.Restart(grace_secs))
 
-        self._do(restart)
+        self._run_on_worker(restart)
 
     def crash_report(self, name: str) -> CrashReport | None:
         """What the newest failure of that node left behind; None for nothing."""
         with self._lock:
             supervisor = self._supervisors.get(name)
-            if supervisor is None or supervisor.crash_report < 0:
+            if supervisor is None or supervisor.crash_report_descriptor < 0:
                 return None
-            return read_crash_report(supervisor.crash_report)
+            return read_crash_report(supervisor.crash_report_descriptor)
 
-    def give(self, name: str) -> bool:
-        """Has a node that runs handle the event that it failed on; does not wait, see `wait_given`.
+    def retry_event(self, name: str) -> bool:
+        """Has a node that runs handle the event that it failed on; does not wait, see `wait_retried`.
 
         False where it does not run, or there is no event.
         """
         with self._lock:
             supervisor = self._supervisors.get(name)
-            return supervisor is not None and supervisor.give()
+            return supervisor is not None and supervisor.retry_event()
 
-    def wait_given(self, name: str, *, timeout_secs: float | None) -> bool:
+    def wait_retried(self, name: str, *, timeout_secs: float | None) -> bool:
         """Waits until the node has handled what it was given, or has ended."""
 
         def handled() -> bool:
             supervisor = self._supervisors.get(name)
             return (
                 supervisor is None
-                or not supervisor.giving
+                or not supervisor.retrying
                 or supervisor.life.phase in lifecycle.NO_PROCESS
             )
 
@@ -311,7 +313,7 @@ class Session:
                 self._params.setdefault(name, {})[key] = value_json
                 self._tell(name, control.ParamUpdated(key, value_json), [])
 
-        self._do(set_it)
+        self._run_on_worker(set_it)
 
     def delete_param(self, name: str, key: str) -> None:
         """Takes a parameter away and tells the node."""
@@ -321,7 +323,7 @@ class Session:
                 self._params.get(name, {}).pop(key, None)
                 self._tell(name, control.ParamDeleted(key), [])
 
-        self._do(delete_it)
+        self._run_on_worker(delete_it)
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
         """Sends as the notebook. Blocks while a queue with backpressure has no room."""
@@ -363,12 +365,12 @@ class Session:
         def remove() -> None:
             with self._lock:
                 if name in self._supervisors:
-                    self._leaving.add(name)
+                    self._removing.add(name)
                     self._supervisors[name].post(lifecycle.Stop(grace_secs))
 
-        self._do(remove)
+        self._run_on_worker(remove)
         with self._lock:
-            self._changed.wait_for(lambda: name not in self._leaving)
+            self._changed.wait_for(lambda: name not in self._removing)
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
         """The kernel's subscriptions are these now. EngineError, and they are what they were."""
@@ -383,7 +385,7 @@ class Session:
                     raise
                 self._listeners = wanted
 
-        self._do(set_them, or_else="the notebook cannot subscribe to that topic")
+        self._run_on_worker(set_them, or_else="the notebook cannot subscribe to that topic")
 
     def wait_settled(
         self, names: Iterable[str] | None, *, after: dict[str, int], timeout_secs: float | None
@@ -464,7 +466,7 @@ class Session:
 
     def close(self) -> None:
         """Lets go of everything; stops what is still there."""
-        self._do(self._close)
+        self._run_on_worker(self._close)
 
     def _close(self) -> None:
         if self._join_socket is not None:
@@ -480,7 +482,9 @@ class Session:
         with self._lock:
             self._wiring.close()
 
-    def _do(self, change: Callable[[], None], *, or_else: str = "dora_nb failed") -> bool:
+    def _run_on_worker(
+        self, change: Callable[[], None], *, or_else: str = "dora_nb failed"
+    ) -> bool:
         """Has a change made to its end, whatever interrupts the caller meanwhile.
 
         False where the session is closed. What the system refuses becomes an EngineError: `or_else`
@@ -518,12 +522,12 @@ class Session:
                 return f"no dynamic node '{name}' is declared in that notebook"
             if offers[name]:
                 return f"another process has already joined as '{name}'"
-            leaving = self._supervisors[name]
-            if not self._changed.wait_for(lambda: not leaving.alive, _LEAVING_SECS):
+            earlier = self._supervisors[name]
+            if not self._changed.wait_for(lambda: not earlier.alive, _REJOIN_TIMEOUT_SECS):
                 return f"the process that joined as '{name}' before has not ended yet; try again"
-            counters_page = counters.new_counters_page()
-            process = JoinedProcess(process_id, ControlSocket(connection), counters_page)
-            self._joining[name] = (process, counters_page)
+            counters_descriptor = counters.new_counters_page()
+            process = JoinedProcess(process_id, ControlSocket(connection), counters_descriptor)
+            self._joining[name] = (process, counters_descriptor)
             self._supervisors[name].post(lifecycle.Start())
         return None
 
@@ -532,33 +536,33 @@ class Session:
     def start_process(self, supervisor: Supervisor) -> None:
         """Starts a process and gives it all that it holds; the wiring is brought up to date first."""
         if supervisor.spec.kind == "dynamic":
-            self._take_in_joining(supervisor)
+            self._begin_joined(supervisor)
             return
         while True:
             spec = supervisor.spec
-            process, counters_page = self._spawner.spawn(spec)
+            process, counters_descriptor = self._spawner.spawn(spec)
             try:
                 with self._lock:
                     if supervisor.spec is spec:
                         supervisor.adopt(process)
-                        self._take_in(supervisor, counters_page)
+                        self._begin(supervisor, counters_descriptor)
                         return
             finally:
-                os.close(counters_page)
+                os.close(counters_descriptor)
             # It was declared anew meanwhile; this process has the old one's environment.
             self._spawner.discard(process)
 
     def prepare_process(self, supervisor: Supervisor, spec: NodeSpec, generation: int) -> None:
         """Starts a process that is to follow the operator's; it learns what it is, and is not wired."""
-        process, counters_page = self._spawner.spawn(spec)
+        process, counters_descriptor = self._spawner.spawn(spec)
         try:
             with self._lock:
                 supervisor.adopt_next(process)
-                self._tell_what_it_is(process, spec, generation, counters_page)
+                self._send_begin(process, spec, generation, counters_descriptor)
         finally:
-            os.close(counters_page)
+            os.close(counters_descriptor)
 
-    def declared_anew(self, supervisor: Supervisor) -> None:
+    def declaration_changed(self, supervisor: Supervisor) -> None:
         """Its declaration is what its next process will be started for."""
         with self._lock:
             self._declared = self._declared.replacing(supervisor.spec)
@@ -581,11 +585,11 @@ class Session:
             forget=[] if change is None else list(change.forget),
             keep_attributes=[] if change is None else list(change.keep_attributes),
         )
-        source = _text_memory("dora-source", _numbered_as_in_the_editor(code))
+        source_descriptor = _text_memory("dora-source", _numbered_as_in_the_editor(code))
         try:
-            supervisor.tell(message, [source])
+            supervisor.tell(message, [source_descriptor])
         finally:
-            os.close(source)
+            os.close(source_descriptor)
 
     def rewire(self, supervisor: Supervisor) -> None:
         """A process lives on under another declaration: what changed around it is told, and nothing else."""
@@ -595,13 +599,15 @@ class Session:
             self._declared = self._declared.replacing(spec)
             if before is None or (before.inputs, before.outputs) != (spec.inputs, spec.outputs):
                 message = control.Rewire(_wires(spec), list(spec.outputs))
-                dataflow = _text_memory("dora-dataflow", json.dumps(as_descriptor(self._declared)))
+                dataflow_descriptor = _text_memory(
+                    "dora-dataflow", json.dumps(as_descriptor(self._declared))
+                )
                 try:
-                    supervisor.tell(message, [dataflow])
+                    supervisor.tell(message, [dataflow_descriptor])
                 finally:
-                    os.close(dataflow)
+                    os.close(dataflow_descriptor)
                 self._wiring.change_outputs(spec, self._declared, self._listeners)
-                self._wake_readers_that_finished(spec.name)
+                self._restart_finished_readers(spec.name)
 
     def hand_over(self, supervisor: Supervisor, *, old_is_alive: bool) -> Leases:
         """Gives the process that is the operator now all that the one before held."""
@@ -610,8 +616,8 @@ class Session:
             leases = self._wiring.hand_over(spec.name) if old_is_alive else []
             self._declared = self._declared.replacing(spec)
             self._wiring.reconcile(self._declared, self._listeners)
-            self._wiring.introduce(spec)
-            self._wake_readers_that_finished(spec.name)
+            self._wiring.attach_process(spec)
+            self._restart_finished_readers(spec.name)
             return leases
 
     def void_leases(self, leases: Leases) -> None:
@@ -619,22 +625,22 @@ class Session:
         with self._lock:
             self._wiring.void_leases(leases)
 
-    def _take_in(self, supervisor: Supervisor, counters_page: int) -> None:
+    def _begin(self, supervisor: Supervisor, counters_descriptor: int) -> None:
         spec, process = supervisor.spec, supervisor.process
         assert process is not None
         self._wiring.reconcile(self._declared, self._listeners)
-        self._tell_what_it_is(process, spec, supervisor.life.generation, counters_page)
-        self._wiring.introduce(spec)
-        if supervisor.gives_at_start:
-            supervisor.gives_at_start = False
-            supervisor.give()
+        self._send_begin(process, spec, supervisor.life.generation, counters_descriptor)
+        self._wiring.attach_process(spec)
+        if supervisor.retries_at_start:
+            supervisor.retries_at_start = False
+            supervisor.retry_event()
         if supervisor.life.generation > 1:
             for name, _ in self._scripts_that_read(spec.name):
                 self._tell(name, control.NodeRestarted(spec.name), [])
-        self._wake_readers_that_finished(spec.name)
+        self._restart_finished_readers(spec.name)
 
-    def _tell_what_it_is(
-        self, process: NodeProcess, spec: NodeSpec, generation: int, counters_page: int
+    def _send_begin(
+        self, process: NodeProcess, spec: NodeSpec, generation: int, counters_descriptor: int
     ) -> None:
         begin = control.Begin(
             protocol_version=control.PROTOCOL_VERSION,
@@ -654,26 +660,28 @@ class Session:
             log_levels=list(LOG_LEVELS[: LOG_LEVELS.index(spec.min_log_level) + 1]),
         )
         with contextlib.ExitStack() as texts:
-            source = _text_memory("dora-source", _numbered_as_in_the_editor(spec.code))
-            texts.callback(os.close, source)
+            source_descriptor = _text_memory("dora-source", _numbered_as_in_the_editor(spec.code))
+            texts.callback(os.close, source_descriptor)
             described = as_descriptor(self._declared.replacing(spec))
-            dataflow = _text_memory("dora-dataflow", json.dumps(described))
-            texts.callback(os.close, dataflow)
-            process.control.tell(begin, [source, counters_page, dataflow])
+            dataflow_descriptor = _text_memory("dora-dataflow", json.dumps(described))
+            texts.callback(os.close, dataflow_descriptor)
+            process.control.tell(
+                begin, [source_descriptor, counters_descriptor, dataflow_descriptor]
+            )
         if spec.kind == "operator":
-            process.control.tell(control.KeepCrashReport(), [process.crash_report])
+            process.control.tell(control.KeepCrashReport(), [process.crash_report_descriptor])
 
-    def _take_in_joining(self, supervisor: Supervisor) -> None:
+    def _begin_joined(self, supervisor: Supervisor) -> None:
         with self._lock:
             joining = self._joining.pop(supervisor.name, None)
             if joining is None:
                 raise EngineError(f"no process has joined as {supervisor.name}.")
-            process, counters_page = joining
+            process, counters_descriptor = joining
             try:
                 supervisor.adopt(process)
-                self._take_in(supervisor, counters_page)
+                self._begin(supervisor, counters_descriptor)
             finally:
-                os.close(counters_page)
+                os.close(counters_descriptor)
 
     def process_reaped(self, process: NodeProcess) -> None:
         """The warden need not look after it any more."""
@@ -709,13 +717,13 @@ class Session:
     def life_changed(self, supervisor: Supervisor) -> None:
         """Tells everybody who waits, or watches; completes a removal."""
         with self._lock:
-            self._wake_if_fed(supervisor)
+            self._restart_if_fed(supervisor)
             self._forget_if_removed(supervisor)
             self._check_barrier()
             self._changed.notify_all()
-        self._tell_watchers()
+        self._notify_watchers()
 
-    def caught_up(self, supervisor: Supervisor) -> None:
+    def request_handled(self, supervisor: Supervisor) -> None:
         """Tells everybody who waits; completes a removal."""
         with self._lock:
             self._forget_if_removed(supervisor)
@@ -748,7 +756,7 @@ class Session:
         if supervisor is not None:
             supervisor.tell(message, descriptors)
 
-    def may_be_fed(self, name: str) -> bool:
+    def may_get_input(self, name: str) -> bool:
         """What the restart policy asks: a node whose inputs are all closed is not started again."""
         with self._lock:
             spec = self._declared.nodes.get(name)
@@ -793,7 +801,7 @@ class Session:
         if supervisor is not None:
             supervisor.note(text)
 
-    def _tell_watchers(self) -> None:
+    def _notify_watchers(self) -> None:
         try:
             self._on_change()
         except Exception as error:
@@ -804,11 +812,11 @@ class Session:
 
     def _forget_if_removed(self, supervisor: Supervisor) -> None:
         name = supervisor.name
-        if name not in self._leaving or supervisor.alive:
+        if name not in self._removing or supervisor.alive:
             return
         if self._supervisors[name] is not supervisor:  # It has a successor of the same name.
             return
-        self._leaving.discard(name)
+        self._removing.discard(name)
         if name in self._declared:
             self._declared = self._declared.without(name)
         del self._supervisors[name]
@@ -818,10 +826,10 @@ class Session:
         supervisor.close()
         self._check_barrier()
 
-    def _wake_if_fed(self, supervisor: Supervisor) -> None:
+    def _restart_if_fed(self, supervisor: Supervisor) -> None:
         """A publisher came back while this reader of it was ending for want of inputs."""
         finished = supervisor.life.phase is Phase.FINISHED and supervisor.inputs_closed
-        if finished and not self._stopping and self._wiring.is_fed(supervisor.name):
+        if finished and not self._stopping and self._wiring.has_live_publisher(supervisor.name):
             supervisor.post(lifecycle.Start())
 
     def _check_barrier(self) -> None:
@@ -833,9 +841,9 @@ class Session:
                 for each in supervisors
                 if each.spec.kind != "dynamic" or each.life.phase not in lifecycle.NO_PROCESS
             }
-            if not self._going:
-                self._going = phases <= {Phase.READY}
-            if self._going and Phase.READY in phases:
+            if not self._messages_flow:
+                self._messages_flow = phases <= {Phase.READY}
+            if self._messages_flow and Phase.READY in phases:
                 for each in supervisors:
                     if each.life.phase is Phase.READY and not self._waits_for_readers(each):
                         each.post(lifecycle.Open())
@@ -844,7 +852,7 @@ class Session:
         """Whether a reader that starts again because of it is not there yet: what it sent would be lost."""
         return any(
             publisher.name == of and self._starts_again(reader, generation)
-            for reader, (of, generation) in self._woken.items()
+            for reader, (of, generation) in self._restarted_readers.items()
         )
 
     def _starts_again(self, name: str, before: int) -> bool:
@@ -855,14 +863,14 @@ class Session:
         about_to = life.generation == before and life.phase is Phase.FINISHED
         return about_to or (life.generation == before + 1 and life.phase is Phase.STARTING)
 
-    def _wake_readers_that_finished(self, name: str) -> None:
+    def _restart_finished_readers(self, name: str) -> None:
         """A node that came back feeds the operators again that had ended for want of inputs."""
         for edge in self._declared.edges():
             reader = self._supervisors.get(edge.reader)
             if edge.source.node != name or reader is None:
                 continue
             if reader.life.phase is Phase.FINISHED and reader.inputs_closed:
-                self._woken[reader.name] = (name, reader.life.generation)
+                self._restarted_readers[reader.name] = (name, reader.life.generation)
                 reader.post(lifecycle.Start())
 
     def _scripts_that_read(self, name: str) -> list[tuple[str, list[str]]]:
@@ -887,7 +895,7 @@ class Session:
         if life.generation <= after:
             return False
         if life.phase is Phase.READY:
-            return not self._going
+            return not self._messages_flow
         return life.phase is Phase.RUNNING
 
     def _node_status(self, supervisor: Supervisor, spec: NodeSpec) -> NodeStatus:
@@ -899,7 +907,7 @@ class Session:
             state, waiting_for = State.WAITING, (SOMEBODY,)
         if state is State.RUNNING and waiting_for:
             state = State.WAITING
-        ends_by_itself = supervisor.life.rung is lifecycle.Rung.NONE
+        ends_by_itself = supervisor.life.stop_step is lifecycle.StopStep.NONE
         if supervisor.error is not None and ends_by_itself and state is State.RUNNING:
             # It is known a moment before the process has ended.
             state = State.FAILED

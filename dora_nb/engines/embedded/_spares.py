@@ -41,7 +41,7 @@ MOST_SPARES = 5
 _VARIABLE = "DORA_NB_SPARES"
 _QUIET_SECS = 1.0
 """No spare is started within this time of an operator's start: they would take its processor."""
-_LOOK_SECS = 0.02
+_POLL_SECS = 0.02
 _MOST_ENVIRONMENT_BYTES = 60_000
 """What travels in one message of the control socket."""
 _READ_AT_IMPORT = (
@@ -55,7 +55,7 @@ _READ_AT_IMPORT = (
 @dataclass(frozen=True)
 class _Spare:
     process: OperatorProcess
-    counters_page: int
+    counters_descriptor: int
     fingerprint: Any
 
 
@@ -64,15 +64,15 @@ class Spares:
 
     def __init__(self) -> None:
         self._most = _number_from_environment(0)
-        self._begin_empty()
+        self._reset()
 
-    def _begin_empty(self) -> None:
+    def _reset(self) -> None:
         self._changed = threading.Condition()
         self._waiting: list[_Spare] = []
         self._reaper: OrphanReaper | None = None
         self._wanted = 0
         self._not_before_secs = 0.0
-        self._until_secs = 0.0
+        self._keep_until_secs = 0.0
         self._holders = 0
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -113,7 +113,7 @@ class Spares:
             if not self._most:
                 return None
             self._closing = False
-            self._make_sure_of_thread()
+            self._ensure_thread()
             self._changed.notify_all()
             environment = environment_of(spec)
             data = control.Adopt(environment, spec.working_dir)
@@ -127,7 +127,7 @@ class Spares:
         if spare is None:
             return None
         spare.process.control.tell(data, [])
-        return spare.process, spare.counters_page
+        return spare.process, spare.counters_descriptor
 
     def process_ids(self) -> list[int]:
         """Those that wait."""
@@ -141,7 +141,7 @@ class Spares:
             while sum(_is_warm(spare) for spare in self._waiting) < number:
                 if time.monotonic() >= deadline_secs:
                     return False
-                self._changed.wait(_LOOK_SECS)
+                self._changed.wait(_POLL_SECS)
         return True
 
     def close(self) -> None:
@@ -161,20 +161,20 @@ class Spares:
         """In a process forked from the kernel: none of them is its own. Their descriptors are closed
         by `_process`."""
         self._most = 0
-        self._begin_empty()
+        self._reset()
 
     # -- inside --------------------------------------------------------------------------------------
 
     def _want(self, number: int, not_before_secs: float) -> None:
         self._wanted = min(number, self._most)
         self._not_before_secs = not_before_secs
-        self._until_secs = time.monotonic() + KEEP_SECS
+        self._keep_until_secs = time.monotonic() + KEEP_SECS
         if self._wanted:
             self._closing = False
-            self._make_sure_of_thread()
+            self._ensure_thread()
         self._changed.notify_all()
 
-    def _make_sure_of_thread(self) -> None:
+    def _ensure_thread(self) -> None:
         """Called with the lock, as all below."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="dora-spares", daemon=True)
@@ -196,9 +196,9 @@ class Spares:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._has_to_start():
-                    self._drop_what_is_too_many()
-                    if self._is_over():
+                while not self._should_start():
+                    self._drop_surplus()
+                    if self._is_idle():
                         self._thread = None
                         return
                     self._changed.wait(self._secs_to_wait())
@@ -209,7 +209,7 @@ class Spares:
                 with self._changed:
                     self._wanted = 0
 
-    def _has_to_start(self) -> bool:
+    def _should_start(self) -> bool:
         if self._closing or time.monotonic() < self._not_before_secs:
             return False
         if self._holders:  # While operators run, there is one for the next.
@@ -235,23 +235,23 @@ class Spares:
     def _add_one(self) -> None:
         environment = environment_of(None)
         fingerprint = _fingerprint(environment)
-        process, counters_page = launch(None, "/", environment, spare=True)
+        process, counters_descriptor = launch(None, "/", environment, spare=True)
         with self._changed:
-            spare = _Spare(process, counters_page, fingerprint)
+            spare = _Spare(process, counters_descriptor, fingerprint)
             if self._closing:
                 _discard(spare)
             else:
                 self._waiting.append(spare)
 
-    def _drop_what_is_too_many(self) -> None:
-        if not self._holders and time.monotonic() >= self._until_secs:
+    def _drop_surplus(self) -> None:
+        if not self._holders and time.monotonic() >= self._keep_until_secs:
             self._wanted = 0
         while len(self._waiting) > self._wanted:
             _discard(self._waiting.pop(0))
         if not self._wanted:
             self._close_reaper()
 
-    def _is_over(self) -> bool:
+    def _is_idle(self) -> bool:
         return not self._holders and not self._wanted and not self._waiting
 
     def _secs_to_wait(self) -> float | None:
@@ -260,7 +260,7 @@ class Spares:
         if now_secs < self._not_before_secs:
             due_secs.append(self._not_before_secs)
         if not self._holders:
-            due_secs.append(self._until_secs)
+            due_secs.append(self._keep_until_secs)
         return max(0.0, min(due_secs) - now_secs) if due_secs else None
 
 
@@ -312,7 +312,7 @@ def _discard(spare: _Spare) -> None:
     spare.process.kill()
     spare.process.reap()
     spare.process.close()
-    os.close(spare.counters_page)
+    os.close(spare.counters_descriptor)
 
 
 SPARES = Spares()

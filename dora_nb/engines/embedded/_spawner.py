@@ -54,7 +54,7 @@ class Spawner:
 
     def forget(self, process: OperatorProcess) -> None:
         """That process was reaped; the warden need not know it any more."""
-        self._reaper.forget(process.process_id)
+        self._reaper.unwatch(process.process_id)
 
     def discard(self, process: OperatorProcess) -> None:
         """Ends a process that nobody has told anything yet."""
@@ -87,14 +87,14 @@ class Spawner:
         launched = SPARES.take(spec)
         if launched is None:
             launched = launch(spec.python, spec.working_dir, environment_of(spec))
-        process, counters_page = launched
+        process, counters_descriptor = launched
         try:
-            self._reaper.look_after(process.process_id)
+            self._reaper.watch(process.process_id)
         except BaseException:
             process.kill()
             process.reap()
             process.close()
-            os.close(counters_page)
+            os.close(counters_descriptor)
             raise
         return launched
 

@@ -63,7 +63,7 @@ class Host(Protocol):
         Raises as `start_process`.
         """
 
-    def declared_anew(self, supervisor: Supervisor) -> None:
+    def declaration_changed(self, supervisor: Supervisor) -> None:
         """Its `spec` is another now."""
 
     def rewire(self, supervisor: Supervisor) -> None:
@@ -104,10 +104,10 @@ class Host(Protocol):
     def life_changed(self, supervisor: Supervisor) -> None:
         """Its phase, generation or error may be another."""
 
-    def caught_up(self, supervisor: Supervisor) -> None:
+    def request_handled(self, supervisor: Supervisor) -> None:
         """It has seen to a request."""
 
-    def may_be_fed(self, name: str) -> bool:
+    def may_get_input(self, name: str) -> bool:
         """Whether that node has an input that is not closed for good, a timer, or none at all."""
 
     def stop_everything(self) -> None:
@@ -119,7 +119,7 @@ Leases = list[tuple[str, int, int]]
 
 
 @dataclass(eq=False)
-class _Leaving:
+class _ReplacedProcess:
     """A process that was replaced, until it has ended."""
 
     process: NodeProcess
@@ -147,7 +147,7 @@ class _Pending:
     fell_back: bool = False
     begun: bool = False
     """Whether the request for it has been seen to."""
-    first_line: int = 0
+    first_log_line: int = 0
     """Where the lines of the new process begin in the log, or a little before."""
     state_descriptor: int = -1
 
@@ -165,9 +165,9 @@ class Supervisor:
         self._restarts = Restarts()
         self._host = host
         self._requests: collections.deque[lifecycle.Event] = collections.deque()
-        self._unhandled = 0
+        self._unhandled_requests = 0
         self._closing = False
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wake_open = True
         self._wake_lock = threading.Lock()
         self._edits = 0
@@ -175,36 +175,36 @@ class Supervisor:
         self.applied: Applied | None = None
         """What came of the newest edit; None while it is under way."""
         self._pending: _Pending | None = None
-        self._came_of_it: Applied | None = None
+        self._finished_edit: Applied | None = None
         self._process: NodeProcess | None = None
         self._next: NodeProcess | None = None
-        self._leaving: list[_Leaving] = []
+        self._replaced: list[_ReplacedProcess] = []
         self._event_at_death = False
         """Whether the process ended without a word while it handled an event, which is kept."""
-        self.crash_report = -1
+        self.crash_report_descriptor = -1
         """What the newest failure left behind: an anonymous file, or -1."""
-        self.gives_at_start = False
+        self.retries_at_start = False
         """Whether the next process is given what the newest failure left, before messages move."""
-        self._untried = False
+        self._code_is_untried = False
         """Whether new code runs that has handled no event yet."""
-        self._tried_from = 0
+        self._events_before_code = 0
         self._deadline_secs: float | None = None
         self._deadline = 0
         """The number of that deadline."""
         self._exit_status: int | None = None
         self._killed = False
-        self._first_line = 0
+        self._first_log_line = 0
         """Where the lines of this generation begin in the log."""
         self._counters_lock = threading.Lock()
-        self._past = _NO_WORDS
-        self._past_durations: list[int] = []
+        self._earlier_counts = _NO_WORDS
+        self._earlier_durations: list[int] = []
         thread = threading.Thread(
             target=self._run, name=f"dora-supervisor {spec.name}", daemon=True
         )
         try:
             thread.start()
         except RuntimeError:
-            os.close(self._wake)
+            os.close(self._wake_descriptor)
             raise
 
     @property
@@ -220,14 +220,16 @@ class Supervisor:
     @property
     def alive(self) -> bool:
         """Whether a process is there, if only one that was replaced, or what was asked for may bring one."""
-        going = self._unhandled > 0 or self.life.phase not in lifecycle.NO_PROCESS
-        return going or bool(self._leaving)
+        starting_or_running = (
+            self._unhandled_requests > 0 or self.life.phase not in lifecycle.NO_PROCESS
+        )
+        return starting_or_running or bool(self._replaced)
 
     @property
     def busy(self) -> bool:
         """Whether something that was asked for has not been seen to yet."""
-        editing = self._pending is not None or self._came_of_it is not None
-        return self._unhandled > 0 or editing
+        editing = self._pending is not None or self._finished_edit is not None
+        return self._unhandled_requests > 0 or editing
 
     def apply(self, spec: NodeSpec, edit: Edit, *, grace_secs: float) -> bool:
         """Asks for the operator to become what it was declared anew; `applied` says what came of it.
@@ -235,7 +237,7 @@ class Supervisor:
         False where another edit of it is under way.
         """
         with self._wake_lock:
-            if self._pending is not None or self._came_of_it is not None:
+            if self._pending is not None or self._finished_edit is not None:
                 return False
             self.applied = None
             self._edits += 1
@@ -264,20 +266,20 @@ class Supervisor:
             self._restarts = Restarts()  # somebody asked for it
         with self._wake_lock:
             if self._wake_open:
-                self._unhandled += 1
+                self._unhandled_requests += 1
                 self._requests.append(event)
-                os.eventfd_write(self._wake, 1)
+                os.eventfd_write(self._wake_descriptor, 1)
 
     def tell(self, message: control.ToProcess, descriptors: list[int]) -> None:
         """Sends to the process, if there is one. Never blocks."""
         process = self._process
         if process is not None and process.control.tell(message, descriptors):
-            self._rouse()
+            self._wake_up()
 
     def close(self) -> None:
         """Ends the thread, and before that its process, if there still is one. Returns at once."""
         self._closing = True
-        self._rouse()
+        self._wake_up()
 
     def forget_in_fork(self) -> None:
         """In a process forked from the kernel: there is no thread, and no process of its own."""
@@ -285,21 +287,21 @@ class Supervisor:
         self._wake_lock = threading.Lock()
         self._counters_lock = threading.Lock()
         for process in self._processes():
-            process.asked.close()
+            process.requests.close()
         self._process = self._next = self._pending = None
-        self._leaving = []
-        self._unhandled = 0
+        self._replaced = []
+        self._unhandled_requests = 0
         self.forget_crash_report()
         if self._wake_open:
             self._wake_open = False
-            os.close(self._wake)
+            os.close(self._wake_descriptor)
 
     # -- counters ------------------------------------------------------------------------------------
 
     def counts(self) -> tuple[int, int, int]:
         """Events handled, ticks missed, undeclared outputs; over all generations of this session."""
         with self._counters_lock:
-            words = [self._past, *(_first_words(each) for each in self._processes())]
+            words = [self._earlier_counts, *(_counts_of(each) for each in self._processes())]
         events, ticks, undeclared = (sum(column) for column in zip(*words, strict=True))
         return events, ticks, undeclared
 
@@ -314,14 +316,14 @@ class Supervisor:
     def durations(self) -> list[int]:
         """The histogram of `on_event`, over all generations of this session."""
         with self._counters_lock:
-            durations = self._past_durations
+            durations = self._earlier_durations
             for process in self._processes():
                 durations = _added(durations, process.counters.durations())
             return durations
 
     def _processes(self) -> list[NodeProcess]:
         """All that it looks after. That the next one has died is seen before the operator hands over to it."""
-        found = [self._next, self._process, *(each.process for each in self._leaving)]
+        found = [self._next, self._process, *(each.process for each in self._replaced)]
         return [process for process in found if process is not None]
 
     # -- the thread ----------------------------------------------------------------------------------
@@ -333,20 +335,20 @@ class Supervisor:
                 # get the number of a descriptor that another one had.
                 watched = self._processes()
                 ready = self._wait(watched)
-                for event in self._requested() if self._wake in ready else []:
+                for event in self._take_requests() if self._wake_descriptor in ready else []:
                     self._guarded(functools.partial(self._handle, event))
-                    self._count_handled()
+                    self._request_handled()
                 for process in watched:
-                    self._guarded(functools.partial(self._look_at, process, ready))
-                self._guarded(self._look_at_clock)
+                    self._guarded(functools.partial(self._handle_ready, process, ready))
+                self._guarded(self._check_deadlines)
         finally:
             with self._wake_lock:
                 self._wake_open = False
-                self._unhandled = 0
-                self._pending = self._came_of_it = None
+                self._unhandled_requests = 0
+                self._pending = self._finished_edit = None
                 self.forget_crash_report()
-                os.close(self._wake)
-            self._host.caught_up(self)
+                os.close(self._wake_descriptor)
+            self._host.request_handled(self)
 
     def _wait(self, watched: list[NodeProcess]) -> dict[int, int]:
         """Blocks until something was asked for, or has happened: the descriptors that say so."""
@@ -362,9 +364,9 @@ class Supervisor:
         try:
             step()
         except Exception as error:
-            self._fail_inside(error)
+            self._fail_internally(error)
 
-    def _fail_inside(self, error: Exception) -> None:
+    def _fail_internally(self, error: Exception) -> None:
         """Leaves nothing running, and says what happened where the user looks."""
         cannot = f"dora_nb failed to supervise {self.name}"
         if isinstance(error, OSError):
@@ -401,26 +403,26 @@ class Supervisor:
         """Others see a life only once what led to it was done; `starting` they see at once."""
         self.life = life
         self._settle_edit()
-        if self._came_of_it is not None:
-            self.applied, self._came_of_it = self._came_of_it, None
+        if self._finished_edit is not None:
+            self.applied, self._finished_edit = self._finished_edit, None
         self._host.life_changed(self)
 
-    def _count_handled(self) -> None:
+    def _request_handled(self) -> None:
         with self._wake_lock:
-            self._unhandled -= 1
-        self._host.caught_up(self)
+            self._unhandled_requests -= 1
+        self._host.request_handled(self)
 
-    def _rouse(self) -> None:
+    def _wake_up(self) -> None:
         with self._wake_lock:
             if self._wake_open:
-                os.eventfd_write(self._wake, 1)
+                os.eventfd_write(self._wake_descriptor, 1)
 
     def _perform(self, action: lifecycle.Action, deadline: int) -> None:
         process = self._process
         match action:
             case lifecycle.Spawn():
                 self._spawn()
-            case lifecycle.TellReload() if self._pending is not None and process is not None:
+            case lifecycle.SendReload() if self._pending is not None and process is not None:
                 number = self._pending.number
                 if self._pending.edit.code is None and not self._pending.edit.whole:
                     # Only its wires change.
@@ -429,26 +431,26 @@ class Supervisor:
                     self._host.tell_reload(self, self._pending.spec, self._pending.edit, number)
             case lifecycle.CancelReload(number):
                 self.tell(control.CancelReload(number), [])
-            case lifecycle.NoteLateReload():
+            case lifecycle.ReportLateReload():
                 self.note(
                     "the edit was cancelled too late, and its new code runs now; run the cell again to run "
                     "the code that it shows"
                 )
-            case lifecycle.TakeReload() if self._pending is not None:
+            case lifecycle.FinishReload() if self._pending is not None:
                 self.spec = self._pending.spec
                 self._host.rewire(self)
                 if self._pending.edit.code is not None or self._pending.edit.whole:
-                    self._note_new_code(process)
+                    self._mark_code_untried(process)
                     if process is not None:
                         process.taken_edit = self._pending.number
-                    self._tried_from += 1  # The RELOAD is not what it is there for.
+                    self._events_before_code += 1  # The RELOAD is not what it is there for.
                 self._end_edit("in_place", state="kept")
             case lifecycle.Prepare(generation, number):
                 self._prepare(generation, number)
             case lifecycle.AskToPause() if self._pending is not None:
                 self._pending.state_descriptor = os.memfd_create("dora-state", os.MFD_CLOEXEC)
                 self.tell(control.Pause(self._pending.number), [self._pending.state_descriptor])
-            case lifecycle.GoOn():
+            case lifecycle.Resume():
                 self.tell(control.Resume(), [])
             case lifecycle.GiveState() if self._pending is not None and self._next is not None:
                 os.lseek(self._pending.state_descriptor, 0, os.SEEK_SET)
@@ -464,16 +466,16 @@ class Supervisor:
             case lifecycle.FallBack() if self._pending is not None:
                 self._pending.error, self._pending.fell_back = self.error, True
                 self.spec = self._pending.previous
-                self._host.declared_anew(self)
+                self._host.declaration_changed(self)
             case lifecycle.SendGo():
                 self.tell(control.Go(), [])
             case lifecycle.AskToStop():
                 self.tell(control.Stop(), [])
             case lifecycle.Terminate() if process is not None:
-                self._note_impatience("it did not exit in time after STOP: sending SIGTERM")
+                self._log_escalation("it did not exit in time after STOP: sending SIGTERM")
                 process.terminate()
             case lifecycle.Kill() if process is not None:
-                self._note_impatience("it did not exit in time: sending SIGKILL")
+                self._log_escalation("it did not exit in time: sending SIGKILL")
                 self._killed = True
                 process.kill()
             case lifecycle.ArmDeadline(secs):
@@ -488,15 +490,15 @@ class Supervisor:
     def _spawn(self) -> None:
         self.error = None
         self.inputs_closed = False
-        self._first_line = self.log.count
+        self._first_log_line = self.log.count
         self._exit_status = None
         self._killed = False
         pending = self._pending
-        self._untried = self.life.generation > 0
-        self._tried_from = 0
+        self._code_is_untried = self.life.generation > 0
+        self._events_before_code = 0
         if pending is not None and not pending.fell_back:
             self.spec, pending.spawned = pending.spec, True
-            self._host.declared_anew(self)
+            self._host.declaration_changed(self)
         try:
             self._host.start_process(self)
         except (EngineError, OSError) as error:
@@ -504,7 +506,7 @@ class Supervisor:
             if self._process is not None:
                 self._reap(self._process)
             self.post(lifecycle.ChildFailed(self.life.process))
-            self.post(self._process_is_gone(self.life.process, failed=True))
+            self.post(self._ended_event(self.life.process, failed=True))
 
     def _cannot_start(self, error: EngineError | OSError) -> OperatorError:
         if isinstance(error, OSError):
@@ -521,7 +523,7 @@ class Supervisor:
     def _prepare(self, generation: int, number: int) -> None:
         pending = self._pending
         assert pending is not None
-        pending.first_line = self.log.count
+        pending.first_log_line = self.log.count
         pending.process_number = number
         try:
             self._host.prepare_process(self, pending.spec, generation)
@@ -530,33 +532,33 @@ class Supervisor:
             self.post(lifecycle.ProcessEnded(number))
 
     @property
-    def giving(self) -> bool:
+    def retrying(self) -> bool:
         """Whether an event was given to the process that it has not handled yet."""
         process = self._process
-        return process is not None and process.asked.giving
+        return process is not None and process.requests.retrying
 
     @property
     def injecting(self) -> int:
         """How many messages the process was given to send as its own, and has not sent."""
         process = self._process
-        return 0 if process is None else len(process.asked.injected)
+        return 0 if process is None else len(process.requests.injected)
 
-    def give(self) -> bool:
+    def retry_event(self) -> bool:
         """Has the process handle the event that the newest failure left, before any other.
 
         False where there is no process, or no such event. Called with the session's lock.
         """
-        if self.crash_report < 0 or self._process is None:
+        if self.crash_report_descriptor < 0 or self._process is None:
             return False
-        self._process.asked.giving = True
-        self.tell(control.Give(), [self.crash_report])
+        self._process.requests.retrying = True
+        self.tell(control.Give(), [self.crash_report_descriptor])
         return True
 
     def inject(self, message: control.Inject, descriptor: int) -> bool:
         """Has the process send a message as its own; False where there is none. With the session's lock."""
         if self._process is None or self.life.phase is not lifecycle.Phase.RUNNING:
             return False
-        self._process.asked.injected.append((message, os.dup(descriptor)))
+        self._process.requests.injected.append((message, os.dup(descriptor)))
         self.tell(message, [descriptor])
         return True
 
@@ -569,7 +571,7 @@ class Supervisor:
         if self._process is None:
             shown.set()
         else:
-            self._process.asked.shown.append(shown)
+            self._process.requests.shown.append(shown)
         self.tell(control.ShowState(), [descriptor])
         return shown
 
@@ -606,39 +608,39 @@ class Supervisor:
                 self._process, self._next = self._next, None
                 if old is not None:
                     deadline_secs = time.monotonic() + lifecycle.EXIT_GRACE_SECS
-                    self._leaving.append(_Leaving(old, [], deadline_secs))
+                    self._replaced.append(_ReplacedProcess(old, [], deadline_secs))
             self.spec = pending.spec
             self.error = None
             self.inputs_closed = False
-            self._note_new_code(self._process)
-            self._first_line = pending.first_line
+            self._mark_code_untried(self._process)
+            self._first_log_line = pending.first_log_line
             self._exit_status, self._killed = None, False
             leases = self._host.hand_over(self, old_is_alive=old is not None)
             if old is not None:
-                self._leaving[-1].leases = leases
-                self._ask_again(old)
+                self._replaced[-1].leases = leases
+                self._repeat_requests(old)
         if self.life.next is lifecycle.Next.PREPARING:  # Its `__init__` runs on.
             pending.spawned = True
         else:
             self._end_edit("restarted", state="carried" if pending.state_carried else "lost")
 
-    def _ask_again(self, old: NodeProcess) -> None:
+    def _repeat_requests(self, old: NodeProcess) -> None:
         """What a process had not answered when it handed over it has not done: the next one is asked."""
-        asked = old.asked
-        if asked.giving:
-            asked.giving = False
-            self.give()
-        while asked.injected and self._process is not None:
-            message, descriptor = asked.injected.popleft()
-            self._process.asked.injected.append((message, descriptor))
+        unanswered = old.requests
+        if unanswered.retrying:
+            unanswered.retrying = False
+            self.retry_event()
+        while unanswered.injected and self._process is not None:
+            message, descriptor = unanswered.injected.popleft()
+            self._process.requests.injected.append((message, descriptor))
             self.tell(message, [descriptor])
-        asked.close()  # A state cannot be shown any more: it was another object's.
+        unanswered.close()  # A state cannot be shown any more: it was another object's.
 
-    def _note_new_code(self, process: NodeProcess | None) -> None:
-        self._untried = True
-        self._tried_from = 0 if process is None else process.counters.words[counters.EVENTS]
+    def _mark_code_untried(self, process: NodeProcess | None) -> None:
+        self._code_is_untried = True
+        self._events_before_code = 0 if process is None else process.counters.words[counters.EVENTS]
 
-    def _note_impatience(self, text: str) -> None:
+    def _log_escalation(self, text: str) -> None:
         self.note(text)
         if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
             note = "the old generation did not exit in time and was killed"
@@ -665,7 +667,7 @@ class Supervisor:
         if pending.state_descriptor >= 0:
             os.close(pending.state_descriptor)
         # Others see it together with the life that it led to.
-        self._came_of_it = Applied(
+        self._finished_edit = Applied(
             outcome, pending.reason, state, pending.error, tuple(pending.notes)
         )
         self._pending = None
@@ -673,7 +675,7 @@ class Supervisor:
     def _poller(self, watched: list[NodeProcess]) -> select.poll:
         """Everything that may happen next."""
         poller = select.poll()
-        poller.register(self._wake, select.POLLIN)
+        poller.register(self._wake_descriptor, select.POLLIN)
         for process in watched:
             control_socket = process.control
             wanted = select.POLLIN
@@ -687,34 +689,34 @@ class Supervisor:
                     poller.register(stream.descriptor, select.POLLIN)
         return poller
 
-    def _look_at(self, process: NodeProcess, ready: dict[int, int]) -> None:
+    def _handle_ready(self, process: NodeProcess, ready: dict[int, int]) -> None:
         """What those descriptors of a process mean, if it is still there."""
-        if not self._looks_after(process):
+        if not self._owns(process):
             return
         for stream in process.streams:
             if stream.descriptor in ready:
                 self._read_stream(stream)
-        self._empty_outbox(process)
+        self._flush_outbox(process)
         if process.exit_descriptor in ready:
             self._process_ended(process)
         elif ready.get(process.control.socket.fileno(), 0) & ~select.POLLOUT:
             self._read_control(process)
 
-    def _looks_after(self, process: NodeProcess) -> bool:
+    def _owns(self, process: NodeProcess) -> bool:
         """Whether that process has not been let go of, with all its descriptors."""
         return any(each is process for each in self._processes())
 
-    def _look_at_clock(self) -> None:
+    def _check_deadlines(self) -> None:
         now_secs = time.monotonic()
-        for leaving in self._leaving:
-            if leaving.deadline_secs is not None and now_secs >= leaving.deadline_secs:
-                leaving.deadline_secs = None
-                leaving.process.kill()
+        for replaced in self._replaced:
+            if replaced.deadline_secs is not None and now_secs >= replaced.deadline_secs:
+                replaced.deadline_secs = None
+                replaced.process.kill()
         if self._deadline_secs is not None and now_secs >= self._deadline_secs:
             self._deadline_secs = None
             self._handle(lifecycle.DeadlinePassed(self._deadline))
 
-    def _empty_outbox(self, process: NodeProcess) -> None:
+    def _flush_outbox(self, process: NodeProcess) -> None:
         if process.control.failure is not None:
             raise process.control.failure
         if process.control.pending:
@@ -722,14 +724,14 @@ class Supervisor:
 
     def _millis_to_wake(self) -> float | None:
         now_secs = time.monotonic()
-        deadlines_secs = [self._deadline_secs, *(each.deadline_secs for each in self._leaving)]
+        deadlines_secs = [self._deadline_secs, *(each.deadline_secs for each in self._replaced)]
         at_secs = [each for each in deadlines_secs if each is not None]
         if any(process.control.congested for process in self._processes()):
             at_secs.append(now_secs + _CONGESTION_SECS)
         return max(0.0, (min(at_secs) - now_secs) * 1e3) if at_secs else None
 
-    def _requested(self) -> list[lifecycle.Event]:
-        os.eventfd_read(self._wake)
+    def _take_requests(self) -> list[lifecycle.Event]:
+        os.eventfd_read(self._wake_descriptor)
         events = []
         while self._requests:
             events.append(self._requests.popleft())
@@ -737,7 +739,7 @@ class Supervisor:
 
     def _read_control(self, process: NodeProcess) -> None:
         """All that the process has said. What it says may end it, or make another one the operator."""
-        while self._looks_after(process):
+        while self._owns(process):
             try:
                 message = control.receive_in_kernel(process.control.socket)
             except BlockingIOError:
@@ -749,20 +751,18 @@ class Supervisor:
                 if process is self._process:
                     self._handle(lifecycle.ControlLost(process.number))
                 return
-            event = self._understand(process, message)
+            event = self._to_event(process, message)
             if event is not None:
                 self._handle(event)
 
-    def _understand(
-        self, process: NodeProcess, message: control.ToKernel
-    ) -> lifecycle.Event | None:
+    def _to_event(self, process: NodeProcess, message: control.ToKernel) -> lifecycle.Event | None:
         """Keeps what a process says, and tells what it means for the life of the operator."""
         number = process.number
         match message:
             case control.Ready():
                 return lifecycle.ChildReady(number)
             case control.Failed():
-                self._note_failure(process, message)
+                self._record_failure(process, message)
                 return lifecycle.ChildFailed(number)
             case control.Finished(inputs_closed, stop_all):
                 if process is self._process:
@@ -773,7 +773,7 @@ class Supervisor:
             case control.Reloaded(edit):
                 return lifecycle.ChildReloaded(number, edit)
             case control.Kept(edit):
-                self._note_kept(process, message)
+                self._record_refusal(process, message)
                 return lifecycle.ChildKept(number, edit, message.replace)
             case control.Paused(edit, has_state, problem):
                 pending = self._under_way(edit)
@@ -786,34 +786,34 @@ class Supervisor:
                 if process is self._next and self._pending is not None:
                     self._pending.state_carried = taken
                 return lifecycle.StateTaken(number)
-        self._note_answer(process, message)
+        self._handle_answer(process, message)
         return None
 
-    def _note_answer(self, process: NodeProcess, message: control.ToKernel) -> None:
+    def _handle_answer(self, process: NodeProcess, message: control.ToKernel) -> None:
         """What a process says that changes nothing in the life of its operator."""
         match message:
             case control.Given():
-                process.asked.giving = False
-                self._host.caught_up(self)
-            case control.Injected() if process.asked.injected:
-                os.close(process.asked.injected.popleft()[1])
-                self._host.caught_up(self)
-            case control.StateShown() if process.asked.shown:
-                process.asked.shown.popleft().set()
+                process.requests.retrying = False
+                self._host.request_handled(self)
+            case control.Injected() if process.requests.injected:
+                os.close(process.requests.injected.popleft()[1])
+                self._host.request_handled(self)
+            case control.StateShown() if process.requests.shown:
+                process.requests.shown.popleft().set()
             case control.Released(edge_id):
                 self._host.edge_released(self, edge_id)
             case control.Warned(text):
                 self.note(text)
             case control.Logged():
-                self._keep(message.level, log_text(message).splitlines())
+                self._log_lines(message.level, log_text(message).splitlines())
                 self._host.printed(self.name, message.level, [message])
 
-    def _note_failure(self, process: NodeProcess, failed: control.Failed) -> None:
+    def _record_failure(self, process: NodeProcess, failed: control.Failed) -> None:
         """Keeps why a process failed: for the operator, for the edit that prepared it, or as lines only."""
         self.note("\n".join([*failed.traceback_lines, failed.message]))
         hint = failed.hint
         if process is self._process and failed.keeps_event:
-            hint = " ".join(filter(None, [hint, self._ways_out()]))
+            hint = " ".join(filter(None, [hint, self._retry_hint()]))
         error = OperatorError(
             failed.message, node=self.name, traceback_lines=failed.traceback_lines, hint=hint
         )
@@ -831,21 +831,21 @@ class Supervisor:
         pending = self._pending
         return pending if pending is not None and pending.number == edit else None
 
-    def _ways_out(self) -> str:
+    def _retry_hint(self) -> str:
         """What can be done about a failure on an event, which is kept."""
         ways = (
             f"The event is kept: inspect it with %dora debug {self.name}, or handle it again with "
             f"%dora retry {self.name}."
         )
         process = self._process
-        if self._untried and process is not None:
-            handled = process.counters.words[counters.EVENTS] - self._tried_from
+        if self._code_is_untried and process is not None:
+            handled = process.counters.words[counters.EVENTS] - self._events_before_code
             if handled <= 1 and self.life.generation > 1:
                 earlier = self.life.generation - 1
                 ways += f" Go back with %dora restart {self.name} --generation {earlier}."
         return ways
 
-    def _note_kept(self, process: NodeProcess, kept: control.Kept) -> None:
+    def _record_refusal(self, process: NodeProcess, kept: control.Kept) -> None:
         """Why the living process did not take new source, unless a fresh one is on its way already."""
         pending = self._under_way(kept.edit) if process is self._process else None
         if pending is None or self.life.next is not lifecycle.Next.NONE:
@@ -862,14 +862,14 @@ class Supervisor:
     def _process_ended(self, process: NodeProcess) -> None:
         """Reads what the process said last, and lets go of it."""
         self._read_control(process)
-        if not self._looks_after(process):
+        if not self._owns(process):
             return  # What it said last was the end of it.
         was_next, was_current = process is self._next, process is self._process
-        leases = [each.leases for each in self._leaving if each.process is process]
+        leases = [each.leases for each in self._replaced if each.process is process]
         status = self._reap(process)
         if was_next:
             if self._pending is not None and self._pending.error is None:
-                lines = self._lines_from(self._pending.first_line)
+                lines = self._lines_from(self._pending.first_log_line)
                 self._pending.error = describe_death(self.name, status, lines)
             self._handle(lifecycle.ProcessEnded(process.number))
             return
@@ -884,14 +884,14 @@ class Supervisor:
                 self._pending.notes.append("the old generation ended during the hand-over")
             self._handle(lifecycle.ProcessEnded(process.number))
             return
-        if status and status < 0 and self.life.rung is lifecycle.Rung.ASKED:
+        if status and status < 0 and self.life.stop_step is lifecycle.StopStep.ASKED:
             self.note(describe_death(self.name, status, []).message)
         failed = self.life.outcome is not lifecycle.Phase.FINISHED
-        self._handle(self._process_is_gone(process.number, failed=failed))
+        self._handle(self._ended_event(process.number, failed=failed))
 
-    def _process_is_gone(self, number: int, *, failed: bool) -> lifecycle.ProcessEnded:
+    def _ended_event(self, number: int, *, failed: bool) -> lifecycle.ProcessEnded:
         """With what the restart policy says of it."""
-        if self.inputs_closed or not self._host.may_be_fed(self.name):
+        if self.inputs_closed or not self._host.may_get_input(self.name):
             return lifecycle.ProcessEnded(number)
         self._restarts, delay_secs = next_restart(
             self.spec.restart_policy,
@@ -907,19 +907,19 @@ class Supervisor:
         status = process.reap()
         self._host.process_reaped(process)
         for stream in process.streams:
-            self._keep(stream.name, stream.read_last())
+            self._log_lines(stream.name, stream.read_last())
         self._keep_crash_report(process)
         with self._host.locked(), self._counters_lock:
-            now = _first_words(process)
-            self._past = [a + b for a, b in zip(self._past, now, strict=True)]
-            self._past_durations = _added(self._past_durations, process.counters.durations())
+            now = _counts_of(process)
+            self._earlier_counts = [a + b for a, b in zip(self._earlier_counts, now, strict=True)]
+            self._earlier_durations = _added(self._earlier_durations, process.counters.durations())
             if process is self._process:
                 self._process = None
             elif process is self._next:
                 self._next = None
-            self._leaving = [each for each in self._leaving if each.process is not process]
+            self._replaced = [each for each in self._replaced if each.process is not process]
             process.close()
-            lost = process.asked.close()
+            lost = process.requests.close()
         if lost:
             self.note(
                 f"messages that the notebook sent as {self.name} may be lost ({lost}): its process ended "
@@ -931,19 +931,22 @@ class Supervisor:
         self._event_at_death = (
             process is self._process
             and self.spec.kind == "operator"
-            and self.life.rung is lifecycle.Rung.NONE
-            and not os.fstat(process.crash_report).st_size
+            and self.life.stop_step is lifecycle.StopStep.NONE
+            and not os.fstat(process.crash_report_descriptor).st_size
             and keep_event_at_death(process, functools.partial(self._host.find_input, self))
         )
-        if process.crash_report >= 0 and os.fstat(process.crash_report).st_size:
+        if (
+            process.crash_report_descriptor >= 0
+            and os.fstat(process.crash_report_descriptor).st_size
+        ):
             self.forget_crash_report()
-            self.crash_report = os.dup(process.crash_report)
+            self.crash_report_descriptor = os.dup(process.crash_report_descriptor)
 
     def forget_crash_report(self) -> None:
         """Lets go of what the newest failure left behind."""
-        if self.crash_report >= 0:
-            os.close(self.crash_report)
-            self.crash_report = -1
+        if self.crash_report_descriptor >= 0:
+            os.close(self.crash_report_descriptor)
+            self.crash_report_descriptor = -1
 
     def _describe_death(self) -> OperatorError:
         assert self._exit_status is not None
@@ -959,11 +962,11 @@ class Supervisor:
                 node=self.name,
                 hint="Likely cause: its code closes file descriptors that it did not open (os.closerange).",
             )
-        own = self._lines_from(self._first_line)
+        own = self._lines_from(self._first_log_line)
         ways_out = None
         if self._event_at_death:  # `debug` runs the code in the kernel.
             ways_out = (
-                f"{self._ways_out()} Under %dora debug, the same fault would crash the kernel."
+                f"{self._retry_hint()} Under %dora debug, the same fault would crash the kernel."
             )
         return describe_death(self.name, self._exit_status, own, ways_out=ways_out)
 
@@ -973,20 +976,20 @@ class Supervisor:
     def _read_stream(self, stream: Stream) -> None:
         lines = stream.read()
         if lines and self.spec.min_log_level == LOG_LEVELS[-1]:
-            self._keep(stream.name, lines)
+            self._log_lines(stream.name, lines)
             self._host.printed(
                 self.name, "stdout", [control.Logged("stdout", line) for line in lines]
             )
 
     def note(self, text: str) -> None:
         """Keeps lines of the engine's own."""
-        self._keep("engine", text.splitlines())
+        self._log_lines("engine", text.splitlines())
 
-    def _keep(self, stream: str, lines: list[str]) -> None:
+    def _log_lines(self, stream: str, lines: list[str]) -> None:
         self.log.add(stream, lines, time_secs=time.time())
 
 
-def _first_words(process: NodeProcess) -> list[int]:
+def _counts_of(process: NodeProcess) -> list[int]:
     words = process.counters.words
     return [
         words[counters.EVENTS],

@@ -25,8 +25,8 @@ from dora_nb.transport.edge import Edge, EdgeCounts
 from ._kernel_subscriber import KernelSubscriber, Listener
 
 Tell = Callable[[str, control.ToProcess, list[int]], None]
-_EVERYTHING = 2**62
-_NOTHING = EdgeCounts(sent=0, received=0, dropped=0, queued=0)
+_ALL_MESSAGES = 2**62
+_NO_COUNTS = EdgeCounts(sent=0, received=0, dropped=0, queued=0)
 
 
 @dataclass(eq=False)
@@ -68,13 +68,13 @@ class Connection:
     listener: Listener | None = None
     publisher_on: bool = False
     reader_on: bool = False
-    closed: bool = False
+    publisher_ended: bool = False
     """The publisher has ended for good."""
-    spent: bool = False
+    reader_ended: bool = False
     """The reader has ended for good; should it come back, it gets a new edge."""
     announced: set[int] = field(default_factory=set)
     """The arenas that the reader was told of."""
-    earlier: EdgeCounts = _NOTHING
+    earlier: EdgeCounts = _NO_COUNTS
     """Counts of the edges that this connection had before."""
 
     @property
@@ -93,7 +93,7 @@ class Connection:
     def counts(self) -> EdgeCounts:
         """Over all edges that this connection had; what nobody will read counts as dropped."""
         now = self.edge.counts()
-        unread = now.queued if self.spent else 0
+        unread = now.queued if self.reader_ended else 0
         return EdgeCounts(
             sent=self.earlier.sent + now.sent,
             received=self.earlier.received + now.received,
@@ -135,7 +135,7 @@ class Wiring:
         self._given_up = given_up
         self._connections: dict[tuple[str, str], Connection] = {}
         self._arenas: dict[str, list[ArenaRecord]] = {}
-        self._introduced: set[str] = set(RESERVED_NAMES)
+        self._attached: set[str] = set(RESERVED_NAMES)
         self._detached: dict[str, list[tuple[str, int]]] = {}
         """By reader: publishers and edges that were taken away while it may hold messages of them."""
         self._edge_ids = itertools.count(1)
@@ -181,32 +181,32 @@ class Wiring:
 
     # -- what processes do --------------------------------------------------------------------------
 
-    def introduce(self, spec: NodeSpec) -> None:
+    def attach_process(self, spec: NodeSpec) -> None:
         """Gives a new process of an operator everything that it holds. Readers learn of its memory first."""
-        self._introduced.add(spec.name)
+        self._attached.add(spec.name)
         self._forget_arenas(spec.name, but=spec.outputs)
         for output in spec.outputs:
             self._new_arena(spec.name, output)
         for connection in self._reading_from(spec.name):
-            if not connection.spent:
+            if not connection.reader_ended:
                 self._switch_publisher_on(connection)
         for connection in self._read_by(spec.name):
-            if connection.spent:
+            if connection.reader_ended:
                 self._renew(connection)
             self._switch_reader_on(connection)
 
     def process_gone(self, name: str, *, for_good: bool, outputs_closed: bool) -> None:
         """Settles what a process held when it ended; tells its neighbours if nobody follows it."""
-        self._introduced.discard(name)
+        self._attached.discard(name)
         for publisher, edge_id in self._detached.pop(name, []):
-            self._tell(publisher, control.VoidLeases(edge_id, _EVERYTHING), [])
+            self._tell(publisher, control.VoidLeases(edge_id, _ALL_MESSAGES), [])
         for connection in self._read_by(name):
             up_to = connection.edge.settle_reader()
             connection.reader_on = False
             self._tell_publisher(connection, control.VoidLeases(connection.edge.edge_id, up_to))
             if for_good:
                 self._switch_publisher_off(connection)
-                connection.spent = True
+                connection.reader_ended = True
         for connection in self._reading_from(name):
             connection.edge.settle_publisher()
             connection.publisher_on = False
@@ -243,14 +243,14 @@ class Wiring:
         What it still holds is returned, by publisher and edge with the number up to which it may hold
         messages, and stays untouched until `void_leases`.
         """
-        self._introduced.discard(name)
+        self._attached.discard(name)
         leases = []
         for connection in self._read_by(name):
             edge = connection.edge
             leases.append((connection.spec.source.node, edge.edge_id, edge.settle_reader()))
             connection.reader_on = False
         for publisher, edge_id in self._detached.pop(name, []):
-            leases.append((publisher, edge_id, _EVERYTHING))
+            leases.append((publisher, edge_id, _ALL_MESSAGES))
         for connection in self._reading_from(name):
             connection.edge.settle_publisher()
             connection.publisher_on = False
@@ -290,16 +290,16 @@ class Wiring:
             if (publisher, edge_id) in detached:
                 detached.remove((publisher, edge_id))
 
-    def is_fed(self, name: str) -> bool:
+    def has_live_publisher(self, name: str) -> bool:
         """Whether a process is there that may still send something to this operator."""
         return any(
-            not each.closed and each.spec.source.node in self._introduced
+            not each.publisher_ended and each.spec.source.node in self._attached
             for each in self._read_by(name)
         )
 
     def has_open_input(self, name: str) -> bool:
         """Whether an input of this node has not been closed by its publisher's end."""
-        return any(not each.closed for each in self._read_by(name))
+        return any(not each.publisher_ended for each in self._read_by(name))
 
     def forget(self, name: str) -> None:
         """An operator that has ended is no longer declared: nothing of it is kept."""
@@ -343,15 +343,15 @@ class Wiring:
         A reader that may stay away for as long as it likes gets no messages before it is there.
         """
         connection = Connection(edge, Edge(next(self._edge_ids)), listener)
-        connection.spent = may_be_absent and edge.reader not in self._introduced
+        connection.reader_ended = may_be_absent and edge.reader not in self._attached
         if listener is not None and listener.last_status is not None:
             connection.earlier = _counts_of(listener.last_status)
         try:
             if edge.source.node in RESERVED_NAMES and connection.topic not in self._arenas:
                 self._new_arena(edge.source.node, connection.output)
-            if listener is not None or edge.reader in self._introduced:
+            if listener is not None or edge.reader in self._attached:
                 self._switch_reader_on(connection)
-            if self._is_published(connection.topic) and not connection.spent:
+            if self._is_published(connection.topic) and not connection.reader_ended:
                 self._switch_publisher_on(connection)
         except BaseException:
             self._disconnect(connection)
@@ -365,26 +365,26 @@ class Wiring:
             else:
                 message = control.RemoveInput(connection.edge.edge_id)
                 self._tell(connection.spec.reader, message, [])
-                parting = (connection.spec.source.node, connection.edge.edge_id)
-                self._detached.setdefault(connection.spec.reader, []).append(parting)
+                detached = (connection.spec.source.node, connection.edge.edge_id)
+                self._detached.setdefault(connection.spec.reader, []).append(detached)
         self._switch_publisher_off(connection)
         self._detach(connection)
 
     def _detach(self, connection: Connection) -> None:
         """Nobody reads or writes it any more. A subscription, which goes on, keeps its counts."""
         if connection.listener is not None:
-            connection.spent = True
+            connection.reader_ended = True
             connection.listener.last_status = connection.status()
         connection.edge.close()
 
     def _renew(self, connection: Connection) -> None:
         """A new edge for a reader that comes back: what its old one held is no longer protected."""
-        fresh = Edge(next(self._edge_ids))
+        new_edge = Edge(next(self._edge_ids))
         connection.earlier = connection.counts()
         connection.edge.close()
-        connection.edge = fresh
+        connection.edge = new_edge
         connection.announced.clear()
-        connection.spent = False
+        connection.reader_ended = False
         if self._is_published(connection.topic):
             self._switch_publisher_on(connection)
 
@@ -424,7 +424,7 @@ class Wiring:
             # One whose publisher has ended holds messages of the edges of its time only.
             if arena.last_pushed is None or connection.edge.edge_id in arena.columns:
                 self._announce(connection, arena)
-        if connection.closed:
+        if connection.publisher_ended:
             self._close(connection)
 
     def _announce(self, connection: Connection, arena: ArenaRecord) -> None:
@@ -440,16 +440,16 @@ class Wiring:
         connection.announced.add(arena.number)
 
     def _close(self, connection: Connection) -> None:
-        connection.closed = True
+        connection.publisher_ended = True
         if connection.reader_on and connection.listener is None:
             message = control.CloseInput(connection.edge.edge_id)
             self._tell(connection.spec.reader, message, [])
 
     def _reopen(self, connection: Connection) -> None:
-        if connection.closed and connection.reader_on and connection.listener is None:
+        if connection.publisher_ended and connection.reader_on and connection.listener is None:
             message = control.OpenInput(connection.edge.edge_id)
             self._tell(connection.spec.reader, message, [])
-        connection.closed = False
+        connection.publisher_ended = False
 
     def _tell_publisher(self, connection: Connection, message: control.ToProcess) -> None:
         self._tell(connection.spec.source.node, message, [])
@@ -492,11 +492,11 @@ class Wiring:
             if any(
                 each.edge.last_taken() < last_pushed.get(each.edge.edge_id, 0)
                 for each in readers
-                if not each.spent
+                if not each.reader_ended
             ):
                 continue
             for each in readers:
-                self._retire(each, arena.number)
+                self._retire_arena(each, arena.number)
             os.close(arena.descriptor)
             self._arenas[topic].remove(arena)
 
@@ -508,7 +508,7 @@ class Wiring:
                 for arena in self._arenas.pop(topic):
                     os.close(arena.descriptor)
 
-    def _retire(self, connection: Connection, arena_number: int) -> None:
+    def _retire_arena(self, connection: Connection, arena_number: int) -> None:
         if not connection.reader_on:
             return
         if connection.listener is not None:
