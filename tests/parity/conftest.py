@@ -35,10 +35,10 @@ class SharedCluster:
         assert shared is not None
         assert not self._ended, self._ended
         self.dora, self.daemon_port = shared.dora, shared.daemon_port
-        self.look_after, self.forget = shared.look_after, shared.forget
+        self.watch, self.unwatch = shared.watch, shared.unwatch
         self.folder = Path(tempfile.mkdtemp(dir=shared.folder))
 
-    def clean_up_with(self, dataflow: str) -> None:
+    def stop_at_exit(self, dataflow: str) -> None:
         """Does nothing: these tests kill no kernel."""
 
     def close(self) -> None:
