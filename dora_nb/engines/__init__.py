@@ -1,11 +1,14 @@
-"""What runs a dataflow.
+"""The engines: they run a dataflow.
 
 ::
 
-    session        what an engine has to be able to do
+    base           what an engine must be able to do (`EngineSession`)
+    edit           pure: the gentlest way from one declaration of a node to another
     embedded/      the engine in this package: a process for each operator, supervised from the kernel
     dora/          dora-rs, driven by its own program `dora`
     capture        pure: what nodes print → bounded lines
-    surroundings   what a node finds around it, on either engine
-    warden         ends what is left when the kernel is gone (`warden_program`)
+    environment    the environment of a node's process, on either engine
+    worker         a thread that completes a call even if the caller is interrupted
+    orphan_reaper  kills what is left when the kernel is gone (`orphan_reaper_program` runs beside the kernel)
+    os_errors      pure: errors of the operating system → EngineError with a way out
 """

@@ -1,4 +1,4 @@
-"""What `dora_nb.dataflow.dataflow` asks of an engine: one run of a dataflow, from start to stop."""
+"""The interface of an engine to `dora_nb.dataflow.dataflow`: one run of a dataflow, from start to stop."""
 
 from __future__ import annotations
 
@@ -17,128 +17,128 @@ from .embedded import Listener
 
 
 class EngineSession(Protocol):
-    """One run. Any thread may call it; nothing is there before `open`.
+    """One run of a dataflow. Any thread may call it; no process or thread exists before `open`.
 
-    It is given what is declared, the kernel's subscriptions, and what to call (on any thread, to
-    return at once) when any node's state may have changed.
+    Its constructor takes the declared graph, the kernel's subscriptions, and a callback for changes of
+    any node's state. The callback is called on any thread and must return at once.
     """
 
     @property
     def alive(self) -> bool:
-        """Whether any node runs, or is about to."""
+        """Whether any node runs or is about to."""
 
     @property
     def messages_flow(self) -> bool:
-        """Whether messages move: every node was ready once."""
+        """Whether messages flow: every node has been ready once."""
 
     @property
     def stopping(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether a stop was requested."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of the nodes on this engine, a line each; known once it is open."""
+        """What the user should know about the nodes on this engine, a line each; complete after `open`."""
 
     @property
     def edit_refusal(self) -> str | None:
-        """Why nothing of it can be changed while it runs, as the end of a sentence; None where it can."""
+        """Why the nodes cannot be changed while they run, as the end of a sentence; None if they can."""
 
     @property
     def belongs_to(self) -> str | None:
-        """Whose dataflow it is, where it is somebody else's and never to be stopped from here."""
+        """The owner, if the dataflow was started elsewhere and must not be stopped from here; else None."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the run is called by whoever started it: its name, its UUID."""
+        """The names of the run where it was started: its name and its UUID."""
 
     @property
     def failed_start_goes_on(self) -> bool:
-        """Whether a start in which a node failed is still there, and goes once that one is corrected."""
+        """Whether the other nodes wait after a failed start, and run once the failed node is corrected."""
 
     def open(self) -> None:
-        """Starts every node; need not wait for them. EngineError; what was begun is `close`'s to end."""
+        """Starts every node; need not wait for them. Raises EngineError; `close` ends what was started."""
 
     def apply(self, declared: Graph, name: str, *, edit: Edit | None, grace_secs: float) -> bool:
-        """Takes a new or changed node in; does not wait for it. False where nothing starts any more.
+        """Adds or changes a node; does not wait for it. False if the session is stopping.
 
-        `edit` says how a node that runs is to become what it is declared as now.
+        `edit` says how a running node takes its new declaration.
         """
 
     def applied(self, name: str) -> Applied | None:
-        """What came of the newest edit of that node; None where it was started instead."""
+        """Returns the outcome of the newest edit of that node; None if it was started instead."""
 
     def abandon(self, spec: NodeSpec) -> None:
-        """Drops what is being prepared for that declaration, if it is not too late."""
+        """Cancels the edit to that declaration, if it is not too late."""
 
     def restart(self, name: str, *, grace_secs: float, retry: bool = False) -> None:
-        """Lets another generation follow; does not wait for it. With `retry` it first handles the event
-        that the newest failure left."""
+        """Starts a new generation; does not wait for it. With `retry`, it first handles the event that the
+        newest failure has kept."""
 
     def remove(self, declared: Graph, name: str, *, grace_secs: float) -> None:
-        """Stops a node and forgets it. Waits until it has ended."""
+        """Stops a node and removes it. Waits until it has ended."""
 
     def crash_report(self, name: str) -> CrashReport | None:
-        """What the newest failure of that node left behind; None for nothing."""
+        """Returns the crash report of the node's newest failure; None if there is none."""
 
     def retry_event(self, name: str) -> bool:
-        """Has a node that runs handle the event that it failed on. False where that cannot be."""
+        """Makes a running node handle the event that it failed on. False if it cannot."""
 
     def wait_retried(self, name: str, *, timeout_secs: float | None) -> bool:
-        """Waits until it has, or has ended. False when the time is over."""
+        """Waits until the node has handled it or has ended. False on a timeout."""
 
     def living_state(self, name: str, *, timeout_secs: float) -> CrashReport | None:
-        """The state of a node that runs; None where it cannot be had, or not in time."""
+        """Returns the state of a running node; None if the node cannot tell it in time."""
 
     def params(self, name: str) -> dict[str, Any]:
-        """The parameters of that node."""
+        """Returns the parameters of that node."""
 
     def set_param(self, name: str, key: str, value_json: str) -> None:
         """Sets a parameter and tells the node."""
 
     def delete_param(self, name: str, key: str) -> None:
-        """Takes a parameter away and tells the node."""
+        """Deletes a parameter and tells the node."""
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
         """Sends as the notebook, on ``notebook/NAME``. Blocks while a queue with backpressure is full."""
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
-        """Has a node send something as if of itself. False where it does not run, or the engine cannot."""
+        """Makes a node send a message as its own. False if it does not run or the engine cannot do it."""
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
-        """The kernel's subscriptions are these now. EngineError, and they are what they were."""
+        """Replaces the kernel's subscriptions. On an EngineError the previous ones stay."""
 
     def listener_status(self, listener: Listener) -> EdgeStatus | None:
-        """The counts of a subscription's edge; None where there is no edge yet."""
+        """Returns the counts of a subscription's edge; None if there is no edge yet."""
 
     def wait_settled(
         self, names: Iterable[str] | None, *, after: dict[str, int], timeout_secs: float | None
     ) -> bool:
         """Waits until those nodes (all, if None) are ready or have ended, in a generation later than
-        `after` says. False when the time is over; EngineError where the start as a whole has failed."""
+        `after` says. False on a timeout; EngineError if the start as a whole has failed."""
 
     def settling(self) -> list[str]:
-        """The nodes that are not ready yet."""
+        """Returns the nodes that are not ready yet."""
 
     def generations(self) -> dict[str, int]:
-        """The generation of each node now."""
+        """Returns the current generation of each node."""
 
     def errors(self) -> dict[str, OperatorError]:
-        """The nodes that have failed, and why."""
+        """Returns the error of each node that has failed."""
 
     def start_error(self, name: str) -> OperatorError | None:
-        """Why that node's newest generation failed, if it did before it was ready."""
+        """Returns the error of the node's newest generation, if it failed before it was ready."""
 
     def status(self) -> list[NodeStatus]:
-        """A snapshot of every node, in the order of declaration."""
+        """Returns a snapshot of every node, in the order of declaration."""
 
     def logs(self) -> dict[str, list[LogLine]]:
-        """The lines that each node printed, as many as are kept."""
+        """Returns the kept lines of each node's output."""
 
     def request_stop(self, *, grace_secs: float) -> None:
         """Asks every node to stop; returns at once."""
 
     def wait_ended(self, timeout_secs: float | None) -> bool:
-        """Waits until no node runs. False when the time is over."""
+        """Waits until no node runs. False on a timeout."""
 
     def close(self) -> None:
-        """Lets go of everything; stops what is still there and its own."""
+        """Stops the nodes that this session has started, and releases everything."""

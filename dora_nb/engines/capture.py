@@ -1,7 +1,7 @@
-"""What an operator prints, as lines: bounded in length and number, whatever it writes.
+"""What an operator prints, as lines that are bounded in length and number.
 
-Pure: bytes in, lines out. A carriage return ends a line too, so a progress bar is many short lines
-and never one that grows.
+Pure: bytes in, lines out. A carriage return ends a line too, so a progress bar becomes many short
+lines and never one line that grows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST_LINES = 5000
 
 
 class LineSplitter:
-    """Turns the bytes of one stream into lines of text (UTF-8, what is not becomes a replacement)."""
+    """Turns the bytes of one stream into lines of text (UTF-8; other bytes become U+FFFD)."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -25,14 +25,14 @@ class LineSplitter:
         self._cut = 0
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that these bytes complete; empty ones are left out."""
+        """Returns the lines that these bytes complete; leaves out empty ones."""
         text = self._rest + self._decoder.decode(data)
         if "\r" in text:
             text = text.replace("\r", "\n")
         *whole, rest = text.split("\n")
         lines: list[str] = []
         if whole:
-            # A flood is mostly ordinary lines: no call for each of those.
+            # A flood consists mostly of ordinary lines: no function call for each of those.
             lines = [
                 line if len(line) <= MOST_LINE_CHARS else shortened(line)
                 for line in whole[1:]
@@ -46,20 +46,20 @@ class LineSplitter:
         return lines
 
     def finish(self) -> list[str]:
-        """The last line, if the stream ended without an end of line."""
+        """Returns the last line, if the stream ended without an end of line."""
         rest = self._rest + self._decoder.decode(b"", final=True)
         self._rest = ""
         return [shortened(rest, already_cut=self._cut)] if rest else []
 
 
 def shortened(line: str, already_cut: int = 0) -> str:
-    """The line, cut where it is too long, with how much of it is gone."""
+    """Returns the line; a line that is too long is cut, and ends with the number of characters cut."""
     cut = already_cut + max(0, len(line) - MOST_LINE_CHARS)
     return f"{line[:MOST_LINE_CHARS]}… ({cut} more characters)" if cut else line
 
 
 class Log:
-    """The newest lines of one operator; older ones are counted as they go. Any thread may use it."""
+    """The newest lines of one operator, and a count of the older ones that it dropped. Thread-safe."""
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -70,19 +70,19 @@ class Log:
         self.forgotten = 0
 
     def add(self, stream: str, texts: list[str], *, time_secs: float) -> None:
-        """Adds lines, in place of the oldest where there are too many."""
+        """Adds lines; drops the oldest if there are too many."""
         with self._lock:
             self.forgotten += max(0, len(self._entries) + len(texts) - MOST_LINES)
             self._entries.extend((stream, text, time_secs) for text in texts)
 
     @property
     def count(self) -> int:
-        """How many lines there ever were."""
+        """How many lines were added in all."""
         with self._lock:
             return self.forgotten + len(self._entries)
 
     def lines(self) -> list[LogLine]:
-        """All lines that are kept, oldest first."""
+        """Returns all lines that are kept, oldest first."""
         with self._lock:
             kept, first = list(self._entries), self.forgotten
         return [LogLine(self._node, *entry, number) for number, entry in enumerate(kept, first)]

@@ -1,4 +1,4 @@
-"""What an engine is asked to do when a node that runs is declared anew, and what came of it. Pure."""
+"""How a running node takes a new declaration: the request to the engine, and its outcome. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dora_nb.errors import OperatorError
 from dora_nb.graph.nodes import NodeSpec
 
 Way = Literal["in_place", "beside", "after"]
-"""``in_place``: the living process takes it. ``beside``: a new process is prepared beside the old one, and
-takes over once it works. ``after``: the old process ends first, as it owns something that only one can."""
+"""``in_place``: the running process takes it. ``beside``: a new process is prepared beside the old one and
+takes over once it works. ``after``: the old process ends first, because it owns something exclusive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """How a node that runs is to become what it was declared anew."""
+    """How a running node takes its new declaration."""
 
     way: Way
     reason: str = ""
-    """Why not in place, as the end of a sentence; empty where it needs none."""
+    """Why not in place, as the end of a sentence; empty if it needs no reason."""
     code: InPlace | None = None
-    """What changes in the living module; None where the source is what it was, or all of it is run."""
+    """What changes in the living module; None if the source did not change, or if all of it is run."""
     whole: bool = False
-    """All of the new source is run in the living process, by dora's rule for a reload."""
+    """All of the new source is run in the running process: dora's rule for a reload."""
 
 
 Outcome = Literal["in_place", "restarted", "kept", "dropped", "failed"]
@@ -32,10 +32,10 @@ Outcome = Literal["in_place", "restarted", "kept", "dropped", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What came of an edit.
+    """The outcome of an edit.
 
-    ``kept``: the generation before goes on, and `error` says why. ``dropped``: the same, as whoever asked
-    for the edit took it back. ``failed``: nothing goes on.
+    ``kept``: the previous generation keeps running, and `error` says why. ``dropped``: the same, because
+    the caller cancelled the edit. ``failed``: nothing runs.
     """
 
     outcome: Outcome
@@ -43,11 +43,11 @@ class Applied:
     state: Literal["kept", "carried", "lost"] = "lost"
     error: OperatorError | None = None
     notes: tuple[str, ...] = ()
-    """What the user should know of the hand-over, each the end of a sentence."""
+    """What the user should know about the hand-over; each is the end of a sentence."""
 
 
 def plan(before: NodeSpec, after: NodeSpec) -> Edit:
-    """The gentlest way from one declaration of a node to another: only what changed is touched."""
+    """Returns the gentlest way from one declaration of a node to another: it touches only what changed."""
     beside: Way = "after" if after.exclusive else "beside"
     if reason := _needs_a_process(before, after):
         return Edit(beside, reason)
@@ -64,7 +64,7 @@ def plan(before: NodeSpec, after: NodeSpec) -> Edit:
 
 
 def _needs_a_process(before: NodeSpec, after: NodeSpec) -> str:
-    """What of the declaration a process cannot change any more, once it runs; empty for nothing."""
+    """Says which change a running process cannot take, as the end of a sentence; empty if there is none."""
     if before.kind != after.kind:
         return f"it is {'a node' if after.kind == 'script' else 'an operator'} now"
     for what, was, now in (

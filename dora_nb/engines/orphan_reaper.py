@@ -1,4 +1,4 @@
-"""The kernel's end of the warden, the program that ends what is left when the kernel is gone."""
+"""The kernel's end of the orphan reaper, the program that kills what is left when the kernel is gone."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _PROGRAM = os.path.join(os.path.dirname(__file__), "orphan_reaper_program.py")
 
 
 class OrphanReaper:
-    """The kernel's end of the warden: the sessions that it is to end after the kernel. Thread-safe.
+    """One running orphan reaper and the sessions that it kills after the kernel's end. Thread-safe.
 
-    Should somebody have killed it, the next operator that starts or ends brings another.
+    If the program has been killed, the next call that tells it something starts another one.
     """
 
     def __init__(self) -> None:
+        # All that the program was told is kept here too, so that a replacement can be told the same.
         self._sessions: set[int] = set()
         self._exit_commands: set[str] = set()
         self._lock = threading.Lock()
@@ -32,48 +33,57 @@ class OrphanReaper:
         _reapers.add(self)
 
     def watch(self, session_id: int) -> None:
-        """That session ends with the kernel from now on."""
+        """From now on that session is killed when the kernel is gone."""
         with self._lock:
             self._sessions.add(session_id)
             self._send(f"+{session_id}\n")
 
     def unwatch(self, session_id: int) -> None:
-        """That session is no more."""
-        # A warden that cannot be replaced now is replaced when the next operator starts.
+        """Forgets that session, which has ended."""
+        # OSError: the reaper was dead and no new one could be started. The end of an operator must not
+        # fail for that; the next `watch` tries again, and does raise.
         with self._lock, contextlib.suppress(OSError):
+            # The system may reuse an id once no process of the session is left. If the reaper kept it,
+            # it could kill another program that has got the same id.
             self._sessions.discard(session_id)
             self._send(f"-{session_id}\n")
 
     def run_at_exit(self, command: Sequence[str]) -> None:
-        """Has that command run once the kernel is gone; the program is named by its path."""
+        """Runs that command once the kernel is gone; its program is given as a path."""
         line = json.dumps(command)
         with self._lock:
             self._exit_commands.add(line)
             self._send(f"!{line}\n")
 
     def cancel_at_exit(self, command: Sequence[str]) -> None:
-        """It need not be run any more."""
+        """Takes that command back."""
         line = json.dumps(command)
         with self._lock, contextlib.suppress(OSError):
             self._exit_commands.discard(line)
             self._send(f"~{line}\n")
 
     def close(self) -> None:
-        """Ends it, and what is left of the sessions it knows."""
+        """Ends the program, which first kills what is left of the sessions it watches."""
         assert self._popen.stdin is not None
+        # The end of its input is the only signal that the program knows: the system sends it too when
+        # the kernel is killed, so the orderly end and the crash take the same path.
         self._popen.stdin.close()
         self._popen.wait()
 
     def close_in_fork(self) -> None:
-        """In a process forked from the kernel: with its copy open, the warden would never see the end."""
+        """Closes the pipe in a process forked from the kernel.
+
+        With that copy open, the program would not see the end of its input when the kernel is gone.
+        """
         assert self._popen.stdin is not None
         self._popen.stdin.close()
-        # It is no child of this process, and nothing is to be waited for.
+        # The program is a child of the kernel, not of the fork: waiting for it here would fail.
         self._popen.returncode = 0
 
     def _send(self, line: str) -> None:
         assert self._popen.stdin is not None
         try:
+            # One write of less than PIPE_BUF bytes: the program never reads half a line, pipe(7).
             os.write(self._popen.stdin.fileno(), line.encode())
         except (BrokenPipeError, ValueError):  # ValueError: closed, and could not be replaced
             self._replace()
@@ -95,6 +105,8 @@ def _start() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # A session of its own: a Ctrl-C in Jupyter's terminal, or a kill of the kernel's process group,
+        # would end it together with the kernel, just when it is needed.
         start_new_session=True,
         bufsize=0,
     )

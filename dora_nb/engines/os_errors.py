@@ -1,4 +1,4 @@
-"""What the operating system ran out of, in words with a way out. Pure."""
+"""Errors of the operating system as EngineErrors that name a way out. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OUT_OF_MEMORY = "Stop operators, or send smaller messages."
 
 
 def engine_error(what: str, error: OSError | RuntimeError) -> EngineError:
-    """`what` (a clause without its end) could not be done because of `error`."""
+    """Returns the EngineError "`what`: reason" for an error of the system; `what` is a clause."""
     known = _explain(error)
     if known is None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -23,7 +23,8 @@ def engine_error(what: str, error: OSError | RuntimeError) -> EngineError:
 def _explain(error: OSError | RuntimeError) -> tuple[str, str] | None:
     if isinstance(error, OSError):
         number = error.errno
-    else:  # `threading` raises a bare RuntimeError: "can't start new thread".
+    else:
+        # `threading` raises a bare RuntimeError, "can't start new thread", for what fork calls EAGAIN.
         number = errno.EAGAIN if "new thread" in str(error) else None
     if number == errno.EMFILE:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,7 +1,7 @@
-"""A thread that carries out calls to their end.
+"""A thread that completes calls even if their caller is interrupted.
 
-A KeyboardInterrupt is raised in the main thread between any two instructions. Whoever waits for a
-call may be interrupted; what the call does is done all the same, so nothing is left half wired.
+A KeyboardInterrupt is raised in the main thread, between any two instructions. It can end the wait for
+a call, but not the call itself, which runs on this thread. So no change is left half done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import Future
 
 
 class Worker:
-    """One thread, one call at a time, in the order they were asked for; none before `start`."""
+    """One thread that runs one call at a time, in order; it runs none before `start`."""
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[tuple[Callable[[], object], Future[bool]]] = (
@@ -24,7 +24,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Starts the thread; RuntimeError where the system allows none, and no call will be made."""
+        """Starts the thread. RuntimeError if the system allows no thread; then every call is refused."""
         try:
             self._thread.start()
         except RuntimeError:
@@ -32,15 +32,17 @@ class Worker:
             raise
 
     def call(self, function: Callable[[], object]) -> bool:
-        """Waits until the call was made, and raises what it raised. Not from the thread itself.
+        """Waits until the call has returned, and raises what it raised. Not for use on the thread itself.
 
-        False where it was not made, since the worker is closed.
+        False if the call was not made because the worker is closed.
         """
         return self.post(function).result()
 
     def post(self, function: Callable[[], object]) -> Future[bool]:
-        """Asks for the call, and returns at once."""
+        """Queues the call and returns at once."""
         made: Future[bool] = Future()
+        # With the lock, so that no call is queued after the thread has emptied the queue for the last
+        # time: its caller would wait for ever.
         with self._lock:
             if self._closed:
                 made.set_result(False)
@@ -49,7 +51,7 @@ class Worker:
         return made
 
     def close(self) -> None:
-        """Ends the thread after what was asked for before."""
+        """Ends the thread once it has run the calls that are queued."""
         self.post(self._end)
 
     def _end(self) -> None:
@@ -62,9 +64,11 @@ class Worker:
             try:
                 function()
                 made.set_result(True)
+            # BaseException too: the caller must get its answer, or it waits for ever.
             except BaseException as error:
                 made.set_exception(error)
-            # A thread that waits must not keep alive what it did last.
+            # While the thread waits for the next call, its variables must not keep the last one alive.
             del function, made
+        # What was queued behind the end is answered with False; nothing waits for an answer for ever.
         while not self._calls.empty():
             self._calls.get()[1].set_result(False)

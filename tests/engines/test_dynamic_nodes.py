@@ -138,7 +138,7 @@ def test_somebody_joins_and_leaves_and_another_joins(
     assert line_of(first) == "INPUT image"
     assert plotted.until_state("plotter", State.RUNNING).generation == 1
     refused = outside("import dora_nb\ndora_nb.Node('plotter')")
-    assert "another process has already joined as 'plotter'" in refused.communicate()[0]
+    assert "another process has joined as 'plotter' already" in refused.communicate()[0]
     number = plotted.latest("plotter/out")["value"].to_pylist()[0]
     # What was sent while nobody was there has gone past: the newest are what it gets.
     assert number > 1

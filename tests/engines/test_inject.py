@@ -155,7 +155,7 @@ def test_what_a_process_did_not_come_to_before_it_handed_over_its_successor_send
         for number in range(3):
             dataflow.send("b/out", number)
         state = background.submit(staged.session.living_state, "b", timeout_secs=TIMEOUT_SECS)
-        wait_until(lambda: bool(staged.supervisor.process.asked.shown))
+        wait_until(lambda: bool(staged.supervisor.process.requests.shown))
         staged.open_gate()
         assert "generation 2" in str(edited.result(TIMEOUT_SECS))
         assert [out.next(TIMEOUT_SECS)["value"].to_pylist() for _ in range(3)] == [[0], [1], [2]]

@@ -141,7 +141,7 @@ def test_what_fails_before_it_is_ready_fails_the_start(two: CellDataflow) -> Non
     with pytest.raises(OperatorError, match=r"no_such_module.*Nothing runs now") as failure:
         two.start("dora")
     assert (failure.value.node, failure.value.place) == ("reader", "Cell In[5], line 2")
-    assert "as reader failed" in str(two.node_status("camera").error)
+    assert "because reader failed" in str(two.node_status("camera").error)
     assert not two.running
     assert (
         str(two.cell("reader", READER, inputs={"image": "camera/image"}, kind="script"))
@@ -184,7 +184,7 @@ def test_nothing_is_changed_while_it_runs(two: CellDataflow) -> None:
         lambda: two.remove("reader"),
         lambda: two.restart("reader"),
     ):
-        with pytest.raises(DataflowStateError, match=r"runs on dora-rs.*%dora stop first"):
+        with pytest.raises(DataflowStateError, match=r"runs on dora-rs.*run %dora stop, change it"):
             edit()
     assert two.declared is before
     two.stop()

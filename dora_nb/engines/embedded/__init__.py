@@ -5,12 +5,15 @@
     Session            one run of a dataflow: starts, stops, applies edits; the only class others use
     ├── _supervisor    a thread for each operator; carries out what `_lifecycle` decides
     │   ├── _lifecycle pure: (life, event) → (life, actions)
-    │   └── _process   one process: its control socket, its output, its end
-    ├── _spawner       the one thread that starts processes
-    │   └── _spares    interpreters that were started before they are needed (`_launch` starts either)
-    ├── _wiring        edges and arenas: who holds which ends now
-    ├── _tap           the kernel as a reader
-    └── _voice         the kernel as a publisher: what the notebook sends, what nodes print (`_log_entries`)
+    │   ├── _process   one process: its control socket, its output, its end
+    │   ├── _death     pure: exit status and stderr → the error that the user sees
+    │   └── _event_at_death  keeps the event that a killed process was handling
+    ├── _spawner       the one thread that starts processes (`_launch`), and the orphan reaper
+    │   └── _spares    interpreters that were started before they are needed
+    ├── _wiring        edges and arenas: which process holds which ends
+    ├── _join_socket   accepts processes that join as dynamic nodes
+    ├── _kernel_subscriber  the kernel as a reader
+    └── _kernel_publisher   the kernel as a publisher: what the notebook sends, what nodes print
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What is known of a process that ended without giving a reason: its exit status and its last words.
+"""The error for a process that ended without a report: from its exit status and the end of its stderr.
 
-Pure. An interpreter that ends by a signal writes where it was (`faulthandler`); frames of dora_nb,
-addresses and the list of extension modules are left out of that, and cells are named as IPython names
-them.
+Pure. An interpreter that ends by a signal prints its stack (`faulthandler`). Frames of dora_nb, addresses
+and the list of extension modules are left out, and cells are named as in IPython.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dora_nb.errors import OperatorError
 from dora_nb.status import LogLine
 
 CANNOT_BEGIN_STATUS = 78
-"""`dora_nb.child.program` found that its interpreter cannot run an operator; stderr says why."""
+"""The exit status of `dora_nb.child.program` if its interpreter cannot run an operator; stderr says why."""
 _MOST_LINES = 12
 _OUR_FOLDER = os.path.normpath(os.path.join(os.path.dirname(__file__), "../..")) + os.sep
 _CELL = re.compile(r'File "(Cell In\[[^"]*\])", line')
@@ -35,9 +34,9 @@ _SIGNAL_HINTS: dict[int, str] = {
 def describe_death(
     name: str, exit_status: int, log: Iterable[LogLine], *, ways_out: str | None = None
 ) -> OperatorError:
-    """The error for an operator whose process ended with that status (as `Popen.returncode`).
+    """Returns the error for an operator whose process ended with that status (as `Popen.returncode`).
 
-    `ways_out` is what can be done, after the likely cause.
+    `ways_out` follows the likely cause in the hint.
     """
     printed = [line.text for line in log if line.stream == "stderr"]
     if exit_status == CANNOT_BEGIN_STATUS:
@@ -64,7 +63,7 @@ def _sentences(*sentences: str | None) -> str | None:
 
 
 def _readable(printed: list[str]) -> list[str]:
-    """The end of what was printed, without what only we understand."""
+    """Returns the last lines, without what only developers of dora_nb understand."""
     lines = [
         _ADDRESS.sub(r"\1", _CELL.sub(r"\1, line", line))
         for line in printed

@@ -1,9 +1,9 @@
-"""The event that an operator had in hand when its process was killed.
+"""The event that an operator was handling when its process was killed.
 
-A process that fails writes what it failed on (`child._remains`). One that is killed, by a fault in a
-library or by the system, writes nothing; but the datagram of its event still lies in the memory that it
-shares with the kernel (`metrics`), and the payload in a slot that it still leases. The kernel copies
-both before the lease is voided.
+A process that fails writes its event into a crash report (`child.crash_report`). A process that is killed,
+by a fault in a library or by the system, writes nothing. But the datagram of its event is still in the
+memory that it shares with the kernel (`counters`), and the payload in a slot that it still leases. The
+kernel copies both before it voids the lease.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ _WHY_NO_STATE = "its process ended before it could write its state"
 def keep_event_at_death(
     process: NodeProcess, find_input: Callable[[int], tuple[str, Callable[[int], tuple[int, int]]]]
 ) -> bool:
-    """Writes that event into the `crash_report` of a process that is gone; whether there was one to be had.
+    """Writes the event of a process that is gone into its crash report; returns whether there was one.
 
-    `find_input(edge_id)` has the input's name, and what finds an arena and the edge's column in it; it
-    raises LookupError where the process reads no such edge any more.
+    `find_input(edge_id)` returns the input's name and a function that finds an arena and the edge's column
+    in it. It raises LookupError if the process no longer reads that edge.
     """
+    # The caller has waited for the process (`Supervisor._reap`), so no other process writes these words. But
+    # it has not settled the process's end: that voids the lease, and the publisher overwrites the slot.
     words, hand = process.counters.words, process.counters.hand
     handling, since_nanos = words[counters.HANDLING], words[counters.BUSY_SINCE_NANOS]
+    # `BUSY_SINCE_NANOS` is 0 between two events; `HANDLING` is 0 for an event that is neither a message nor
+    # a tick.
     if not handling or not since_nanos:
         return False
     event, why_none = None, None
@@ -43,6 +47,7 @@ def keep_event_at_death(
             name = bytes(hand[: handling ^ counters.OF_A_TIMER]).decode(errors="replace")
             event = _event(name, pa.nulls(0), {"timestamp": _when(since_nanos)})
         else:
+            # One is added to an edge's number, so that 0 means no event.
             name, arena_of = find_input(handling - 1)
             message = message_at_death(hand, arena_of, most_bytes=MOST_EVENT_BYTES)
             event = _event(name, message.value, message.metadata)

@@ -1,8 +1,8 @@
-"""Where processes of the same user join as dynamic nodes: an abstract unix socket.
+"""The socket on which processes of the same user join as dynamic nodes: an abstract unix socket.
 
-It has no place in the file system, so it ends with the kernel however that ends. Its name is found in
-``/proc/net/unix``; everybody may try it, so the other end's user is looked at before a word is said
-(SO_PEERCRED, unix(7)). What is not understood, or takes too long, is shown out.
+It has no file, so it disappears with the kernel, however the kernel ends. Its name is listed in
+``/proc/net/unix`` and any user can connect, so the peer's user is checked before anything is sent
+(SO_PEERCRED, unix(7)). A connection that sends something else than `Join`, or nothing in time, is closed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _MOST_UNDECIDED = 16
 class JoinSocket:
     """The listening socket and its thread.
 
-    `offers()` says which nodes there are, and whether somebody has joined as them. `let_in(name,
-    connection, process_id)` takes the connection and answers None, or says why it does not.
+    `offers()` returns the dynamic nodes, and whether a process has joined as each. `accept(name, connection,
+    process_id)` takes over the connection and returns None, or returns why it refuses.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class JoinSocket:
         self._offers = offers
         self._accept = accept
         self._undecided: dict[int, tuple[socket.socket, int, float]] = {}
-        """Who was told the offers and has not answered: connection, process, until when."""
+        """Connections that got `Offers` and have not answered, by descriptor: socket, process, deadline."""
         self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listening.setblocking(False)
@@ -48,13 +48,16 @@ class JoinSocket:
         self._thread.start()
 
     def close(self) -> None:
-        """Nobody is let in any more."""
+        """Closes the socket and ends the thread."""
         os.eventfd_write(self._wake_descriptor, 1)
+        # Join first: a descriptor that is closed under the thread's poll could be reused by another file.
         self._thread.join()
         self._close_descriptors()
 
     def close_in_fork(self) -> None:
-        """Lets go of the copies that a forked process got."""
+        """Closes the copies that a forked process has inherited."""
+        # With the listening socket open there, its name would stay taken after the kernel's end, and a
+        # process that joins would wait for an answer in vain.
         self._close_descriptors()
 
     def _run(self) -> None:
@@ -76,17 +79,19 @@ class JoinSocket:
         poller = select.poll()
         for descriptor in (self._wake_descriptor, self._listening.fileno(), *self._undecided):
             poller.register(descriptor, select.POLLIN)
-        deadline_secs = [connection[2] for connection in self._undecided.values()]
-        millis = max(0.0, min(deadline_secs) - time.monotonic()) * 1e3 if deadline_secs else None
+        deadlines_secs = [each[2] for each in self._undecided.values()]
+        millis = max(0.0, min(deadlines_secs) - time.monotonic()) * 1e3 if deadlines_secs else None
         return {descriptor for descriptor, _ in poller.poll(millis)}
 
     def _accept_connection(self) -> None:
+        # Any error concerns this connection only: the thread goes on for the others.
         with contextlib.suppress(OSError):
             connection, _ = self._listening.accept()
             process_id = control.peer_of_same_user(connection)
             if process_id is None or len(self._undecided) >= _MOST_UNDECIDED:
                 connection.close()
                 return
+            # Non-blocking: a peer that does not read must not hold up the thread.
             connection.setblocking(False)
             offers = control.Offers(
                 control.PROTOCOL_VERSION, os.getpid(), _folder(), self._offers()
@@ -106,6 +111,7 @@ class JoinSocket:
             return
         refusal = self._accept(received[0].name, connection, process_id)
         if refusal is None:
+            # The connection is the process's control socket now, and belongs to its supervisor.
             del self._undecided[descriptor]
             return
         with contextlib.suppress(OSError):
@@ -125,5 +131,5 @@ class JoinSocket:
 def _folder() -> str:
     try:
         return os.getcwd()
-    except OSError:  # it is gone
+    except OSError:  # The folder has been removed.
         return "?"

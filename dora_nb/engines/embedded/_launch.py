@@ -1,4 +1,4 @@
-"""Starts one interpreter with the program of an operator in it, and says what it takes along from here."""
+"""Starts one interpreter that runs the program of an operator, and builds its environment."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from ._process import ControlSocket, OperatorProcess
 
 _PROGRAM = os.path.normpath(os.path.join(os.path.dirname(__file__), "../../child/program.py"))
 Launched = tuple[OperatorProcess, int]
-"""A process, and the descriptor of its counters, which is the owner's to close."""
+"""A process and the descriptor of its counters; the receiver closes the descriptor."""
 
 
 def launch(
     python: str | None, working_dir: str, environment: dict[str, str], *, spare: bool = False
 ) -> Launched:
-    """A new process that waits to be told what it is.
+    """Returns a new process that waits for `Begin`; raises OSError or ValueError if it cannot be started.
 
-    OSError or ValueError where it cannot be. It ends with the thread that calls this.
+    The process ends when the thread that called this function ends (parent-death signal, prctl(2)).
     """
+    # A failure at any step, such as no free descriptor, must leave neither a process nor a descriptor.
     with contextlib.ExitStack() as undo:
         counters_descriptor = counters.new_counters_page()
         undo.callback(os.close, counters_descriptor)
@@ -38,12 +39,18 @@ def launch(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # All other descriptors stay in the kernel. If a process inherited the kernel's end of another
+            # process's control socket, that process would not see the end when the kernel dies.
             pass_fds=[descriptor],
+            # A session of its own: "interrupt kernel" sends SIGINT to the kernel's process group, which must
+            # not reach operators; and all that the operator starts can be found and killed by its session.
             start_new_session=True,
             cwd=working_dir,
             env=environment,
         )
         undo.callback(_end, popen)
+        # Close our copy of the process's end: with it open, the socket would never report the end of the
+        # process.
         control_socket.other_end.close()
         process = OperatorProcess(popen, control_socket, counters_descriptor)
         undo.pop_all()
@@ -51,7 +58,7 @@ def launch(
 
 
 def environment_of(spec: NodeSpec | None) -> dict[str, str]:
-    """The environment of that node's process; without a node, what all have of it."""
+    """Returns the environment of that node's process; without a node, what all nodes share."""
     environment = kernel_environment()
     if spec is not None:
         environment.update(spec.env)
@@ -59,6 +66,7 @@ def environment_of(spec: NodeSpec | None) -> dict[str, str]:
 
 
 def _end(popen: subprocess.Popen[bytes]) -> None:
+    # Kill before wait: until it is waited for, the process keeps its id, which is the id of the session.
     kill_session(popen.pid)
     popen.wait()
     for pipe in (popen.stdout, popen.stderr):

@@ -1,34 +1,35 @@
-"""The life of one operator, decided purely: `step(life, event)` gives the next life and what to do.
+"""The life of one operator, decided purely: `step(life, event)` returns the next life and the actions.
 
-No thread, no clock, no process here; `_supervisor` carries the actions out. A stop is a ladder, and
-each stop_step is an action::
+It uses no thread, clock or process; `_supervisor` carries the actions out. A stop escalates in steps, and
+each step is an action::
 
     Stop ──► AskToStop, arm grace ──► Terminate (SIGTERM), arm 1 s ──► Kill (SIGKILL, whole session)
-                     └───────────── the process may end at any stop_step ─────────────┘
+                     └───────────── the process may end at any step ─────────────┘
 
 Phases::
 
     IDLE ──Start──► STARTING ──ChildReady──► READY ──Open──► RUNNING
                         └────────────┴──────────────┴──► ENDING ──ProcessEnded──► FAILED │ FINISHED │ STOPPED
-                                                            └──────(restart asked)────► STARTING
+                                                            ├──(restart requested)──► STARTING
+                                                            └──(restart policy)──► BACKING_OFF ──► STARTING
 
-While an operator runs, another generation may be prepared beside it, and takes over once it works::
+While an operator runs, another generation may be prepared beside it. It takes over once it works::
 
     Replace ──► PREPARING ──ChildReady──► PAUSING ──ChildPaused──► (RESTORING ──StateTaken──►) RETIRING
-    the new one's __init__ runs          the old one reads no more  the new one is          the old one
-                                                                    given its state         handles STOP
-                                     RETIRING ──HandedOver──► the new one is the operator, and goes
+    the new one's __init__ runs          the old one ends its      the new one takes          the old one
+                                         event and reads no more   the old one's state        handles STOP
+                                     RETIRING ──HandedOver──► the new one is the operator: TakeOver, SendGo
 
-Up to RETIRING the old one can go on as if nothing had been: so it does, whatever becomes of the new one.
-Should the old one end at any step, the new one takes over from there.
+Until it gets `AskToRetire`, the old process can continue as if nothing had happened; it does so if the new
+one fails or the edit is dropped. If the old process ends at any step, the new one takes over from there.
 
-Several processes of one operator may be there at the same time, and what they say arrives late and in any
-order. So every event says where it belongs, and `step` ignores it where that is over:
+Several processes of one operator may exist at the same time, and their events arrive late and in any order.
+So every event carries a number that says where it belongs, and `step` ignores it if that is over:
 
-* what a process says or does carries that process's number. Only the operator's process and the one that
-  is prepared to follow it mean anything; a process that was replaced changes nothing any more;
-* an answer to an edit carries that edit's number, since one process may be asked by several edits in turn;
-* a deadline carries its number, and only the one that was armed last can pass.
+* an event of a process carries that process's number. Only the operator's process and the one prepared to
+  follow it count; a process that was replaced changes nothing;
+* an answer to an edit carries that edit's number, since one process may get several edits in turn;
+* a deadline carries its number, and only the deadline armed last can pass.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from dataclasses import dataclass, replace
 
 TERM_GRACE_SECS = 1.0
 EXIT_GRACE_SECS = 2.0
-"""How long a process may take to exit once it said that it ends, or closed its control socket."""
+"""Grace period for a process to exit after it has reported its end or closed its control socket."""
 
 
 class Phase(enum.Enum):
@@ -50,19 +51,19 @@ class Phase(enum.Enum):
     RUNNING = "running"
     ENDING = "ending"
     BACKING_OFF = "backing off"
-    """It has ended, and another generation follows after a time."""
+    """It has ended, and the restart policy starts another generation after a delay."""
     FAILED = "failed"
     FINISHED = "finished"
     STOPPED = "stopped"
 
 
 NO_PROCESS = frozenset({Phase.IDLE, Phase.FAILED, Phase.FINISHED, Phase.STOPPED})
-"""Nothing is there, and nothing follows by itself."""
+"""There is no process, and none will start by itself."""
 HAS_PROCESS = frozenset(Phase) - NO_PROCESS - {Phase.BACKING_OFF}
 
 
 class Next(enum.Enum):
-    """How far the generation is that is to take over."""
+    """The step of the hand-over to the next generation."""
 
     NONE = "none"
     PREPARING = "preparing"
@@ -72,12 +73,13 @@ class Next(enum.Enum):
 
 
 _REVOCABLE = frozenset({Next.PREPARING, Next.PAUSING, Next.RESTORING})
-"""The old generation has not been told that it ends."""
+"""Steps from which the old generation can continue: it has not been asked to retire."""
 _PAUSED_STEPS = frozenset({Next.PAUSING, Next.RESTORING})
+"""Steps in which the old generation handles no event, so that it must be resumed if the edit is dropped."""
 
 
 class StopStep(enum.IntEnum):
-    """How far up the ladder a stop has gone."""
+    """How far a stop has escalated."""
 
     NONE = 0
     ASKED = 1
@@ -93,52 +95,52 @@ class Life:
     generation: int = 0
     stop_step: StopStep = StopStep.NONE
     outcome: Phase | None = None
-    """What the end of the process will mean, where that is known before."""
+    """The phase that the end of the process will lead to, if that is known before."""
     restarts: bool = False
-    """Whether another generation follows when the process has ended."""
+    """Whether a restart was requested: another generation follows the end of the process."""
     stopping: bool = False
-    """Whether a stop was asked for: then no restart policy is."""
+    """Whether a stop was requested: then the restart policy does not apply."""
     was_ready: bool = False
     """Whether this generation's `__init__` has returned."""
     process: int = 0
     """The number of the process that is the operator; 0 before the first."""
     successor: int = 0
-    """The number of the process that is prepared to follow it; 0 where there is none."""
+    """The number of the process prepared to follow it; 0 if there is none."""
     started: int = 0
-    """How many processes were started: so the next one gets a number that no other had."""
+    """How many processes were started; numbers each process uniquely."""
     deadline: int = 0
-    """The number of the deadline that was armed last; another one where it was disarmed."""
+    """The number of the deadline that was armed last; disarming takes a new number too."""
     edit: int = 0
-    """The number of the edit that is under way; 0 for none."""
+    """The number of the edit in progress; 0 for none."""
     reloading: bool = False
-    """Whether the process was told of that edit's source, and has not answered."""
+    """Whether the process was sent that edit's source and has not answered."""
     next: Next = Next.NONE
     grace_secs: float = 0.0
     """How long each step of a hand-over may take."""
     falls_back: bool = False
-    """Whether the source of the generation before is started again, should `__init__` fail."""
+    """Whether the previous source is started again if `__init__` fails."""
 
 
-# -- events: what is asked for ---------------------------------------------------------------------
+# -- events: requests ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start it, if it is not there."""
+    """Start the operator, if it has no process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Let another generation follow; the one that is there is stopped first."""
+    """Start another generation; stop the current one first."""
 
     grace_secs: float
     falls_back: bool = False
-    """If it does not get ready, the source of the one before is started again."""
+    """If the new generation does not get ready, the previous source is started again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Prepare another generation beside the one that runs, and let it take over once it is ready."""
+    """Prepare another generation beside the running one; it takes over once it is ready."""
 
     edit: int
     grace_secs: float
@@ -146,7 +148,7 @@ class Replace:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Let the living process take the new source, or the new wires."""
+    """Let the running process take the new source or the new wiring."""
 
     edit: int
     grace_secs: float
@@ -154,7 +156,7 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Drop what that edit prepares, if it is not too late."""
+    """Drop that edit, if it is not too late."""
 
     edit: int
 
@@ -166,19 +168,19 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Stop it, if it is there."""
+    """Stop the operator, if it has a process."""
 
     grace_secs: float
 
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePassed:
-    """That deadline is over."""
+    """The deadline of that number has passed."""
 
     deadline: int
 
 
-# -- events: what a process says or does -----------------------------------------------------------
+# -- events of a process ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +202,12 @@ class ChildFailed(ProcessEvent):
 
 @dataclass(frozen=True, slots=True)
 class ChildFinished(ProcessEvent):
-    """The operator is done and its process is about to exit."""
+    """The operator has finished and its process is about to exit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ControlLost(ProcessEvent):
-    """The process closed its control socket: it is about to exit, or can be told nothing any more."""
+    """The process closed its control socket: it is about to exit, or cannot be controlled any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,28 +215,28 @@ class ProcessEnded(ProcessEvent):
     """The process is gone, or could not be started."""
 
     restart_after_secs: float | None = None
-    """What the node's restart policy says of it; not asked where it was stopped."""
+    """The delay before a restart by the restart policy; None for no restart. Ignored after a stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildReloaded(ProcessEvent):
-    """The process has taken the source or the wires of that edit: it is the next generation."""
+    """The process has taken the source or the wiring of that edit: it is the next generation."""
 
     edit: int
 
 
 @dataclass(frozen=True, slots=True)
 class ChildKept(ProcessEvent):
-    """The process could not take them, and is what it was."""
+    """The process could not take the edit and is unchanged."""
 
     edit: int
     replace: bool
-    """Whether a fresh process could."""
+    """Whether a new process could take it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildPaused(ProcessEvent):
-    """For that edit it handles no event any more, until it is told to go on or to part."""
+    """For that edit the process handles no further event, until `Resume` or `AskToRetire`."""
 
     edit: int
     has_state: bool
@@ -242,12 +244,12 @@ class ChildPaused(ProcessEvent):
 
 @dataclass(frozen=True, slots=True)
 class HandedOver(ProcessEvent):
-    """It has handled STOP, and reads and sends no more."""
+    """The process has handled STOP, and will neither read nor send."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateTaken(ProcessEvent):
-    """The generation that is prepared has taken the state of the one before."""
+    """The prepared process has taken the state of the old one."""
 
 
 Event = (
@@ -270,31 +272,31 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class SendReload:
-    """Tell the process what it is to take."""
+    """Send the edit to the process."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishReload:
-    """The process has taken what that edit told it: its wires follow."""
+    """The process has taken that edit: change its wiring and finish the edit."""
 
     edit: int
 
 
 @dataclass(frozen=True, slots=True)
 class CancelReload:
-    """Tell the process not to take the source of that edit, if it has not yet."""
+    """Tell the process not to take the source of that edit, if it has not taken it yet."""
 
     edit: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReportLateReload:
-    """The process has taken the source of an edit that was dropped before it answered."""
+    """Report that the process has taken the source of an edit that was dropped before it answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Start a process for this generation beside the one that runs; nobody is wired to it yet."""
+    """Start a process for this generation beside the running one; do not wire it yet."""
 
     generation: int
     process: int
@@ -307,45 +309,45 @@ class AskToPause:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Tell the process that it goes on."""
+    """Tell the paused process to continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class GiveState:
-    """Give the state of the one that pauses to the one that is prepared."""
+    """Send the state of the paused process to the prepared one."""
 
 
 @dataclass(frozen=True, slots=True)
 class AskToRetire:
-    """Tell the process to handle STOP, and to send what it still has to send."""
+    """Tell the process to handle STOP and to send all that it still holds back."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakeOver:
-    """What was prepared is the operator's process now, and gets all that the one before held."""
+    """Make the prepared process the operator's process; give it all edges and memory of the old one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """End what was prepared."""
+    """End the prepared process."""
 
     too_slow: bool = False
-    """It did not take the state in time."""
+    """It has not taken the state in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disarm:
-    """No deadline is armed any more."""
+    """Disarm the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class FallBack:
-    """The source of the generation before is the operator's again."""
+    """Return to the source of the previous generation."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendGo:
-    """Tell the process that messages may move."""
+    """Tell the process that messages may flow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,17 +374,17 @@ class ArmDeadline:
 
 @dataclass(frozen=True, slots=True)
 class ReportDeath:
-    """The process ended although nobody asked it to and it gave no reason: say how."""
+    """The process ended without a request or a report: describe how it ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettleEnd:
-    """The process is gone: what it held is given back."""
+    """The process is gone: give back what it held."""
 
     for_good: bool
-    """No generation follows now."""
+    """No generation follows."""
     outputs_closed: bool = False
-    """It ended by itself, so its readers get INPUT_CLOSED; one that was stopped is only away."""
+    """It ended by itself, so its readers get INPUT_CLOSED. An operator that was stopped may return."""
 
 
 Action = (
@@ -393,8 +395,10 @@ Action = (
 
 
 def step(life: Life, event: Event) -> tuple[Life, list[Action]]:
-    """What follows from an event. One that means nothing in this phase, or whose time is over, changes nothing."""
+    """Returns the next life and the actions. An event that is late or does not apply changes nothing."""
     following, actions = _dispatch(life, event)
+    # A new number for each change of the deadline: if a `DeadlinePassed` of the previous one comes late, it
+    # must not count against the step that has begun meanwhile.
     if any(isinstance(action, (ArmDeadline, Disarm, SettleEnd)) for action in actions):
         following = replace(following, deadline=life.deadline + 1)
     return following, actions
@@ -408,6 +412,7 @@ def _dispatch(life: Life, event: Event) -> tuple[Life, list[Action]]:
             return _on_successor(life, event)
         case DeadlinePassed(deadline) if deadline == life.deadline:
             return _deadline_passed(life)
+        # An event of a process that was replaced or discarded, or of a deadline that was disarmed.
         case ProcessEvent() | DeadlinePassed():
             return life, []
     return _on_request(life, event)
@@ -422,6 +427,8 @@ def _on_request(life: Life, event: Event) -> tuple[Life, list[Action]]:
                 return _start(life)
             if life.phase is Phase.BACKING_OFF:
                 return _next_generation(life, [])
+            # The prepared process first: with the old one stopped, it would take over, and run the source
+            # of an edit that this request replaces.
             life, first = _drop_next(life)
             asked, then = _ask_to_stop(
                 replace(life, restarts=True, falls_back=falls_back), grace_secs
@@ -438,7 +445,8 @@ def _on_request(life: Life, event: Event) -> tuple[Life, list[Action]]:
         case Replace(edit, grace_secs):
             if life.phase is Phase.RUNNING and life.next is Next.NONE:
                 return _prepare(replace(life, edit=edit, grace_secs=grace_secs))
-            return _on_request(life, Restart(grace_secs))  # There is nothing to take over from.
+            # No running generation to take over from, or another edit in progress: start from the beginning.
+            return _on_request(life, Restart(grace_secs))
         case Reload(edit, grace_secs):
             if life.phase is Phase.RUNNING and life.next is Next.NONE:
                 reloading = replace(life, edit=edit, reloading=True, grace_secs=grace_secs)
@@ -467,7 +475,8 @@ def _on_current(life: Life, event: Event) -> tuple[Life, list[Action]]:
             return _reloaded(life, edit)
         case ChildKept(_, edit, needs_process) if edit == life.edit and life.phase is Phase.RUNNING:
             answered = replace(life, reloading=False)
-            if life.next is not Next.NONE:  # Late: a fresh process is on its way already.
+            # Late: the grace period is over, and a new process is being prepared already.
+            if life.next is not Next.NONE:
                 return answered, []
             return _prepare(answered) if needs_process else (replace(answered, edit=0), [Disarm()])
         case ChildPaused(_, edit, has_state) if edit == life.edit and life.next is Next.PAUSING:
@@ -483,13 +492,15 @@ def _on_current(life: Life, event: Event) -> tuple[Life, list[Action]]:
 def _on_successor(life: Life, event: Event) -> tuple[Life, list[Action]]:
     match event:
         case ChildReady() if life.next is Next.PREPARING:
-            if life.phase is not Phase.RUNNING:  # The old one is about to end by itself.
+            # The old process is ending by itself, and takes no `Pause`: its end is the hand-over.
+            if life.phase is not Phase.RUNNING:
                 return replace(life, next=Next.RETIRING), []
             return replace(life, next=Next.PAUSING), [AskToPause(), ArmDeadline(life.grace_secs)]
         case StateTaken() if life.next is Next.RESTORING:
             return _retire(life)
         case ChildFailed() | ChildFinished() | ProcessEnded() if life.next is Next.RETIRING:
-            # The old one is told that it ends. Its successor is known to work: it is started once more.
+            # The old process has been asked to retire and cannot continue. The new source is known to work,
+            # since its process was ready: start it again.
             ending = replace(life, next=Next.NONE, successor=0, phase=Phase.ENDING, restarts=True)
             return replace(ending, stop_step=max(life.stop_step, StopStep.ASKED)), [Discard()]
         case ChildFailed() | ChildFinished() | ProcessEnded():
@@ -512,7 +523,7 @@ def _ask_to_stop(life: Life, grace_secs: float) -> tuple[Life, list[Action]]:
 
 
 def _await_exit(life: Life, outcome: Phase | None) -> tuple[Life, list[Action]]:
-    """The process is to exit by itself now. A ladder that it is on already goes on."""
+    """Waits for the process to exit by itself. An escalation that has begun continues."""
     exiting = replace(life, phase=Phase.ENDING, outcome=life.outcome or outcome, reloading=False)
     return exiting, [ArmDeadline(EXIT_GRACE_SECS)] if life.stop_step is StopStep.NONE else []
 
@@ -524,7 +535,8 @@ def _deadline_passed(life: Life) -> tuple[Life, list[Action]]:
         return _drop_next(life, too_slow=True)
     if life.phase is Phase.ENDING or life.next in (Next.PAUSING, Next.RETIRING):
         return _escalate(life)
-    if life.phase is Phase.RUNNING and life.reloading:  # It never came to the reload.
+    # The process is busy and has not come to the reload: prepare a new one beside it.
+    if life.phase is Phase.RUNNING and life.reloading:
         return _prepare(life)
     return life, []
 
@@ -532,12 +544,15 @@ def _deadline_passed(life: Life) -> tuple[Life, list[Action]]:
 def _escalate(life: Life) -> tuple[Life, list[Action]]:
     if life.stop_step in (StopStep.TERMINATED, StopStep.KILLED):
         return replace(life, stop_step=StopStep.KILLED), [Kill()]
+    # It had reported its end or closed its control socket, and `EXIT_GRACE_SECS` to exit by itself.
     if life.stop_step is StopStep.NONE and life.phase is Phase.ENDING:
         return replace(life, stop_step=StopStep.KILLED), [Kill()]
     return replace(life, stop_step=StopStep.TERMINATED), [Terminate(), ArmDeadline(TERM_GRACE_SECS)]
 
 
 def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, list[Action]]:
+    # The order of these cases is the order of precedence. A prepared process comes first: it is further than
+    # any process that could be started now.
     if life.next is Next.PREPARING:
         return _promoted(life, Phase.STARTING), [SettleEnd(for_good=False), TakeOver()]
     if life.next is not Next.NONE:
@@ -547,6 +562,7 @@ def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, 
     life = replace(life, edit=0, reloading=False)
     died = life.outcome is None
     report: list[Action] = [ReportDeath()] if died else []
+    # The edit's own way back precedes the restart policy, which would start the failed source again.
     if life.falls_back and not life.stopping:
         return _next_generation(life, [*report, SettleEnd(for_good=False), FallBack()])
     if restart_after_secs is not None and not life.stopping:
@@ -583,12 +599,13 @@ def _prepare(life: Life) -> tuple[Life, list[Action]]:
 
 
 def _drop_next(life: Life, *, too_slow: bool = False) -> tuple[Life, list[Action]]:
-    """Nothing is prepared any more. The old generation goes on, unless it was told that it ends."""
+    """Drops the prepared process. The old generation continues, unless it is ending."""
     if life.next is Next.NONE:
         return life, []
     actions: list[Action] = [Discard(too_slow)]
     alone = replace(life, next=Next.NONE, successor=0, edit=0, reloading=False)
-    if life.phase is not Phase.RUNNING:  # It is on its way out already, at its own pace.
+    # It is ending already; the deadline of its end stays armed.
+    if life.phase is not Phase.RUNNING:
         return alone, actions
     if life.reloading:
         actions.append(CancelReload(life.edit))
@@ -598,12 +615,13 @@ def _drop_next(life: Life, *, too_slow: bool = False) -> tuple[Life, list[Action
 
 
 def _reloaded(life: Life, edit: int) -> tuple[Life, list[Action]]:
-    """The process has the source of that edit, whatever else became of the edit meanwhile."""
-    if life.next is Next.RETIRING:  # It ends, and its successor has that source too.
+    """The process has taken the source of that edit, even if the edit was dropped meanwhile."""
+    # It is ending, and its successor has that source too.
+    if life.next is Next.RETIRING:
         return life, []
     if edit != life.edit:
         return replace(life, generation=life.generation + 1), [ReportLateReload()]
-    # It may be late: what was prepared in its place is not needed then.
+    # Its answer may be late; then a new process is being prepared, and is not needed any more.
     alone, first = _drop_next(replace(life, reloading=False))
     reloaded = replace(alone, generation=life.generation + 1, edit=0, reloading=False)
     return reloaded, [FinishReload(edit), *first, Disarm()]
@@ -620,7 +638,7 @@ def _taken_over(life: Life, first: list[Action]) -> tuple[Life, list[Action]]:
 
 
 def _promoted(life: Life, phase: Phase) -> Life:
-    """The life of the generation whose process was prepared."""
+    """Returns the life of the generation whose process was prepared."""
     return Life(
         phase=phase,
         generation=life.generation + 1,

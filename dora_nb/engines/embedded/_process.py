@@ -1,11 +1,11 @@
 """One process of an operator, seen from the kernel.
 
-`tell` may be called from any thread and never blocks or raises: what the control socket cannot take
-now waits in an outbox, which the supervisor empties when the socket is writable. Everything else
-belongs to the supervisor's thread.
+`tell` may be called from any thread; it never blocks or raises. A message that the control socket cannot
+take now waits in an outbox, which the supervisor sends when the socket is writable. All other methods
+belong to the supervisor's thread.
 
-A process forked from the kernel (`os.fork`, multiprocessing) inherits the kernel's ends. It closes
-them at once: with them open, no operator would see that its kernel is gone.
+A process forked from the kernel (`os.fork`, multiprocessing) inherits the kernel's ends. It closes them
+at once: with them open, operators would not see that their kernel is gone.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from ..orphan_reaper import kill_session
 
 _READ_SIZE = 1 << 16
 _MOST_LAST_READS = 64
-"""What a pipe may hold at the end (1 MiB at most, pipe(7)), and not what an escaped process adds."""
+"""As much as a pipe can hold (1 MiB, pipe(7)); not what a process that escaped the session still adds."""
 _CONTROL_BUFFER = 1 << 20
+"""Bytes. The wiring of many edges arrives at once, while the process may be busy in its `__init__`."""
 
 
 @dataclass(eq=False)
@@ -42,7 +43,7 @@ class Stream:
     at_end: bool = False
 
     def read(self) -> list[str] | None:
-        """Lines that this much more output completes; None where there is none now. Never blocks."""
+        """Returns the lines that the next piece of output completes; None if there is none. Never blocks."""
         try:
             data = os.read(self.descriptor, _READ_SIZE)
         except BlockingIOError:
@@ -53,7 +54,9 @@ class Stream:
         return self.splitter.feed(data)
 
     def read_last(self) -> list[str]:
-        """All lines that are left when the process has ended."""
+        """Returns all lines that are left when the process has ended."""
+        # Not until the end of the stream: a process that left the session (a daemon) may hold the pipe
+        # open for ever.
         lines: list[str] = []
         for _ in range(_MOST_LAST_READS):
             more = self.read()
@@ -64,7 +67,7 @@ class Stream:
 
 
 class ControlSocket:
-    """The kernel's end of a control socket, with an outbox: of a new pair, or one that was accepted."""
+    """The kernel's end of a control socket, with an outbox; of a new pair, or an accepted connection."""
 
     def __init__(self, accepted: socket.socket | None = None) -> None:
         self.other_end: socket.socket | None = None
@@ -75,30 +78,34 @@ class ControlSocket:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _CONTROL_BUFFER)
         self.socket.setblocking(False)
         self.at_end = False
-        """The process closed its end; nothing more comes from it."""
+        """The process has closed its end; no further message comes from it."""
         self.congested = False
-        """The system refused because too many descriptors are on their way: only time helps."""
+        """The system refused because too many descriptors are in flight: only waiting helps."""
         self.failure: OSError | None = None
-        """A message could not be kept. What follows it would make no sense to the process."""
+        """Why a message was lost. Later messages refer to it, so none is sent any more."""
         self.counters: counters.OperatorCounters | None = None
-        """The page of the process at the other end, where it is told how much it was told."""
+        """The counters of the process at the other end, which count the messages sent to it."""
         self._outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self._lock = threading.Lock()
         self._closed = False
         _kernel_ends.add(self)
 
     def tell(self, message: control.ToProcess, descriptors: list[int]) -> bool:
-        """Sends, or keeps it for later; whether the supervisor has to look after it now.
+        """Sends the message or queues it. Returns whether the supervisor must attend to this socket.
 
-        The descriptors stay the caller's.
+        The caller keeps and closes the descriptors.
         """
         data = control.encode(message)
+        # The lock keeps the order of several callers, and holds off `close`: a send on a closed descriptor
+        # could reach the next file that gets the same number.
         with self._lock:
             if self._closed or self.failure is not None:
                 return self.failure is not None
+            # Only with an empty outbox, or this message would overtake the queued ones.
             if not self._outbox and self._send(data, descriptors):
                 self._count(message)
                 return False
+            # The caller closes its descriptors when this returns, so the outbox needs copies.
             try:
                 kept = _duplicates(descriptors)
             except OSError as error:
@@ -109,18 +116,18 @@ class ControlSocket:
             return True
 
     def flush(self) -> None:
-        """Sends what was kept, as far as the socket has room."""
+        """Sends queued messages as long as the socket has room."""
         with self._lock:
             while self._outbox and not self._closed and self._send(*self._outbox[0]):
                 self._drop_first()
 
     @property
     def pending(self) -> bool:
-        """Whether something waits for the socket to be writable."""
+        """Whether messages wait for the socket to be writable."""
         return bool(self._outbox)
 
     def close(self) -> None:
-        """Closes this end, which is how a living process learns that it is alone."""
+        """Closes this end; a running process sees that as the end of its kernel."""
         with self._lock:
             self._closed = True
             _kernel_ends.discard(self)
@@ -131,29 +138,37 @@ class ControlSocket:
                 self.other_end.close()
 
     def close_in_fork(self) -> None:
-        """Lets go of the copies that a forked process got. Takes no lock: its holder is not there."""
+        """Closes the copies that a forked process has inherited."""
+        # Without the lock: if another thread of the kernel held it at the fork, no thread of this process
+        # will ever release it.
         self._closed = True
         self.socket.close()
         if self.other_end is not None:
             self.other_end.close()
 
     def _count(self, message: control.ToProcess) -> None:
-        """Counts a message, after it was sent (see `metrics.CONTROL_SENT`). The process knows its page from `Begin` on."""
+        """Counts a message that was sent or queued (see `counters.CONTROL_SENT`)."""
+        # After the send: a process that sees a higher count serves its control socket before it handles a
+        # message of data. If the count rose first, it could find the socket empty, and handle the message
+        # before it knew of a new reader. It does not count `Adopt` and `Begin`: `Begin` brings the page.
         if self.counters is not None and not isinstance(message, control.Adopt | control.Begin):
             self.counters.words[counters.CONTROL_SENT] += 1
 
     def _send(self, data: bytes, descriptors: list[int]) -> bool:
-        """Whether that is settled: sent, or in vain."""
+        """Returns whether the message is done with: sent, or undeliverable because the process is gone."""
         self.congested = False
         try:
             socket.send_fds(self.socket, [data], descriptors)
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno == errno.ETOOMANYREFS:  # unix(7): a limit for all sockets of a user
+            # unix(7): a limit on descriptors in flight over all sockets of a user. The socket may be
+            # writable all the same: polling for that would spin.
+            if error.errno == errno.ETOOMANYREFS:
                 self.congested = True
                 return False
-            # The process is gone; its descriptor in the supervisor's poll says so.
+            # Otherwise the process is gone. That is not an error here: the supervisor sees its end by the
+            # process's own descriptor.
         return True
 
     def _drop_first(self) -> None:
@@ -163,22 +178,23 @@ class ControlSocket:
 
 @dataclass(eq=False)
 class NotebookRequests:
-    """What the notebook asked of one process, and the process has not answered: it answers in order.
+    """The notebook's requests to one process that the process has not answered. It answers in order.
 
-    So what stands here when a process hands over was not done, and its successor is asked instead.
+    So a request that is still here when the process hands over was not done; it is repeated to the
+    successor.
     """
 
     retrying: bool = False
-    """To handle the event that the newest failure left."""
+    """To handle the event of the newest failure's crash report."""
     injected: collections.deque[tuple[control.Inject, int]] = field(
         default_factory=collections.deque
     )
-    """To send these as its own; each with a descriptor of its own."""
+    """To send these messages as its own; each has a descriptor that this object owns."""
     shown: collections.deque[threading.Event] = field(default_factory=collections.deque)
-    """To write its state: set once it has, or will not."""
+    """To write its state; an event is set once it has done so, or will not."""
 
     def close(self) -> int:
-        """Nothing of it is answered any more; how many messages were to be sent."""
+        """Drops all requests; returns how many messages were to be sent."""
         self.retrying = False
         while self.shown:
             self.shown.popleft().set()
@@ -189,12 +205,12 @@ class NotebookRequests:
 
 
 class OperatorProcess:
-    """A process that was started, until it was reaped."""
+    """A process that the kernel has started, until it is reaped."""
 
     number = 0
-    """Which of the processes of its operator it is, see `_lifecycle`."""
+    """Numbers the processes of one operator, see `_lifecycle`."""
     taken_edit = 0
-    """The edit whose source it took last."""
+    """The edit whose source it has taken last."""
 
     def __init__(
         self,
@@ -208,10 +224,12 @@ class OperatorProcess:
         self.control = control_socket
         self.requests = NotebookRequests()
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
+        # A pidfd reports the end of the process itself. The ends of its streams and socket do not: a
+        # child of the operator may hold them open, and a living operator may close them.
         self.exit_descriptor = os.pidfd_open(popen.pid)
         try:
             self.crash_report_descriptor = os.memfd_create("dora-crash-report", os.MFD_CLOEXEC)
-            """Where it writes what a failure leaves behind."""
+            """The file into which it writes its crash report."""
         except OSError:
             os.close(self.exit_descriptor)
             raise
@@ -225,19 +243,21 @@ class OperatorProcess:
         _kernel_ends.add(self)
 
     def control_lost(self) -> None:
-        """Its control socket is at its end; that it has ended is seen elsewhere."""
+        """Does nothing: `exit_descriptor` reports the end of the process."""
 
     def terminate(self) -> None:
-        """SIGTERM to the operator."""
+        """Sends SIGTERM to the operator."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process_id, signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL to the operator and all it started."""
+        """Sends SIGKILL to the operator and to all that it has started."""
         kill_session(self.process_id)
 
     def reap(self) -> int:
-        """Ends what the operator left in its session, and returns its own exit status as Popen gives it."""
+        """Kills what is left in the operator's session; returns the operator's status, as Popen gives it."""
+        # The session before the wait: the zombie keeps the session's id in use. After the wait, the id
+        # could belong to an unrelated process.
         kill_session(self.process_id)
         return self._popen.wait()
 
@@ -249,7 +269,11 @@ class OperatorProcess:
         self._close_descriptors()
 
     def close_in_fork(self) -> None:
-        """Lets go of the copies that a forked process got: a pipe that nobody reads would fill."""
+        """Closes the copies that a forked process has inherited.
+
+        With its copy open, an operator whose kernel is gone would fill the pipe and block, instead of
+        getting SIGPIPE.
+        """
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
@@ -261,10 +285,10 @@ class OperatorProcess:
 
 
 class JoinedProcess:
-    """A process of somebody else's that has joined as a dynamic node: told things, and never ended."""
+    """A process that was started elsewhere and has joined as a dynamic node; it is never killed."""
 
     number = taken_edit = 0
-    """As those of `OperatorProcess`."""
+    """As in `OperatorProcess`."""
 
     def __init__(
         self, process_id: int, control_socket: ControlSocket, counters_descriptor: int
@@ -273,26 +297,28 @@ class JoinedProcess:
         self.control = control_socket
         self.requests = NotebookRequests()
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
+        # Not a pidfd: the process may leave the dataflow and run on.
         self.exit_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Readable once it has left."""
         self.crash_report_descriptor = -1
         self.streams: list[Stream] = []
 
     def control_lost(self) -> None:
-        """It has closed its end, and so it has left."""
+        """Marks the process as gone: it has closed its end."""
         os.eventfd_write(self.exit_descriptor, 1)
 
     def terminate(self) -> None:
-        """Nothing: it is not ours to be ended."""
+        """Does nothing: the process belongs to the user."""
 
     def kill(self) -> None:
-        """Lets it go: it sees the end of its stream."""
+        """Disconnects it: the process sees the end of its control socket."""
+        # `shutdown`, not `close`: the descriptor stays valid for the supervisor's poll until `close`.
         with contextlib.suppress(OSError):
             self.control.socket.shutdown(socket.SHUT_RDWR)
         os.eventfd_write(self.exit_descriptor, 1)
 
     def reap(self) -> int:
-        """Nothing is to be reaped."""
+        """Returns 0: the process is not a child of the kernel."""
         return 0
 
     def close(self) -> None:
@@ -306,7 +332,7 @@ NodeProcess = OperatorProcess | JoinedProcess
 
 
 def _duplicates(descriptors: list[int]) -> list[int]:
-    """A copy of each, or OSError and none."""
+    """Returns a copy of each; on an OSError it leaves no copy open."""
     copies: list[int] = []
     try:
         for descriptor in descriptors:
@@ -318,11 +344,13 @@ def _duplicates(descriptors: list[int]) -> list[int]:
     return copies
 
 
+# Weak, so that this table keeps no process alive that its supervisor has dropped.
 _kernel_ends: weakref.WeakSet[ControlSocket | OperatorProcess] = weakref.WeakSet()
 
 
 def _close_kernel_ends() -> None:
     for end in list(_kernel_ends):
+        # One that cannot be closed must not keep the others open.
         with contextlib.suppress(OSError):
             end.close_in_fork()
 

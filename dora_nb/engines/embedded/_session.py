@@ -1,10 +1,9 @@
 """One run of a dataflow, from start to stop.
 
-The session decides what concerns more than one operator: nothing moves before all are ready, edits
-reach the neighbours, a stop takes everybody along. All methods may be called from any thread; those
-that wait say so. One lock guards the wiring and the table of supervisors; it is never held while
-waiting. What changes either is done by a thread of the session (`_worker`), so that an interrupt of
-the caller leaves nothing half done.
+The session decides what concerns more than one operator: no message flows before all operators are ready,
+edits reach the neighbours, and a stop ends all. All methods may be called from any thread; those that wait
+say so. One lock guards the wiring and the table of supervisors; it is never held while waiting. A thread of
+the session (`_worker`) makes all changes to them, so an interrupt of the caller leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ from ._wiring import Wiring, log_output
 
 _MOST_ERROR_CHARS = 2000
 _REJOIN_TIMEOUT_SECS = 4.0
-"""Longer than the ladder of a stop takes."""
+"""Longer than a stop with all its steps takes."""
 MOST_INJECTED = 16
 _CANNOT_START = "the dataflow cannot be started"
 _STATES = {
@@ -73,10 +72,10 @@ _STATES = {
 
 
 class Session:
-    """The embedded engine at work on one dataflow.
+    """One run of a dataflow on the embedded engine.
 
     `on_change` is called, on any thread and without the lock, after any operator's state may have
-    changed; it must return at once. Nothing is there before `open`.
+    changed; it must return at once. No process or thread exists before `open`.
     """
 
     notes: tuple[str, ...] = ()
@@ -92,7 +91,9 @@ class Session:
         *,
         on_change: Callable[[], None],
     ) -> None:
-        # `with` takes the bare lock: an interrupt inside `Condition.__enter__` would keep it for ever.
+        # `with self._lock`, never `with self._changed`: an interrupt between the steps of
+        # `Condition.__enter__`, which is Python, would keep the lock for ever. Reentrant, since a supervisor
+        # calls back into the session while it holds the lock.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._on_change = on_change
@@ -107,19 +108,19 @@ class Session:
         """By node and key, as JSON."""
         self._join_socket: JoinSocket | None = None
         self._joining: dict[str, tuple[JoinedProcess, int]] = {}
-        """Processes that join as dynamic nodes, and their counters, until they are wired."""
+        """Processes that join as dynamic nodes, and the descriptors of their counters, until they are wired."""
         self._restarted_readers: dict[str, tuple[str, int]] = {}
-        """Readers that were started again as a publisher came back: the publisher, their generation before."""
+        """Readers that were restarted because a publisher came back: the publisher, their last generation."""
         self._removing: set[str] = set()
-        """Operators that were removed and have not ended yet."""
+        """Operators that are being removed and have not ended yet."""
         self._to_close = contextlib.ExitStack()
         self._worker = Worker("dora-session")
         self._to_close.callback(self._worker.close)
 
     def open(self) -> None:
-        """Starts every operator, unless a stop was asked for; does not wait, see `wait_settled`.
+        """Starts every operator, unless a stop was requested; does not wait, see `wait_settled`.
 
-        EngineError where the system does not allow it; whatever was begun is `close`'s to end.
+        Raises EngineError if the system refuses; `close` ends what was started.
         """
         try:
             self._worker.start()
@@ -128,6 +129,8 @@ class Session:
         self._run_on_worker(self._open, or_else=_CANNOT_START)
 
     def _open(self) -> None:
+        # `close` undoes this in the opposite order. The spawner comes first, so it ends last: its thread must
+        # outlive every process, and so must its orphan reaper.
         self._spawner = Spawner()
         self._to_close.callback(self._spawner.close)
         self._subscriber = KernelSubscriber(self._note)
@@ -138,6 +141,7 @@ class Session:
         self._wiring = Wiring(self._tell, self._subscriber, given_up=self._given_up)
         self._to_close.callback(self._close_wiring)
         _live_sessions.add(self)
+        # The lock until all supervisors are there: the barrier must not open when only some are known.
         with self._lock:
             if self._stopping:
                 return
@@ -148,20 +152,20 @@ class Session:
                     supervisor.post(lifecycle.Start())
             self._open_join_socket()
 
-    # -- asked by the dataflow -----------------------------------------------------------------------
+    # -- called by the dataflow ----------------------------------------------------------------------
 
     @property
     def alive(self) -> bool:
-        """Whether any operator has a process, or is about to."""
+        """Whether any operator has a process or is about to."""
         return any(each.alive for each in list(self._supervisors.values()))
 
     @property
     def messages_flow(self) -> bool:
-        """Whether messages move: every operator was ready once."""
+        """Whether messages flow: every operator has been ready once."""
         return self._messages_flow
 
     def listener_status(self, listener: Listener) -> EdgeStatus | None:
-        """The counts of a subscription's edge; None where there is no edge yet."""
+        """Returns the counts of a subscription's edge; None if there is no edge yet."""
         with self._lock:
             for edge, status in self._edges():
                 if edge.reader == NOTEBOOK and edge.input.name == listener.key:
@@ -170,17 +174,16 @@ class Session:
 
     @property
     def stopping(self) -> bool:
-        """Whether a stop was asked for; nothing starts in this session any more."""
+        """Whether a stop was requested; no operator starts in this session any more."""
         return self._stopping
 
     def apply(
         self, declared: graph.Graph, name: str, *, edit: Edit | None, grace_secs: float
     ) -> bool:
-        """Takes a new or changed node in; does not wait for it, see `wait_settled` and `applied`.
+        """Adds or changes a node; does not wait for it, see `wait_settled` and `applied`.
 
-        `edit` says how a node that runs becomes what it is declared as now; without it its process is
-        stopped first. False where the session is stopping or has stopped: it is declared, and nothing
-        starts.
+        `edit` says how a running node takes its new declaration; without it, its process is stopped first.
+        False if the session is stopping or has stopped: the node is declared, and does not start.
         """
 
         def apply() -> None:
@@ -214,7 +217,7 @@ class Session:
         )
 
     def _takes_edits(self, supervisor: Supervisor) -> bool:
-        """Whether messages move through it, so that there is something to keep."""
+        """Whether messages flow through the operator, so that an edit has something to preserve."""
         return (
             self._messages_flow
             and not self._stopping
@@ -223,22 +226,22 @@ class Session:
         )
 
     def applied(self, name: str) -> Applied | None:
-        """What came of the newest edit of that node; None where it was simply started."""
+        """Returns the outcome of the newest edit of that node; None if it was started instead."""
         with self._lock:
             supervisor = self._supervisors.get(name)
             return None if supervisor is None else supervisor.applied
 
     def abandon(self, spec: NodeSpec) -> None:
-        """Drops what is being prepared for that declaration, unless it is taking over already."""
+        """Cancels the edit to that declaration, unless the new process is taking over already."""
         with self._lock:
             supervisor = self._supervisors.get(spec.name)
             if supervisor is not None:
                 supervisor.abandon(spec)
 
     def restart(self, name: str, *, grace_secs: float, retry: bool = False) -> None:
-        """Lets another generation follow; does not wait for it, see `wait_settled`.
+        """Starts a new generation; does not wait for it, see `wait_settled`.
 
-        With `retry` it handles the event that the newest failure left before any other.
+        With `retry`, it first handles the event that the newest failure has kept.
         """
 
         def restart() -> None:
@@ -256,7 +259,7 @@ class Session:
         self._run_on_worker(restart)
 
     def crash_report(self, name: str) -> CrashReport | None:
-        """What the newest failure of that node left behind; None for nothing."""
+        """Returns the crash report of the node's newest failure; None if there is none."""
         with self._lock:
             supervisor = self._supervisors.get(name)
             if supervisor is None or supervisor.crash_report_descriptor < 0:
@@ -264,16 +267,16 @@ class Session:
             return read_crash_report(supervisor.crash_report_descriptor)
 
     def retry_event(self, name: str) -> bool:
-        """Has a node that runs handle the event that it failed on; does not wait, see `wait_retried`.
+        """Makes a running node handle the event that it failed on; does not wait, see `wait_retried`.
 
-        False where it does not run, or there is no event.
+        False if it does not run or there is no event.
         """
         with self._lock:
             supervisor = self._supervisors.get(name)
             return supervisor is not None and supervisor.retry_event()
 
     def wait_retried(self, name: str, *, timeout_secs: float | None) -> bool:
-        """Waits until the node has handled what it was given, or has ended."""
+        """Waits until the node has handled the event or has ended. False on a timeout."""
 
         def handled() -> bool:
             supervisor = self._supervisors.get(name)
@@ -287,7 +290,7 @@ class Session:
             return self._changed.wait_for(handled, timeout_secs)
 
     def living_state(self, name: str, *, timeout_secs: float) -> CrashReport | None:
-        """The state of a node that runs, as far as it can be had; None where it did not answer in time."""
+        """Returns the state of a running node as far as it can be read; None if it did not answer in time."""
         descriptor = os.memfd_create("dora-shown", os.MFD_CLOEXEC)
         try:
             with self._lock:
@@ -300,13 +303,13 @@ class Session:
             os.close(descriptor)
 
     def params(self, name: str) -> dict[str, Any]:
-        """The parameters of that node."""
+        """Returns the parameters of that node."""
         with self._lock:
             texts = dict(self._params.get(name, {}))
         return {key: json.loads(text) for key, text in texts.items()}
 
     def set_param(self, name: str, key: str, value_json: str) -> None:
-        """Sets a parameter and tells the node. As in dora, a later generation is not told again."""
+        """Sets a parameter and tells the node. As in dora, later generations do not get the update."""
 
         def set_it() -> None:
             with self._lock:
@@ -316,7 +319,7 @@ class Session:
         self._run_on_worker(set_it)
 
     def delete_param(self, name: str, key: str) -> None:
-        """Takes a parameter away and tells the node."""
+        """Deletes a parameter and tells the node."""
 
         def delete_it() -> None:
             with self._lock:
@@ -326,15 +329,16 @@ class Session:
         self._run_on_worker(delete_it)
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
-        """Sends as the notebook. Blocks while a queue with backpressure has no room."""
+        """Sends as the notebook. Blocks while a queue with backpressure is full."""
         self._publishers[source.node].send(source.output, data, metadata)
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
-        """Has a node's own process send something; False where there is none.
+        """Makes a node's own process send a message, so that each edge keeps one writer.
 
-        So each edge keeps one writer. Blocks while the node has not come to `MOST_INJECTED` of them; raises
-        what the transport says of data and metadata.
+        False if the node does not run. Blocks while `MOST_INJECTED` messages wait in the node. Raises the
+        transport's errors for data and metadata.
         """
+        # Encoded first, on the caller's thread: errors in the data are the caller's.
         code, _, value, blob = as_bytes(data, metadata or {})
         payload = bytes(value)
 
@@ -360,7 +364,7 @@ class Session:
             os.close(descriptor)
 
     def remove(self, declared: graph.Graph, name: str, *, grace_secs: float) -> None:
-        """Stops an operator and forgets it. Waits until it has ended; it ends without the wait too."""
+        """Stops an operator and removes it. Waits until it has ended; an interrupt ends only the wait."""
 
         def remove() -> None:
             with self._lock:
@@ -369,11 +373,12 @@ class Session:
                     self._supervisors[name].post(lifecycle.Stop(grace_secs))
 
         self._run_on_worker(remove)
+        # The wait on the caller's thread: on the worker it would hold up every other change.
         with self._lock:
             self._changed.wait_for(lambda: name not in self._removing)
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
-        """The kernel's subscriptions are these now. EngineError, and they are what they were."""
+        """Replaces the kernel's subscriptions. On an EngineError the previous ones stay."""
         wanted = list(listeners)
 
         def set_them() -> None:
@@ -390,10 +395,10 @@ class Session:
     def wait_settled(
         self, names: Iterable[str] | None, *, after: dict[str, int], timeout_secs: float | None
     ) -> bool:
-        """Waits until those operators (all, if None) are past their `__init__` or have ended.
+        """Waits until those operators (all, if None) have returned from `__init__` or have ended.
 
-        `after` holds the generations before the request, so that a restart is not mistaken for done
-        before it began. False when the time is over.
+        `after` holds the generations before the request, so that a restart does not count as done before
+        it has begun. False on a timeout.
         """
         with self._lock:
             wanted = list(self._supervisors if names is None else names)
@@ -403,12 +408,12 @@ class Session:
             )
 
     def generations(self) -> dict[str, int]:
-        """The generation of each operator now."""
+        """Returns the current generation of each operator."""
         with self._lock:
             return {name: each.life.generation for name, each in self._supervisors.items()}
 
     def errors(self) -> dict[str, OperatorError]:
-        """The operators that have failed, and why."""
+        """Returns the error of each operator that has failed."""
         with self._lock:
             return {
                 name: each.error
@@ -417,7 +422,7 @@ class Session:
             }
 
     def start_error(self, name: str) -> OperatorError | None:
-        """Why that operator's newest generation failed, if it did before its `__init__` had returned."""
+        """Returns the error of the newest generation, if it failed before its `__init__` had returned."""
         with self._lock:
             supervisor = self._supervisors.get(name)
             if supervisor is None or supervisor.life.was_ready:
@@ -425,12 +430,12 @@ class Session:
             return self.errors().get(name)
 
     def settling(self) -> list[str]:
-        """The operators that are still on their way through `__init__`."""
+        """Returns the operators whose `__init__` has not returned yet."""
         with self._lock:
             return [name for name in self._supervisors if not self._is_settled(name, 0)]
 
     def status(self) -> list[NodeStatus]:
-        """A snapshot of every operator, in the order of declaration."""
+        """Returns a snapshot of every operator, in the order of declaration."""
         with self._lock:
             edges = self._edges()
             return [
@@ -444,34 +449,38 @@ class Session:
             ]
 
     def _edges(self) -> list[tuple[graph.Edge, EdgeStatus]]:
-        """Every edge and its counts. There is no wiring before there are supervisors."""
+        """Returns every edge and its counts; the wiring does not exist before the supervisors."""
         return self._wiring.statuses() if self._supervisors else []
 
     def logs(self) -> dict[str, list[LogLine]]:
-        """The lines that each operator printed, as many as are kept."""
+        """Returns the kept lines of each operator's output."""
         with self._lock:
             return {name: each.log.lines() for name, each in self._supervisors.items()}
 
     def request_stop(self, *, grace_secs: float) -> None:
         """Asks every operator to stop; returns at once."""
+        # Not through the worker: a stop must not wait for a change that is in progress, and `_close` calls
+        # this on the worker's thread, which would wait for itself.
         with self._lock:
             self._stopping = True
             for supervisor in self._supervisors.values():
                 supervisor.post(lifecycle.Stop(grace_secs))
 
     def wait_ended(self, timeout_secs: float | None) -> bool:
-        """Waits until no operator has a process. False when the time is over."""
+        """Waits until no operator has a process. False on a timeout."""
         with self._lock:
             return self._changed.wait_for(lambda: not self.alive, timeout_secs)
 
     def close(self) -> None:
-        """Lets go of everything; stops what is still there."""
+        """Stops all operators without a grace period and releases everything."""
         self._run_on_worker(self._close)
 
     def _close(self) -> None:
+        # No process may join any more before the others are stopped.
         if self._join_socket is not None:
             self._join_socket.close()
         self.request_stop(grace_secs=0.0)
+        # Wait before the wiring is closed: the supervisors use it until their processes have ended.
         self.wait_ended(None)
         _live_sessions.discard(self)
         for supervisor in self._supervisors.values():
@@ -485,10 +494,9 @@ class Session:
     def _run_on_worker(
         self, change: Callable[[], None], *, or_else: str = "dora_nb failed"
     ) -> bool:
-        """Has a change made to its end, whatever interrupts the caller meanwhile.
+        """Makes a change on the session's thread, so that an interrupt of the caller does not cut it short.
 
-        False where the session is closed. What the system refuses becomes an EngineError: `or_else`
-        says what cannot be done then.
+        False if the session is closed. Errors of the system become an EngineError that begins with `or_else`.
         """
         try:
             return not self._forked and self._worker.call(change)
@@ -497,16 +505,16 @@ class Session:
         except (OSError, RuntimeError) as error:
             raise engine_error(or_else, error) from None
 
-    # -- asked by the door -----------------------------------------------------------------------------
+    # -- called by the join socket ---------------------------------------------------------------------
 
     def _open_join_socket(self) -> None:
-        """Nobody is let in where no dynamic node is declared."""
+        """Opens the join socket, if a dynamic node is declared."""
         dynamic = any(each.spec.kind == "dynamic" for each in self._supervisors.values())
         if dynamic and self._join_socket is None:
             self._join_socket = JoinSocket(self._dataflow_id, self._offers, self._accept)
 
     def _offers(self) -> dict[str, bool]:
-        """The dynamic nodes, and whether somebody has joined as them already."""
+        """Returns the dynamic nodes, and whether a process has already joined as each."""
         with self._lock:
             return {
                 name: name in self._joining or (each.alive and each.life.phase is not Phase.ENDING)
@@ -515,13 +523,15 @@ class Session:
             }
 
     def _accept(self, name: str, connection: socket.socket, process_id: int) -> str | None:
-        """Takes a process in as that node, and the connection with it; or says why it cannot be."""
+        """Accepts a process as that node and takes over its connection; or returns why it refuses."""
         with self._lock:
             offers = self._offers()
             if name not in offers:
                 return f"no dynamic node '{name}' is declared in that notebook"
             if offers[name]:
                 return f"another process has already joined as '{name}'"
+            # The previous process may have closed its end without having been reaped yet. The condition
+            # releases the lock while it waits.
             earlier = self._supervisors[name]
             if not self._changed.wait_for(lambda: not earlier.alive, _REJOIN_TIMEOUT_SECS):
                 return f"the process that joined as '{name}' before has not ended yet; try again"
@@ -531,14 +541,15 @@ class Session:
             self._supervisors[name].post(lifecycle.Start())
         return None
 
-    # -- asked by the supervisors (the protocol `Host`) ------------------------------------------------
+    # -- called by the supervisors (the protocol `Host`) -----------------------------------------------
 
     def start_process(self, supervisor: Supervisor) -> None:
-        """Starts a process and gives it all that it holds; the wiring is brought up to date first."""
+        """Starts a process for the supervisor's declaration and wires it."""
         if supervisor.spec.kind == "dynamic":
             self._begin_joined(supervisor)
             return
         while True:
+            # The spawn without the lock: it takes milliseconds, and the session must answer meanwhile.
             spec = supervisor.spec
             process, counters_descriptor = self._spawner.spawn(spec)
             try:
@@ -549,11 +560,11 @@ class Session:
                         return
             finally:
                 os.close(counters_descriptor)
-            # It was declared anew meanwhile; this process has the old one's environment.
+            # The declaration has changed meanwhile; this process has the environment of the old one.
             self._spawner.discard(process)
 
     def prepare_process(self, supervisor: Supervisor, spec: NodeSpec, generation: int) -> None:
-        """Starts a process that is to follow the operator's; it learns what it is, and is not wired."""
+        """Starts a process that will follow the operator's. It receives `Begin` and is not wired."""
         process, counters_descriptor = self._spawner.spawn(spec)
         try:
             with self._lock:
@@ -563,16 +574,16 @@ class Session:
             os.close(counters_descriptor)
 
     def declaration_changed(self, supervisor: Supervisor) -> None:
-        """Its declaration is what its next process will be started for."""
+        """Takes over the declaration that the supervisor's next process will run."""
         with self._lock:
             self._declared = self._declared.replacing(supervisor.spec)
 
     def locked(self) -> contextlib.AbstractContextManager[object]:
-        """The lock of the wiring and of the table of supervisors."""
+        """Returns the lock of the wiring and of the table of supervisors."""
         return self._lock
 
     def tell_reload(self, supervisor: Supervisor, spec: NodeSpec, edit: Edit, number: int) -> None:
-        """Tells the process of an operator to take new source."""
+        """Tells the operator's process to take new source."""
         code, change = spec.code, edit.code
         message = control.Reload(
             edit=number,
@@ -592,12 +603,13 @@ class Session:
             os.close(source_descriptor)
 
     def rewire(self, supervisor: Supervisor) -> None:
-        """A process lives on under another declaration: what changed around it is told, and nothing else."""
+        """Changes the wiring of a process that continues under another declaration."""
         with self._lock:
             spec = supervisor.spec
             before = self._declared.nodes.get(spec.name)
             self._declared = self._declared.replacing(spec)
             if before is None or (before.inputs, before.outputs) != (spec.inputs, spec.outputs):
+                # `Rewire` first, then the edges of its new inputs and outputs: the process expects this order.
                 message = control.Rewire(_wires(spec), list(spec.outputs))
                 dataflow_descriptor = _text_memory(
                     "dora-dataflow", json.dumps(as_descriptor(self._declared))
@@ -610,9 +622,12 @@ class Session:
                 self._restart_finished_readers(spec.name)
 
     def hand_over(self, supervisor: Supervisor, *, old_is_alive: bool) -> Leases:
-        """Gives the process that is the operator now all that the one before held."""
+        """Gives the new process of an operator all that the old one held; returns the old one's leases."""
         with self._lock:
             spec = supervisor.spec
+            # In this order: settle what the old process has read and sent, change the edges to the new
+            # declaration, attach the new process. If the edges changed first, an edge that goes away would
+            # be closed while the leases of the old process on it are not known yet.
             leases = self._wiring.hand_over(spec.name) if old_is_alive else []
             self._declared = self._declared.replacing(spec)
             self._wiring.reconcile(self._declared, self._listeners)
@@ -621,7 +636,7 @@ class Session:
             return leases
 
     def void_leases(self, leases: Leases) -> None:
-        """The process that was replaced is gone, and holds nothing any more."""
+        """Frees the leases of a replaced process that is gone."""
         with self._lock:
             self._wiring.void_leases(leases)
 
@@ -629,6 +644,8 @@ class Session:
         spec, process = supervisor.spec, supervisor.process
         assert process is not None
         self._wiring.reconcile(self._declared, self._listeners)
+        # `Begin` is the first message that a process understands; the edges follow. The event to retry comes
+        # last, when the outputs are there, and still before any message: those wait for `Go`.
         self._send_begin(process, spec, supervisor.life.generation, counters_descriptor)
         self._wiring.attach_process(spec)
         if supervisor.retries_at_start:
@@ -684,7 +701,8 @@ class Session:
                 os.close(counters_descriptor)
 
     def process_reaped(self, process: NodeProcess) -> None:
-        """The warden need not look after it any more."""
+        """Tells the orphan reaper that the process has been reaped."""
+        # A process that has joined was started elsewhere; the reaper does not know it.
         if not isinstance(process, JoinedProcess):
             self._spawner.forget(process)
 
@@ -692,7 +710,7 @@ class Session:
         """Gives back what a process held."""
         with self._lock:
             if for_good and outputs_closed and supervisor.error is not None:
-                # Before its readers' inputs close: the last of them may be the end of a reader.
+                # Before its readers' inputs close: a reader whose last input closes may end at once.
                 for name, inputs in self._scripts_that_read(supervisor.name):
                     failed = control.NodeFailed(
                         supervisor.name, str(supervisor.error)[:_MOST_ERROR_CHARS], inputs
@@ -705,38 +723,42 @@ class Session:
     def find_input(
         self, supervisor: Supervisor, edge_id: int
     ) -> tuple[str, Callable[[int], tuple[int, int]]]:
-        """Where the message of an edge lies that a process had in hand."""
+        """Finds where the message that a process was handling is stored."""
         with self._lock:
             return self._wiring.find_input(supervisor.name, edge_id)
 
     def edge_released(self, supervisor: Supervisor, edge_id: int) -> None:
-        """Part of the lease table is free again."""
+        """Frees a column of the lease table."""
         with self._lock:
             self._wiring.edge_released(supervisor.name, edge_id)
 
     def life_changed(self, supervisor: Supervisor) -> None:
-        """Tells everybody who waits, or watches; completes a removal."""
+        """Wakes all waiting callers, calls `on_change`, and completes a removal."""
         with self._lock:
             self._restart_if_fed(supervisor)
             self._forget_if_removed(supervisor)
             self._check_barrier()
             self._changed.notify_all()
+        # Without the lock: the callback is the dataflow's, and may wait for a lock of its own that another
+        # thread holds while it calls the session.
         self._notify_watchers()
 
     def request_handled(self, supervisor: Supervisor) -> None:
-        """Tells everybody who waits; completes a removal."""
+        """Wakes all waiting callers and completes a removal."""
         with self._lock:
             self._forget_if_removed(supervisor)
             self._changed.notify_all()
 
     def stop_everything(self) -> None:
-        """An operator returned STOP_ALL."""
+        """Stops all operators: one of them has returned STOP_ALL."""
         self.request_stop(grace_secs=2.0)
 
     # -- inside ----------------------------------------------------------------------------------------
 
     def close_in_fork(self) -> None:
-        """In a process forked from the kernel: it must not keep operators alive, and has none."""
+        """Clears the session in a process forked from the kernel, which has no operators of its own."""
+        # With copies of the descriptors open, this process would hide the kernel's end from the operators.
+        # The locks are replaced, since the threads that may hold them were not forked.
         self._forked = True
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -757,7 +779,7 @@ class Session:
             supervisor.tell(message, descriptors)
 
     def may_get_input(self, name: str) -> bool:
-        """What the restart policy asks: a node whose inputs are all closed is not started again."""
+        """Whether the restart policy applies: a node whose inputs are all closed is not restarted."""
         with self._lock:
             spec = self._declared.nodes.get(name)
             if spec is None:
@@ -766,7 +788,8 @@ class Session:
             return len(topics) < len(spec.inputs) or not topics or self._wiring.has_open_input(name)
 
     def printed(self, name: str, level: str, lines: list[control.Logged]) -> None:
-        """A node has printed or logged something: who reads logs is told."""
+        """Sends lines that a node has printed or logged to the readers of logs."""
+        # Not to the node itself: a reader of logs that prints would feed itself without end.
         with self._lock:
             outputs = [
                 log_output(edge)
@@ -796,7 +819,7 @@ class Session:
         return KernelPublisher(name, released=released, warn=warn)
 
     def _note(self, name: str, text: str) -> None:
-        """A line of the engine's own in an operator's log. From any thread."""
+        """Adds lines of the engine to an operator's log. From any thread."""
         supervisor = self._supervisors.get(name)
         if supervisor is not None:
             supervisor.note(text)
@@ -814,7 +837,8 @@ class Session:
         name = supervisor.name
         if name not in self._removing or supervisor.alive:
             return
-        if self._supervisors[name] is not supervisor:  # It has a successor of the same name.
+        # The name was declared again meanwhile, and belongs to another supervisor.
+        if self._supervisors[name] is not supervisor:
             return
         self._removing.discard(name)
         if name in self._declared:
@@ -827,13 +851,15 @@ class Session:
         self._check_barrier()
 
     def _restart_if_fed(self, supervisor: Supervisor) -> None:
-        """A publisher came back while this reader of it was ending for want of inputs."""
+        """Restarts a reader that ended because its inputs had closed, if a publisher came back meanwhile."""
         finished = supervisor.life.phase is Phase.FINISHED and supervisor.inputs_closed
         if finished and not self._stopping and self._wiring.has_live_publisher(supervisor.name):
             supervisor.post(lifecycle.Start())
 
     def _check_barrier(self) -> None:
-        """Nothing moves before every operator is ready; later ones go when they are."""
+        """Lets messages flow once every operator is ready; later operators run as soon as they are ready."""
+        # Otherwise the first operator would send to readers that are still loading a model, and those
+        # messages would fill their queues or be dropped.
         with self._lock:
             supervisors = list(self._supervisors.values())
             phases = {
@@ -849,7 +875,7 @@ class Session:
                         each.post(lifecycle.Open())
 
     def _waits_for_readers(self, publisher: Supervisor) -> bool:
-        """Whether a reader that starts again because of it is not there yet: what it sent would be lost."""
+        """Whether a reader that restarts because of this publisher is not there yet: it would miss messages."""
         return any(
             publisher.name == of and self._starts_again(reader, generation)
             for reader, (of, generation) in self._restarted_readers.items()
@@ -864,7 +890,7 @@ class Session:
         return about_to or (life.generation == before + 1 and life.phase is Phase.STARTING)
 
     def _restart_finished_readers(self, name: str) -> None:
-        """A node that came back feeds the operators again that had ended for want of inputs."""
+        """Restarts the readers of a node that came back, if they had ended because their inputs closed."""
         for edge in self._declared.edges():
             reader = self._supervisors.get(edge.reader)
             if edge.source.node != name or reader is None:
@@ -874,7 +900,10 @@ class Session:
                 reader.post(lifecycle.Start())
 
     def _scripts_that_read(self, name: str) -> list[tuple[str, list[str]]]:
-        """The scripts with inputs from that node, and those inputs' names: dora tells operators nothing."""
+        """Returns the scripts that read from that node, and those inputs' names.
+
+        dora sends NODE_FAILED and NODE_RESTARTED to scripts only.
+        """
         inputs: dict[str, list[str]] = {}
         for edge in self._declared.edges():
             if edge.source.node == name and self._declared.node(edge.reader).kind == "script":
@@ -909,7 +938,7 @@ class Session:
             state = State.WAITING
         ends_by_itself = supervisor.life.stop_step is lifecycle.StopStep.NONE
         if supervisor.error is not None and ends_by_itself and state is State.RUNNING:
-            # It is known a moment before the process has ended.
+            # The process has reported the failure and is about to exit.
             state = State.FAILED
         return NodeStatus(
             name=spec.name,
@@ -944,12 +973,12 @@ def _wires(spec: NodeSpec) -> control.Wires:
 
 
 def _numbered_as_in_the_editor(code: SourceCode) -> str:
-    """The source with empty lines in front, so that lines count as in the editor."""
+    """Returns the source with empty lines in front, so that line numbers match the editor."""
     return "\n" * (code.first_line - 1) + code.text
 
 
 def _text_memory(name: str, text: str) -> int:
-    """The text in an anonymous file; the caller owns the descriptor."""
+    """Returns the descriptor of an anonymous file with the text; the caller closes it."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
     with open(descriptor, "wb", closefd=False) as file:
         file.write(text.encode())

@@ -1,16 +1,16 @@
-"""Spare interpreters: started in the background, imports done, waiting to be told what they are.
+"""Spare interpreters: started in the background, imports done, waiting for the operator they will run.
 
-To import numpy and pyarrow is most of what the start of an operator takes. A spare has done it, and is
-given the environment and the working directory of its operator before the source. It is used only where
-that comes to the same: the variables that libraries read when they are imported, the folders that
-packages come from, and what a process inherits beside, are as they were when it started.
+Importing numpy and pyarrow takes most of the time of an operator's start. A spare has done it. It receives
+the environment and the working directory of its operator before the source. It is used only if the result
+is the same as with a new process: the variables that libraries read on import, the folders of packages,
+and what else a process inherits must be as they were when the spare started.
 
-One pool for the whole kernel, so that a stop and a start go on with it, with a thread of its own that
-starts them: the parent-death signal of a process follows the *thread* that started it. So the thread
-lives for as long as any session does. Nothing outlives the last session by more than `KEEP_SECS`.
+There is one pool for the whole kernel, so it survives a stop and a start. A thread of the pool starts the
+spares. The parent-death signal of a process follows the *thread* that started it, so this thread lives as
+long as any session. Nothing outlives the last session by more than `KEEP_SECS`.
 
-With the spares waits a warden for the session that will use them: started with the session, it would take
-the processor from the first operator.
+An orphan reaper waits with the spares for the next session: started together with the session, it would
+compete with the first operator for the processor.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ KEEP_SECS = 60.0
 MOST_SPARES = 5
 _VARIABLE = "DORA_NB_SPARES"
 _QUIET_SECS = 1.0
-"""No spare is started within this time of an operator's start: they would take its processor."""
+"""No spare is started within this time of an operator's start: it would slow that start down."""
 _POLL_SECS = 0.02
 _MOST_ENVIRONMENT_BYTES = 60_000
-"""What travels in one message of the control socket."""
+"""So that the environment fits in one message of the control socket."""
 _READ_AT_IMPORT = (
     "PYTHON", "LD_", "GLIBC_", "MALLOC_", "LANG", "LC_", "TZ", "HOME", "VIRTUAL_ENV", "OMP_", "GOMP_", "KMP_",
     "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "VECLIB_", "NPY_", "NUMPY_", "NUMEXPR_", "NUMBA_", "ARROW_",
     "CUDA", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "TORCH", "PYTORCH", "XLA_", "TF_", "OPENCV_",
 )  # fmt: skip
-"""How the names of the variables begin that the loader, Python or a library looks at but once."""
+"""Prefixes of variables that the loader, Python or a library reads only once."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class _Spare:
 
 
 class Spares:
-    """The pool. Any thread may use it; only `close` waits."""
+    """The pool of spares. Thread-safe; only `close` and `wait_warm` block."""
 
     def __init__(self) -> None:
         self._most = _number_from_environment(0)
@@ -78,21 +78,21 @@ class Spares:
         self._thread: threading.Thread | None = None
 
     def allow(self) -> None:
-        """From now on spares are kept: a person works here, and another start is likely.
+        """Keeps spares from now on: in an interactive kernel, another start is likely.
 
-        The variable DORA_NB_SPARES says how many at most (0: none).
+        The variable DORA_NB_SPARES sets the largest number (0: none).
         """
         self._most = _number_from_environment(MOST_SPARES)
 
     def expect(self, number: int) -> None:
-        """So many operators are likely to be started soon."""
+        """Announces that so many operators will probably be started soon."""
         with self._changed:
             self._want(number, time.monotonic() + _QUIET_SECS / 4)
 
     def hold(self) -> OrphanReaper | None:
-        """A session begins, whose operators may be spares: the thread stays until its `release`.
+        """Marks the begin of a session, which may use spares: the thread stays until its `release`.
 
-        The warden that waited for it, if one did, is the caller's to close.
+        Returns the orphan reaper that waited for it, if there is one; the caller closes it.
         """
         with self._changed:
             self._holders += 1
@@ -101,13 +101,15 @@ class Spares:
         return reaper
 
     def release(self, number: int) -> None:
-        """A session has ended that ran so many operators; it may be started again."""
+        """Marks the end of a session of so many operators, which may be started again."""
+        # Called when all processes of the session have ended: with the last holder the thread may end, and
+        # with the thread each process that it has started.
         with self._changed:
             self._holders -= 1
             self._want(number, time.monotonic() + _QUIET_SECS / 4)
 
     def take(self, spec: NodeSpec) -> Launched | None:
-        """A spare that is that node's process from now on; None where there is none that may be."""
+        """Returns a spare that becomes that node's process; None if none fits."""
         with self._changed:
             self._not_before_secs = time.monotonic() + _QUIET_SECS
             if not self._most:
@@ -126,16 +128,17 @@ class Spares:
             spare = self._next_fitting(_fingerprint(environment))
         if spare is None:
             return None
+        # Outside the lock, since the spare is out of the pool: only this caller knows it now.
         spare.process.control.tell(data, [])
         return spare.process, spare.counters_descriptor
 
     def process_ids(self) -> list[int]:
-        """Those that wait."""
+        """Returns the process ids of the waiting spares."""
         with self._changed:
             return [spare.process.process_id for spare in self._waiting]
 
     def wait_warm(self, number: int, timeout_secs: float) -> bool:
-        """Waits until so many have done their imports. False when the time is over."""
+        """Waits until so many spares have done their imports. False on a timeout."""
         deadline_secs = time.monotonic() + timeout_secs
         with self._changed:
             while sum(_is_warm(spare) for spare in self._waiting) < number:
@@ -145,21 +148,27 @@ class Spares:
         return True
 
     def close(self) -> None:
-        """Ends every spare and, where no session is left, the thread. More may be asked for later."""
+        """Ends every spare and, if no session is left, the thread. The pool can be used again later."""
         with self._changed:
             self._closing = True
             self._wanted = 0
             self._changed.notify_all()
+            # A session that runs may have taken spares, which would end with the thread.
             thread = None if self._holders else self._thread
             for spare in self._waiting:
                 _discard(spare)
             self._waiting.clear()
+        # Without the lock, which the thread needs in order to end.
         if thread is not None:
             thread.join()
 
     def forget_in_fork(self) -> None:
-        """In a process forked from the kernel: none of them is its own. Their descriptors are closed
-        by `_process`."""
+        """Empties the pool in a process forked from the kernel, whose children the spares are not.
+
+        `_process` and `orphan_reaper` close the descriptors.
+        """
+        # New objects, above all a new lock: another thread of the kernel may have held the old one at the
+        # fork. And no spares here: the thread that starts them was not forked.
         self._most = 0
         self._reset()
 
@@ -175,16 +184,18 @@ class Spares:
         self._changed.notify_all()
 
     def _ensure_thread(self) -> None:
-        """Called with the lock, as all below."""
+        """Starts the thread if there is none. Call it with the lock held, as all methods below."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="dora-spares", daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # No room for a thread: then there are no spares.
+            except RuntimeError:
+                # The system allows no further thread. Spares only save time: do without them.
                 self._thread = None
 
     def _next_fitting(self, fingerprint: Any) -> _Spare | None:
-        """The spare to be used, which is then out of the pool. One that does not fit is of no use."""
+        """Takes the best spare out of the pool. Discards spares that do not fit: they never will."""
+        # Warm ones to the end, where `pop` takes from: a cold one saves less time.
         self._waiting.sort(key=_is_warm)
         while self._waiting:
             spare = self._waiting.pop()
@@ -203,27 +214,31 @@ class Spares:
                         return
                     self._changed.wait(self._secs_to_wait())
                 add = self._add_reaper if self._lacks_reaper() else self._add_one
+            # Without the lock: to start a process takes milliseconds, and `take` must not wait for that.
             try:
                 add()
-            except (OSError, ValueError):  # What is wrong, the start of an operator will say.
+            except (OSError, ValueError):
+                # The same error will meet the start of an operator, which reports it. No further attempts.
                 with self._changed:
                     self._wanted = 0
 
     def _should_start(self) -> bool:
         if self._closing or time.monotonic() < self._not_before_secs:
             return False
-        if self._holders:  # While operators run, there is one for the next.
+        if self._holders:
+            # While operators run, one spare is enough: for the next edit.
             self._wanted = min(1, self._most)
         return len(self._waiting) < self._wanted or self._lacks_reaper()
 
     def _lacks_reaper(self) -> bool:
-        """A session that runs has its own."""
+        """Whether the next session would find no reaper. A running session has its own."""
         return bool(self._wanted) and self._reaper is None and not self._holders
 
     def _add_reaper(self) -> None:
         reaper = OrphanReaper()
         with self._changed:
             self._reaper = reaper
+            # `close` may have run while the lock was free.
             if self._closing:
                 self._close_reaper()
 
@@ -234,6 +249,7 @@ class Spares:
 
     def _add_one(self) -> None:
         environment = environment_of(None)
+        # Before the launch: a package that is installed meanwhile then makes the fingerprint differ.
         fingerprint = _fingerprint(environment)
         process, counters_descriptor = launch(None, "/", environment, spare=True)
         with self._changed:
@@ -270,14 +286,14 @@ def _number_from_environment(otherwise: int) -> int:
 
 
 def _fingerprint(environment: Mapping[str, str]) -> Any:
-    """All that a process takes along and cannot be given later."""
+    """Returns all that a process inherits and that cannot be changed later."""
     variables = sorted(
         (name, value) for name, value in environment.items() if name.startswith(_READ_AT_IMPORT)
     )
     folders = []
     for folder in _package_folders():
         with contextlib.suppress(OSError):
-            # Whatever is installed or removed there changes it.
+            # Installing or removing a package changes the time.
             folders.append((folder, os.stat(folder).st_mtime_ns))
     limits = [resource.getrlimit(each) for each in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS)]
     cpus = sorted(os.sched_getaffinity(os.getpid()))
@@ -298,7 +314,7 @@ def _is_alive(spare: _Spare) -> bool:
 
 
 def _is_warm(spare: _Spare) -> bool:
-    """It says so itself. The word stays in the socket for the supervisor, to whom it says nothing."""
+    """Whether the spare has sent `Warm`. The message stays in the socket; the supervisor ignores it."""
     return _is_readable(spare.process.control.socket.fileno())
 
 
@@ -309,6 +325,7 @@ def _is_readable(descriptor: int) -> bool:
 
 
 def _discard(spare: _Spare) -> None:
+    # It runs no code of the user's, so nothing needs a grace period.
     spare.process.kill()
     spare.process.reap()
     spare.process.close()

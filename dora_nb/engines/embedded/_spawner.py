@@ -1,8 +1,9 @@
 """Starts every process of a session, from one thread that lives as long as the session.
 
-The parent-death signal of a process follows the *thread* that started it (prctl(2)): a supervisor
-that ended would take its operators along. So all are started here, or were by the thread of `_spares`,
-and nothing that goes wrong with one may end this thread. The warden is started first.
+The parent-death signal of a process is sent when the *thread* that started it ends (prctl(2)): if a
+supervisor started its operator, the end of the supervisor's thread would end the operator. So this thread,
+or the thread of `_spares`, starts all processes, and no error of one start may end it. The orphan reaper is
+started first.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ._spares import SPARES
 
 
 class Spawner:
-    """The spawning thread and the warden. `close` it when every process has ended."""
+    """The spawning thread and the orphan reaper. `close` it after every process has ended."""
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[tuple[NodeSpec, Future[Launched]] | None] = (
@@ -34,8 +35,12 @@ class Spawner:
         )
         self._started: set[str] = set()
         with contextlib.ExitStack() as undo:
+            # Hold the pool before anything else: its thread has started the spares, and a spare that becomes
+            # an operator would end with that thread.
             waiting = SPARES.hold()
             undo.callback(SPARES.release, 0)
+            # The reaper before the first process: if the kernel is killed between the two, a process with
+            # no reaper could leave children behind.
             self._reaper = waiting or OrphanReaper()
             undo.callback(self._reaper.close)
             self._thread = threading.Thread(target=self._run, name="dora-spawner", daemon=True)
@@ -43,30 +48,31 @@ class Spawner:
             undo.pop_all()
 
     def spawn(self, spec: NodeSpec) -> Launched:
-        """A new process that waits to be told what it is, and the descriptor of its counters.
+        """Returns a new process that waits for `Begin`, and the descriptor of its counters.
 
-        The descriptor is the caller's to close. Blocks for the system's part of starting a process;
-        raises EngineError.
+        The caller closes the descriptor. Blocks while the system starts the process. Raises EngineError.
         """
         result: Future[Launched] = Future()
         self._requests.put((spec, result))
         return result.result()
 
     def forget(self, process: OperatorProcess) -> None:
-        """That process was reaped; the warden need not know it any more."""
+        """Tells the orphan reaper that the process has been reaped."""
         self._reaper.unwatch(process.process_id)
 
     def discard(self, process: OperatorProcess) -> None:
-        """Ends a process that nobody has told anything yet."""
+        """Ends a process that has not received `Begin`."""
+        # It runs no code of the user's yet, so there is nothing that STOP could save.
         process.kill()
         process.reap()
         self.forget(process)
         process.close()
 
     def close(self) -> None:
-        """Ends the thread and the warden."""
+        """Ends the thread and the orphan reaper."""
         self._requests.put(None)
         self._thread.join()
+        # The reaper last: until the thread has ended, it may still start a process.
         self._reaper.close()
         SPARES.release(len(self._started))
 
@@ -77,9 +83,11 @@ class Spawner:
                 result.set_result(self._start(spec))
             except (OSError, ValueError) as error:
                 result.set_exception(_explain(spec, error))
+            # BaseException too: with this thread, all operators of the session would end.
             except BaseException as error:
                 result.set_exception(error)
-            # A process is its supervisor's, and goes with it.
+            # While the thread waits, its variables must not keep a process alive that belongs to a
+            # supervisor.
             del request, spec, result
 
     def _start(self, spec: NodeSpec) -> Launched:
@@ -88,6 +96,8 @@ class Spawner:
         if launched is None:
             launched = launch(spec.python, spec.working_dir, environment_of(spec))
         process, counters_descriptor = launched
+        # Only now, since the session's id is the process's. Until then only the parent-death signal ends it;
+        # it has not received `Begin`, so it has not started children.
         try:
             self._reaper.watch(process.process_id)
         except BaseException:
@@ -100,7 +110,7 @@ class Spawner:
 
 
 def _explain(spec: NodeSpec, error: OSError | ValueError) -> EngineError:
-    """Why no process could be started: mostly what `--python`, `--env` or the folder say."""
+    """Returns the error for a failed start: mostly `--python`, `--env` or the folder is wrong."""
     python = spec.python or sys.executable
     cannot = f"{spec.name} cannot be started"
     if isinstance(error, ValueError):

@@ -1,16 +1,16 @@
-"""The thread that looks after one operator for as long as the session lives.
+"""The supervisor: the thread that controls one operator's processes for as long as the session lives.
 
-It waits on everything that can happen (requests, the process's messages, its output, its death, a
-deadline), turns it into an event for `_lifecycle`, and carries out what that decides. It never prints
-and never calls user code.
+It waits for everything that can happen (requests, the process's messages, its output, its end, a
+deadline), turns it into an event for `_lifecycle`, and carries out the actions that follow. It never prints
+and never runs user code.
 
-While an edit is applied it looks after up to three kinds of process: the one that is the operator, the
-one that is prepared to follow it, and those that were replaced and are on their way out. Each thing that
-happens is understood and acted upon before the next one is read, since it may change which process is
-which: what the old process says after it has handed over is not said by the operator any more.
+During an edit it controls up to three kinds of process: the operator's current process, the one prepared to
+follow it, and replaced processes that are ending. It acts on each event before it reads the next one, since
+an event may change which process is which: once the old process has handed over, its messages are no longer
+those of the operator.
 
-Should something go wrong in here that cannot go wrong, the process is ended and the operator has
-failed, with an error that says so: nobody waits for a thread that is no more.
+On an internal error, it kills the process and marks the operator as failed, with an error that says so. The
+thread goes on, so a caller never waits for a thread that has ended.
 """
 
 from __future__ import annotations
@@ -44,93 +44,94 @@ from ._event_at_death import keep_event_at_death
 from ._process import NodeProcess, Stream
 
 _CONGESTION_SECS = 0.05
+"""How soon to send again after ETOOMANYREFS, which no descriptor reports the end of."""
 _OF_AN_EDIT = (lifecycle.Reload, lifecycle.Replace, lifecycle.Restart)
 _NO_WORDS = [0, 0, 0]
 
 
 class Host(Protocol):
-    """What a supervisor asks of its session. Called on the supervisor's thread."""
+    """What a supervisor needs of its session. Called on the supervisor's thread."""
 
     def start_process(self, supervisor: Supervisor) -> None:
-        """Starts a process for the operator's newest declaration, has it adopted, and wires it.
+        """Starts a process for the operator's newest declaration, calls `adopt` with it, and wires it.
 
-        Raises EngineError or OSError; a process that was adopted is the supervisor's to end.
+        Raises EngineError or OSError; the supervisor ends a process that it has adopted.
         """
 
     def prepare_process(self, supervisor: Supervisor, spec: NodeSpec, generation: int) -> None:
-        """Starts a process for that declaration and has it adopted as the next; wires nothing.
+        """Starts a process for that declaration and calls `adopt_next` with it; does not wire it.
 
         Raises as `start_process`.
         """
 
     def declaration_changed(self, supervisor: Supervisor) -> None:
-        """Its `spec` is another now."""
+        """Called when the supervisor's `spec` has changed."""
 
     def rewire(self, supervisor: Supervisor) -> None:
-        """Its `spec` is another now, and its process lives on: it is told what changed around it."""
+        """Called when `spec` has changed and the process stays: tells it the changes of its wiring."""
 
     def locked(self) -> contextlib.AbstractContextManager[object]:
-        """Holds off all that others ask of the session; may be entered again by who holds it."""
+        """Returns the session's lock, which is reentrant: it holds off all requests to the session."""
 
     def tell_reload(self, supervisor: Supervisor, spec: NodeSpec, edit: Edit, number: int) -> None:
         """Tells the process to take the new source of that declaration."""
 
     def hand_over(self, supervisor: Supervisor, *, old_is_alive: bool) -> Leases:
-        """Wires the process that has become the operator; what the one before still holds."""
+        """Wires the process that has become the operator; returns the leases of the previous one."""
 
     def void_leases(self, leases: Leases) -> None:
-        """The process that held them is gone."""
+        """Frees leases whose process is gone."""
 
     def process_reaped(self, process: NodeProcess) -> None:
-        """That process and its session are no more."""
+        """Called when the process has been reaped and its session is empty."""
 
     def process_gone(self, supervisor: Supervisor, *, for_good: bool, outputs_closed: bool) -> None:
-        """That supervisor's process has ended."""
+        """Called when the supervisor's process has ended."""
 
     def find_input(
         self, supervisor: Supervisor, edge_id: int
     ) -> tuple[str, Callable[[int], tuple[int, int]]]:
-        """The input of that edge, and what finds an arena and the edge's column in it.
+        """Returns the input of that edge, and a function that finds an arena and the edge's column in it.
 
-        Both raise LookupError where there is none.
+        Both raise LookupError if there is none.
         """
 
     def edge_released(self, supervisor: Supervisor, edge_id: int) -> None:
-        """The reader of an edge that this operator published to holds nothing of it any more."""
+        """Called when the reader of a removed edge holds no message of this operator any more."""
 
     def printed(self, name: str, level: str, lines: list[control.Logged]) -> None:
-        """That node has printed or logged these lines, all of that level."""
+        """Called when the node has printed or logged these lines, all of that level."""
 
     def life_changed(self, supervisor: Supervisor) -> None:
-        """Its phase, generation or error may be another."""
+        """Called when the phase, generation or error may have changed."""
 
     def request_handled(self, supervisor: Supervisor) -> None:
-        """It has seen to a request."""
+        """Called when a request has been handled."""
 
     def may_get_input(self, name: str) -> bool:
-        """Whether that node has an input that is not closed for good, a timer, or none at all."""
+        """Whether that node has a timer, an input that is not closed for good, or no topics as inputs."""
 
     def stop_everything(self) -> None:
-        """An operator returned STOP_ALL. Must not wait."""
+        """Called when an operator has returned STOP_ALL. Must not wait."""
 
 
 Leases = list[tuple[str, int, int]]
-"""What a reader still holds: publisher, edge, and the number of the last message that may be among it."""
+"""What a reader may still hold: publisher, edge, and the number of the last message."""
 
 
 @dataclass(eq=False)
 class _ReplacedProcess:
-    """A process that was replaced, until it has ended."""
+    """A replaced process, until it has ended."""
 
     process: NodeProcess
     leases: Leases
     deadline_secs: float | None
-    """When it is killed; None once it was."""
+    """When to kill it; None once that is done."""
 
 
 @dataclass
 class _Pending:
-    """An edit that is being applied."""
+    """An edit in progress."""
 
     spec: NodeSpec
     edit: Edit
@@ -138,29 +139,29 @@ class _Pending:
     reason: str
     number: int
     process_number: int = 0
-    """The number of the process that is prepared for it."""
+    """The number of the process prepared for it."""
     error: OperatorError | None = None
     state_carried: bool = False
     notes: list[str] = field(default_factory=list)
     spawned: bool = False
-    """The old process has ended, and the new one is on its way through `__init__`."""
+    """The old process has ended and the new one runs its `__init__`."""
     fell_back: bool = False
     begun: bool = False
-    """Whether the request for it has been seen to."""
+    """Whether the request for it has been handled."""
     first_log_line: int = 0
-    """Where the lines of the new process begin in the log, or a little before."""
+    """The log line at which the lines of the new process begin, or a little earlier."""
     state_descriptor: int = -1
 
 
 class Supervisor:
-    """One operator of a session. `post` and the properties may be used from any thread."""
+    """Controls one operator of a session. `post` and the properties may be used from any thread."""
 
     def __init__(self, spec: NodeSpec, host: Host) -> None:
         self.spec = spec
         self.life = lifecycle.Life()
         self.error: OperatorError | None = None
         self.inputs_closed = False
-        """It finished because all its inputs had closed."""
+        """Whether it finished because all its inputs had closed."""
         self.log = Log(spec.name)
         self._restarts = Restarts()
         self._host = host
@@ -171,30 +172,30 @@ class Supervisor:
         self._wake_open = True
         self._wake_lock = threading.Lock()
         self._edits = 0
-        """How many edits there were: each has a number of its own."""
+        """How many edits there were; numbers each edit uniquely."""
         self.applied: Applied | None = None
-        """What came of the newest edit; None while it is under way."""
+        """The outcome of the newest edit; None while it is in progress."""
         self._pending: _Pending | None = None
         self._finished_edit: Applied | None = None
         self._process: NodeProcess | None = None
         self._next: NodeProcess | None = None
         self._replaced: list[_ReplacedProcess] = []
         self._event_at_death = False
-        """Whether the process ended without a word while it handled an event, which is kept."""
+        """Whether the process ended without a report while it handled an event, which is kept."""
         self.crash_report_descriptor = -1
-        """What the newest failure left behind: an anonymous file, or -1."""
+        """The newest failure's crash report, an anonymous file; or -1."""
         self.retries_at_start = False
-        """Whether the next process is given what the newest failure left, before messages move."""
+        """Whether the next process handles the event of the crash report before any other."""
         self._code_is_untried = False
-        """Whether new code runs that has handled no event yet."""
+        """Whether new code runs that may have handled no event yet."""
         self._events_before_code = 0
         self._deadline_secs: float | None = None
         self._deadline = 0
-        """The number of that deadline."""
+        """The number of the armed deadline."""
         self._exit_status: int | None = None
         self._killed = False
         self._first_log_line = 0
-        """Where the lines of this generation begin in the log."""
+        """The log line at which this generation begins."""
         self._counters_lock = threading.Lock()
         self._earlier_counts = _NO_WORDS
         self._earlier_durations: list[int] = []
@@ -214,12 +215,12 @@ class Supervisor:
 
     @property
     def process(self) -> NodeProcess | None:
-        """The process that is the operator; the session, while it starts one, may tell it things."""
+        """The operator's current process. The session uses it while it starts and wires the process."""
         return self._process
 
     @property
     def alive(self) -> bool:
-        """Whether a process is there, if only one that was replaced, or what was asked for may bring one."""
+        """Whether there is a process, even a replaced one, or a pending request may start one."""
         starting_or_running = (
             self._unhandled_requests > 0 or self.life.phase not in lifecycle.NO_PROCESS
         )
@@ -227,15 +228,13 @@ class Supervisor:
 
     @property
     def busy(self) -> bool:
-        """Whether something that was asked for has not been seen to yet."""
+        """Whether a request or an edit is in progress."""
         editing = self._pending is not None or self._finished_edit is not None
         return self._unhandled_requests > 0 or editing
 
     def apply(self, spec: NodeSpec, edit: Edit, *, grace_secs: float) -> bool:
-        """Asks for the operator to become what it was declared anew; `applied` says what came of it.
-
-        False where another edit of it is under way.
-        """
+        """Requests an edit; `applied` returns its outcome. False if another edit is in progress."""
+        # Under the lock, so that two callers cannot both start an edit.
         with self._wake_lock:
             if self._pending is not None or self._finished_edit is not None:
                 return False
@@ -254,35 +253,41 @@ class Supervisor:
         return True
 
     def abandon(self, spec: NodeSpec) -> None:
-        """Drops what is being prepared for that declaration, unless it is too late, or for another one."""
+        """Cancels the edit to that declaration, unless it is too late or another edit is in progress."""
         with self._wake_lock:
             pending = self._pending
         if pending is not None and pending.spec is spec:
             self.post(lifecycle.Abandon(pending.number))
 
     def post(self, event: lifecycle.Event) -> None:
-        """Asks for something; the supervisor's thread sees to it. After `close` nobody does."""
+        """Queues a request for the supervisor's thread. Ignored after the thread has ended."""
+        # An explicit start resets the count of the restart policy, or a corrected operator would still
+        # have the long delay of the broken one.
         if isinstance(event, (lifecycle.Start, lifecycle.Restart)):
-            self._restarts = Restarts()  # somebody asked for it
+            self._restarts = Restarts()
         with self._wake_lock:
+            # Counted here, not when the thread takes it: `alive` must be true from the moment of the request,
+            # or a stop right after a start would find nothing to wait for.
             if self._wake_open:
                 self._unhandled_requests += 1
                 self._requests.append(event)
                 os.eventfd_write(self._wake_descriptor, 1)
 
     def tell(self, message: control.ToProcess, descriptors: list[int]) -> None:
-        """Sends to the process, if there is one. Never blocks."""
+        """Sends a message to the process, if there is one. Never blocks."""
         process = self._process
         if process is not None and process.control.tell(message, descriptors):
             self._wake_up()
 
     def close(self) -> None:
-        """Ends the thread, and before that its process, if there still is one. Returns at once."""
+        """Kills the process, if there is one, then ends the thread. Returns at once."""
         self._closing = True
         self._wake_up()
 
     def forget_in_fork(self) -> None:
-        """In a process forked from the kernel: there is no thread, and no process of its own."""
+        """Clears the state in a process forked from the kernel, which has neither thread nor processes."""
+        # New locks: another thread of the kernel may have held the old ones at the fork, and no thread of
+        # this process would ever release them. `_process` closes the descriptors of the processes.
         self.life = lifecycle.Life(generation=self.life.generation)
         self._wake_lock = threading.Lock()
         self._counters_lock = threading.Lock()
@@ -299,14 +304,16 @@ class Supervisor:
     # -- counters ------------------------------------------------------------------------------------
 
     def counts(self) -> tuple[int, int, int]:
-        """Events handled, ticks missed, undeclared outputs; over all generations of this session."""
+        """Returns events handled, ticks missed and undeclared outputs, over all generations."""
+        # The lock holds off `_reap`, which closes the page of a process and adds its last values: without it
+        # they could be read twice, or from a closed page.
         with self._counters_lock:
             words = [self._earlier_counts, *(_counts_of(each) for each in self._processes())]
         events, ticks, undeclared = (sum(column) for column in zip(*words, strict=True))
         return events, ticks, undeclared
 
     def busy_secs(self) -> float | None:
-        """How long the `on_event` that runs now has taken so far."""
+        """Returns how long the current `on_event` has been running; None if none is."""
         with self._counters_lock:
             if self._process is None:
                 return None
@@ -314,7 +321,7 @@ class Supervisor:
         return (time.monotonic_ns() - since_nanos) / 1e9 if since_nanos else None
 
     def durations(self) -> list[int]:
-        """The histogram of `on_event`, over all generations of this session."""
+        """Returns the histogram of `on_event` durations, over all generations."""
         with self._counters_lock:
             durations = self._earlier_durations
             for process in self._processes():
@@ -322,7 +329,9 @@ class Supervisor:
             return durations
 
     def _processes(self) -> list[NodeProcess]:
-        """All that it looks after. That the next one has died is seen before the operator hands over to it."""
+        """Returns all processes that it controls."""
+        # The prepared process first: if it died together with the operator's process, its end must be known
+        # before the operator's end would make it the operator.
         found = [self._next, self._process, *(each.process for each in self._replaced)]
         return [process for process in found if process is not None]
 
@@ -331,8 +340,8 @@ class Supervisor:
     def _run(self) -> None:
         try:
             while not (self._closing and not self._processes()):
-                # Of these processes the poller knows the descriptors; one that is started meanwhile may
-                # get the number of a descriptor that another one had.
+                # `ready` holds descriptor numbers of these processes. A process that is started below may get
+                # a number that another one had, so it must not be looked up in this round.
                 watched = self._processes()
                 ready = self._wait(watched)
                 for event in self._take_requests() if self._wake_descriptor in ready else []:
@@ -342,6 +351,8 @@ class Supervisor:
                     self._guarded(functools.partial(self._handle_ready, process, ready))
                 self._guarded(self._check_deadlines)
         finally:
+            # A caller that waits for an edit or a request sees that it will not happen. The descriptor is
+            # closed under the lock, or `post` could write to a file that has got the same number.
             with self._wake_lock:
                 self._wake_open = False
                 self._unhandled_requests = 0
@@ -351,7 +362,7 @@ class Supervisor:
             self._host.request_handled(self)
 
     def _wait(self, watched: list[NodeProcess]) -> dict[int, int]:
-        """Blocks until something was asked for, or has happened: the descriptors that say so."""
+        """Blocks until there is a request or an event; returns the ready descriptors."""
         ready: dict[int, int] = {}
         if self._closing:
             for process in watched:
@@ -360,14 +371,16 @@ class Supervisor:
         return ready
 
     def _guarded(self, step: Callable[[], object]) -> None:
-        """Does one step. What it raises is a fault of ours, or the system's: the operator has failed."""
+        """Runs one step. An exception is a bug of ours or an error of the system: the operator has failed."""
+        # A guard for each step, not around the loop: an error with one process must not keep the thread
+        # from the others, nor end it.
         try:
             step()
         except Exception as error:
             self._fail_internally(error)
 
     def _fail_internally(self, error: Exception) -> None:
-        """Leaves nothing running, and says what happened where the user looks."""
+        """Ends all processes and sets the error that the user will see."""
         cannot = f"dora_nb failed to supervise {self.name}"
         if isinstance(error, OSError):
             known = engine_error(cannot, error)
@@ -382,6 +395,8 @@ class Supervisor:
         self._deadline_secs = None
         if self._pending is not None:
             self._pending.begun = True
+        # The state may be inconsistent, so each of these may fail too. The processes first: an operator
+        # without a supervisor would run on, and could not be stopped.
         for process in self._processes():
             with contextlib.suppress(Exception):
                 self._reap(process)
@@ -400,7 +415,9 @@ class Supervisor:
         self._publish(life)
 
     def _publish(self, life: lifecycle.Life) -> None:
-        """Others see a life only once what led to it was done; `starting` they see at once."""
+        """Makes the life visible to other threads and completes an edit that it ends."""
+        # Callers publish after the actions, so that a life is seen only once it is true: who sees RUNNING may
+        # rely on the wiring. Only STARTING comes before its action, since a start can take long.
         self.life = life
         self._settle_edit()
         if self._finished_edit is not None:
@@ -425,7 +442,7 @@ class Supervisor:
             case lifecycle.SendReload() if self._pending is not None and process is not None:
                 number = self._pending.number
                 if self._pending.edit.code is None and not self._pending.edit.whole:
-                    # Only its wires change.
+                    # Only the wiring changes: the process has nothing to take, so it need not answer.
                     self.post(lifecycle.ChildReloaded(process.number, number))
                 else:
                     self._host.tell_reload(self, self._pending.spec, self._pending.edit, number)
@@ -437,13 +454,14 @@ class Supervisor:
                     "the code that it shows"
                 )
             case lifecycle.FinishReload() if self._pending is not None:
+                # Rewire only now: had the process refused the source, the previous wiring would stay right.
                 self.spec = self._pending.spec
                 self._host.rewire(self)
                 if self._pending.edit.code is not None or self._pending.edit.whole:
                     self._mark_code_untried(process)
                     if process is not None:
                         process.taken_edit = self._pending.number
-                    self._events_before_code += 1  # The RELOAD is not what it is there for.
+                    self._events_before_code += 1  # The RELOAD event that follows does not count.
                 self._end_edit("in_place", state="kept")
             case lifecycle.Prepare(generation, number):
                 self._prepare(generation, number)
@@ -503,8 +521,11 @@ class Supervisor:
             self._host.start_process(self)
         except (EngineError, OSError) as error:
             self.error = self._cannot_start(error)
+            # The wiring may have failed after the process was adopted.
             if self._process is not None:
                 self._reap(self._process)
+            # As requests: handled here, inside `_handle`, their result would be overwritten by the life that
+            # `_handle` publishes last.
             self.post(lifecycle.ChildFailed(self.life.process))
             self.post(self._ended_event(self.life.process, failed=True))
 
@@ -514,7 +535,7 @@ class Supervisor:
         return OperatorError(error.message, node=self.name, hint=error.hint)
 
     def adopt(self, process: NodeProcess) -> None:
-        """Called by the host while it starts the process, so that the wiring can reach it."""
+        """Makes the process the operator's. Called by the host, so that the wiring can reach the process."""
         process.number = self.life.process
         self._process = process
 
@@ -533,20 +554,20 @@ class Supervisor:
 
     @property
     def retrying(self) -> bool:
-        """Whether an event was given to the process that it has not handled yet."""
+        """Whether the process was sent an event to retry that it has not handled yet."""
         process = self._process
         return process is not None and process.requests.retrying
 
     @property
     def injecting(self) -> int:
-        """How many messages the process was given to send as its own, and has not sent."""
+        """How many injected messages the process has not sent yet."""
         process = self._process
         return 0 if process is None else len(process.requests.injected)
 
     def retry_event(self) -> bool:
-        """Has the process handle the event that the newest failure left, before any other.
+        """Makes the process handle the event of the crash report before any other.
 
-        False where there is no process, or no such event. Called with the session's lock.
+        False if there is no process or no such event. Call it with the session's lock held.
         """
         if self.crash_report_descriptor < 0 or self._process is None:
             return False
@@ -555,7 +576,10 @@ class Supervisor:
         return True
 
     def inject(self, message: control.Inject, descriptor: int) -> bool:
-        """Has the process send a message as its own; False where there is none. With the session's lock."""
+        """Makes the process send a message as its own; False if it does not run.
+
+        Call it with the session's lock held.
+        """
         if self._process is None or self.life.phase is not lifecycle.Phase.RUNNING:
             return False
         self._process.requests.injected.append((message, os.dup(descriptor)))
@@ -563,9 +587,9 @@ class Supervisor:
         return True
 
     def show_state(self, descriptor: int) -> threading.Event:
-        """Has the process write its state between two events; the event is set once it has, or will not.
+        """Makes the process write its state between two events; the result is set once it has, or will not.
 
-        Called with the session's lock.
+        Call it with the session's lock held.
         """
         shown = threading.Event()
         if self._process is None:
@@ -576,13 +600,13 @@ class Supervisor:
         return shown
 
     def adopt_next(self, process: NodeProcess) -> None:
-        """Called by the host while it prepares the process."""
+        """Makes the process the prepared one. Called by the host."""
         assert self._pending is not None
         process.number = self._pending.process_number
         self._next = process
 
     def _discard(self, *, too_slow: bool) -> None:
-        """What was prepared is ended; the edit came to nothing, unless its process is started again."""
+        """Ends the prepared process; the edit has failed or was dropped, unless its source is started again."""
         pending = self._pending
         if self._next is not None:
             self._reap(self._next)
@@ -596,13 +620,12 @@ class Supervisor:
             self._end_edit("dropped" if pending.error is None else "kept", state="kept")
 
     def _take_over(self) -> None:
-        """The next process is the operator from here on; the one before is on its way out.
-
-        With the session's lock, so that what the notebook asks of the operator meanwhile is asked of a
-        process that is there to answer, and is wired.
-        """
+        """Makes the prepared process the operator's; the old one is ending."""
         pending, old = self._pending, self._process
         assert pending is not None
+        # The session's lock from the switch to the end of the wiring: a request of the notebook in between
+        # would go to a process that has ended or has no edges yet. The session's lock is always taken before
+        # the lock of the counters, here as in `_reap`.
         with self._host.locked():
             with self._counters_lock:
                 self._process, self._next = self._next, None
@@ -615,17 +638,21 @@ class Supervisor:
             self._mark_code_untried(self._process)
             self._first_log_line = pending.first_log_line
             self._exit_status, self._killed = None, False
+            # If the old process has ended, `SettleEnd` has settled its edges. If it still lives, it may
+            # hold arrays: their slots stay leased until it is gone (`_process_ended`).
             leases = self._host.hand_over(self, old_is_alive=old is not None)
             if old is not None:
                 self._replaced[-1].leases = leases
+                # After the wiring: a message that is injected needs the outputs.
                 self._repeat_requests(old)
-        if self.life.next is lifecycle.Next.PREPARING:  # Its `__init__` runs on.
+        # The old process died during the new one's `__init__`, which is still running.
+        if self.life.next is lifecycle.Next.PREPARING:
             pending.spawned = True
         else:
             self._end_edit("restarted", state="carried" if pending.state_carried else "lost")
 
     def _repeat_requests(self, old: NodeProcess) -> None:
-        """What a process had not answered when it handed over it has not done: the next one is asked."""
+        """Repeats to the new process the requests that the old one has not answered, and so has not done."""
         unanswered = old.requests
         if unanswered.retrying:
             unanswered.retrying = False
@@ -634,7 +661,7 @@ class Supervisor:
             message, descriptor = unanswered.injected.popleft()
             self._process.requests.injected.append((message, descriptor))
             self.tell(message, [descriptor])
-        unanswered.close()  # A state cannot be shown any more: it was another object's.
+        unanswered.close()  # The state of the old object cannot be shown any more.
 
     def _mark_code_untried(self, process: NodeProcess | None) -> None:
         self._code_is_untried = True
@@ -648,7 +675,7 @@ class Supervisor:
                 self._pending.notes.append(note)
 
     def _settle_edit(self) -> None:
-        """Once the process that the edit was for is ready, or nothing goes on."""
+        """Ends the edit once its process is ready, or once nothing runs."""
         pending, phase = self._pending, self.life.phase
         if pending is None:
             return
@@ -666,21 +693,26 @@ class Supervisor:
         assert pending is not None
         if pending.state_descriptor >= 0:
             os.close(pending.state_descriptor)
-        # Others see it together with the life that it led to.
+        # `_publish` makes it visible together with the life that it led to: a caller that sees the outcome
+        # must not find the state before the edit.
         self._finished_edit = Applied(
             outcome, pending.reason, state, pending.error, tuple(pending.notes)
         )
         self._pending = None
 
     def _poller(self, watched: list[NodeProcess]) -> select.poll:
-        """Everything that may happen next."""
+        """Returns a poller for everything that may happen next."""
+        # Built anew for each wait: the set of processes and what each waits for change with every event, and
+        # the descriptors of one process are few.
         poller = select.poll()
         poller.register(self._wake_descriptor, select.POLLIN)
         for process in watched:
             control_socket = process.control
             wanted = select.POLLIN
+            # A congested socket is writable all the time, and polling it would spin: see `_millis_to_wake`.
             if control_socket.pending and not control_socket.congested:
                 wanted |= select.POLLOUT
+            # A socket or stream at its end is readable for ever.
             if not control_socket.at_end:
                 poller.register(control_socket.socket, wanted)
             poller.register(process.exit_descriptor, select.POLLIN)
@@ -690,9 +722,11 @@ class Supervisor:
         return poller
 
     def _handle_ready(self, process: NodeProcess, ready: dict[int, int]) -> None:
-        """What those descriptors of a process mean, if it is still there."""
+        """Handles the ready descriptors of a process, if it is still there."""
+        # An earlier event of this round may have ended it and closed its descriptors.
         if not self._owns(process):
             return
+        # The output first, so that what a process has printed before a failure stands before it in the log.
         for stream in process.streams:
             if stream.descriptor in ready:
                 self._read_stream(stream)
@@ -703,7 +737,7 @@ class Supervisor:
             self._read_control(process)
 
     def _owns(self, process: NodeProcess) -> bool:
-        """Whether that process has not been let go of, with all its descriptors."""
+        """Whether that process has not been reaped, so that its descriptors are open."""
         return any(each is process for each in self._processes())
 
     def _check_deadlines(self) -> None:
@@ -738,7 +772,7 @@ class Supervisor:
         return events
 
     def _read_control(self, process: NodeProcess) -> None:
-        """All that the process has said. What it says may end it, or make another one the operator."""
+        """Handles all messages of the process, until one of them ends it or there is none left."""
         while self._owns(process):
             try:
                 message = control.receive_in_kernel(process.control.socket)
@@ -747,7 +781,7 @@ class Supervisor:
             if message is None:
                 process.control.at_end = True
                 process.control_lost()
-                # Of one that is prepared, and of one that was replaced, the end of the process tells.
+                # For a prepared or a replaced process, only the end of the process itself counts.
                 if process is self._process:
                     self._handle(lifecycle.ControlLost(process.number))
                 return
@@ -756,7 +790,7 @@ class Supervisor:
                 self._handle(event)
 
     def _to_event(self, process: NodeProcess, message: control.ToKernel) -> lifecycle.Event | None:
-        """Keeps what a process says, and tells what it means for the life of the operator."""
+        """Records a message of a process and returns the event that it means, if it means one."""
         number = process.number
         match message:
             case control.Ready():
@@ -790,7 +824,7 @@ class Supervisor:
         return None
 
     def _handle_answer(self, process: NodeProcess, message: control.ToKernel) -> None:
-        """What a process says that changes nothing in the life of its operator."""
+        """Handles a message that changes nothing in the life of the operator."""
         match message:
             case control.Given():
                 process.requests.retrying = False
@@ -809,7 +843,7 @@ class Supervisor:
                 self._host.printed(self.name, message.level, [message])
 
     def _record_failure(self, process: NodeProcess, failed: control.Failed) -> None:
-        """Keeps why a process failed: for the operator, for the edit that prepared it, or as lines only."""
+        """Records why a process failed: as the operator's error, as the edit's error, or only in the log."""
         self.note("\n".join([*failed.traceback_lines, failed.message]))
         hint = failed.hint
         if process is self._process and failed.keeps_event:
@@ -827,12 +861,12 @@ class Supervisor:
             self._pending.error = error
 
     def _under_way(self, edit: int) -> _Pending | None:
-        """The edit of that number, unless it is over."""
+        """Returns the edit of that number, unless it is over."""
         pending = self._pending
         return pending if pending is not None and pending.number == edit else None
 
     def _retry_hint(self) -> str:
-        """What can be done about a failure on an event, which is kept."""
+        """Returns what the user can do about a failure on an event, which is kept."""
         ways = (
             f"The event is kept: inspect it with %dora debug {self.name}, or handle it again with "
             f"%dora retry {self.name}."
@@ -846,7 +880,7 @@ class Supervisor:
         return ways
 
     def _record_refusal(self, process: NodeProcess, kept: control.Kept) -> None:
-        """Why the living process did not take new source, unless a fresh one is on its way already."""
+        """Records why the process refused new source, unless a new process is being prepared already."""
         pending = self._under_way(kept.edit) if process is self._process else None
         if pending is None or self.life.next is not lifecycle.Next.NONE:
             return
@@ -860,10 +894,12 @@ class Supervisor:
         self._end_edit("kept", state="kept")
 
     def _process_ended(self, process: NodeProcess) -> None:
-        """Reads what the process said last, and lets go of it."""
+        """Reads the last messages of a process that has ended, then reaps it."""
+        # Its last messages are still in the socket: without them, a failure that it has reported would look
+        # like a death without a reason.
         self._read_control(process)
         if not self._owns(process):
-            return  # What it said last was the end of it.
+            return  # One of these messages has led to its end already.
         was_next, was_current = process is self._next, process is self._process
         leases = [each.leases for each in self._replaced if each.process is process]
         status = self._reap(process)
@@ -890,7 +926,7 @@ class Supervisor:
         self._handle(self._ended_event(process.number, failed=failed))
 
     def _ended_event(self, number: int, *, failed: bool) -> lifecycle.ProcessEnded:
-        """With what the restart policy says of it."""
+        """Returns the event of that end, with the delay that the restart policy sets."""
         if self.inputs_closed or not self._host.may_get_input(self.name):
             return lifecycle.ProcessEnded(number)
         self._restarts, delay_secs = next_restart(
@@ -902,13 +938,18 @@ class Supervisor:
         return lifecycle.ProcessEnded(number, delay_secs)
 
     def _reap(self, process: NodeProcess) -> int:
-        """Ends a process and all it started, keeps what it printed and counted; its exit status."""
+        """Kills a process and all that it has started; keeps its output and counts. Returns its status."""
         process.kill()
         status = process.reap()
+        # The orphan reaper must forget the session as soon as its id may be reused.
         self._host.process_reaped(process)
+        # After the end, so that nothing is added; before `close`, which closes the streams.
         for stream in process.streams:
             self._log_lines(stream.name, stream.read_last())
+        # Before the session settles the process's end: until then its leases protect the event's payload.
         self._keep_crash_report(process)
+        # Both locks: no request of the notebook and no status may see a process whose descriptors are being
+        # closed. Always in this order.
         with self._host.locked(), self._counters_lock:
             now = _counts_of(process)
             self._earlier_counts = [a + b for a, b in zip(self._earlier_counts, now, strict=True)]
@@ -943,7 +984,7 @@ class Supervisor:
             self.crash_report_descriptor = os.dup(process.crash_report_descriptor)
 
     def forget_crash_report(self) -> None:
-        """Lets go of what the newest failure left behind."""
+        """Closes the crash report of the newest failure."""
         if self.crash_report_descriptor >= 0:
             os.close(self.crash_report_descriptor)
             self.crash_report_descriptor = -1
@@ -956,7 +997,8 @@ class Supervisor:
                 node=self.name,
                 hint="Start it again: it joins again.",
             )
-        if self._killed:  # Nobody asked it to end: it could be told nothing any more.
+        # Killed without a request to stop: it had closed its control socket (`ControlLost`).
+        if self._killed:
             return OperatorError(
                 f"{self.name}'s process closed its connection to the kernel and was killed.",
                 node=self.name,
@@ -964,7 +1006,8 @@ class Supervisor:
             )
         own = self._lines_from(self._first_log_line)
         ways_out = None
-        if self._event_at_death:  # `debug` runs the code in the kernel.
+        # `%dora debug` runs the code in the kernel, where a fault in a library would end the kernel.
+        if self._event_at_death:
             ways_out = (
                 f"{self._retry_hint()} Under %dora debug, the same fault would crash the kernel."
             )
@@ -982,7 +1025,7 @@ class Supervisor:
             )
 
     def note(self, text: str) -> None:
-        """Keeps lines of the engine's own."""
+        """Adds lines of the engine to the log."""
         self._log_lines("engine", text.splitlines())
 
     def _log_lines(self, stream: str, lines: list[str]) -> None:

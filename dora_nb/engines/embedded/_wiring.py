@@ -1,8 +1,8 @@
-"""Edges and arenas of one session: who holds which ends, and what a death gives back.
+"""Edges and arenas of one session: which process holds which ends, and what the end of a process gives back.
 
-The engine makes every descriptor here and keeps it, so any generation of an operator can be given the
-same ends, whether the one before is alive, was stopped or was killed. Everything is done under the
-session's lock, by telling processes what they hold; nothing here waits for anybody.
+The engine creates every descriptor here and keeps it. So each generation of an operator gets the same ends,
+whether the previous one is alive, was stopped or was killed. All methods are called under the session's lock
+and send messages to the processes; none of them waits.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ _NO_COUNTS = EdgeCounts(sent=0, received=0, dropped=0, queued=0)
 
 @dataclass(eq=False)
 class ArenaRecord:
-    """The memory of one output of one generation, as long as a message in it may be unread."""
+    """The memory of one output of one generation, kept as long as it may hold an unread message."""
 
     number: int
     descriptor: int
     columns: dict[int, int] = field(default_factory=dict)
-    """Which column of the lease table belongs to which edge."""
+    """The column of the lease table, by edge."""
     free_columns: list[int] = field(default_factory=list)
     last_pushed: dict[int, int] | None = None
-    """By edge, once the generation has ended: the last message that can lie in this arena."""
+    """By edge, once the generation has ended: the number of the last message that can be in this arena."""
 
     def column_of(self, edge_id: int) -> int:
-        """The edge's column; one that is free on its first call."""
+        """Returns the edge's column; takes a free one on the first call."""
+        # A column is reused only after `release_column`: a reader that still holds messages writes its leases
+        # there, and would free those of another reader.
         if edge_id not in self.columns:
             used = len(self.columns) + len(self.free_columns)
             if not self.free_columns and used >= MAX_COLUMNS:
@@ -54,14 +56,14 @@ class ArenaRecord:
         return self.columns[edge_id]
 
     def release_column(self, edge_id: int) -> None:
-        """No lease of that edge is left."""
+        """Frees the edge's column: no lease of that edge is left."""
         if edge_id in self.columns:
             self.free_columns.append(self.columns.pop(edge_id))
 
 
 @dataclass(eq=False)
 class Connection:
-    """An edge of the graph and the edge of the transport that carries it now."""
+    """An edge of the graph, and the edge of the transport that carries it now."""
 
     spec: graph.Edge
     edge: Edge
@@ -69,17 +71,17 @@ class Connection:
     publisher_on: bool = False
     reader_on: bool = False
     publisher_ended: bool = False
-    """The publisher has ended for good."""
+    """Whether the publisher has ended for good."""
     reader_ended: bool = False
-    """The reader has ended for good; should it come back, it gets a new edge."""
+    """Whether the reader has ended for good; if it comes back, it gets a new edge."""
     announced: set[int] = field(default_factory=set)
-    """The arenas that the reader was told of."""
+    """The arenas that the reader knows."""
     earlier: EdgeCounts = _NO_COUNTS
     """Counts of the edges that this connection had before."""
 
     @property
     def output(self) -> str:
-        """The publisher's name for what it carries. Everybody has a log of his own, without his own lines."""
+        """The name of the publisher's output. Each reader of logs has one of its own, without its own lines."""
         spec = self.spec
         if isinstance(spec.source, LogSource):
             return log_output(spec)
@@ -87,11 +89,11 @@ class Connection:
 
     @property
     def topic(self) -> str:
-        """The same, with the publisher."""
+        """The output with its publisher: ``PUBLISHER/OUTPUT``."""
         return f"{self.spec.source.node}/{self.output}"
 
     def counts(self) -> EdgeCounts:
-        """Over all edges that this connection had; what nobody will read counts as dropped."""
+        """Returns the counts over all edges of this connection; messages without a reader count as dropped."""
         now = self.edge.counts()
         unread = now.queued if self.reader_ended else 0
         return EdgeCounts(
@@ -102,12 +104,12 @@ class Connection:
         )
 
     def last_counts(self) -> EdgeCounts:
-        """The same where it is about to be taken away: what stands in line is dropped."""
+        """Returns the final counts of a connection that is about to be removed: queued messages are dropped."""
         counts = self.counts()
         return dataclasses.replace(counts, dropped=counts.dropped + counts.queued, queued=0)
 
     def status(self) -> EdgeStatus:
-        """The connection as a user sees it."""
+        """Returns the connection as a user sees it."""
         counts = self.counts()
         read = self.spec.input
         return EdgeStatus(
@@ -124,8 +126,11 @@ class Connection:
 
 
 class Wiring:
-    """All connections of a session. `tell` reaches a node's process, or nobody if there is none;
-    `given_up` says how many messages of a topic were lost before they came to its edges."""
+    """All connections of a session.
+
+    `tell` sends to a node's process, and does nothing if there is none. `given_up` returns how many messages
+    of a topic were lost before they reached its edges.
+    """
 
     def __init__(
         self, tell: Tell, subscriber: KernelSubscriber, *, given_up: Callable[[str], int]
@@ -137,14 +142,14 @@ class Wiring:
         self._arenas: dict[str, list[ArenaRecord]] = {}
         self._attached: set[str] = set(RESERVED_NAMES)
         self._detached: dict[str, list[tuple[str, int]]] = {}
-        """By reader: publishers and edges that were taken away while it may hold messages of them."""
+        """By reader: publishers and removed edges of which it may still hold messages."""
         self._edge_ids = itertools.count(1)
         self._arena_numbers = itertools.count(1)
 
-    # -- what the graph says ------------------------------------------------------------------------
+    # -- changes of the graph -----------------------------------------------------------------------
 
     def reconcile(self, declared: graph.Graph, listeners: Iterable[Listener]) -> None:
-        """Makes the connections what the graph and the kernel's subscriptions say; touches no other."""
+        """Makes the connections those of the graph and of the kernel's subscriptions; keeps unchanged ones."""
         by_key: dict[tuple[str, str], tuple[graph.Edge, Listener | None]] = {
             (edge.reader, edge.input.name): (edge, None) for edge in declared.edges()
         }
@@ -155,6 +160,7 @@ class Wiring:
             if owned or source.node == NOTEBOOK:
                 edge = listener.as_edge()
                 by_key[edge.reader, edge.input.name] = (edge, listener)
+        # Disconnect before connecting: an input that changes its topic would read both for a moment.
         earlier: dict[tuple[str, str], EdgeCounts] = {}
         for key, connection in list(self._connections.items()):
             if key not in by_key or by_key[key][0] != connection.spec:
@@ -166,23 +172,25 @@ class Wiring:
                 reader = declared.nodes.get(edge.reader)
                 absent = reader is not None and reader.kind == "dynamic"
                 self._connect(key, edge, wanted_by, may_be_absent=absent)
-                if key in earlier:  # The same topic with another queue counts on.
+                # The same topic with another queue: the user sees one edge, so its counts go on.
+                if key in earlier:
                     self._connections[key].earlier = earlier[key]
 
     def statuses(self) -> list[tuple[graph.Edge, EdgeStatus]]:
-        """Every connection's status, with its edge of the graph."""
+        """Returns the status of every connection, with its edge of the graph."""
         return [(each.spec, self._status(each)) for each in self._connections.values()]
 
     def _status(self, connection: Connection) -> EdgeStatus:
-        """With what never came as far as the edge."""
+        """Adds the messages that were lost before they reached the edge."""
         status = connection.status()
         lost = self._given_up(connection.topic)
         return dataclasses.replace(status, sent=status.sent + lost, dropped=status.dropped + lost)
 
-    # -- what processes do --------------------------------------------------------------------------
+    # -- processes that come and go -----------------------------------------------------------------
 
     def attach_process(self, spec: NodeSpec) -> None:
-        """Gives a new process of an operator everything that it holds. Readers learn of its memory first."""
+        """Gives a new process of an operator all its ends. Readers learn of its memory first."""
+        # The outputs before their edges: `AddReader` names a column in the arena of its output.
         self._attached.add(spec.name)
         self._forget_arenas(spec.name, but=spec.outputs)
         for output in spec.outputs:
@@ -196,7 +204,7 @@ class Wiring:
             self._switch_reader_on(connection)
 
     def process_gone(self, name: str, *, for_good: bool, outputs_closed: bool) -> None:
-        """Settles what a process held when it ended; tells its neighbours if nobody follows it."""
+        """Settles what a process held when it ended; tells its neighbours if no generation follows."""
         self._attached.discard(name)
         for publisher, edge_id in self._detached.pop(name, []):
             self._tell(publisher, control.VoidLeases(edge_id, _ALL_MESSAGES), [])
@@ -204,6 +212,7 @@ class Wiring:
             up_to = connection.edge.settle_reader()
             connection.reader_on = False
             self._tell_publisher(connection, control.VoidLeases(connection.edge.edge_id, up_to))
+            # No generation will read the queue: a publisher with backpressure would wait for ever.
             if for_good:
                 self._switch_publisher_off(connection)
                 connection.reader_ended = True
@@ -215,9 +224,9 @@ class Wiring:
         self._end_arenas_of(name)
 
     def find_input(self, name: str, edge_id: int) -> tuple[str, Callable[[int], tuple[int, int]]]:
-        """The input of an edge that the node reads, and what finds an arena and the edge's column in it.
+        """Returns the input of an edge that the node reads, and a function that finds an arena and the column.
 
-        Both raise LookupError where there is none any more.
+        Both raise LookupError if there is none any more.
         """
         connection = next(
             (each for each in self._read_by(name) if each.edge.edge_id == edge_id), None
@@ -238,11 +247,13 @@ class Wiring:
         return connection.spec.input.name, arena_of
 
     def hand_over(self, name: str) -> list[tuple[str, int, int]]:
-        """A living process of that operator reads and sends no more: settles its ends for the next.
+        """Settles the ends of a living process, which neither reads nor sends any more, for the next one.
 
-        What it still holds is returned, by publisher and edge with the number up to which it may hold
-        messages, and stays untouched until `void_leases`.
+        Returns what it may still hold: publisher, edge, and the number of the last message. Those leases stay
+        valid until `void_leases`.
         """
+        # Unlike `process_gone`, it voids nothing: the old process is alive and may still read its arrays, for
+        # example in a thread. And it closes nothing, since the next process continues on the same edges.
         self._attached.discard(name)
         leases = []
         for connection in self._read_by(name):
@@ -258,14 +269,16 @@ class Wiring:
         return leases
 
     def void_leases(self, leases: Iterable[tuple[str, int, int]]) -> None:
-        """The process that held them is gone."""
+        """Frees leases whose process is gone."""
         for publisher, edge_id, up_to in leases:
             self._tell(publisher, control.VoidLeases(edge_id, up_to), [])
 
     def change_outputs(
         self, spec: NodeSpec, declared: graph.Graph, listeners: Iterable[Listener]
     ) -> None:
-        """A living process of an operator has other outputs and inputs now; touches only what changed."""
+        """Changes the outputs and inputs of a running process; touches only what changed."""
+        # New outputs, then the edges, then the removal of outputs: an edge needs the arena of its output, so
+        # an output must come before its first edge and go after its last.
         had = {
             topic.partition("/")[2]
             for topic, arenas in self._arenas.items()
@@ -281,7 +294,7 @@ class Wiring:
         self._forget_arenas(spec.name, but=spec.outputs)
 
     def edge_released(self, publisher: str, edge_id: int) -> None:
-        """The reader of an edge that was taken away holds nothing of that publisher any more."""
+        """Frees the columns of a removed edge whose reader holds no message any more."""
         for topic, arenas in self._arenas.items():
             if topic.partition("/")[0] == publisher:
                 for arena in arenas:
@@ -291,24 +304,24 @@ class Wiring:
                 detached.remove((publisher, edge_id))
 
     def has_live_publisher(self, name: str) -> bool:
-        """Whether a process is there that may still send something to this operator."""
+        """Whether a process is attached that may still send to this operator."""
         return any(
             not each.publisher_ended and each.spec.source.node in self._attached
             for each in self._read_by(name)
         )
 
     def has_open_input(self, name: str) -> bool:
-        """Whether an input of this node has not been closed by its publisher's end."""
+        """Whether this node has an input whose publisher has not ended for good."""
         return any(not each.publisher_ended for each in self._read_by(name))
 
     def forget(self, name: str) -> None:
-        """An operator that has ended is no longer declared: nothing of it is kept."""
+        """Releases all memory of an operator that has ended and is no longer declared."""
         self._forget_arenas(name, but=())
         for detached in self._detached.values():
             detached[:] = [(publisher, edge) for publisher, edge in detached if publisher != name]
 
     def close_in_fork(self) -> None:
-        """In a process forked from the kernel: gives back what it inherited of memory and sockets."""
+        """Closes the copies of sockets and memory that a process forked from the kernel has inherited."""
         for connection in self._connections.values():
             connection.edge.tx.close()
             connection.edge.rx.close()
@@ -317,7 +330,7 @@ class Wiring:
                 os.close(arena.descriptor)
 
     def close(self) -> None:
-        """Closes every descriptor; all processes are gone."""
+        """Closes every descriptor. All processes must have ended."""
         for connection in self._connections.values():
             if connection.listener is not None and connection.reader_on:
                 self._subscriber.detach(connection.listener)
@@ -338,9 +351,9 @@ class Wiring:
         *,
         may_be_absent: bool,
     ) -> None:
-        """Makes the connection, or raises (OSError, EngineError) and there is none.
+        """Makes the connection. On an OSError or EngineError, which it raises, there is none.
 
-        A reader that may stay away for as long as it likes gets no messages before it is there.
+        A dynamic node, which may stay absent, gets no messages before it has joined.
         """
         connection = Connection(edge, Edge(next(self._edge_ids)), listener)
         connection.reader_ended = may_be_absent and edge.reader not in self._attached
@@ -349,6 +362,7 @@ class Wiring:
         try:
             if edge.source.node in RESERVED_NAMES and connection.topic not in self._arenas:
                 self._new_arena(edge.source.node, connection.output)
+            # The reader before the publisher: it must know the edge and its arenas before a message comes.
             if listener is not None or edge.reader in self._attached:
                 self._switch_reader_on(connection)
             if self._is_published(connection.topic) and not connection.reader_ended:
@@ -371,14 +385,15 @@ class Wiring:
         self._detach(connection)
 
     def _detach(self, connection: Connection) -> None:
-        """Nobody reads or writes it any more. A subscription, which goes on, keeps its counts."""
+        """Closes the edge, which no process uses any more. A subscription, which goes on, keeps its counts."""
         if connection.listener is not None:
             connection.reader_ended = True
             connection.listener.last_status = connection.status()
         connection.edge.close()
 
     def _renew(self, connection: Connection) -> None:
-        """A new edge for a reader that comes back: what its old one held is no longer protected."""
+        """Makes a new edge for a reader that comes back."""
+        # Not the old one: its leases were voided, so the slots of its unread messages may be overwritten.
         new_edge = Edge(next(self._edge_ids))
         connection.earlier = connection.counts()
         connection.edge.close()
@@ -392,6 +407,8 @@ class Wiring:
         read, edge = connection.spec.input, connection.edge
         arena = self._arenas[connection.topic][-1]
         column = arena.column_of(edge.edge_id)
+        # The reader must know the arena before the publisher can send a message that lies in it. Its control
+        # socket and the edge are different sockets; `counters.CONTROL_SENT` makes the reader keep the order.
         if connection.reader_on:
             self._announce(connection, arena)
         self._reopen(connection)
@@ -399,7 +416,7 @@ class Wiring:
             edge.edge_id,
             connection.output,
             read.queue_size,
-            # A log never holds up who prints.
+            # Logs always drop the oldest: a slow reader of logs must not block a node that prints.
             read.queue_policy == "drop_oldest" or connection.spec.source.node == LOGS,
             column,
             connection.listener is not None and connection.listener.replay_last,
@@ -421,7 +438,7 @@ class Wiring:
             self._tell(connection.spec.reader, message, connection.edge.reader_descriptors())
         connection.reader_on = True
         for arena in self._arenas.get(connection.topic, []):
-            # One whose publisher has ended holds messages of the edges of its time only.
+            # The arena of an ended generation holds messages only of the edges that existed then.
             if arena.last_pushed is None or connection.edge.edge_id in arena.columns:
                 self._announce(connection, arena)
         if connection.publisher_ended:
@@ -457,11 +474,13 @@ class Wiring:
     # -- arenas -------------------------------------------------------------------------------------
 
     def _is_published(self, topic: str) -> bool:
-        """Whether a process is there that has this output; one that is about to be replaced may not."""
+        """Whether an attached process has this output; the process of an older declaration may lack it."""
         return any(arena.last_pushed is None for arena in self._arenas.get(topic, []))
 
     def _new_arena(self, node: str, output: str) -> None:
         topic = f"{node}/{output}"
+        # A new arena for each generation: a lease that an old process writes late then goes to the table of an
+        # arena that no publisher uses any more.
         arena = ArenaRecord(next(self._arena_numbers), new_arena_memory())
         self._arenas.setdefault(topic, []).append(arena)
         self._retire_drained(topic)
@@ -483,7 +502,7 @@ class Wiring:
                 arena.last_pushed = last_pushed
 
     def _retire_drained(self, topic: str) -> None:
-        """Lets go of the memory of generations whose last message was taken by every reader."""
+        """Releases the memory of ended generations whose last message every reader has taken."""
         readers = [each for each in self._connections.values() if each.topic == topic]
         for arena in list(self._arenas[topic]):
             if arena.last_pushed is None:
@@ -501,7 +520,7 @@ class Wiring:
             self._arenas[topic].remove(arena)
 
     def _forget_arenas(self, node: str, *, but: Iterable[str]) -> None:
-        """Lets go of the memory of outputs that the node has no more. Readers have their own hold."""
+        """Releases the memory of outputs that the node no longer has. Readers have mappings of their own."""
         kept = {f"{node}/{output}" for output in but}
         for topic in [each for each in self._arenas if each.partition("/")[0] == node]:
             if topic not in kept:
@@ -525,7 +544,7 @@ class Wiring:
 
 
 def log_output(edge: graph.Edge) -> str:
-    """The output of the pseudo-node of logs that this edge reads."""
+    """Returns the output of the pseudo-node ``dora/logs`` that this edge reads."""
     return f"{edge.source.output} for {edge.reader}/{edge.input.name}"
 
 
