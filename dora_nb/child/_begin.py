@@ -9,10 +9,11 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 from dora_nb.protocol import control
 
-from ._process import NodeProcess
+from . import _life
 
 _OFTEN_IMPORTED = ("logging", "pathlib", "random")
 """By operators; a spare has the time."""
@@ -30,11 +31,12 @@ def become_node(control_descriptor: int, *, spare: bool) -> None:
         return
     begin, descriptors = received
     assert isinstance(begin, control.Begin)
-    _process_of(begin.kind)(control_socket).run(begin, descriptors)
+    code = _code_for(begin.kind)(control_socket)
+    _life.run(code, begin, descriptors)
 
 
-def _process_of(kind: str) -> type[NodeProcess]:
-    """Each brings what the other has no use for."""
+def _code_for(kind: str) -> Callable[[socket.socket], _life.NodeCode]:
+    """Imported only here: each loads modules that the other does not need."""
     if kind == "script":
         from ._script import Script
 
@@ -50,7 +52,7 @@ def _be_adopted(control_socket: socket.socket) -> bool:
     False when the kernel has gone, or wants no spares any more.
     """
     for kind in ("operator", "script"):
-        _process_of(kind)
+        _code_for(kind)
     for name in _OFTEN_IMPORTED:
         importlib.import_module(name)
     # Fills the lists of what lies in the folders of sys.path, which each import looks at. A folder that

@@ -27,7 +27,7 @@ from dora_nb.protocol import control, counters
 from dora_nb.transport import Input, Message
 
 from . import _output, _parent_death, _process, _spawned, node
-from ._process import NodeProcess
+from ._process import NodeProcess, close_descriptors
 from .crash_report import read_crash_report, write_crash_report
 from .user_code import NodeFailedError
 from .user_operator import EventResult, UserOperator, is_free
@@ -39,11 +39,27 @@ _CONTINUE = EventResult.CONTINUE
 """To look up a member of an enumeration runs Python code before 3.12."""
 
 
-class Loop(NodeProcess):
-    """An operator's process."""
+class Loop:
+    """Runs an operator in its process (`_life.NodeCode`), and watches its inputs (`_process.InputWatcher`)."""
 
     def __init__(self, control_socket: socket.socket) -> None:
-        super().__init__(control_socket)
+        self.process = NodeProcess(control_socket, watcher=self)
+        self.process.actions |= {
+            control.Reload: self._note_reload,
+            control.CancelReload: self._cancel_reload,
+            control.Pause: self._note_pause,
+            control.TakeState: self._take_state,
+            control.KeepCrashReport: self._note_crash_report,
+            control.ShowState: self._note_show_state,
+            control.Give: self._note_given,
+            # dora tells operators of their inputs alone.
+            control.NodeFailed: close_descriptors,
+            control.NodeRestarted: close_descriptors,
+            control.ParamUpdated: close_descriptors,
+            control.ParamDeleted: close_descriptors,
+        }
+        self._send_output = self.process.send_output
+        """Looked up once, and the same object in every event."""
         self._passed_over: collections.Counter[int] = collections.Counter()
         self._only_input: tuple[int, str, Input] | None = None
         """The input that is watched, where it is one: in a backlog of it, nothing is to be put in order."""
@@ -62,48 +78,52 @@ class Loop(NodeProcess):
         """An event that the engine wants handled before those in line."""
         self._failed_on: dict[str, Any] | None = None
 
-    def _serve(self, source: str) -> control.Finished:
+    def serve(self, source: str) -> control.Finished:
+        """Makes the operator and handles its events."""
+        # Before any input is added: the event in hand must outlive a kill from the first one on.
+        self.process.inputs.hand = self.process.counters.hand
         node.refusal = node.IN_AN_OPERATOR
         self._operator = self._make_operator(source)
-        self._tell(control.Ready())
+        self.process.tell(control.Ready())
         return self._handle_events()
 
     def _make_operator(self, source: str) -> UserOperator:
-        begin = self._begin
+        process, begin = self.process, self.process.begin
         registered = is_free(begin.name, begin.path)
         if registered:
-            _spawned.announce(begin.name, begin.path or begin.file, self._source_descriptor)
+            _spawned.announce(begin.name, begin.path or begin.file, process.source_descriptor)
         return UserOperator(
             begin.name,
             source,
             file=begin.file,
             path=begin.path,
             registered=registered,
-            dataflow_descriptor=self._dataflow_descriptor,
+            dataflow_descriptor=process.dataflow_descriptor,
         )
 
     def _handle_events(self) -> control.Finished:
         """Handles whatever comes until there is a reason to end."""
-        while not self._stopping and not self._parting:
-            if self._pausing:
+        process = self.process
+        while not process.stopping and not process.retiring:
+            if process.pausing:
                 self._stand_still()
                 continue
             on_event_result = _CONTINUE
-            if self._given is not None and self._going:
+            if self._given is not None and process.going:
                 on_event_result = self._handle_given()
-            elif self._going and _process.monotonic() >= self._due_secs:
+            elif process.going and _process.monotonic() >= process.due_secs:
                 on_event_result = self._next_tick()
             if self._show_descriptors:
                 self._show_state()
-            if on_event_result is _CONTINUE and not self._stopping:
+            if on_event_result is _CONTINUE and not process.stopping:
                 on_event_result = self._next_message()
-            if on_event_result is _CONTINUE and self._reload is not None and not self._stopping:
+            if on_event_result is _CONTINUE and self._reload is not None and not process.stopping:
                 on_event_result = self._take_reload()
             if on_event_result is not _CONTINUE:
                 return control.Finished(stop_all=on_event_result is EventResult.STOP_ALL)
-            if self._closed and self._all_inputs_closed():
+            if process.input_states.closed and process.all_inputs_closed():
                 return control.Finished(inputs_closed=True)
-        if self._going:
+        if process.going:
             self._handle({"type": "STOP", "kind": "dora", "id": "MANUAL"})
         return control.Finished()
 
@@ -121,15 +141,15 @@ class Loop(NodeProcess):
         if message.after != self._taken_edit:
             # An edit that was dropped had reached it: what changed was found by other code than it has.
             why = "an edit that was dropped had reached the operator"
-            self._tell(control.Kept(message.edit, why, [], replace=True))
+            self.process.tell(control.Kept(message.edit, why, [], replace=True))
             return EventResult.CONTINUE
         answer = self._operator.reload(message, source)
         if isinstance(answer, control.Reloaded):
             self._taken_edit = message.edit
-        self._tell(answer)
+        self.process.tell(answer)
         if isinstance(answer, control.Kept):
             return EventResult.CONTINUE
-        return self._handle({"type": "RELOAD", "kind": "dora", "id": self._name})
+        return self._handle({"type": "RELOAD", "kind": "dora", "id": self.process.name})
 
     def _cancel_reload(self, message: control.CancelReload, _none: list[int]) -> None:
         if self._reload is not None and self._reload[0].edit == message.edit:
@@ -140,7 +160,7 @@ class Loop(NodeProcess):
             os.close(self._state_descriptor)
         (self._state_descriptor,) = descriptors
         self._pause_edit = message.edit
-        self._pausing = True
+        self.process.pausing = True
 
     def _stand_still(self) -> None:
         """Handles nothing until the engine has decided who goes on."""
@@ -148,25 +168,24 @@ class Loop(NodeProcess):
         edit = self._pause_edit
         with open(descriptor, "wb") as file:
             saved = self._operator.save_state(file, edit)
-        self._pause(saved)
-        while self._pausing and not self._parting and not self._stopping:
-            self._wait_until_ready(None)
+        process = self.process
+        process.pause(saved)
+        while process.pausing and not process.retiring and not process.stopping:
+            process.wait_until_ready(None)
 
     def _take_state(self, _message: control.TakeState, descriptors: list[int]) -> None:
         (descriptor,) = descriptors
         with open(descriptor, "rb") as file:
             taken = self._operator.load_state(file)
-        self._tell(control.StateTaken(taken))
+        self.process.tell(control.StateTaken(taken))
 
     # -- after a failure -----------------------------------------------------------------------------
 
     def _note_crash_report(self, _message: control.KeepCrashReport, descriptors: list[int]) -> None:
         (self._crash_report_descriptor,) = descriptors
 
-    def _hand(self) -> memoryview:
-        return self._counters.hand
-
-    def _leave_crash_report(self) -> None:
+    def leave_crash_report(self) -> None:
+        """Writes the event that the operator failed on, and its state, where the kernel asked for them."""
         if self._failed_on is not None and self._crash_report_descriptor >= 0:
             write_crash_report(
                 self._crash_report_descriptor, self._operator.instance, self._failed_on
@@ -180,7 +199,7 @@ class Loop(NodeProcess):
             descriptor = self._show_descriptors.pop(0)
             write_crash_report(descriptor, self._operator.instance, None)
             os.close(descriptor)
-            self._tell(control.StateShown())
+            self.process.tell(control.StateShown())
 
     def _note_given(self, _message: control.Give, descriptors: list[int]) -> None:
         (descriptor,) = descriptors
@@ -193,82 +212,94 @@ class Loop(NodeProcess):
         assert self._given is not None
         event, self._given = self._given, None
         on_event_result = self._handle(event)
-        self._tell(control.Given())
+        self.process.tell(control.Given())
         return on_event_result
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drops the operator's instance."""
         self._operator.forget()
 
-    def _park(self) -> None:
+    def park(self) -> None:
+        """Lets the operator handle STOP, and ends the process."""
         try:
+            # Before the user's code: what it prints would find a broken pipe.
             _output.lead_nowhere()
-            if self._going:
+            if self.process.going:
                 self._operator.on_event(
-                    {"type": "STOP", "kind": "dora", "id": "MANUAL"}, self.send_output
+                    {"type": "STOP", "kind": "dora", "id": "MANUAL"}, self._send_output
                 )
         finally:
             _parent_death.end_with_session()
 
-    def _watch_input(self, reader: Input) -> None:
-        self._poller.register(reader.fileno(), select.POLLIN)
-        self._only_input = None
-        if len(self._inputs) == 1:
-            self._only_input = (reader.edge_id, self._inputs[reader.edge_id][0], reader)
+    # -- what is watched -----------------------------------------------------------------------------
 
-    def _unwatch_input(self, reader: Input) -> None:
-        self._poller.unregister(reader.fileno())
+    def watch_input(self, reader: Input) -> None:
+        """Has the wait for something to do end with a message of this input."""
+        self.process.poller.register(reader.fileno(), select.POLLIN)
+        self._only_input = None
+        by_edge = self.process.inputs.by_edge
+        if len(by_edge) == 1:
+            self._only_input = (reader.edge_id, by_edge[reader.edge_id][0], reader)
+
+    def unwatch_input(self, reader: Input) -> None:
+        """Leaves this input's messages in line."""
+        self.process.poller.unregister(reader.fileno())
         self._passed_over.pop(reader.edge_id, None)
         self._only_input = None
 
     # -- events ----------------------------------------------------------------------------------
 
     def _handle(self, event: dict[str, Any], handling: int = 0) -> EventResult:
-        words = self._counters.words
+        words = self.process.counters.words
+        # Before BUSY_SINCE_NANOS, by which the kernel sees that an event is running.
         words[counters.HANDLING] = handling
         begin = time.monotonic_ns()
         words[counters.BUSY_SINCE_NANOS] = begin
         try:
-            return self._operator.on_event(event, self.send_output)
+            return self._operator.on_event(event, self._send_output)
         except NodeFailedError:
             self._failed_on = event
             raise
         finally:
             words[counters.BUSY_SINCE_NANOS] = 0
             words[counters.EVENTS] += 1
-            self._counters.record_duration(time.monotonic_ns() - begin)
+            self.process.counters.record_duration(time.monotonic_ns() - begin)
 
     def _next_tick(self) -> EventResult:
-        name, ticks = min(self._timers.items(), key=lambda timer: timer[1].due_secs)
+        process = self.process
+        name, ticks = min(process.timers.items(), key=lambda timer: timer[1].due_secs)
         if not ticks.take(_process.monotonic()):
             return _CONTINUE
-        self._note_due()
-        self._count_missed_ticks()
+        process.note_due()
+        process.count_missed_ticks()
         timestamp = datetime.datetime.now(datetime.UTC)
         event = _process.input_event(name, _process.TICK_VALUE, {"timestamp": timestamp})
         name_bytes = name.encode()
-        self._counters.hand[: len(name_bytes)] = name_bytes
+        process.counters.hand[: len(name_bytes)] = name_bytes
         return self._handle(event, counters.OF_A_TIMER | len(name_bytes))
 
     def _next_message(self) -> EventResult:
         """Waits for something, serves the engine, and handles at most one message."""
+        process = self.process
         if self._only_input is not None and _process.monotonic() < self._look_around_secs:
             only_id, name, reader = self._only_input
             if (
-                self._counters.words[counters.CONTROL_SENT] <= self._served
+                process.counters.words[counters.CONTROL_SENT] <= process.served
                 and reader.has_more()
                 and (message := reader.take()) is not None
             ):
                 return self._handle_message(only_id, name, message)
-        watches_clock = self._timers or self._silent_from or self._closing
-        ready = self._wait_until_ready(self._secs_to_next_tick() if watches_clock else None)
-        if self._closing or self._silent_from:
-            closed = self._next_closed() or self._next_silent()
+        states = process.input_states
+        watches_clock = process.timers or states.silent_from_secs or states.closing
+        ready = process.wait_until_ready(self._secs_to_next_tick() if watches_clock else None)
+        if states.closing or states.silent_from_secs:
+            closed = process.next_closed()
             if closed is not None:
                 return self._handle({"type": "INPUT_CLOSED", "kind": "dora", "id": closed})
         edge_id = ready[0] if len(ready) == 1 else self._next_in_line(ready)
         if edge_id is None:
             return _CONTINUE
-        name, reader = self._inputs[edge_id]
+        name, reader = process.inputs.by_edge[edge_id]
         message = reader.take()
         if message is None:
             return _CONTINUE
@@ -276,20 +307,30 @@ class Loop(NodeProcess):
         return self._handle_message(edge_id, name, message)
 
     def _handle_message(self, edge_id: int, name: str, message: Message) -> EventResult:
-        if self._counters.words[counters.CONTROL_SENT] > self._served:
-            self._serve_control_sent()
-        if self._closed or self._input_timeouts_secs:
-            self._note_heard(edge_id)
-        return self._handle(
-            _process.input_event(name, message.value, message.metadata), edge_id + 1
-        )
+        process = self.process
+        # After the take, see the top: a message that was sent behind a control message is handled behind it.
+        if process.counters.words[counters.CONTROL_SENT] > process.served:
+            process.serve_control_sent()
+        states = process.input_states
+        if states.closed or states.timeouts_secs:
+            states.note_heard(edge_id, _process.monotonic())
+        # `_process.input_event` in place, as one function less: see ARCHITECTURE.md on hot paths.
+        event = {
+            "type": "INPUT",
+            "kind": "dora",
+            "id": name,
+            "value": message.value,
+            "metadata": message.metadata,
+        }
+        return self._handle(event, edge_id + 1)
 
     def _next_in_line(self, ready: list[int]) -> int | None:
         """The input of several that are ready whose first message was sent first: they are looked into."""
+        by_edge = self.process.inputs.by_edge
         stamps = [
             (stamp, edge_id)
             for edge_id in ready
-            if (stamp := self._inputs[edge_id][1].next_stamp_nanos()) is not None
+            if (stamp := by_edge[edge_id][1].next_stamp_nanos()) is not None
         ]
         if not stamps:
             return None
@@ -305,22 +346,13 @@ class Loop(NodeProcess):
         return chosen
 
     def _secs_to_next_tick(self) -> float | None:
-        if not self._going:
+        process = self.process
+        if not process.going:
             return None
-        if self._closing:
+        if process.input_states.closing:
             return 0.0
-        to_silence = self._secs_to_silence()
-        if not self._timers:
+        to_silence = process.input_states.secs_to_silence(_process.monotonic())
+        if not process.timers:
             return to_silence
-        to_tick = max(0.0, self._due_secs - _process.monotonic())
+        to_tick = max(0.0, process.due_secs - _process.monotonic())
         return to_tick if to_silence is None else min(to_tick, to_silence)
-
-    def _note_neighbour(
-        self, message: control.NodeFailed | control.NodeRestarted, _none: list[int]
-    ) -> None:
-        """Nothing: dora tells operators of their inputs alone."""
-
-    def _note_param(
-        self, message: control.ParamUpdated | control.ParamDeleted, _none: list[int]
-    ) -> None:
-        """Nothing, for the same reason; the engine sends an operator none."""

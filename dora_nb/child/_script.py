@@ -1,8 +1,8 @@
-"""A script's process: the main thread is the user's, and one thread of ours, the keeper, serves the engine.
+"""A script's process: the main thread is the user's, and one thread of ours serves the engine.
 
-A script may compute or sleep for as long as it likes, so somebody else has to let new readers in, and
-see a stop or the end of the kernel. Events are read by whoever asks for one, straight from the inputs,
-so a line's bound and its policy hold for scripts as they do for operators.
+A script may compute or sleep for as long as it likes, so another thread has to add new readers, and
+see a stop or the end of the kernel. Events are read by the thread that asks for one, straight from the
+inputs, so a line's bound and its policy hold for scripts as they do for operators.
 
 What is due is decided anew for each event, in this order (``apis/rust/node/src/event_stream``): a
 stop, the end of an input, what became of other nodes, then the input or timer whose last turn is the
@@ -32,13 +32,13 @@ from dora_nb.protocol import control, counters
 from dora_nb.protocol.log_entries import log_entry
 from dora_nb.transport import Input
 
-from . import _logging, _output, _parent_death, _process, node
+from . import _life, _logging, _output, _parent_death, _process, node
 from ._process import NodeProcess
 from .user_code import KernelGoneError, NodeFailedError, execute, failure
 
 Event = dict[str, Any]
-_KEEPER_SECS = 1.0
-"""It has nothing to wait for, so this is never reached but where the machine is very busy."""
+_CATCH_UP_SECS = 1.0
+"""The serving thread has nothing to wait for, so it takes that long only where the machine is very busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +49,37 @@ class _Notice:
     after: set[str] = field(default_factory=set)
 
 
-class Script(NodeProcess):
-    """A script's process. The methods without an underscore are for its `Node`; any thread may call them."""
+class Script:
+    """Runs a script in its process (`_life.NodeCode`), and is what its `Node` stands on (`node.Host`).
+
+    Any thread may call what a `Node` calls.
+    """
 
     def __init__(self, control_socket: socket.socket) -> None:
-        super().__init__(control_socket)
+        self.process = NodeProcess(control_socket, watcher=self)
+        self.process.actions |= {
+            control.Pause: self._note_pause,
+            control.NodeFailed: self._note_neighbour,
+            control.NodeRestarted: self._note_neighbour,
+            control.ParamUpdated: self._note_param,
+            control.ParamDeleted: self._note_param,
+        }
+        # The process's own methods, not calls of them: they are called for each message.
+        self.send_output = self.process.send_output
+        self.reserve = self.process.reserve
         self._changed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._to_read = select.epoll()
         self._to_read.register(self._changed, select.EPOLLIN)
         self._turns = itertools.count()
         self._last_turn: dict[str, int] = {}
-        self._joined = False
-        self._dismissed = False
+        self._has_node = False
+        self._serving = threading.Thread(target=self._serve_engine, name="dora-serve", daemon=True)
+        self._serving_ends = False
         self._kernel_gone = False
         self._at_end = False
         self._takers = 0
-        """How many threads take an event right now, and may be waiting for the keeper in the middle of it."""
+        """How many threads take an event right now, and may be waiting for the serving thread in the middle
+        of it."""
         self._inputs_have_closed = False
         self._pause_edit = 0
         """For which edit it pauses."""
@@ -72,21 +87,20 @@ class Script(NodeProcess):
 
     # -- the script's life -----------------------------------------------------------------------------
 
-    def _serve(self, source: str) -> control.Finished:
-        keeper = threading.Thread(target=self._keep, name="dora-keeper", daemon=True)
-        self._serving_thread = 0  # Nobody, until the keeper says that it is.
-        keeper.start()
+    def serve(self, source: str) -> control.Finished:
+        """Runs the script."""
+        self._start_serving()
         node.host = self
         try:
             self._run(source)
         finally:
-            self._dismiss(keeper)
+            self._stop_serving()
         if self._kernel_gone:
             raise KernelGoneError
-        if not self._joined:
+        if not self._has_node:
             raise NodeFailedError(
                 control.Failed(
-                    f"{self._name}: the script ended without making a Node().",
+                    f"{self.process.name}: the script ended without making a Node().",
                     [],
                     "Make one (from dora import Node; node = Node()) and loop over its events.",
                 )
@@ -94,63 +108,85 @@ class Script(NodeProcess):
         return control.Finished(inputs_closed=self._inputs_have_closed)
 
     def _run(self, source: str) -> None:
-        """Runs the script to the end of its last thread that is no daemon, as an interpreter does."""
+        """Runs the script to the end of its last thread that is not a daemon, as an interpreter does."""
+        name, begin = self.process.name, self.process.begin
         module = ModuleType("__main__")
-        if self._begin.path is not None:
-            module.__file__ = self._begin.path
+        if begin.path is not None:
+            module.__file__ = begin.path
         sys.modules["__main__"] = module
         try:
-            execute(source, self._begin.path or self._begin.file, module)
+            execute(source, begin.path or begin.file, module)
         except SystemExit as error:
             if error.code not in (None, 0):
-                message = f"{self._name} ended with sys.exit({error.code!r})"
+                message = f"{name} ended with sys.exit({error.code!r})"
                 raise NodeFailedError(control.Failed(message, [])) from None
         except KernelGoneError:
             return
         except BaseException as error:
-            raise failure(f"{self._name} failed", error) from None
+            raise failure(f"{name} failed", error) from None
         for thread in threading.enumerate():
             if not thread.daemon and thread is not threading.current_thread():
                 thread.join()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Nothing: a script's variables go with its module, when the interpreter ends."""
 
-    def _park(self) -> None:
+    def park(self) -> None:
         """The script has seen STOP and has ended, or never made a `Node()`."""
         _parent_death.end_with_session()
 
-    # -- the keeper ------------------------------------------------------------------------------------
+    def leave_crash_report(self) -> None:
+        """Nothing: which of the events it has taken it failed on, only the script knows."""
 
-    def _keep(self) -> None:
-        self._serving_thread = threading.get_ident()
+    # -- the thread that serves the engine -------------------------------------------------------------
+
+    def _start_serving(self) -> None:
+        # The thread that made this object serves no more. No thread does until the new one has begun:
+        # one that sends meanwhile waits for room without serving, which two threads must never do at once.
+        self.process.serving_thread = 0
+        self._serving.start()
+
+    def _serve_engine(self) -> None:
+        self.process.serving_thread = threading.get_ident()
         try:
-            while not self._dismissed:
-                self._wait_until_ready(None)
+            while not self._serving_ends:
+                self.process.wait_until_ready(None)
                 self._wake_readers()
         except KernelGoneError:
-            _output.lead_nowhere()
-            self._kernel_gone = self._stopping = True
-            self._wake_readers()
+            self._note_kernel_gone()
         except Exception as error:
-            self._report_internal_failure(error)
-            os._exit(1)
+            self._note_serving_failed(error)
 
-    def _dismiss(self, keeper: threading.Thread) -> None:
-        self._dismissed = True
-        os.eventfd_write(self._overflowed, 1)
-        keeper.join()
-        self._serving_thread = threading.get_ident()
+    def _note_kernel_gone(self) -> None:
+        """The last thing that the serving thread does."""
+        _output.lead_nowhere()
+        self._kernel_gone = self.process.stopping = True
+        self._wake_readers()
+
+    def _note_serving_failed(self, error: Exception) -> None:
+        """The last thing that the serving thread does: no further control message is seen."""
+        _life.report_failure(self.process, _life.internal_failure(error))
+        os._exit(1)  # The script may compute on for hours, and would never hear of it.
+
+    def _stop_serving(self) -> None:
+        """Ends the serving thread; this thread serves from here on."""
+        # In this order: the thread looks at the flag each time that it has been woken.
+        self._serving_ends = True
+        self.process.wake()
+        self._serving.join()
+        self.process.serving_thread = threading.get_ident()
 
     def _wake_readers(self) -> None:
         os.eventfd_write(self._changed, 1)
-        with self._inputs_changed:
-            self._inputs_changed.notify_all()
+        with self.process.inputs_changed:
+            self.process.inputs_changed.notify_all()
 
-    def _watch_input(self, reader: Input) -> None:
+    def watch_input(self, reader: Input) -> None:
+        """Has `fileno` become readable with a message of this input."""
         self._to_read.register(reader.fileno(), select.EPOLLIN)
 
-    def _unwatch_input(self, reader: Input) -> None:
+    def unwatch_input(self, reader: Input) -> None:
+        """Leaves this input's messages in line."""
         self._to_read.unregister(reader.fileno())
 
     # -- for the node ----------------------------------------------------------------------------------
@@ -158,12 +194,12 @@ class Script(NodeProcess):
     @property
     def begin(self) -> control.Begin:
         """Which node this is."""
-        return self._begin
+        return self.process.begin
 
     @property
     def dataflow_descriptor(self) -> dict[str, Any]:
         """The whole dataflow, as ``dataflow.yml`` would say it."""
-        return self._dataflow_descriptor
+        return self.process.dataflow_descriptor
 
     @property
     def at_end(self) -> bool:
@@ -172,12 +208,13 @@ class Script(NodeProcess):
 
     def join(self) -> None:
         """Tells the engine that the script is ready, and waits until messages move, or a stop comes."""
-        if self._joined:
+        if self._has_node:
             raise RuntimeError("this process has its Node() already; one process is one node")
-        self._joined = True
-        self._tell(control.Ready())
-        with self._inputs_changed:
-            self._inputs_changed.wait_for(lambda: self._going or self._stopping)
+        self._has_node = True
+        process = self.process
+        process.tell(control.Ready())
+        with process.inputs_changed:
+            process.inputs_changed.wait_for(lambda: process.going or process.stopping)
 
     def bridge_logging(self, node: node.Node) -> None:
         """Has `logging` write into the node's log; here, since an operator does without it."""
@@ -191,17 +228,18 @@ class Script(NodeProcess):
         fields: dict[str, str] | None = None,
     ) -> None:
         """Puts a line into the node's log."""
-        if level not in self._begin.log_levels:
+        process, begin = self.process, self.process.begin
+        if level not in begin.log_levels:
             return
         as_text = {str(key): str(value) for key, value in (fields or {}).items()}
         line = control.Logged(level, text, target, as_text or None)
         with contextlib.suppress(KernelGoneError):
-            self._tell(line)
-        output = self._begin.send_logs_as
-        if output is not None and self._going:
-            entry = log_entry(line, dataflow_id=self._begin.dataflow_id, node=self._name)
+            process.tell(line)
+        output = begin.send_logs_as
+        if output is not None and process.going:
+            entry = log_entry(line, dataflow_id=begin.dataflow_id, node=process.name)
             with contextlib.suppress(KernelGoneError):
-                self.send_output(output, pa.array([entry]), None)
+                process.send_output(output, pa.array([entry]), None)
 
     def next_event(self, timeout_secs: float | None) -> Event | None:
         """Waits for the next event; None at the end of the stream, TimeoutError when the time is over."""
@@ -220,10 +258,11 @@ class Script(NodeProcess):
             self._to_read.poll(longest if wait_secs is None else min(wait_secs, longest))
 
     def event_now(self) -> Event | None:
-        """The next event if there is one at this moment; waits for nothing but the keeper."""
-        with self._inputs_changed:
+        """The next event if there is one at this moment; waits only for the serving thread."""
+        process = self.process
+        with process.inputs_changed:
             self._note_idle()
-            self._let_keeper_catch_up()
+            self._await_control()
             if not self._at_end:  # Before anything is looked at: what changes after it wakes again.
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._changed)
@@ -231,39 +270,44 @@ class Script(NodeProcess):
             try:
                 event = self._choose()
                 if event is not None:
-                    # What was told before it was sent is told by now, see `_loop`. The keeper grants no
-                    # pause meanwhile: this thread is about to handle an event.
-                    self._let_keeper_catch_up()
+                    # After the take, see `_loop`: what was told before the message was sent is done now.
+                    # The serving thread grants no pause meanwhile: this one is about to handle an event.
+                    self._await_control()
             finally:
                 self._takers -= 1
             if event is not None:
                 self._note_event()
             self._pause_if_asked()
-            told = self._closing or self._has_due_notice()
-            if self._stopping or self._parting or self._at_end or (told and not self._paused):
-                os.eventfd_write(
-                    self._changed, 1
-                )  # For other threads, which may wait for an event too.
+            ends = process.stopping or process.retiring or self._at_end
+            told = process.input_states.closing or self._has_due_notice()
+            if ends or (told and not process.paused):
+                # For other threads, which may wait for an event too.
+                os.eventfd_write(self._changed, 1)
             return event
 
-    def _let_keeper_catch_up(self) -> None:
-        """So that it lets a new reader in before what was sent after it is answered."""
-        if self._is_behind:
-            self._inputs_changed.wait_for(self._keeper_has_caught_up, _KEEPER_SECS)
+    def _await_control(self) -> None:
+        """So that a new reader is there before what was sent after it is answered."""
+        if self.process.is_behind:
+            self.process.inputs_changed.wait_for(self._control_is_done, _CATCH_UP_SECS)
 
-    def _keeper_has_caught_up(self) -> bool:
-        """Or can do nothing now: it is alone, or waits for a thread that may be the one that asks."""
-        return self._kernel_gone or self._waits_for_room or not self._is_behind
+    def _control_is_done(self) -> bool:
+        """Or cannot be done now: the kernel is gone, or the serving thread waits for a thread that may be
+        the one that asks."""
+        process = self.process
+        return self._kernel_gone or process.waits_for_room or not process.is_behind
 
     def has_event(self) -> bool:
         """Whether `event_now` would probably give one."""
-        with self._inputs_changed:
+        process = self.process
+        with process.inputs_changed:
             if self._at_end:
                 return False
-            if self._stopping or self._parting or self._paused:
-                return not self._paused or self._stopping or self._parting
-            told = bool(self._closing) or self._has_due_notice() or self._all_inputs_closed()
-            return told or bool(self._candidates())
+            if process.stopping or process.retiring:
+                return True
+            if process.paused:
+                return False
+            told = bool(process.input_states.closing) or self._has_due_notice()
+            return told or process.all_inputs_closed() or bool(self._candidates())
 
     def fileno(self) -> int:
         """Readable when `event_now` may have something, timers aside."""
@@ -271,29 +315,31 @@ class Script(NodeProcess):
 
     def secs_to_next_tick(self) -> float | None:
         """How long until a timer is due, or an input was silent for too long; None where neither can be."""
-        if not self._watching:
+        process = self.process
+        if not process.watching:
             return None
         now_secs = _process.monotonic()
-        waits_secs = [max(0.0, ticks.due_secs - now_secs) for ticks in self._timers.values()]
-        to_silence = self._secs_to_silence()
+        waits_secs = [max(0.0, ticks.due_secs - now_secs) for ticks in process.timers.values()]
+        to_silence = process.input_states.secs_to_silence(now_secs)
         return min([*waits_secs, *([] if to_silence is None else [to_silence])], default=None)
 
     # -- inside ----------------------------------------------------------------------------------------
 
     def _choose(self) -> Event | None:
+        process = self.process
         if self._at_end:
             return None
-        if self._stopping or self._parting:  # Also if it came before anything had moved.
+        if process.stopping or process.retiring:  # Also if it came before anything had moved.
             self._at_end = True
             return {"type": "STOP", "kind": "dora", "id": "MANUAL"}
-        if self._paused:
+        if process.paused:
             return None
-        closed = self._next_closed() or self._next_silent()
+        closed = process.next_closed()
         if closed is not None:
             return {"type": "INPUT_CLOSED", "kind": "dora", "id": closed}
         if self._has_due_notice():
             return self._notices.popleft().event
-        if self._all_inputs_closed():
+        if process.all_inputs_closed():
             self._at_end = self._inputs_have_closed = True
             return {"type": "STOP", "kind": "dora", "id": "ALL_INPUTS_CLOSED"}
         for name, edge_id in self._candidates():
@@ -305,34 +351,36 @@ class Script(NodeProcess):
 
     def _candidates(self) -> list[tuple[str, int | None]]:
         """The timers that are due and the inputs with messages, least recently used first."""
-        if not self._going:
+        process = self.process
+        if not process.going:
             return []
         now_secs = _process.monotonic()
         ready = {descriptor for descriptor, _ in self._to_read.poll(0)}
         found: list[tuple[str, int | None]] = [
-            (name, None) for name, ticks in self._timers.items() if ticks.due_secs <= now_secs
+            (name, None) for name, ticks in process.timers.items() if ticks.due_secs <= now_secs
         ]
         found += [
             (name, edge_id)
-            for edge_id, (name, reader) in self._inputs.items()
+            for edge_id, (name, reader) in process.inputs.by_edge.items()
             if reader.fileno() in ready
         ]
         return sorted(found, key=lambda candidate: self._last_turn.get(candidate[0], -1))
 
     def _tick(self, name: str) -> Event | None:
-        if not self._timers[name].take(_process.monotonic()):
+        if not self.process.timers[name].take(_process.monotonic()):
             return None
-        self._count_missed_ticks()
+        self.process.count_missed_ticks()
         timestamp = datetime.datetime.now(datetime.UTC)
         return _process.input_event(name, _process.TICK_VALUE, {"timestamp": timestamp})
 
     def _take(self, edge_id: int) -> Event | None:
-        name, reader = self._inputs[edge_id]
+        process = self.process
+        name, reader = process.inputs.by_edge[edge_id]
         message = reader.take()
         if message is None:
             return None
         event = _process.input_event(name, message.value, message.metadata)
-        if not self._note_heard(edge_id):
+        if not process.input_states.note_heard(edge_id, _process.monotonic()):
             return event
         self._notices.appendleft(_Notice(event))
         return {"type": "INPUT_RECOVERED", "kind": "dora", "id": name}
@@ -341,13 +389,18 @@ class Script(NodeProcess):
         """A failure is told after the ends of its inputs, as in dora; unless the node is back already."""
         if not self._notices:
             return False
-        open_inputs = {name for edge, (name, _) in self._inputs.items() if edge not in self._closed}
+        closed = self.process.input_states.closed
+        open_inputs = {
+            name
+            for edge_id, (name, _) in self.process.inputs.by_edge.items()
+            if edge_id not in closed
+        }
         return not self._notices[0].after & open_inputs
 
     def _note_neighbour(
         self, message: control.NodeFailed | control.NodeRestarted, _none: list[int]
     ) -> None:
-        with self._inputs_changed:
+        with self.process.inputs_changed:
             if isinstance(message, control.NodeRestarted):
                 for notice in self._notices:
                     notice.after.clear()
@@ -368,48 +421,35 @@ class Script(NodeProcess):
         event: Event = {"type": "PARAM_DELETED", "kind": "dora", "id": message.key}
         if isinstance(message, control.ParamUpdated):
             event |= {"type": "PARAM_UPDATE", "value": json.loads(message.value_json)}
-        with self._inputs_changed:
+        with self.process.inputs_changed:
             self._notices.append(_Notice(event))
 
     # -- an edit ---------------------------------------------------------------------------------------
 
-    def _note_reload(self, _message: control.Reload, _descriptors: list[int]) -> None:
-        """Never asked of a script, whose main loop is its own."""
-        raise AssertionError("a script was told to reload")
-
-    def _cancel_reload(self, _message: control.CancelReload, _none: list[int]) -> None:
-        """Never asked of a script, for the same reason."""
-        raise AssertionError("a script was told not to reload")
-
-    def _take_state(self, _message: control.TakeState, _descriptors: list[int]) -> None:
-        """Never asked of a script, which hands over no state."""
-        raise AssertionError("a script was given a state")
-
-    def _leave_crash_report(self) -> None:
-        """Nothing: which of the events it has taken it failed on, only the script knows."""
+    # A script, whose main loop is its own, is never asked to reload or to take a state.
 
     def _note_pause(self, message: control.Pause, descriptors: list[int]) -> None:
         for descriptor in descriptors:
             os.close(descriptor)
-        with self._inputs_changed:
-            self._pausing = True
+        with self.process.inputs_changed:
+            self.process.pausing = True
             self._pause_edit = message.edit
             self._pause_if_asked()
 
     def _pause_if_asked(self) -> None:
-        if self._pausing and not self._paused and not self._takers:
-            self._pause(control.Paused(self._pause_edit))
+        if self.process.pausing and not self.process.paused and not self._takers:
+            self.process.pause(control.Paused(self._pause_edit))
 
     # What an operator spends in on_event, a script spends between two events.
 
     def _note_event(self) -> None:
-        words = self._counters.words
+        words = self.process.counters.words
         words[counters.EVENTS] += 1
         words[counters.BUSY_SINCE_NANOS] = time.monotonic_ns()
 
     def _note_idle(self) -> None:
-        words = self._counters.words
+        words = self.process.counters.words
         since_nanos = words[counters.BUSY_SINCE_NANOS]
         if since_nanos:
             words[counters.BUSY_SINCE_NANOS] = 0
-            self._counters.record_duration(time.monotonic_ns() - since_nanos)
+            self.process.counters.record_duration(time.monotonic_ns() - since_nanos)

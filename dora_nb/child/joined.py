@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dora_nb.protocol import control
 
+from . import _life
 from ._script import Script
 from .user_code import KernelGoneError
 
@@ -35,11 +35,12 @@ class _Kernel:
 
 
 class Joined(Script):
-    """What a `Node` stands on in a process that has joined. Any thread may call it."""
+    """What a `Node` stands on in a process that has joined: a script that may leave. Any thread may call it."""
 
     def __init__(self, control_socket: socket.socket, name: str) -> None:
         super().__init__(control_socket)
-        self._gone = threading.Event()
+        self._left = False
+        self._control_failed = False
         control_socket.send(control.encode(control.Join(name)))
         received = control.receive_greeting(control_socket)
         if received is None:
@@ -48,77 +49,54 @@ class Joined(Script):
         if isinstance(answer, control.Refused):
             raise RuntimeError(answer.text)
         assert isinstance(answer, control.Begin)
-        os.close(self._learn(answer, descriptors))
+        self.process.learn(answer, descriptors)
+        os.close(self.process.source_descriptor)
         control_socket.settimeout(None)
-        self._keeper = threading.Thread(target=self._keep, name="dora-keeper", daemon=True)
-        self._serving_thread = 0
-        self._keeper.start()
+        self._start_serving()
 
     def leave(self) -> None:
         """Ends the node: the others see its outputs close. Called twice it does nothing."""
-        with self._inputs_changed:
-            if self._dismissed:
+        process = self.process
+        with process.inputs_changed:
+            if self._left:
                 return
-            self._dismissed = True
-        os.eventfd_write(self._overflowed, 1)
-        self._keeper.join()
-        self._serving_thread = threading.get_ident()
+            self._left = True
+            # Before anything is closed: other threads may be about to send.
+            self.send_output = self._refuse_to_send
+        self._stop_serving()
         self._at_end = True
         with contextlib.suppress(KernelGoneError, OSError):
-            if not self._gone.is_set():
-                self._end(control.Finished(inputs_closed=self._inputs_have_closed))
-                self._await_release()
+            if not self._control_failed:
+                _life.end(self, control.Finished(inputs_closed=self._inputs_have_closed))
+                # The next process that joins finds the place free.
+                process.wait_for_kernel_to_leave(_RELEASE_SECS)
         self._wake_readers()
-        self._control.close()
-        with self._inputs_changed:
-            for _, reader in self._inputs.values():
-                reader.close()
-            self._inputs.clear()
-        for _, edge in self._readers.values():
-            edge.close()
-        self._readers.clear()
-        for output in self._outputs.values():
-            output.arena.close()
-        self._outputs.clear()
-
-    def _await_release(self) -> None:
-        """Until the kernel has let go: whoever wants to join next finds the place free."""
-        self._control.shutdown(socket.SHUT_WR)
-        self._control.settimeout(_RELEASE_SECS)
-        while (received := control.receive_in_process(self._control)) is not None:
-            for descriptor in received[1]:
-                os.close(descriptor)
+        process.close_ends()
 
     def __del__(self) -> None:
-        """Somebody may wait on these until nobody has the node any more."""
+        # Not in `leave`: threads may wait on these for as long as any of them has the node.
         self._to_read.close()
-        self._control_poller.close()
-        for descriptor in (self._changed, self._overflowed):
-            os.close(descriptor)
+        os.close(self._changed)
+        self.process.close_pollers()
 
-    def send_output(self, output: str, data: Any, metadata: dict[str, Any] | None = None) -> None:
-        self._check_is_there()
-        super().send_output(output, data, metadata)
+    def _refuse_to_send(
+        self, output: str, data: Any, metadata: dict[str, Any] | None = None
+    ) -> None:
+        raise RuntimeError(f"'{self.process.name}' has left its dataflow")
 
-    def _keep(self) -> None:
-        self._serving_thread = threading.get_ident()
-        try:
-            while not self._dismissed:
-                self._wait_until_ready(None)
-                self._wake_readers()
-        except (KernelGoneError, OSError):
-            self._kernel_gone = self._stopping = True
-            self._gone.set()
-            self._wake_readers()
-        except Exception as error:
-            self._report_internal_failure(error)
-            self._stopping = True
-            self._gone.set()
-            self._wake_readers()
+    # Both end the node, never the process, and leave its streams alone: it is the user's own.
 
-    def _check_is_there(self) -> None:
-        if self._dismissed:
-            raise RuntimeError(f"'{self._name}' has left its dataflow")
+    def _note_kernel_gone(self) -> None:
+        self._kernel_gone = self.process.stopping = self._control_failed = True
+        self._wake_readers()
+
+    def _note_serving_failed(self, error: Exception) -> None:
+        if isinstance(error, OSError):  # The socket: the kernel's end is gone, or broken.
+            self._note_kernel_gone()
+            return
+        _life.report_failure(self.process, _life.internal_failure(error))
+        self.process.stopping = self._control_failed = True
+        self._wake_readers()
 
 
 def join(name: str, *, kernel_process_id: int | None) -> Joined:

@@ -30,16 +30,19 @@ from ._metadata import MetadataError
 from ._publisher import OutEdge, Output, Reservation
 from ._subscriber import Input, Message, as_bytes, as_received, from_bytes, message_at_death
 from ._values import InvalidDataError
+from .ports import InputPorts, OutputPorts
 
 __all__ = [
     "MAX_COLUMNS",
     "Arena",
     "Input",
+    "InputPorts",
     "InvalidDataError",
     "Message",
     "MetadataError",
     "OutEdge",
     "Output",
+    "OutputPorts",
     "Reservation",
     "as_bytes",
     "as_received",

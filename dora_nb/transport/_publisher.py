@@ -278,8 +278,14 @@ class OutEdge:
             self.flush()
 
     def close(self) -> None:
-        """Closes this process's copies of the descriptors. What stands in the overflow is lost."""
+        """Closes this process's copies of the descriptors. What stands in the overflow is lost.
+
+        Nothing the second time: an edge that was detached is closed already, and is still known to its
+        holder while its reader has messages.
+        """
         self.attached = False
+        if self._tx.fileno() < 0:
+            return
         words = self._words.view
         words[REFUSED] += len(self.overflow)
         words[OVERFLOW] = 0

@@ -194,7 +194,7 @@ def test_reading_can_be_interrupted_anywhere(dataflow: CellDataflow) -> None:
         assert messages.next(TIMEOUT_SECS)
         session = dataflow._session
         assert session is not None
-        assert len(session._subscriber._inputs) <= 1 + len(dataflow._listeners)
+        assert len(session._subscriber._inputs.by_edge) <= 1 + len(dataflow._listeners)
 
 
 @pytest.mark.parametrize("at", ["start", "restart", "stop"])

@@ -63,7 +63,7 @@ class FakeInput:
             before()
         if self._refill is None:
             self.stamps.pop(0)
-        return _process.Input, {}
+        return None, {}
 
     def close(self) -> None:
         self._readable.close()
@@ -76,11 +76,12 @@ class LoopInHand:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.engine, process = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.loop = _loop.Loop(process)
+        self.process = self.loop.process
         self.operator = self.loop._operator = NotingOperator()  # type: ignore[assignment]
         self._page = counters.new_counters_page()
-        self.loop._counters = counters.OperatorCounters(self._page)
-        self.loop._name = "op"
-        self.loop._going = True
+        self.process.counters = counters.OperatorCounters(self._page)
+        self.process.name = "op"
+        self.process.going = True
         self.now_secs = 100.0
         monkeypatch.setattr(_process, "monotonic", lambda: self.now_secs)
         message = type("Message", (), {"value": None, "metadata": {}})
@@ -94,24 +95,21 @@ class LoopInHand:
         return taking
 
     def add_input(self, edge_id: int, name: str, reader: FakeInput) -> FakeInput:
-        self.loop._inputs[edge_id] = (name, reader)  # type: ignore[assignment]
-        self.loop._by_descriptor[reader.fileno()] = edge_id
-        if self.loop._going:
-            self.loop._poller.register(reader.fileno())
+        self.process.inputs.by_edge[edge_id] = (name, reader)  # type: ignore[assignment]
+        self.process.inputs.edge_of_descriptor[reader.fileno()] = edge_id
+        if self.process.going:
+            self.process.poller.register(reader.fileno())
         return reader
 
     def tell(self, message: control.ToProcess) -> None:
         self.engine.send(control.encode(message))
-        self.loop._counters.words[counters.CONTROL_SENT] += 1
+        self.process.counters.words[counters.CONTROL_SENT] += 1
 
     def close(self) -> None:
-        for _, reader in self.loop._inputs.values():
-            reader.close()
-        self.loop._counters.close()
+        self.process.counters.close()
         os.close(self._page)
-        os.close(self.loop._overflowed)
-        self.loop._control_poller.close()
-        self.loop._control.close()
+        self.process.close_ends()
+        self.process.close_pollers()
         self.engine.close()
 
 
@@ -145,7 +143,7 @@ def test_an_end_is_told_however_busy_the_other_inputs_are(at_hand: LoopInHand) -
     at_hand.add_input(1, "busy", FakeInput()).stamps = list(range(100))
     ending = at_hand.add_input(2, "ending", FakeInput())
     ending.stamps = [50]
-    at_hand.loop._close_input(control.CloseInput(2), [])
+    at_hand.process._close_input(control.CloseInput(2), [])
     for _ in range(30):
         at_hand.loop._next_message()
     turn = _loop.PATIENCE
@@ -153,12 +151,12 @@ def test_an_end_is_told_however_busy_the_other_inputs_are(at_hand: LoopInHand) -
         ("INPUT", "ending"),
         ("INPUT_CLOSED", "ending"),
     ]
-    at_hand.loop._poller.unregister(ending.fileno())
+    at_hand.process.poller.unregister(ending.fileno())
 
 
 def test_every_timer_has_its_turn_when_all_are_late(at_hand: LoopInHand) -> None:
     """The operator takes longer for one tick than any of them waits."""
-    at_hand.loop._timers = {
+    at_hand.process.timers = {
         f"{interval_secs}": Ticks(interval_secs, start_secs=at_hand.now_secs)
         for interval_secs in (0.001, 0.002, 0.01)
     }
@@ -167,12 +165,12 @@ def test_every_timer_has_its_turn_when_all_are_late(at_hand: LoopInHand) -> None
         at_hand.loop._next_tick()
     turns = Counter(name for _, name in at_hand.operator.events)
     assert turns == {"0.001": 10, "0.002": 10, "0.01": 10}
-    missed = at_hand.loop._counters.words[counters.MISSED_TICKS]
-    assert missed == sum(ticks.missed for ticks in at_hand.loop._timers.values()) > 1000
+    missed = at_hand.process.counters.words[counters.MISSED_TICKS]
+    assert missed == sum(ticks.missed for ticks in at_hand.process.timers.values()) > 1000
 
 
 def test_ticks_and_messages_take_turns(at_hand: LoopInHand) -> None:
-    at_hand.loop._timers = {"tick": Ticks(0.001, start_secs=at_hand.now_secs)}
+    at_hand.process.timers = {"tick": Ticks(0.001, start_secs=at_hand.now_secs)}
     at_hand.add_input(1, "in", FakeInput()).stamps = list(range(5))
     for _ in range(5):
         at_hand.now_secs += 0.1
@@ -183,28 +181,28 @@ def test_ticks_and_messages_take_turns(at_hand: LoopInHand) -> None:
 
 def test_nothing_is_told_before_it_goes(at_hand: LoopInHand) -> None:
     """Not even the end of an input: its publisher may have failed at the start, and come again."""
-    at_hand.loop._going = False
+    at_hand.process.going = False
     at_hand.add_input(1, "in", FakeInput())
-    at_hand.loop._close_input(control.CloseInput(1), [])
+    at_hand.process._close_input(control.CloseInput(1), [])
     at_hand.tell(control.OpenInput(2))  # So that there is something to wake for.
     at_hand.loop._next_message()
     assert at_hand.operator.events == []
-    at_hand.loop._open_input(control.OpenInput(1), [])
-    at_hand.loop._going = True
-    assert at_hand.loop._next_closed() is None
+    at_hand.process._open_input(control.OpenInput(1), [])
+    at_hand.process.going = True
+    assert at_hand.process.next_closed() is None
 
 
 def test_a_message_in_hand_waits_for_room_half_a_second_after_stop(at_hand: LoopInHand) -> None:
     """Its reader is likely to take one in that time; a stop must not lose it."""
-    assert not at_hand.loop.giving_up()
+    assert not at_hand.process.giving_up()
     at_hand.tell(control.Stop())
-    at_hand.loop.wait_readable(-1, 1.0)
-    assert at_hand.loop._stopping
-    assert not at_hand.loop.giving_up()
+    at_hand.process.wait_readable(-1, 1.0)
+    assert at_hand.process.stopping
+    assert not at_hand.process.giving_up()
     at_hand.now_secs += _process.FLUSH_SECS - 0.01
-    assert not at_hand.loop.giving_up()
+    assert not at_hand.process.giving_up()
     at_hand.now_secs += 0.02
-    assert at_hand.loop.giving_up()
+    assert at_hand.process.giving_up()
 
 
 def test_the_engine_is_served_in_order_while_it_is_served(at_hand: LoopInHand) -> None:
@@ -214,18 +212,18 @@ def test_the_engine_is_served_in_order_while_it_is_served(at_hand: LoopInHand) -
     def slow_add(message: control.AddReader, _descriptors: list[int]) -> None:
         at_hand.tell(control.RemoveReader(7))
         at_hand.tell(control.Stop())
-        at_hand.loop.wait_readable(-1, 1.0)
-        at_hand.loop.wait_readable(-1, 1.0)
-        assert at_hand.loop._stopping  # That much takes effect at once.
+        at_hand.process.wait_readable(-1, 1.0)
+        at_hand.process.wait_readable(-1, 1.0)
+        assert at_hand.process.stopping  # That much takes effect at once.
         assert done == []
         done.append(f"add {message.edge_id}")
 
-    at_hand.loop._actions[control.AddReader] = slow_add
-    at_hand.loop._actions[control.RemoveReader] = lambda message, _: done.append(
+    at_hand.process.actions[control.AddReader] = slow_add
+    at_hand.process.actions[control.RemoveReader] = lambda message, _: done.append(
         f"remove {message.edge_id}"
     )
     at_hand.tell(control.AddReader(7, "out", 1, False, 0, False))
-    at_hand.loop._serve_engine()
+    at_hand.process.serve_engine()
     assert done == ["add 7", "remove 7"]
 
 
@@ -242,7 +240,7 @@ def test_what_was_told_before_a_message_is_done_before_it_is_handled(
         at_hand.loop._next_message()
         assert at_hand.now_secs < at_hand.loop._look_around_secs
     done: list[tuple[str, int]] = []
-    at_hand.loop._actions[control.OpenInput] = lambda message, _: done.append(
+    at_hand.process.actions[control.OpenInput] = lambda message, _: done.append(
         (f"open {message.edge_id}", len(at_hand.operator.events))
     )
     handled = len(at_hand.operator.events)
@@ -288,10 +286,10 @@ def test_what_the_kernel_could_not_send_yet_is_waited_for_once(
         def close(self) -> None:
             pass
 
-    at_hand.loop._control_poller.close()
-    monkeypatch.setattr(at_hand.loop, "_control_poller", NothingComes())
+    at_hand.process._control_poller.close()
+    monkeypatch.setattr(at_hand.process, "_control_poller", NothingComes())
     at_hand.add_input(1, "in", FakeInput()).stamps = [1, 2, 3]
-    at_hand.loop._counters.words[counters.CONTROL_SENT] += 1
+    at_hand.process.counters.words[counters.CONTROL_SENT] += 1
     for _ in range(3):
         at_hand.loop._next_message()
     assert len(at_hand.operator.events) == 3
@@ -351,9 +349,9 @@ def test_the_end_of_the_kernel_is_seen_wherever_it_waits(at_hand: LoopInHand) ->
     with pytest.raises(KernelGoneError):
         at_hand.loop._next_message()
     with pytest.raises(KernelGoneError):
-        at_hand.loop.wait_readable(-1, 1.0)
+        at_hand.process.wait_readable(-1, 1.0)
     with pytest.raises(KernelGoneError):
-        at_hand.loop._tell(control.Ready())
+        at_hand.process.tell(control.Ready())
 
 
 # -- with processes ---------------------------------------------------------------------------------

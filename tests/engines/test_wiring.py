@@ -208,9 +208,9 @@ def test_an_edge_that_cannot_be_made_leaves_all_as_it_was(
             with pytest.raises(OSError, match="no descriptor left"):
                 told.wiring.reconcile(told.graph, [listener])
         assert told.wiring._connections.keys() <= {*before, ("b", "in")}
-        assert told.subscriber._inputs == {}
+        assert told.subscriber._inputs.by_edge == {}
     told.wiring.reconcile(told.graph, [listener])
-    assert len(told.subscriber._inputs) == 1
+    assert len(told.subscriber._inputs.by_edge) == 1
 
 
 def test_more_readers_than_one_output_can_have(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,4 +229,4 @@ def test_more_readers_than_one_output_can_have(told: Told, monkeypatch: pytest.M
     told.wiring.reconcile(told.graph, [])
     told.wiring.edge_released("a", edge_id)
     told.wiring.reconcile(told.graph, listeners[2:])
-    assert len(told.subscriber._inputs) == 1
+    assert len(told.subscriber._inputs.by_edge) == 1

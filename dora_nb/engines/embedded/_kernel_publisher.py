@@ -1,8 +1,8 @@
 """The kernel as a publisher: what the notebook sends, and what nodes print as messages.
 
 To the wiring it is a node like any other, told of readers and memory by the same messages. One thread
-does all of its publishing, as a node's process would: a queue with backpressure then holds that thread
-and nobody else, and readers come and go meanwhile.
+does all of its publishing, as a node's process would: a queue with backpressure then holds only that
+thread, and readers come and go meanwhile.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 
 from dora_nb.errors import EngineError
 from dora_nb.protocol import control
-from dora_nb.transport import Arena, OutEdge, Output
+from dora_nb.transport import OutputPorts
 
 MOST_WAITING = 4096
-"""Messages that nobody waits for the sending of; beyond, the oldest are given up and counted."""
+"""How many messages of `send_soon` may wait; beyond, the oldest are given up and counted."""
 
 
 @dataclass(slots=True)
@@ -45,14 +45,13 @@ class KernelPublisher:
     ) -> None:
         self.name = name
         self.given_up: collections.Counter[str] = collections.Counter()
-        """By output: messages that nobody waited for, and for which there was no time."""
+        """By output: messages of `send_soon` for which there was no time."""
         self._released = released
         self._warn = warn
         self._lock = threading.Lock()
         self._told: collections.deque[tuple[control.ToProcess, list[int]]] = collections.deque()
         self._requests: collections.deque[_Request] = collections.deque()
-        self._outputs: dict[str, Output] = {}
-        self._readers: dict[int, tuple[Output, OutEdge]] = {}
+        self._outputs = OutputPorts(waiter=self, warn=warn)
         self._closing = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread: threading.Thread | None = None
@@ -85,7 +84,7 @@ class KernelPublisher:
         sent.result()
 
     def send_soon(self, output: str, data: Any, metadata: dict[str, Any] | None) -> None:
-        """As `send`, and nobody waits for it."""
+        """As `send`, but returns at once; a failure becomes a warning."""
         with self._lock:
             if self._closing:
                 return
@@ -133,7 +132,7 @@ class KernelPublisher:
     def _start_thread(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(
-                target=self._run, name=f"dora-voice {self.name}", daemon=True
+                target=self._run, name=f"dora-publisher {self.name}", daemon=True
             )
             try:
                 self._thread.start()
@@ -150,8 +149,7 @@ class KernelPublisher:
                 # A reader that subscribed before this request is known once the thread has served.
                 self._serve()
                 self._publish(request)
-            for output in self._outputs.values():
-                output.flush()
+            self._outputs.flush()
         while self._requests:
             sent = self._requests.popleft().sent
             if sent is not None:
@@ -160,13 +158,13 @@ class KernelPublisher:
     def _wait(self) -> None:
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
-        for _, edge in self._readers.values():
-            if edge.attached and edge.overflow:
+        for edge in self._outputs.attached_edges():
+            if edge.overflow:
                 poller.register(edge.fileno(), select.POLLOUT)
         poller.poll()
 
     def _publish(self, request: _Request) -> None:
-        output = self._outputs.get(request.output)
+        output = self._outputs.by_name.get(request.output)
         try:
             if output is not None:
                 output.publish(request.data, request.metadata)
@@ -190,46 +188,32 @@ class KernelPublisher:
         match message:
             case control.AddOutput(name, number):
                 (memory,) = descriptors
-                arena = Arena(number, memory)
-                os.close(memory)
-                self._outputs[name] = Output(name, arena, waiter=self, warn=self._warn)
+                self._outputs.add(name, number, memory)
             case control.AddReader():
-                self._add_reader(message, descriptors)
-            case control.RemoveReader(edge_id) if edge_id in self._readers:
-                output, edge = self._readers[edge_id]
-                output.detach(edge)
+                self._outputs.attach(
+                    message.edge_id,
+                    message.output,
+                    descriptors,
+                    queue_size=message.queue_size,
+                    drop_oldest=message.drop_oldest,
+                    column=message.column,
+                    replay_last=message.replay_last,
+                )
+            case control.RemoveReader(edge_id) if self._outputs.edge(edge_id) is not None:
+                self._outputs.detach(edge_id)
                 self._report_released()
-            case control.VoidLeases(edge_id, up_to) if edge_id in self._readers:
-                self._readers[edge_id][1].void(up_to)
+            case control.VoidLeases(edge_id, up_to) if self._outputs.edge(edge_id) is not None:
+                self._outputs.void_leases(edge_id, up_to)
                 self._report_released()
-
-    def _add_reader(self, message: control.AddReader, descriptors: list[int]) -> None:
-        edge = OutEdge.from_descriptors(
-            message.edge_id,
-            descriptors,
-            queue_size=message.queue_size,
-            drop_oldest=message.drop_oldest,
-            column=message.column,
-        )
-        output = self._outputs[message.output]
-        self._readers[message.edge_id] = (output, edge)
-        output.attach(edge, replay_last=message.replay_last)
 
     def _report_released(self) -> None:
-        for output in self._outputs.values():
-            for edge in output.released():
-                self._readers.pop(edge.edge_id, None)
-                self._released(edge.edge_id)
+        for edge_id in self._outputs.released():
+            self._released(edge_id)
 
     def _close_descriptors(self) -> None:
-        for _, edge in self._readers.values():
-            edge.close()
-        self._readers.clear()
         for _, descriptors in self._told:
             for descriptor in descriptors:
                 os.close(descriptor)
         self._told.clear()
-        for output in self._outputs.values():
-            output.arena.close()
-        self._outputs.clear()
+        self._outputs.close()
         os.close(self._wake)

@@ -21,7 +21,7 @@ from dora_nb.graph import graph
 from dora_nb.graph.nodes import InputSpec
 from dora_nb.graph.sources import NOTEBOOK, TopicSource
 from dora_nb.status import EdgeStatus
-from dora_nb.transport import Input
+from dora_nb.transport import InputPorts
 from dora_nb.transport.edge import Edge
 
 Event = dict[str, Any]
@@ -32,7 +32,7 @@ _listener_numbers = itertools.count(1)
 class Listener:
     """One subscription of the kernel. It outlives sessions: a stop and a start go on with it.
 
-    `on_event` is called on the tap's thread and must return quickly; what it raises ends nothing, and
+    `on_event` is called on the subscriber's thread and must return quickly; what it raises ends nothing, and
     its first failure goes to the log of the topic's node.
     """
 
@@ -63,7 +63,7 @@ class _Pace:
     """How soon a thread that waits for the interpreter gets it, while the kernel reads anything.
 
     A cell that computes gives it up after Python's switch interval, 5 ms if nobody changed that, and
-    the tap asks for it twice for each message. The interval is the user's, and is given back.
+    this thread asks for it twice for each message. The interval is the user's, and is given back.
     """
 
     def __init__(self) -> None:
@@ -100,12 +100,15 @@ class KernelSubscriber:
     def __init__(self, report: Callable[[str, str], None]) -> None:
         self._report = report
         self._lock = threading.Lock()
-        self._inputs: dict[str, Input] = {}
-        self._by_descriptor: dict[int, Listener] = {}
+        self._inputs = InputPorts(find_arena=_no_such_arena)
+        self._edge_ids: dict[str, int] = {}
+        """By the key of the listener."""
+        self._listeners: dict[int, Listener] = {}
+        """By the id of the edge; without those that failed, whose edge is not read any more."""
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
-        self._thread = threading.Thread(target=self._run, name="dora-tap", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="dora-subscriber", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:
@@ -115,36 +118,37 @@ class KernelSubscriber:
     def attach(self, listener: Listener, edge: Edge) -> None:
         """Reads that edge for the listener from now on. OSError, and nothing is attached."""
         with self._lock, contextlib.ExitStack() as undo:
-            rx = edge.rx.dup()
-            undo.callback(rx.close)
-            reader = Input(edge.edge_id, rx, edge.words_descriptor, find_arena=_no_such_arena)
-            undo.callback(reader.close)
+            reader = self._inputs.add(
+                edge.edge_id, listener.key, edge.rx.dup(), edge.words_descriptor
+            )
+            undo.callback(self._inputs.remove, edge.edge_id)
             self._epoll.register(reader.fileno(), select.EPOLLIN)
-            self._inputs[listener.key] = reader
-            self._by_descriptor[reader.fileno()] = listener
+            self._edge_ids[listener.key] = edge.edge_id
+            self._listeners[edge.edge_id] = listener
             _pace.quicken()
             undo.pop_all()
 
     def detach(self, listener: Listener) -> None:
-        """Reads it no more."""
+        """Stops reading for the listener."""
         with self._lock:
-            reader = self._inputs.pop(listener.key, None)
-            if reader is not None:
-                self._let_be(reader.fileno())
-                reader.close()
+            edge_id = self._edge_ids.pop(listener.key, None)
+            if edge_id is not None:
+                self._stop_watching(edge_id)
+                self._inputs.remove(edge_id)
                 _pace.relax()
 
     def add_arena(self, listener: Listener, number: int, descriptor: int, column: int) -> None:
         """Messages of that listener's edge may lie in this arena."""
         with self._lock:
-            if listener.key in self._inputs:
-                self._inputs[listener.key].add_arena(number, descriptor, column)
+            if listener.key in self._edge_ids:
+                edge_id = self._edge_ids[listener.key]
+                self._inputs.add_arena(edge_id, number, descriptor, column)
 
     def retire_arena(self, listener: Listener, number: int) -> None:
         """No further message of that listener's edge lies in that arena."""
         with self._lock:
-            if listener.key in self._inputs:
-                self._inputs[listener.key].retire_arena(number)
+            if listener.key in self._edge_ids:
+                self._inputs.retire_arena(self._edge_ids[listener.key], number)
 
     def close(self) -> None:
         """Ends the thread, which may be in a callback: it is not waited for. All are detached."""
@@ -162,14 +166,16 @@ class KernelSubscriber:
 
     def _read(self, descriptor: int) -> None:
         with self._lock:
-            listener = self._by_descriptor.get(descriptor)
-            if listener is None:
+            # Both looked up under the lock: an edge may be detached between the poll and here.
+            edge_id = self._inputs.edge_of_descriptor.get(descriptor)
+            listener = None if edge_id is None else self._listeners.get(edge_id)
+            if edge_id is None or listener is None:
                 return
             try:
-                message = self._inputs[listener.key].take()
+                message = self._inputs.by_edge[edge_id][1].take()
             except Exception as error:
                 # Not to be tried again: the next message of this edge would be no better.
-                self._let_be(descriptor)
+                self._stop_watching(edge_id)
                 self._fail(listener, error)
                 return
         if message is None:
@@ -187,9 +193,9 @@ class KernelSubscriber:
         except Exception as error:
             self._fail(listener, error)
 
-    def _let_be(self, descriptor: int) -> None:
-        if self._by_descriptor.pop(descriptor, None) is not None:
-            self._epoll.unregister(descriptor)
+    def _stop_watching(self, edge_id: int) -> None:
+        if self._listeners.pop(edge_id, None) is not None:
+            self._epoll.unregister(self._inputs.by_edge[edge_id][1].fileno())
 
     def _fail(self, listener: Listener, error: Exception) -> None:
         if not listener.failed:
