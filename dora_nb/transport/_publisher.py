@@ -609,7 +609,7 @@ class Output:
     # -- one message -----------------------------------------------------------------------------------
 
     def _send(self, encoded: _Encoded) -> None:
-        if asks_to_flush(encoded[-1]):
+        if encoded[-1] and asks_to_flush(encoded[-1]):
             self._take_back_lines()
         message = self._message(encoded)
         for edge in self.edges[:]:  # They may come and go while one of them waits for room.

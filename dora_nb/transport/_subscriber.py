@@ -149,7 +149,9 @@ class Lease:
         self._arena.held[self._word] = size
 
     def __del__(self) -> None:
-        if self._arena.made_in == generation():
+        # Not in a forked copy, which has the array too: the word has one writer, and the original's array
+        # may live on.
+        if self._arena.made_in == len(forks):
             # In this order: once the word is written, the slot may come back with another message.
             self._arena.held.pop(self._word, None)
             self._arena.lease_words[self._word] = self._sequence
