@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dora_nb.detections import Detections
-from dora_nb.net import MULTIPLE, TinyNet, candidates, fold_batch_norm, suppress
+from .detections import Detections
+from .net import MULTIPLE, TinyNet, candidates, fold_batch_norm, suppress
 
 CLASS_NAMES = ("robot", "ball", "cube", "cone", "cup", "charger")
 """As in scene.py, which need not be there at inference."""
