@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,32 @@ class Operator:
 """
 
 
-@pytest.fixture(params=["operator", "script"])
-def running(request: pytest.FixtureRequest, dataflow: CellDataflow) -> CellDataflow:
+@pytest.fixture(scope="module", params=["operator", "script"])
+def started(request: pytest.FixtureRequest) -> Iterator[CellDataflow]:
     """A source that sends nothing by itself, and one that passes on."""
-    code = QUIET if request.param == "operator" else SCRIPT
-    dataflow.cell("source", code, inputs=SECONDLY, outputs=("out",), kind=request.param)
-    queues: Any = {"in": (1000, "backpressure")}
-    dataflow.cell("echo", ECHO, inputs={"in": "source/out"}, outputs=("out",), queues=queues)
-    dataflow.start()
-    return dataflow
+    with CellDataflow() as dataflow:
+        code = QUIET if request.param == "operator" else SCRIPT
+        dataflow.cell("source", code, inputs=SECONDLY, outputs=("out",), kind=request.param)
+        queues: Any = {"in": (1000, "backpressure")}
+        dataflow.cell("echo", ECHO, inputs={"in": "source/out"}, outputs=("out",), queues=queues)
+        dataflow.start()
+        yield dataflow
+
+
+@pytest.fixture
+def running(started: CellDataflow) -> Iterator[CellDataflow]:
+    """Both, with nothing under way: what a test sends has arrived before the next one begins."""
+    yield started
+    with started.subscribe("echo/out", queue_size=1000) as arrived:
+        started.send("source/out", 0, {"name": "the last of this test"})
+        while "name" not in arrived.next(TIMEOUT_SECS)["metadata"]:
+            pass
+
+
+def counts(dataflow: CellDataflow) -> tuple[int, int, int]:
+    """How many messages the echo was sent, has received and has lost."""
+    (edge,) = dataflow.node_status("echo").inputs
+    return edge.sent, edge.received, edge.dropped
 
 
 @pytest.mark.parametrize(
@@ -54,13 +71,13 @@ def running(request: pytest.FixtureRequest, dataflow: CellDataflow) -> CellDataf
     ids=["small", "texts", "struct", "large", "empty"],
 )
 def test_a_message_is_sent_as_if_its_node_had(running: CellDataflow, value: pa.Array[Any]) -> None:
+    sent, received, dropped = counts(running)
     with running.subscribe("echo/out") as arrived:
         running.send("source/out", value, {"n": 7})
         event = arrived.next(10)
     assert event["value"] == value
     assert event["metadata"]["n"] == 7
-    (edge,) = running.node_status("echo").inputs
-    assert (edge.sent, edge.received, edge.dropped) == (1, 1, 0)
+    assert (dropped, counts(running)) == (0, (sent + 1, received + 1, 0))
     assert running.latest("source/out")["value"] == value
 
 
@@ -180,9 +197,10 @@ def taken(n: int, *, secs: float) -> dict[str, Any]:
 
 
 def test_what_was_taken_is_fed_again(running: CellDataflow) -> None:
-    running.send("source/out", [1], {"n": 1})
+    with running.subscribe("echo/out") as arrived:
+        running.send("source/out", [1], {"n": 1})
+        arrived.next(10)
     event = running.latest("source/out")
-    running.latest("echo/out")
     with running.subscribe("echo/out", queue_size=100) as arrived:
         assert running.replay([event, taken(2, secs=1)], speed=None) == 2
         replayed = [arrived.next(10) for _ in range(2)]
@@ -221,7 +239,7 @@ def test_several_topics_come_as_they_were_sent(running: CellDataflow) -> None:
 
 
 def test_what_is_no_event_is_found_before_anything_is_sent(running: CellDataflow) -> None:
+    before = counts(running)
     with pytest.raises(GraphError, match="number 1 of these is no event"):
         running.replay([taken(1, secs=0), {"type": "STOP"}])
-    (edge,) = running.node_status("echo").inputs
-    assert edge.sent == 0
+    assert counts(running) == before
