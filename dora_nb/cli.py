@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import DoraNbError, EngineError, did_you_mean
-from .system import check_system
+from .system import check_system, report
 
 if TYPE_CHECKING:
     from .descriptor import Build
@@ -223,9 +223,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _doctor(_arguments: argparse.Namespace) -> int:
     checks = check_system()
-    width = max(len(check.subject) for check in checks)
-    for check in checks:
-        print(f"{check.result:8}{check.subject:{width}}  {check.text}")
+    print(report(checks, command="dora-nb doctor"))
     return 1 if any(check.result == "missing" for check in checks) else 0
 
 

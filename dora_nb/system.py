@@ -15,7 +15,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -174,6 +174,17 @@ def check_system() -> list[Check]:
         _check_package("torch", extra="torch", purpose="to run the tutorial's detector"),
         *_check_webcams(),
     ]
+
+
+def report(checks: Sequence[Check], *, command: str) -> str:
+    """The checks as text, a line each; `command` is how to run them again once one has failed."""
+    width = max(len(check.subject) for check in checks)
+    lines = [f"{check.result:8}{check.subject:{width}}  {check.text}" for check in checks]
+    failed = sum(check.result == "missing" for check in checks)
+    if failed:
+        what = "1 check" if failed == 1 else f"{failed} checks"
+        lines.append(f"{what} failed: install what is missing, then run {command} again.")
+    return "\n".join(lines)
 
 
 def _check_python() -> Check:

@@ -172,7 +172,10 @@ def test_the_doctor_fails_only_where_something_needed_is_missing(
     checks = [Check("ok", "Python", "3.11"), Check(result, "OpenCV", "not loaded")]
     monkeypatch.setattr(cli, "check_system", lambda: checks)
     assert cli.main(["doctor"]) == status
-    assert capsys.readouterr().out == f"ok      Python  3.11\n{result:8}OpenCV  not loaded\n"
+    failed = "1 check failed: install what is missing, then run dora-nb doctor again.\n"
+    assert capsys.readouterr().out == (
+        f"ok      Python  3.11\n{result:8}OpenCV  not loaded\n{failed if status else ''}"
+    )
 
 
 def test_the_installed_command_runs_and_finds_this_machine_fit() -> None:

@@ -13,7 +13,7 @@ from dora_nb.graph.nodes import DYNAMIC, NodeKind, NodeSpec, SourceCode
 
 from .check import check_node_source, check_operator_source
 from .header import Header, Word
-from .parse import NodeLine, parse_declaration
+from .node_line import NodeLine, parse_node_line
 
 
 class SourceCheck(Protocol):
@@ -60,7 +60,7 @@ def read_declaration(
     `folder` is where paths begin, and the node's working directory. Raises GrammarError, SourceError
     or GraphError with the place.
     """
-    line = parse_declaration(header, words, what=magic.word, from_file=body is None)
+    line = parse_node_line(header, words, what=magic.word, from_file=body is None)
     code, kind = body, magic.kind
     if code is None:
         assert line.file is not None  # the grammar has asked for it

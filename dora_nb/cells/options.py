@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
 from dora_nb.graph.nodes import DEFAULT_QUEUE_SIZE, QUEUE_POLICIES, OnEdit
 from dora_nb.graph.restarts import POLICIES
 
+from . import converters
+from .converters import Given
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option and what follows it; one with `many` takes words up to the next option."""
+    """An option and the words after it; one with `many` takes all words up to the next option."""
 
     flag: str
     value: str
-    """What follows; empty where nothing does."""
+    """What the help calls the words; empty for an option without a value."""
     summary: str
     many: bool = False
+    convert: Callable[[Given], object] = converters.is_given
+    """From these words to the value."""
+    choices: tuple[str, ...] = ()
+    """All the words that the value may be, where they are known."""
+    into: str = ""
+    """The field of `NodeLine` or `DoraLine` that gets the value, where the flag does not say it."""
+
+    @property
+    def field(self) -> str:
+        """The field of `NodeLine` or `DoraLine` that gets the value."""
+        return self.into or self.flag.removeprefix("--").replace("-", "_")
 
     @property
     def usage(self) -> str:
@@ -27,14 +41,16 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class SubCommand:
-    """One word after ``%dora``. `argument` is empty, what is to follow, or that in ``[]`` where it may
-    be left out; ``NAME`` is a declared node's."""
+    """One word after ``%dora``. `argument` is the word that follows it, in ``[]`` where it may be left
+    out, and empty where there is none; ``NAME`` is a declared node's."""
 
     name: str
     argument: str
     options: tuple[Option, ...]
     summary: str
     details: str
+    for_one: str = ""
+    """The way out where a name is given to a sub-command that is for all."""
 
     @property
     def usage(self) -> str:
@@ -43,6 +59,7 @@ class SubCommand:
 
 
 ON_EDIT: tuple[OnEdit, ...] = get_args(OnEdit)
+ENGINES = ("embedded", "dora")
 
 OPERATOR_OPTIONS = (
     Option(
@@ -50,38 +67,83 @@ OPERATOR_OPTIONS = (
         "IN=SOURCE",
         "what it reads: NODE/OUTPUT, or a timer dora/timer/{secs|millis|micros|nanos|hz}/N",
         many=True,
+        convert=converters.inputs,
     ),
-    Option("--outputs", "OUT", "what it may send", many=True),
+    Option("--outputs", "OUT", "what it may send", many=True, convert=converters.outputs),
     Option(
         "--queue",
         "IN=SIZE[:POLICY]",
-        f"how much may wait at an input (default {DEFAULT_QUEUE_SIZE}), and what happens beyond: "
-        + " or ".join(QUEUE_POLICIES),
+        f"how many messages may wait at an input (default {DEFAULT_QUEUE_SIZE}), and what happens to "
+        f"more: {' or '.join(QUEUE_POLICIES)}",
         many=True,
+        convert=converters.queues,
+        into="queues",
     ),
     Option(
         "--input-timeout",
         "IN=SECONDS",
-        "silence after which an input counts as closed, until it is heard again",
+        "an input that is silent for this long counts as closed, until its next message",
         many=True,
+        convert=converters.timeouts,
+        into="input_timeouts",
     ),
-    Option("--env", "KEY=VALUE", "variables of its environment", many=True),
-    Option("--python", "INTERPRETER", "another Python to run it"),
+    Option(
+        "--env",
+        "KEY=VALUE",
+        "variables of its environment",
+        many=True,
+        convert=converters.variables,
+    ),
+    Option("--python", "INTERPRETER", "another Python to run it", convert=converters.interpreter),
     Option(
         "--exclusive",
         "",
-        "it owns a camera, a port or a file: its old process ends before the new one",
+        "it owns a camera, a port or a file: its old process ends before the new one starts",
     ),
-    Option("--on-edit", "WAY", f"how new code is taken in while it runs: {' or '.join(ON_EDIT)}"),
-    Option("--restart-policy", "POLICY", f"when it is started again: {' or '.join(POLICIES)}"),
-    Option("--max-restarts", "N", "how often at most (0, the default: as often as it takes)"),
-    Option("--restart-delay", "SECONDS", "how long to wait before; each time twice as long"),
-    Option("--max-restart-delay", "SECONDS", "how long at most"),
-    Option("--restart-window", "SECONDS", "after this time the count begins anew"),
+    Option(
+        "--on-edit",
+        "WAY",
+        f"how new code replaces the old while it runs: {' or '.join(ON_EDIT)}",
+        convert=converters.choice,
+        choices=ON_EDIT,
+    ),
+    Option(
+        "--restart-policy",
+        "POLICY",
+        f"when to start it again after it has ended: {' or '.join(POLICIES)}",
+        convert=converters.choice,
+        choices=POLICIES,
+    ),
+    Option(
+        "--max-restarts",
+        "N",
+        "at most this many restarts (default 0: no limit)",
+        convert=converters.count_or_zero,
+    ),
+    Option(
+        "--restart-delay",
+        "SECONDS",
+        "wait this long before a restart, and twice as long before each further one",
+        convert=converters.seconds,
+    ),
+    Option(
+        "--max-restart-delay", "SECONDS", "wait no longer than this", convert=converters.seconds
+    ),
+    Option(
+        "--restart-window",
+        "SECONDS",
+        "count the restarts anew after this time",
+        convert=converters.seconds,
+    ),
 )
 NODE_OPTIONS = (
     *OPERATOR_OPTIONS,
-    Option("--args", "ARGS", "the script's arguments, its sys.argv[1:], quoted as one word"),
+    Option(
+        "--args",
+        "ARGS",
+        "the script's arguments, its sys.argv[1:], quoted as one word",
+        convert=converters.shell_words,
+    ),
 )
 OPTIONS = {"operator": OPERATOR_OPTIONS, "node": NODE_OPTIONS}
 """By the word that ends the magic's name."""
@@ -90,42 +152,79 @@ SUB_COMMANDS = (
     SubCommand(
         "start",
         "",
-        (Option("--engine", "ENGINE", "what runs it: embedded (default), or dora for dora-rs"),),
+        (
+            Option(
+                "--engine",
+                "ENGINE",
+                "what runs it: embedded (default), or dora for dora-rs",
+                convert=converters.choice,
+                choices=ENGINES,
+            ),
+        ),
         "start every declared operator",
-        "Returns when all have returned from `__init__`; no message moves before. An interrupt stops\n"
-        "what was started. While the dataflow runs it does nothing.",
+        "Returns when every operator has returned from `__init__`; no message moves before that. An\n"
+        "interrupt stops what was started. On a dataflow that runs it does nothing.",
+        for_one="%dora start starts all of them; use %dora restart NAME for one.",
     ),
     SubCommand(
         "stop",
         "",
-        (Option("--grace", "SECONDS", "how long an operator may take over its STOP (default 2)"),),
+        (
+            Option(
+                "--grace",
+                "SECONDS",
+                "how long an operator may take to handle STOP (default 2)",
+                convert=converters.seconds,
+                into="grace_secs",
+            ),
+        ),
         "stop every operator",
-        "Each gets the STOP event, then SIGTERM and a second, then SIGKILL. Declarations are kept.",
+        "Each operator gets the STOP event, then SIGTERM, and one second later SIGKILL. Declarations are\n"
+        "kept.",
+        for_one="%dora stop stops all of them; use %dora remove NAME for one.",
     ),
     SubCommand(
         "attach",
         "[DATAFLOW]",
         (
-            Option("--coordinator", "HOST:PORT", "whose dataflow (default 127.0.0.1:6013)"),
-            Option("--daemon-port", "PORT", "where dora's daemon of this machine listens"),
+            Option(
+                "--coordinator",
+                "HOST:PORT",
+                "the coordinator of the dataflow (default 127.0.0.1:6013)",
+                convert=converters.coordinator,
+            ),
+            Option(
+                "--daemon-port",
+                "PORT",
+                "the port of this machine's dora daemon",
+                convert=converters.port,
+            ),
         ),
-        "watch a dataflow that somebody else has started with dora-rs",
-        "Its nodes and topics can be looked at; nothing of it can be stopped or changed from here. Its name\n"
-        "may be left out where only one runs.",
+        "watch a dataflow that was started with dora-rs",
+        "You can look at its nodes and topics, but not stop or change them. The name may be left out if\n"
+        "only one dataflow runs.",
     ),
     SubCommand(
         "detach",
         "",
         (),
-        "watch it no more",
-        "It goes on, and what this notebook declares is declared again.",
+        "stop watching",
+        "The dataflow goes on. What this notebook declares is declared again.",
     ),
     SubCommand(
         "status",
         "",
-        (),
-        "show every operator's state, and live numbers",
-        "States: declared, starting, running, waiting (for X), failed, finished, stopped.",
+        (
+            Option(
+                "--stacks",
+                "NAME",
+                "show where the threads of one operator are now",
+                convert=converters.place,
+            ),
+        ),
+        "show the state of every operator, with live numbers",
+        "States: declared, starting, running, waiting (for X), failed, finished, stopped.\n"
+        "--stacks also works on an operator that hangs: in an endless loop, in C code, in `__init__`.",
     ),
     SubCommand(
         "restart",
@@ -134,80 +233,102 @@ SUB_COMMANDS = (
             Option(
                 "--generation",
                 "N",
-                "go back to what generation N was declared as, beside what runs",
+                "go back to the declaration of generation N, while the present one runs on",
+                convert=converters.count,
             ),
         ),
-        "end one operator's process and start another",
-        "Its state is not kept, but for what its get_state and set_state carry with --generation.",
+        "end the process of one operator and start another",
+        "Its state is lost, except what get_state and set_state carry over with --generation.",
     ),
     SubCommand(
         "retry",
         "NAME",
         (),
-        "give an operator the event that it failed on, before anything in line",
-        "One that does not run is started again first, as it is declared now.",
+        "give an operator the event that it failed on, before any other",
+        "An operator that does not run is started first, as it is declared now.",
     ),
     SubCommand(
         "debug",
         "NAME",
-        (Option("--next", "", "on the next event that comes to it; it need not have failed"),),
-        "rebuild an operator in the kernel on the event that it failed on",
-        "Its on_event runs here, with its state as far as that can be had: `%debug` then finds its frames.",
+        (
+            Option(
+                "--next",
+                "",
+                "on its next event; the operator need not have failed",
+                into="next_event",
+            ),
+        ),
+        "rebuild an operator in the kernel, with the event that it failed on",
+        "Its on_event runs here, with its state as far as it was saved: `%debug` then finds its frames.",
     ),
     SubCommand(
         "remove",
         "NAME",
         (),
-        "stop one operator and forget it",
-        "Operators that read from it wait from now on.",
+        "stop one operator and forget its declaration",
+        "Operators that read from it wait for it from now on.",
     ),
     SubCommand(
         "logs",
         "[NAME]",
-        (Option("--lines", "N", "how many of the last lines (default 50)"),),
-        "show what operators printed",
-        "Without a name, the lines of all, each with its operator's name.",
+        (Option("--lines", "N", "how many lines (default 50)", convert=converters.count),),
+        "show the last lines that operators printed",
+        "Without NAME, it shows the lines of all operators, each with the name of its operator.",
     ),
     SubCommand(
         "param",
         "list|get|set|delete NODE [KEY] [VALUE]",
         (),
         "read or change the parameters of a running node",
-        "The node gets a PARAM_UPDATE or PARAM_DELETED event. VALUE is JSON; a word that is none is a\n"
-        "text. They last until the dataflow stops. Operators are told of none, as in dora.",
+        "The node gets a PARAM_UPDATE or PARAM_DELETED event. VALUE is JSON; any other word is taken as\n"
+        "text. Parameters last until the dataflow stops. Operators get no such events, as in dora.",
     ),
-    SubCommand("graph", "", (), "draw the dataflow", "Dashed is what is not declared yet."),
+    SubCommand(
+        "graph", "", (), "draw the dataflow", "Dashed parts are read, but not declared yet."
+    ),
     SubCommand(
         "export",
         "DIR",
         (),
         "write the dataflow as files for dora-rs",
-        "A dataflow.yml, a file for each cell, requirements.txt: `dora run DIR/dataflow.yml` runs them.",
+        "Writes dataflow.yml, a file for each cell, and requirements.txt. `dora run DIR/dataflow.yml` runs\n"
+        "them.",
     ),
     SubCommand(
         "import",
         "FILE.yml",
         (
             Option("--cells", "", "show the code of each node as a cell to copy"),
-            Option("--cell", "NAME", "put the code of one node into a new cell below"),
-            Option("--allow-shell-nodes", "", "take nodes that are a line for a shell"),
-            Option("--allow-url-sources", "", "take code from the network"),
+            Option(
+                "--cell",
+                "NAME",
+                "put the code of one node into a new cell below",
+                convert=converters.place,
+            ),
+            Option(
+                "--allow-shell-nodes",
+                "",
+                "accept nodes that are a shell command",
+                into="allow_shell",
+            ),
+            Option("--allow-url-sources", "", "accept code from the network", into="allow_urls"),
         ),
-        "declare what a dataflow.yml says",
-        "Keys that have no effect here are named. While the dataflow runs it is applied at once.",
+        "declare what a dataflow.yml declares",
+        "Keys that have no effect here are listed. On a dataflow that runs it takes effect at once.",
+    ),
+    SubCommand(
+        "doctor",
+        "",
+        (),
+        "check what dora_nb needs from this machine",
+        "Runs the same checks as `dora-nb doctor` in a terminal. A failed check does not raise.",
     ),
 )
 
-ENGINES = ("embedded", "dora")
-
-_MESSAGES = "read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
-NOT_YET: Mapping[str, str] = {
-    "--stacks": "%dora status and %dora logs NAME show what is known.",
-    "%dora doctor": "%dora status and %dora logs show what is known.",
-    "%dora topic": _MESSAGES,
+INSTEAD: Mapping[str, str] = {
+    "topic": "Read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5).",
 }
-"""What is promised and not built, with the way out until then. Known words, so no mistakes, but
-neither offered nor completed."""
+"""The way out for sub-commands of the program `dora` that have another name here."""
 
 PARAM_ACTIONS: Mapping[str, int] = {"list": 0, "get": 1, "set": 2, "delete": 1}
 """What ``%dora param`` does, and how many words follow the node."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dora_nb.cells.declare import MAGICS, read_declaration
+from dora_nb.cells.dora_line import parse_dora_line
 from dora_nb.cells.header import Header, split_header
-from dora_nb.cells.parse import parse_dora
 from dora_nb.errors import DescriptorError, DoraNbError, GraphError
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec, SourceCode
@@ -142,7 +142,7 @@ class _Reader:
         self.found[declared.spec.name] = (header, declared.spec)
 
     def _import(self, header: Header) -> None:
-        asked = parse_dora(header, header.words())
+        asked = parse_dora_line(header, header.words())
         assert asked.name is not None  # the grammar requires it
         allowed = Allowed(
             shell=asked.allow_shell or self.allowed.shell,

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dora_nb.cells.header import goes_on
-from dora_nb.cells.options import ENGINES, ON_EDIT, OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option
+from dora_nb.cells.options import OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import QUEUE_POLICIES
-from dora_nb.graph.restarts import POLICIES
 from dora_nb.graph.sources import UNITS, TopicSource
 
 if TYPE_CHECKING:
@@ -102,10 +101,9 @@ def _dora_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
     command = next((each for each in SUB_COMMANDS if each.name == cursor.words[0]), None)
     if command is None:
         return []
-    if cursor.words[-1] == "--engine":
-        return list(ENGINES)
-    if any(each.value and each.flag == cursor.words[-1] for each in command.options):
-        return []
+    for option in command.options:
+        if option.value and option.flag == cursor.words[-1]:
+            return list(known.nodes if option.flag == "--stacks" else option.choices)
     plain = [word for word in cursor.words[1:] if not word.startswith("-")]
     names: list[str] = []
     if command.name == "param":
@@ -127,26 +125,24 @@ def _operator_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
     if len(cursor.words) == 1 and cursor.magic in ("%dora_operator", "%dora_node"):
         return _files(cursor.word, folder, (".py",))
     flag = next((word for word in reversed(cursor.words) if word.startswith("--")), None)
+    options = OPTIONS[cursor.magic.rpartition("_")[2]]
+    option = next((each for each in options if each.flag == flag), None)
+    values = [] if option is None else _values(option, cursor, known)
     if flag is not None and cursor.words[-1] == flag and not cursor.word.startswith("-"):
-        return _values(flag, cursor, known)
-    values = _values(flag, cursor, known) if flag is not None else []
-    return values + _options(cursor, OPTIONS[cursor.magic.rpartition("_")[2]])
+        return values
+    return values + _options(cursor, options)
 
 
-def _values(flag: str, cursor: Cursor, known: Known) -> list[str]:
+def _values(option: Option, cursor: Cursor, known: Known) -> list[str]:
     name = cursor.words[0]
-    if flag == "--inputs":
+    if option.flag == "--inputs":
         return _inputs(cursor, [*known.topics, *known.wanted])
-    if flag == "--outputs":
+    if option.flag == "--outputs":
         wanted = [topic for topic in known.wanted if topic.startswith(f"{name}/")]
         return [topic.partition("/")[2] for topic in wanted]
-    if flag == "--queue":
+    if option.flag == "--queue":
         return _queues(cursor)
-    if flag == "--on-edit":
-        return list(ON_EDIT)
-    if flag == "--restart-policy":
-        return list(POLICIES)
-    return []
+    return list(option.choices)
 
 
 def _inputs(cursor: Cursor, topics: Sequence[str]) -> list[str]:

@@ -14,8 +14,9 @@ from IPython import get_ipython
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from IPython.display import display
 
+from dora_nb.cells.dora_line import DoraLine, find_sub_command, parse_dora_line
 from dora_nb.cells.header import Header, Word
-from dora_nb.cells.parse import DoraLine, find_sub_command, parse_dora, wants_help
+from dora_nb.cells.parse import wants_help
 from dora_nb.errors import DescriptorError, GraphError
 from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
@@ -62,7 +63,7 @@ class DoraMagics(Magics):
             for word in words[1:2]:  # Who asks for that knows of the failure.
                 dataflow.mark_failure_seen(word.text)
         say_what_nobody_saw(dataflow)
-        asked = parse_dora(header, words)
+        asked = parse_dora_line(header, words)
         command = asked.command.name
         if_interrupted = _IF_INTERRUPTED.get(command, f"%dora {command} was interrupted.")
         with located(header, if_interrupted=if_interrupted):
@@ -148,6 +149,15 @@ def _status(dataflow: Dataflow, asked: DoraLine) -> None:
     from dora_nb.widgets.status_view import show_status
 
     display(show_status(dataflow))  # type: ignore[no-untyped-call]
+
+
+def _doctor(dataflow: Dataflow, asked: DoraLine) -> None:
+    del dataflow, asked
+    # On the system's Python the first import of OpenCV takes a second: only who asks pays for it.
+    from dora_nb import __version__
+    from dora_nb.system import check_system, report
+
+    say(f"dora_nb {__version__} on this machine:\n{report(check_system(), command='%dora doctor')}")
 
 
 def _graph(dataflow: Dataflow, asked: DoraLine) -> None:
@@ -281,6 +291,7 @@ _ACTIONS: dict[str, Callable[[Dataflow, DoraLine], None]] = {
     "attach": _attach,
     "detach": _detach,
     "status": _status,
+    "doctor": _doctor,
     "restart": _restart,
     "retry": _retry,
     "debug": _debug,

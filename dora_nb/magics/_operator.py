@@ -10,7 +10,8 @@ from IPython.display import display
 
 from dora_nb.cells.declare import MAGICS, DeclaredNode, read_declaration
 from dora_nb.cells.header import Header, Word
-from dora_nb.cells.parse import NodeLine, wants_help
+from dora_nb.cells.node_line import NodeLine
+from dora_nb.cells.parse import wants_help
 from dora_nb.errors import GraphError, SourceError
 from dora_nb.graph.nodes import SourceCode
 

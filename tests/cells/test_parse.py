@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dora_nb.cells.dora_line import DoraLine, parse_dora_line
 from dora_nb.cells.header import Header, Word, split_header
-from dora_nb.cells.options import NODE_OPTIONS, NOT_YET, SUB_COMMANDS
-from dora_nb.cells.parse import DoraLine, NodeLine, parse_declaration, parse_dora
+from dora_nb.cells.node_line import NodeLine, parse_node_line
+from dora_nb.cells.options import NODE_OPTIONS, SUB_COMMANDS
 from dora_nb.errors import DeclarationError, GrammarError, Location
+from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
 
 def header_of(text: str, *, first_line: int = 1) -> Header:
@@ -26,14 +29,14 @@ def header_of(text: str, *, first_line: int = 1) -> Header:
 
 def operator(line: str) -> NodeLine:
     header = header_of(line)
-    return parse_declaration(
+    return parse_node_line(
         header, header.words(), what="operator", from_file=not line.startswith("%%")
     )
 
 
 def dora(line: str) -> DoraLine:
     header = header_of(line)
-    return parse_dora(header, header.words())
+    return parse_dora_line(header, header.words())
 
 
 def mistake(line: str) -> tuple[str, str]:
@@ -104,7 +107,7 @@ def test_carets_stand_in_the_line_that_is_meant() -> None:
         "Cell In[5], line 3",
         "    --inputs image",
         "             ^",
-        "GrammarError: 'image' has no '=': it is IN=SOURCE, as in image=camera/image.",
+        "GrammarError: 'image' has no '=': write IN=SOURCE, as in image=camera/image.",
     ]
 
 
@@ -127,6 +130,25 @@ def test_options_may_be_repeated_and_joined_to_their_first_value() -> None:
     assert line.outputs == ("b", "c", "d")
 
 
+def test_values_come_with_their_types() -> None:
+    line = operator(
+        "%%dora_operator a --inputs x=n/x --queue x=3:backpressure --input-timeout x=0.5 --exclusive "
+        "--env A=1 B= --on-edit restart --restart-policy always --max-restarts 0 --restart-delay 1.5"
+    )
+    (read,) = line.inputs
+    assert (read.queue_size, read.queue_policy, read.input_timeout_secs) == (3, "backpressure", 0.5)
+    assert (line.exclusive, line.on_edit) == (True, "restart")
+    assert line.env == (("A", "1"), ("B", ""))
+    assert line.restarts == {
+        "restart_policy": "always",
+        "max_restarts": 0,
+        "restart_delay": 1.5,
+    }
+    plain = operator("%%dora_operator a")
+    assert (plain.inputs, plain.outputs, plain.env, plain.args) == ((), (), (), ())
+    assert (plain.exclusive, plain.on_edit, plain.restarts) == (False, "auto", {})
+
+
 def test_a_python_is_looked_for() -> None:
     assert operator(f"%%dora_operator a --python {sys.executable}").python == sys.executable
     assert operator("%%dora_operator a").python is None
@@ -145,7 +167,7 @@ MISTAKES = [
     ("%%dora_operator dora", "dora", "'dora' is reserved"),
     ("%%dora_operator notebook", "notebook", "'notebook' is reserved"),
     ("%%dora_operator .hidden", ".hidden", "cannot be the name of an operator"),
-    ("%%dora_operator my op", "op", "'op' is unexpected. Only NAME stands before the options."),
+    ("%%dora_operator my op", "op", "'op' is unexpected. Only NAME comes before the options."),
     ("%%dora_operator op op.py", "op.py", "%dora_operator op op.py"),
     ("%dora_operator op", "", "the FILE with the operator's code is missing"),
     ("%dora_operator op.py", "", "%dora_operator op op.py"),
@@ -157,10 +179,10 @@ MISTAKES = [
     ("%%dora_operator a --inputs x = n/x", "x = n/x", "Write x=n/x without them."),
     ("%%dora_operator a --inputs x =n/x y=n/y", "x =n/x y=n/y", "Write x=n/x without them."),
     ("%%dora_operator a --inputs x= n/x", "x= n/x", "Write x=n/x without them."),
-    ("%%dora_operator a --inputs x=", "x=", "nothing stands after the '='"),
+    ("%%dora_operator a --inputs x=", "x=", "there is nothing after the '='"),
     ("%%dora_operator a --inputs =n/x", "=n/x", "as in x=n/x."),
-    ("%%dora_operator a --inputs x=n/x,y=n/y", ",y=n/y", "separated by blanks, not by commas."),
-    ("%%dora_operator a --inputs x=n/x, y=n/y", ", y=n/y", "separated by blanks, not by commas."),
+    ("%%dora_operator a --inputs x=n/x,y=n/y", ",y=n/y", "separated by spaces, not by commas."),
+    ("%%dora_operator a --inputs x=n/x, y=n/y", ", y=n/y", "separated by spaces, not by commas."),
     ("%%dora_operator a --inputs x=n/x x=n/y", "x=n/y", "the input 'x' is given twice"),
     (
         "%%dora_operator a --inputs x=n",
@@ -194,34 +216,38 @@ MISTAKES = [
     ),
     ("%%dora_operator a --inputs t=dora/logs/wran", "dora/logs/wran", "Did you mean 'warn'?"),
     # --outputs
-    ("%%dora_operator a --outputs b,c", ",c", "outputs are separated by blanks"),
+    ("%%dora_operator a --outputs b,c", ",c", "outputs are separated by spaces"),
     ("%%dora_operator a --outputs b b", "b", "the output 'b' is given twice"),
     ("%%dora_operator a --outputs n/b", "n/b", "cannot be the name of an output"),
     # --queue
-    ("%%dora_operator a --queue x=1", "x=1", "'x' is no input of it. It has no inputs."),
+    ("%%dora_operator a --queue x=1", "x=1", "there is no input 'x'. It has no inputs."),
     (
         "%%dora_operator a --inputs image=n/x --queue imag=1",
         "imag=1",
-        "'imag' is no input of it. Did you mean 'image'?",
+        "there is no input 'imag'. Did you mean 'image'?",
     ),
-    ("%%dora_operator a --inputs x=n/x --queue x=0", "0", "from 1 to 999999999, not '0'."),
-    ("%%dora_operator a --inputs x=n/x --queue x=-3", "-3", "not '-3'."),
-    ("%%dora_operator a --inputs x=n/x --queue x=ten", "ten", "not 'ten'."),
-    ("%%dora_operator a --inputs x=n/x --queue x=1.5", "1.5", "not '1.5'."),
+    (
+        "%%dora_operator a --inputs x=n/x --queue x=0",
+        "0",
+        "must be a whole number from 1 to 999999999, got '0'.",
+    ),
+    ("%%dora_operator a --inputs x=n/x --queue x=-3", "-3", "got '-3'."),
+    ("%%dora_operator a --inputs x=n/x --queue x=ten", "ten", "got 'ten'."),
+    ("%%dora_operator a --inputs x=n/x --queue x=1.5", "1.5", "got '1.5'."),
     ("%%dora_operator a --inputs x=n/x --queue x=99999999999", "99999999999", "from 1 to"),
-    ("%%dora_operator a --inputs x=n/x --queue x", "x", "it is IN=SIZE[:POLICY]"),
+    ("%%dora_operator a --inputs x=n/x --queue x", "x", "write IN=SIZE[:POLICY]"),
     ("%%dora_operator a --inputs x=n/x --queue x=1 x=2", "x=2", "the queue of 'x' is given twice"),
     (
         "%%dora_operator a --inputs x=n/x --queue x=1:drop_newest",
         "drop_newest",
-        "'drop_newest' is no policy of a queue. Did you mean 'drop_oldest'?",
+        "invalid queue policy 'drop_newest'. Did you mean 'drop_oldest'?",
     ),
     (
         "%%dora_operator a --inputs x=n/x --queue x=1:latest",
         "latest",
         "There are: drop_oldest, backpressure.",
     ),
-    ("%%dora_operator a --inputs x=n/x --queue x=1:", "1:", "is no policy of a queue"),
+    ("%%dora_operator a --inputs x=n/x --queue x=1:", "1:", "invalid queue policy ''."),
     # --env, --python
     ("%%dora_operator a --env A", "A", "as in MODEL=yolov5n."),
     ("%%dora_operator a --env A = 1", "A = 1", "Write A=1 without them."),
@@ -229,7 +255,7 @@ MISTAKES = [
     ("%%dora_operator a --env A=1 A=2", "A=2", "the variable 'A' is given twice"),
     ("%%dora_operator a --on-edit relaod", "relaod", "Did you mean 'reload'?"),
     ("%%dora_operator a --exclusive=yes", "--exclusive=yes", "'--exclusive' takes no value."),
-    ("%dora restart a --generation two", "two", "--generation is a whole number"),
+    ("%dora restart a --generation two", "two", "--generation must be a whole number"),
     ("%%dora_operator a --python", "--python", "'--python' needs INTERPRETER."),
     ("%%dora_operator a --python no-such-python", "no-such-python", "there is no interpreter"),
     ("%%dora_operator a --python x --python y", "--python y", "'--python' is given twice"),
@@ -244,9 +270,17 @@ MISTAKES = [
     ("%%dora_operator a -- x", "-- x", "there is no option '--'."),
     # %dora
     ("%dora strat", "strat", "%dora has no sub-command 'strat'. Did you mean 'start'?"),
-    ("%%dora_operator op --inputs i=a/b --input-timeout j=1", "j=1", "'j' is no input of it."),
-    ("%%dora_operator op --inputs i=a/b --input-timeout i=x", "x", "takes seconds, 0 or more"),
-    ("%%dora_operator op --inputs i=a/b --input-timeout i=0", "0", "more than 0 seconds"),
+    ("%%dora_operator op --inputs i=a/b --input-timeout j=1", "j=1", "there is no input 'j'."),
+    (
+        "%%dora_operator op --inputs i=a/b --input-timeout i=x",
+        "x",
+        "--input-timeout must be >= 0 seconds, got 'x'.",
+    ),
+    (
+        "%%dora_operator op --inputs i=a/b --input-timeout i=0",
+        "0",
+        "a timeout must be > 0 seconds, got 0.",
+    ),
     ("%%dora_operator op --inputs i=a/b --input-timeout i", "i", "as in image=0.5"),
     ("%%dora_operator op --inputs i=a/b --input-timeout i=1 i=2", "i=2", "is given twice"),
     ("%%dora_operator op --inputs t=dora/timer/hz/1 --input-timeout t=1", "t=1", "never silent"),
@@ -254,25 +288,29 @@ MISTAKES = [
     (
         "%dora xyz",
         "xyz",
-        "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, graph, export, import.",
+        "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, graph, export, import, doctor.",
     ),
-    ("%dora start camera", "camera", "for one there is %dora restart NAME."),
-    ("%dora stop camera", "camera", "for one there is %dora remove NAME."),
-    ("%dora graph camera", "camera", "'camera' is unexpected. It is %dora graph."),
+    ("%dora start camera", "camera", "use %dora restart NAME for one."),
+    ("%dora stop camera", "camera", "use %dora remove NAME for one."),
+    ("%dora graph camera", "camera", "'camera' is unexpected. Usage: %dora graph."),
     (
         "%dora restart",
         "",
         "the NAME of an operator is missing: %dora restart NAME [--generation N].",
     ),
-    ("%dora remove a b", "b", "'b' is unexpected. It is %dora remove NAME."),
-    ("%dora logs a --lines 0", "0", "--lines is a whole number from 1"),
-    ("%dora logs --lines -5", "-5", "not '-5'."),
+    ("%dora remove a b", "b", "'b' is unexpected. Usage: %dora remove NAME."),
+    ("%dora logs a --lines 0", "0", "--lines must be a whole number from 1"),
+    ("%dora logs --lines -5", "-5", "got '-5'."),
     ("%dora logs --lines", "--lines", "'--lines' needs N."),
     ("%dora logs --line 5", "--line 5", "Did you mean '--lines'?"),
-    ("%dora stop --grace soon", "soon", "--grace takes seconds, 0 or more, not 'soon'."),
-    ("%dora stop --grace -1", "-1", "0 or more, not '-1'."),
-    ("%dora stop --grace nan", "nan", "0 or more, not 'nan'."),
-    ("%dora start --engine embeded", "embeded", "Did you mean 'embedded'?"),
+    ("%dora stop --grace soon", "soon", "--grace must be >= 0 seconds, got 'soon'."),
+    ("%dora stop --grace -1", "-1", "must be >= 0 seconds, got '-1'."),
+    ("%dora stop --grace nan", "nan", "must be >= 0 seconds, got 'nan'."),
+    (
+        "%dora start --engine embeded",
+        "embeded",
+        "invalid --engine 'embeded'. Did you mean 'embedded'?",
+    ),
     (
         "%%dora_operator a --restart-policy sometimes",
         "sometimes",
@@ -285,21 +323,39 @@ MISTAKES = [
         "add --restart-policy on-failure.",
     ),
     ("%%dora_operator a --restart-policy always --max-restarts -1", "-1", "a whole number"),
-    ("%%dora_operator a --restart-policy always --restart-delay soon", "soon", "takes seconds"),
+    (
+        "%%dora_operator a --restart-policy always --restart-delay soon",
+        "soon",
+        "--restart-delay must be >= 0 seconds",
+    ),
     ("%dora start --engine dora-rs", "dora-rs", "Did you mean 'dora'?"),
-    ("%dora attach a b", "b", "'b' is unexpected. It is %dora attach [DATAFLOW]"),
-    ("%dora attach --coordinator robot", "robot", "give HOST:PORT, such as robot:6013."),
-    ("%dora attach --coordinator :6013", ":6013", "give HOST:PORT, such as robot:6013."),
-    ("%dora attach --coordinator robot:x", "x", "a port is a number from 1 to 65535, not 'x'."),
-    ("%dora attach --daemon-port 70000", "70000", "a port is a number from 1 to 65535"),
-    ("%dora detach x", "x", "'x' is unexpected. It is %dora detach."),
-    ("%dora param", "", "what to do is missing: %dora param list|get|set|delete NODE"),
-    ("%dora param lst arm", "lst arm", "has no 'lst'. Did you mean 'list'?"),
+    ("%dora attach a b", "b", "'b' is unexpected. Usage: %dora attach [DATAFLOW]"),
+    ("%dora attach --coordinator robot", "robot", "expected HOST:PORT, such as robot:6013."),
+    ("%dora attach --coordinator :6013", ":6013", "expected HOST:PORT, such as robot:6013."),
+    (
+        "%dora attach --coordinator robot:x",
+        "x",
+        "invalid port 'x': expected a number from 1 to 65535.",
+    ),
+    (
+        "%dora attach --daemon-port 70000",
+        "70000",
+        "invalid port '70000': expected a number from 1 to 65535.",
+    ),
+    ("%dora detach x", "x", "'x' is unexpected. Usage: %dora detach."),
+    ("%dora param", "", "the action is missing: %dora param list|get|set|delete NODE"),
+    ("%dora param lst arm", "lst arm", "has no action 'lst'. Did you mean 'list'?"),
     ("%dora param set arm gain", "", "the VALUE is missing: %dora param set NODE KEY VALUE."),
     ("%dora param get", "", "the NODE is missing: %dora param get NODE KEY."),
-    ("%dora param set arm gain 1 2", "2", "It is %dora param set NODE KEY VALUE. A value with"),
-    ("%dora param list arm gain", "gain", "'gain' is unexpected. It is %dora param list NODE."),
-    ("%dora status --x", "--x", "there is no option '--x'. There are none."),
+    ("%dora param set arm gain 1 2", "2", "Usage: %dora param set NODE KEY VALUE. Quote a value"),
+    ("%dora param list arm gain", "gain", "'gain' is unexpected. Usage: %dora param list NODE."),
+    ("%dora status --x", "--x", "there is no option '--x'. There are: --stacks."),
+    ("%dora detach --x", "--x", "there is no option '--x'. There are none."),
+    ("%dora status --stacks", "--stacks", "'--stacks' needs NAME."),
+    ("%dora status --stacks a --stacks b", "--stacks b", "'--stacks' is given twice"),
+    ("%dora doctor x", "x", "'x' is unexpected. Usage: %dora doctor."),
+    ("%dora docter", "docter", "Did you mean 'doctor'?"),
+    ("%dora topic echo a/b", "topic echo a/b", "Read messages with dora_nb.get_dataflow().take("),
 ]
 
 
@@ -312,26 +368,13 @@ def test_every_mistake_has_its_place_and_its_way_out(
     assert told in message
 
 
-@pytest.mark.parametrize("what", NOT_YET)
-def test_what_is_promised_and_not_built_is_said_so(what: str) -> None:
-    """Never "unknown", always with a way out."""
-    if what.startswith("%dora"):
-        line = f"{what} x --y"
-    elif what == "--stacks":
-        line = f"%dora status {what}"
-    else:
-        line = f"%%dora_operator a {what} 1"
-    rest, message = mistake(line)
-    assert message.startswith(f"{what} is not available in this version yet: ")
-    assert len(NOT_YET[what]) > 10
-    assert rest
-
-
-def test_what_is_not_built_is_not_in_the_tables() -> None:
-    offered = {option.flag for option in NODE_OPTIONS}
-    offered |= {option.flag for command in SUB_COMMANDS for option in command.options}
-    offered |= {f"%dora {command.name}" for command in SUB_COMMANDS}
-    assert not offered & set(NOT_YET)
+def test_each_option_fills_a_field_of_its_line() -> None:
+    """What a converter returns is passed on under the name of that field."""
+    node_fields = {each.name for each in fields(NodeLine)} | {"queues", "input_timeouts"}
+    assert {option.field for option in NODE_OPTIONS} <= node_fields | set(RESTART_KEYS)
+    dora_fields = {each.name for each in fields(DoraLine)}
+    for command in SUB_COMMANDS:
+        assert {option.field for option in command.options} <= dora_fields
 
 
 def test_dora_lines() -> None:
@@ -348,6 +391,14 @@ def test_dora_lines() -> None:
     assert logs.name is not None
     assert (logs.name.text, logs.lines) == ("camera", 5)
     assert dora("%dora logs").name is None
+    stacks = dora("%dora status --stacks camera").stacks
+    assert stacks is not None
+    assert stacks.text == "camera"
+    assert dora("%dora status").stacks is None
+    assert dora("%dora debug a --next").next_event
+    imported = dora("%dora import a.yml --allow-shell-nodes --allow-url-sources --cells")
+    assert (imported.allow_shell, imported.allow_urls, imported.cells) == (True, True, True)
+    assert dora("%dora restart a --generation 2").generation == 2
 
 
 @pytest.mark.parametrize(
@@ -386,7 +437,7 @@ def test_any_line_at_all_is_read_or_refused_with_its_place(line: str) -> None:
 
 def place_of_refusal(header: Header) -> Location | None:
     try:
-        parse_declaration(header, header.words(), what="operator", from_file=False)
+        parse_node_line(header, header.words(), what="operator", from_file=False)
     except DeclarationError as error:
         return error.location or Location("nowhere")
     return None

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from IPython.core.completer import provisionalcompleter
 
-from dora_nb.cells.options import NOT_YET
-from dora_nb.magics._completion import Cursor, Known, candidates, cursor_in_magic
+from dora_nb.magics._completion import cursor_in_magic
 
 BODY = "\nclass Operator:\n    def on_event(self, dora_event, send_output): pass\n"
 
@@ -52,6 +51,7 @@ def test_sub_commands_and_only_those(two: Any) -> None:
         "graph",
         "export",
         "import",
+        "doctor",
     ]
     assert words(two, "%dora st|") == ["start", "stop", "status"]
     assert complete(two, "x = 1\n%dora rest|") == ["x = 1\n%dora restart"]
@@ -64,6 +64,8 @@ def test_names_and_options_of_sub_commands(two: Any) -> None:
     assert words(two, "%dora logs camera --l|") == ["--lines"]
     assert words(two, "%dora stop --|") == ["--grace", "--help"]
     assert words(two, "%dora start --engine |") == ["embedded", "dora"]
+    assert words(two, "%dora status --stacks |") == ["camera", "view"]
+    assert words(two, "%dora d|") == ["detach", "debug", "doctor"]
 
 
 def test_what_a_parameters_line_may_say(two: Any) -> None:
@@ -179,13 +181,3 @@ def test_elsewhere_nothing_of_ours_is_offered(text: str) -> None:
 
 def test_a_body_is_completed_as_python(two: Any) -> None:
     assert "sorted" in " ".join(complete(two, "%%dora_operator a\nclass Operator:\n    x = sorte|"))
-
-
-def test_what_is_not_built_is_never_offered() -> None:
-    known = Known(("camera",), ("camera/image",), ("planner/path",))
-    magics = ("%dora", "%%dora_operator", "%dora_operator")
-    befores = ((), ("start",), ("status",), ("camera",), ("camera", "x.py"), ("start", "--engine"))
-    for magic in magics:
-        for before in befores:
-            offered = set(candidates(Cursor(magic, before, ""), known))
-            assert not offered & {each.split()[-1] for each in NOT_YET}, (magic, before)

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+import dora_nb
+from dora_nb import system
 from dora_nb.cells.options import SUB_COMMANDS
 from dora_nb.errors import DataflowStateError, OperatorError
 from dora_nb.status import LogLine, State
+from dora_nb.system import Check
 
 BODY = "\nclass Operator:\n    def on_event(self, dora_event, send_output): pass\n"
 
@@ -157,6 +160,33 @@ def test_status_is_one_stable_table_as_text_and_html(two: Any) -> None:
 
 def test_status_of_nothing_is_said_in_words(notebook: Any) -> None:
     assert notebook.run("%dora status").texts == ["no operator is declared"]
+
+
+# --- doctor -----------------------------------------------------------------------------------
+
+
+def test_the_doctor_checks_as_the_command_does_and_does_not_raise(
+    notebook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = [Check("ok", "Python", "3.11"), Check("missing", "OpenCV", "Install libgl1.")]
+    monkeypatch.setattr(system, "check_system", lambda: checks)
+    ran = notebook.run("%dora doctor")
+    assert ran.error is None
+    assert ran.stdout == (
+        f"dora_nb {dora_nb.__version__} on this machine:\n"
+        "ok      Python  3.11\n"
+        "missing OpenCV  Install libgl1.\n"
+        "1 check failed: install what is missing, then run %dora doctor again.\n"
+    )
+    monkeypatch.setattr(system, "check_system", lambda: checks[:1])
+    assert notebook.run("%dora doctor").stdout.endswith(":\nok      Python  3.11\n")
+
+
+def test_a_sub_command_of_dora_that_is_a_method_here_is_named(notebook: Any) -> None:
+    assert notebook.refused("%dora topic echo camera/image").endswith(
+        "GrammarError: %dora has no sub-command 'topic'. "
+        "Read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
+    )
 
 
 # --- logs, graph ------------------------------------------------------------------------------
