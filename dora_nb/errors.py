@@ -7,6 +7,7 @@
     │   ├── GrammarError                     the line of a magic
     │   ├── SourceError                      the Python of an operator, before it ran
     │   ├── GraphError                       names and wiring
+    │   │   └── UnknownParamError (KeyError) a node has no parameter of that name
     │   └── DescriptorError                  a dataflow.yml, or a notebook that is read as a file
     ├── OperatorError                        the operator's own code failed, in its own process
     ├── DataflowStateError (RuntimeError)    the right thing at the wrong moment
@@ -100,6 +101,10 @@ class SourceError(DeclarationError):
 
 class GraphError(DeclarationError):
     """A name or a connection is impossible."""
+
+
+class UnknownParamError(GraphError, KeyError):
+    """A node has no parameter of that name. A mapping raises KeyError, so it is one."""
 
 
 class DescriptorError(DeclarationError):

@@ -38,7 +38,7 @@ def measure(image_topic: str, boxes_topic: str, *, pictures: int = 30) -> str:
         found = _boxes_of(boxes, seen)
     frame = next(reversed(found))
     detector = boxes_topic.partition("/")[0]
-    times = dataflow.node_status(detector)
+    times = dataflow.status(detector)
     return json.dumps(
         {
             # Once the two subscriptions above are closed, so that they do not count.

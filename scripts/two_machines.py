@@ -44,7 +44,7 @@ import json
 from dora_nb import as_boxes, as_image, get_dataflow
 
 dataflow = get_dataflow()
-with dataflow.subscribe("camera/image", 300) as images, dataflow.subscribe("detector/bbox", 300) as boxes:
+with dataflow.subscribe("camera/image", queue_size=300) as images, dataflow.subscribe("detector/bbox", queue_size=300) as boxes:
     images.next(30), boxes.next(30)
     seen = [images.next(10) for _ in range(60)]
     found = [boxes.next(10) for _ in range(20)]

@@ -35,7 +35,7 @@ LAYERS = (
 """From top to bottom: a unit imports itself and units of layers below, nothing beside or above."""
 
 AGAINST_THE_ARROWS = {
-    # `Dataflow.graph()` returns a picture, and loads its drawing only when it is called.
+    # `Dataflow.draw()` returns a picture, and loads its drawing only when it is called.
     ("dataflow", "widgets"),
 }
 

@@ -241,7 +241,7 @@ def subscriber_micros(count: int, busy: bool) -> dict[str, float]:
             outputs=["frame"],
             env=environment,
         )
-        listener = flow.listen("source/frame", note)
+        listener = flow.subscribe("source/frame", note)
         flow.start()
         deadline_secs = time.monotonic() + count / 30 + 5
         while not enough.is_set() and time.monotonic() < deadline_secs:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from dora_nb.cells.check import check_node_source, check_operator_source
 from dora_nb.descriptor import Allowed, dataflow_text, read_dataflow
@@ -46,9 +46,10 @@ from dora_nb.graph.nodes import (
 from dora_nb.graph.sources import NOTEBOOK, LogSource, TopicSource
 from dora_nb.status import EdgeStatus, LogLine, NodeStatus, State
 
-from .arguments import as_sendable, check_count, check_wiring, node_spec, param_json, read_source
+from .arguments import as_sendable, check_count, check_wiring, node_spec, read_source
 from .debugging import Rebuilt, rebuild
-from .subscription import Event, Listener, Subscription
+from .params import Params
+from .subscription import CallbackSubscription, Event, Subscription
 
 if TYPE_CHECKING:
     from dora_nb.widgets.graph import GraphPicture
@@ -106,7 +107,7 @@ class Dataflow:
     # -- declaring -----------------------------------------------------------------------------------
 
     @property
-    def declared(self) -> Graph:
+    def graph(self) -> Graph:
         """What is declared now."""
         return self._declared
 
@@ -201,7 +202,7 @@ class Dataflow:
         session = self._session
         if name not in self._declared or session is None or not session.alive:
             return None
-        status = self.node_status(name)
+        status = self.status(name)
         goes_on = status.state in (State.RUNNING, State.WAITING)
         return f"{name}: kept generation {status.generation}" if goes_on else None
 
@@ -515,7 +516,7 @@ class Dataflow:
         """
         session = self._failed_session(name, f"'{name}' cannot be given its event again")
         with self._edit_lock(name):
-            status = self.node_status(name)
+            status = self.status(name)
             if status.state in (State.FAILED, State.STOPPED, State.FINISHED):
                 generations = session.generations()
                 session.restart(name, grace_secs=STOP_GRACE_SECS, retry=True)
@@ -610,49 +611,23 @@ class Dataflow:
         with contextlib.ExitStack() as listeners:
             for topic in topics:
                 if topic.partition("/")[0] in (NOTEBOOK, *self._declared.nodes):
-                    listeners.callback(self.listen(topic, arrived.put).close)
+                    listeners.callback(self.subscribe(topic, arrived.put).close)
             try:
                 event = arrived.get(timeout=timeout_secs)
             except queue.Empty:
                 raise self._too_few(next(iter(topics)), 0, 1, timeout_secs) from None
         return {**event, "id": topics[event["id"]]}
 
-    def params(self, name: str) -> dict[str, Any]:
-        """The parameters of a node that runs, by key. They last until the dataflow stops."""
-        self._declared.node(name)
-        return self._running_session(f"'{name}' has no parameters").params(name)
+    def params(self, name: str) -> Params:
+        """The parameters of a node that runs, as a mapping. They last until the dataflow stops.
 
-    def param(self, name: str, key: str) -> Any:
-        """One parameter of a node that runs; GraphError with the nearest key where there is none."""
-        known = self.params(name)
-        if key not in known:
-            has = f"It has: {', '.join(known)}." if known else "It has none."
-            hint = did_you_mean(key, known) or has
-            raise GraphError(f"{name} has no parameter '{key}'.", hint=hint)
-        return known[key]
-
-    def set_param(self, name: str, key: str, value: Any) -> str:
-        """Gives a running node a parameter: any value that JSON knows, 64 KB at most.
-
-        The node gets a PARAM_UPDATE event with it. As in dora, operators are told of none, so one of
-        those is refused (GraphError), and a node that is restarted is not told again.
+        ``params("arm")["speed"] = 3`` sets one, to any value that JSON knows, 64 KB at most, and ``del``
+        deletes one: the node gets a PARAM_UPDATE or PARAM_DELETED event. As in dora, operators receive no
+        parameters, so setting one of those is refused (GraphError), and a node that is restarted is not
+        told again. A key that is not there is a GraphError that is also a KeyError.
         """
-        spec = self._declared.node(name)
-        session = self._running_session(f"'{name}' cannot be given a parameter")
-        if spec.kind == "operator":
-            raise GraphError(
-                f"{name} is an operator, and those are told of no parameter:",
-                hint="send it on an input, or make it a node with %%dora_node.",
-            )
-        value_json = param_json(key, value)
-        session.set_param(name, key, value_json)
-        return f"{name}: {key} = {value_json}"
-
-    def delete_param(self, name: str, key: str) -> str:
-        """Takes a parameter of a running node away; the node gets a PARAM_DELETED event."""
-        self.param(name, key)
-        self._running_session(f"'{name}' has no parameters").delete_param(name, key)
-        return f"{name}: {key} deleted"
+        self._declared.node(name)
+        return Params(self, name)
 
     def wait(self, timeout_secs: float | None = None) -> bool:
         """Waits until every operator has ended by itself or was stopped; False when the time is over."""
@@ -673,8 +648,20 @@ class Dataflow:
 
     # -- looking -------------------------------------------------------------------------------------
 
-    def status(self) -> list[NodeStatus]:
-        """A snapshot of every declared operator. Sends no message and waits for nobody."""
+    @overload
+    def status(self, name: None = None) -> list[NodeStatus]: ...
+
+    @overload
+    def status(self, name: str) -> NodeStatus: ...
+
+    def status(self, name: str | None = None) -> list[NodeStatus] | NodeStatus:
+        """A snapshot of one operator, or of every one that is declared. Sends no message, never blocks.
+
+        Raises GraphError, with the nearest name, where that one is not declared.
+        """
+        if name is not None:
+            self._declared.node(name)
+            return next(each for each in self.status() if each.name == name)
         with self._lock:
             current = dict(self._last_status)
             if self._session is not None:
@@ -687,11 +674,6 @@ class Dataflow:
                 for each in found
             ]
 
-    def node_status(self, name: str) -> NodeStatus:
-        """The snapshot of one operator; GraphError where there is none of that name."""
-        self._declared.node(name)
-        return next(each for each in self.status() if each.name == name)
-
     def logs(self, name: str | None = None) -> list[LogLine]:
         """What the operators printed, oldest first; of one operator, or of all in order of time."""
         if name is not None:
@@ -701,7 +683,7 @@ class Dataflow:
             lines = [line for key, kept in by_name.items() if name in (None, key) for line in kept]
         return sorted(lines, key=lambda line: line.time_secs)
 
-    def graph(self) -> GraphPicture:
+    def draw(self) -> GraphPicture:
         """A picture of the dataflow, with the state of each operator, and what the notebook reads."""
         from dora_nb.widgets.graph import GraphPicture
 
@@ -709,18 +691,18 @@ class Dataflow:
         topics = sorted({str(each.source) for each in self._listeners})
         return GraphPicture(self._declared, states, subscriptions=topics)
 
-    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
-        """Calls `on_change` after anything may have changed; returns what ends that.
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls `callback` after anything may have changed; returns a function that ends it.
 
         It is called on any thread and must return at once.
         """
-        self._watchers.append(on_change)
+        self._watchers.append(callback)
 
-        def unwatch() -> None:
-            if on_change in self._watchers:
-                self._watchers.remove(on_change)
+        def end() -> None:
+            if callback in self._watchers:
+                self._watchers.remove(callback)
 
-        return unwatch
+        return end
 
     def unseen_failures(self) -> list[OperatorError]:
         """Failures that nobody was shown yet; each is returned once."""
@@ -735,46 +717,76 @@ class Dataflow:
     def mark_failure_seen(self, name: str) -> None:
         """A front end has shown that operator's failure."""
         if name in self._declared:
-            self._failures_shown.add((name, self.node_status(name).generation))
+            self._failures_shown.add((name, self.status(name).generation))
 
     # -- messages ------------------------------------------------------------------------------------
 
-    def listen(
+    @overload
+    def subscribe(
         self,
         topic: str,
-        on_event: Callable[[Event], None],
+        callback: None = None,
         *,
-        queue_size: int = 1,
+        queue_size: int | None = None,
         replay_last: bool = False,
-    ) -> Listener:
-        """Calls `on_event` with each message of a topic, on the tap's thread; it must return quickly.
+    ) -> Subscription: ...
 
-        It may be called before the start, and goes on over stops, starts and edits. With
-        `replay_last`, the newest message comes at once, if there ever was one.
+    @overload
+    def subscribe(
+        self,
+        topic: str,
+        callback: Callable[[Event], None],
+        *,
+        queue_size: int | None = None,
+        replay_last: bool = False,
+    ) -> CallbackSubscription: ...
+
+    def subscribe(
+        self,
+        topic: str,
+        callback: Callable[[Event], None] | None = None,
+        *,
+        queue_size: int | None = None,
+        replay_last: bool = False,
+    ) -> Subscription | CallbackSubscription:
+        """The messages of a topic from now on, to be iterated over; or each is given to `callback`.
+
+        It may be called before the start, and goes on over stops, starts and edits. `callback` is called
+        on one thread of dora_nb that all subscriptions share, and must return quickly. The newest
+        `queue_size` messages wait in line: 10 of an iterator, 1 for a callback if nothing else is said. With
+        `replay_last` the newest message comes at once, if there ever was one.
         """
+        if queue_size is not None:
+            check_count(queue_size, "queue_size")
+        if callback is None:
+            return Subscription(
+                self, topic, queue_size or DEFAULT_QUEUE_SIZE, replay_last=replay_last
+            )
+        return CallbackSubscription(
+            self, topic, callback, queue_size=queue_size or 1, replay_last=replay_last
+        )
+
+    def _add_listener(
+        self, topic: str, callback: Callable[[Event], None], queue_size: int, replay_last: bool
+    ) -> EngineListener:
         with self._lock:
             source = self._declared.check_topic(topic)
             listener = EngineListener(
-                source, on_event, queue_size=queue_size, replay_last=replay_last
+                source, callback, queue_size=queue_size, replay_last=replay_last
             )
             if self._session is not None:
                 self._session.set_listeners([*self._listeners, listener])
             self._listeners.append(listener)
-        return Listener(self, listener)
+        return listener
 
-    def subscribe(self, topic: str, queue_size: int = DEFAULT_QUEUE_SIZE) -> Subscription:
-        """The messages of a topic from now on, to be iterated over."""
-        check_count(queue_size, "queue_size")
-        return Subscription(self, topic, queue_size)
-
-    def take(self, topic: str, n: int, timeout_secs: float = 10.0) -> list[Event]:
-        """The next `n` messages of a topic after the call. Blocks.
+    def take(self, topic: str, count: int, timeout_secs: float = 10.0) -> list[Event]:
+        """The next `count` messages of a topic after the call. Blocks.
 
         There may be gaps between them, as the kernel never slows a dataflow. Raises
         TopicTimeoutError, which names the topic, how many came, and the state of its node.
         """
-        check_count(n, "the number of messages")
-        return self._collect(topic, n, timeout_secs, replay_last=False)
+        check_count(count, "count")
+        return self._collect(topic, count, timeout_secs, replay_last=False)
 
     def latest(self, topic: str, timeout_secs: float = 10.0) -> Event:
         """The newest message of a topic: at once if there ever was one, else the first to come."""
@@ -796,7 +808,7 @@ class Dataflow:
             self._declared.node(source.node)
             session = self._running_session(f"'{topic}' reaches nobody")
             if not session.inject(source, as_sendable(data), about):
-                state = self.node_status(source.node).state_text()
+                state = self.status(source.node).state_text()
                 instead = f"send on {NOTEBOOK}/NAME, and let an input read that."
                 raise DataflowStateError(
                     f"'{topic}' is sent by {source.node}, which is {state}:"
@@ -860,33 +872,36 @@ class Dataflow:
     # -- inside --------------------------------------------------------------------------------------
 
     def _collect(
-        self, topic: str, n: int, timeout_secs: float, *, replay_last: bool
+        self, topic: str, count: int, timeout_secs: float, *, replay_last: bool
     ) -> list[Event]:
         source = self._declared.check_topic(topic)
         if source.node != NOTEBOOK:
             self._declared.node(source.node)
         self._running_session(f"nothing comes on '{topic}'")
         arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        listener = self.listen(
-            topic, arrived.put, queue_size=max(n, DEFAULT_QUEUE_SIZE), replay_last=replay_last
+        listener = self.subscribe(
+            topic,
+            arrived.put,
+            queue_size=max(count, DEFAULT_QUEUE_SIZE),
+            replay_last=replay_last,
         )
         try:
-            return self._receive(arrived, topic, n, timeout_secs)
+            return self._receive(arrived, topic, count, timeout_secs)
         finally:
             listener.close()
 
     def _receive(
-        self, arrived: queue.SimpleQueue[Event], topic: str, n: int, timeout_secs: float
+        self, arrived: queue.SimpleQueue[Event], topic: str, count: int, timeout_secs: float
     ) -> list[Event]:
         events: list[Event] = []
         deadline_secs = time.monotonic() + timeout_secs
-        while len(events) < n:
+        while len(events) < count:
             left_secs = deadline_secs - time.monotonic()
             try:
                 events.append(arrived.get(timeout=max(0.0, min(left_secs, _LOOK_EVERY_SECS))))
             except queue.Empty:
                 if left_secs <= 0 or self._is_over(topic):
-                    raise self._too_few(topic, len(events), n, timeout_secs) from None
+                    raise self._too_few(topic, len(events), count, timeout_secs) from None
         return events
 
     def _is_over(self, topic: str) -> bool:
@@ -895,7 +910,7 @@ class Dataflow:
         if name == NOTEBOOK:
             return not self.running
         over = (State.FAILED, State.FINISHED, State.STOPPED, State.DECLARED)
-        return name not in self._declared or self.node_status(name).state in over
+        return name not in self._declared or self.status(name).state in over
 
     def _too_few(
         self, topic: str, came: int, wanted: int, timeout_secs: float | None
@@ -906,7 +921,7 @@ class Dataflow:
         elif name not in self._declared:
             state = f"{name} is not declared"
         else:
-            status = self.node_status(name)
+            status = self.status(name)
             state = f"{name} is {status.state_text()}"
             if status.error is not None:
                 state += f" ({status.error.message})"
@@ -994,7 +1009,7 @@ class Dataflow:
 
     def _applied(self, spec: NodeSpec, applied: Applied | None, *, restarted: bool) -> str:
         name = spec.name
-        status = self.node_status(name)
+        status = self.status(name)
         waiting_for = self._declared.waiting_text(name)
         waiting = f", waiting for {waiting_for}" if waiting_for else ""
         session = self._session

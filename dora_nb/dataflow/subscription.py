@@ -1,18 +1,17 @@
-"""How messages of a topic come to the notebook's own code: what `Dataflow.listen` and `subscribe` return."""
+"""How messages of a topic come to the notebook's own code: what `Dataflow.subscribe` returns."""
 
 from __future__ import annotations
 
 import collections
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from dora_nb.errors import DataflowStateError
 
 if TYPE_CHECKING:
-    from dora_nb.engines.embedded import Listener as EngineListener
     from dora_nb.status import EdgeStatus
 
     from .dataflow import Dataflow
@@ -21,20 +20,38 @@ Event = dict[str, Any]
 """One event as dora gives it: ``type``, ``id``, ``value`` (a `pyarrow.Array`), ``metadata``."""
 
 
-class Listener:
-    """A callback on a topic, from `Dataflow.listen`. `close` ends it."""
+class CallbackSubscription:
+    """A callback on a topic, from `Dataflow.subscribe`. `close` ends it."""
 
-    def __init__(self, dataflow: Dataflow, listener: EngineListener) -> None:
+    def __init__(
+        self,
+        dataflow: Dataflow,
+        topic: str,
+        callback: Callable[[Event], None],
+        *,
+        queue_size: int,
+        replay_last: bool,
+    ) -> None:
+        self.topic = topic
         self._dataflow = dataflow
-        self._listener = listener
+        self._listener = dataflow._add_listener(topic, callback, queue_size, replay_last)
 
     def status(self) -> EdgeStatus | None:
         """The counts of its edge; None while its publisher was never started."""
         return self._dataflow._listener_status(self._listener)
 
+    @property
+    def dropped(self) -> int:
+        """How many messages the callback missed."""
+        status = self.status()
+        return 0 if status is None else status.dropped
+
     def close(self) -> None:
         """No further call of the callback begins; one that is running may still end."""
         self._dataflow._forget_listener(self._listener)
+
+    def __repr__(self) -> str:
+        return f"<CallbackSubscription to {self.topic}>"
 
 
 class Subscription:
@@ -43,7 +60,9 @@ class Subscription:
     It keeps the newest `queue_size` messages; older ones are dropped and counted.
     """
 
-    def __init__(self, dataflow: Dataflow, topic: str, queue_size: int) -> None:
+    def __init__(
+        self, dataflow: Dataflow, topic: str, queue_size: int, *, replay_last: bool = False
+    ) -> None:
         self.topic = topic
         self._dataflow = dataflow
         self._events: collections.deque[Event] = collections.deque()
@@ -51,13 +70,18 @@ class Subscription:
         self._arrived = threading.Condition()
         self._dropped_here = 0
         self._closed = False
-        self._listener = dataflow.listen(topic, self._keep, queue_size=queue_size)
+        self._reader = CallbackSubscription(
+            dataflow, topic, self._keep, queue_size=queue_size, replay_last=replay_last
+        )
+
+    def status(self) -> EdgeStatus | None:
+        """The counts of its edge; None while its publisher was never started."""
+        return self._reader.status()
 
     @property
     def dropped(self) -> int:
         """How many messages this subscription missed."""
-        status = self._listener.status()
-        return self._dropped_here + (status.dropped if status is not None else 0)
+        return self._dropped_here + self._reader.dropped
 
     def next(self, timeout_secs: float | None = None) -> Event:
         """The next message. Blocks; raises TopicTimeoutError when the time is over."""
@@ -74,7 +98,7 @@ class Subscription:
 
     def close(self) -> None:
         """Ends the subscription; a `next` that waits raises."""
-        self._listener.close()
+        self._reader.close()
         with self._arrived:
             self._closed = True
             self._events.clear()

@@ -95,4 +95,4 @@ def give_empty_cells_a_body(lines: list[str]) -> list[str]:
 def _declared() -> Graph:
     from ._shell import notebook_dataflow
 
-    return notebook_dataflow().declared
+    return notebook_dataflow().graph

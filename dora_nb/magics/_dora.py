@@ -17,7 +17,7 @@ from IPython.display import display
 from dora_nb.cells.dora_line import DoraLine, find_sub_command, parse_dora_line
 from dora_nb.cells.header import Header, Word
 from dora_nb.cells.parse import wants_help
-from dora_nb.errors import DescriptorError, GraphError
+from dora_nb.errors import DescriptorError, GraphError, UnknownParamError
 from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
 from ._help import command_help, dora_help
@@ -69,6 +69,9 @@ class DoraMagics(Magics):
         with located(header, if_interrupted=if_interrupted):
             try:
                 _ACTIONS[command](dataflow, asked)
+            except UnknownParamError as error:  # In a cell it is a wrong name as any other.
+                wrong_name = GraphError(error.message, hint=error.hint)
+                raise header.placed(wrong_name, _word_in_question(asked, error)) from None
             except GraphError as error:
                 raise header.placed(error, _word_in_question(asked, error)) from None
 
@@ -162,7 +165,7 @@ def _doctor(dataflow: Dataflow, asked: DoraLine) -> None:
 
 def _graph(dataflow: Dataflow, asked: DoraLine) -> None:
     del asked
-    display(dataflow.graph())  # type: ignore[no-untyped-call]
+    display(dataflow.draw())  # type: ignore[no-untyped-call]
 
 
 def _logs(dataflow: Dataflow, asked: DoraLine) -> None:
@@ -178,12 +181,14 @@ def _param(dataflow: Dataflow, asked: DoraLine) -> None:
     name = _name(asked)
     key = "" if param.key is None else param.key.text
     if param.action == "set":
-        say(dataflow.set_param(name, key, param.value))
+        dataflow.params(name)[key] = param.value
+        say(f"{name}: {key} = {json.dumps(param.value)}")
     elif param.action == "delete":
-        say(dataflow.delete_param(name, key))
+        del dataflow.params(name)[key]
+        say(f"{name}: {key} deleted")
     else:
-        one = param.action == "get"
-        params = {key: dataflow.param(name, key)} if one else dataflow.params(name)
+        known = dataflow.params(name)
+        params = {key: known[key]} if param.action == "get" else dict(known)
         lines = [f"{name}: {key} = {json.dumps(value)}" for key, value in params.items()]
         say("\n".join(lines) or f"{name}: no parameters")
 
@@ -193,7 +198,7 @@ def _export(dataflow: Dataflow, asked: DoraLine) -> None:
 
     folder = Path(_name(asked)).expanduser()
     with _file_errors("written"):
-        exported = write_dataflow(dataflow.declared, folder)
+        exported = write_dataflow(dataflow.graph, folder)
     say(f"exported: {', '.join(exported.files)}")
     for note in exported.notes:
         say(note)

@@ -95,7 +95,7 @@ class OperatorMagics(Magics):
         # A cell magic declares one node: under a new name it is the same node, renamed.
         cell_id = running_cell_id(self.shell) if whole_cell else None
         renamed = self._cells.name_of(cell_id)
-        if renamed == name or (renamed is not None and renamed not in dataflow.declared):
+        if renamed == name or (renamed is not None and renamed not in dataflow.graph):
             renamed = None
         with located(header, if_interrupted=interrupted):
             if renamed is not None and declared.spec.exclusive:

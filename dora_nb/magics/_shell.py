@@ -166,6 +166,6 @@ def say_what_nobody_saw(dataflow: Dataflow) -> None:
 def _failure_line(error: OperatorError, dataflow: Dataflow) -> str:
     said = str(error).partition("\n")[0]
     named = said if said.startswith(error.node) else f"{error.node} failed: {said}"
-    spec = dataflow.declared.nodes.get(error.node)
+    spec = dataflow.graph.nodes.get(error.node)
     place = error.place or (None if spec is None else spec.code.file)
     return named if place is None else f"{place}: {named}"

@@ -2,7 +2,7 @@
 
 ::
 
-    any change ──► Dataflow.watch ──┐
+    any change ──► Dataflow.on_change ──┐
     page: hello, visible, seen ─────┼─► Refresher (one thread) ─► LiveWidget.refresh ─► comm ─► page
     every 0.5 s, while it runs ─────┘
 
@@ -33,7 +33,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import anywidget
 
@@ -52,16 +52,18 @@ class Watched(Protocol):
     """The part of a `Dataflow` that these widgets use."""
 
     @property
-    def declared(self) -> Graph: ...
+    def graph(self) -> Graph: ...
 
     @property
     def running(self) -> bool: ...
 
+    @overload
     def status(self) -> list[NodeStatus]: ...
 
-    def node_status(self, name: str) -> NodeStatus: ...
+    @overload
+    def status(self, name: str) -> NodeStatus: ...
 
-    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]: ...
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]: ...
 
     def mark_failure_seen(self, name: str) -> None: ...
 
@@ -109,7 +111,7 @@ class LiveWidget(anywidget.AnyWidget):
         super().__init__()
         let_page_choose_thread(self.comm)
         self.on_msg(LiveWidget._heard)
-        self._unwatch = dataflow.watch(self._refresher.wake)
+        self._unwatch = dataflow.on_change(self._refresher.wake)
         self._refresher.add(self)
 
     def content(self, now_secs: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ STALE_SECS = 2.0
 
 
 class Listening(Protocol):
-    """What `Viewed.listen` returns."""
+    """What `Viewed.subscribe` returns."""
 
     def close(self) -> None: ...
 
@@ -30,23 +30,23 @@ class Viewed(Protocol):
     """The part of a `Dataflow` that views use."""
 
     @property
-    def declared(self) -> Graph: ...
+    def graph(self) -> Graph: ...
 
     @property
     def running(self) -> bool: ...
 
-    def node_status(self, name: str) -> NodeStatus: ...
+    def status(self, name: str) -> NodeStatus: ...
 
-    def listen(
+    def subscribe(
         self,
         topic: str,
-        on_event: Callable[[Any], None],
+        callback: Callable[[Any], None],
         *,
         queue_size: int = 1,
         replay_last: bool = False,
     ) -> Listening: ...
 
-    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]: ...
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _error(viewed: Viewed, topic: TopicSource, boxes: TopicSource | None, seen: 
 
 def _problem_of_node(viewed: Viewed, source: TopicSource) -> str | None:
     try:
-        viewed.declared.check_topic(str(source))
+        viewed.graph.check_topic(str(source))
     except GraphError as error:
         return str(error)
     status = _status(viewed, source.node)
@@ -124,10 +124,10 @@ def _problem_of_node(viewed: Viewed, source: TopicSource) -> str | None:
 
 def _status(viewed: Viewed, node: str) -> NodeStatus | None:
     """None for a node that is not declared, or not any more."""
-    if node not in viewed.declared:
+    if node not in viewed.graph:
         return None
     try:
-        return viewed.node_status(node)
+        return viewed.status(node)
     except GraphError:  # removed since we looked
         return None
 

@@ -170,8 +170,8 @@ class CameraView(anywidget.AnyWidget):
     ) -> None:
         _check_arguments(topic, boxes, labels, size, encoding, sync, max_fps)
         self._dataflow = dataflow if dataflow is not None else _notebook_dataflow()
-        self._source = self._dataflow.declared.check_topic(topic)
-        self._boxes_source = None if boxes is None else self._dataflow.declared.check_topic(boxes)
+        self._source = self._dataflow.graph.check_topic(topic)
+        self._boxes_source = None if boxes is None else self._dataflow.graph.check_topic(boxes)
         self._sync = sync
         self._size = size
         self._encoding = encoding
@@ -206,12 +206,12 @@ class CameraView(anywidget.AnyWidget):
         for topic, handler in handlers.items():
             # Of frames the newest is enough, and each in line holds memory of the camera.
             only_newest = topic == self.topic and not self._sync
-            listener = self._dataflow.listen(
+            listener = self._dataflow.subscribe(
                 topic, handler, queue_size=1 if only_newest else IN_LINE, replay_last=True
             )
             self._listeners.append(listener)
         feed.note_running(self._dataflow.running)
-        self._unwatch = self._dataflow.watch(feed.note_change)
+        self._unwatch = self._dataflow.on_change(feed.note_change)
         self._sender = threading.Thread(
             target=_send_until_closed,
             args=(weakref.ref(self), feed),

@@ -59,8 +59,8 @@ class LiveLine(LiveWidget):
         if self._taken_over:
             return _bare_content("removed", "declared by another cell now")
         try:
-            status = self.dataflow.node_status(self.name)
-            reads = bool(self.dataflow.declared.node(self.name).inputs)
+            status = self.dataflow.status(self.name)
+            reads = bool(self.dataflow.graph.node(self.name).inputs)
         except GraphError:
             return _bare_content("removed", "removed")
         rate = self._meter.rate(status.events, now_secs)

@@ -37,13 +37,13 @@ class StatusView(LiveWidget):
 
     def __init__(self, dataflow: Watched, *, refresher: Refresher | None = None) -> None:
         self._meters: dict[str, RateMeter] = {}
-        self._stable = table_rows(dataflow.status(), dataflow.declared)
+        self._stable = table_rows(dataflow.status(), dataflow.graph)
         self.set_trait("rows", self._stable)  # before the page hears of the widget
         super().__init__(dataflow, refresher=refresher)
 
     def content(self, now_secs: float) -> dict[str, Any]:
         statuses = {status.name: status for status in self.dataflow.status()}
-        rows = table_rows(statuses.values(), self.dataflow.declared)
+        rows = table_rows(statuses.values(), self.dataflow.graph)
         for row in rows:
             row["numbers"] = self._numbers(statuses[row["name"]], now_secs)
         return {"rows": rows}
@@ -54,7 +54,7 @@ class StatusView(LiveWidget):
         numbers = []
         if (busy_secs := status.long_busy_secs) is not None:
             numbers.append(f"busy with one event for {busy_secs:.0f} s")
-        spec = self.dataflow.declared.nodes.get(status.name)
+        spec = self.dataflow.graph.nodes.get(status.name)
         reads = spec is not None and bool(spec.inputs)
         if reads and rate is not None and status.state is State.RUNNING:
             numbers.append(f"{rate:g} events/s")

@@ -25,7 +25,7 @@ WRONG: dict[str, Callable[[Any], object]] = {
         "a", CODE, inputs={"i": "a/o"}, queues={"i": True}
     ),
     "queue_size is a whole number": lambda flow: flow.subscribe("a/b", queue_size=0),
-    "the number of messages is a whole number": lambda flow: flow.take("a/b", -1),
+    "count is a whole number": lambda flow: flow.take("a/b", -1),
     "grace_secs is 0 or more": lambda flow: flow.stop(grace_secs=-1),
 }
 
@@ -36,7 +36,7 @@ def test_they_are_refused_in_words(said: str) -> None:
     with pytest.raises(GraphError) as raised:
         WRONG[said](dataflow)
     assert said in str(raised.value)
-    assert not dataflow.declared.nodes
+    assert not dataflow.graph.nodes
 
 
 def test_a_cycle_that_can_stand_still_is_said_by_who_closes_it() -> None:

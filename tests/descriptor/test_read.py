@@ -321,14 +321,14 @@ def test_a_shell_command_runs_until_it_ends_or_is_stopped(read: Reading) -> None
         dataflow.declare_all(imported.graph)
         dataflow.start()
         changed = threading.Event()
-        dataflow.watch(changed.set)
-        while not (dataflow.node_status("a").error and dataflow.logs("b")):
+        dataflow.on_change(changed.set)
+        while not (dataflow.status("a").error and dataflow.logs("b")):
             assert changed.wait(30)
             changed.clear()
         assert dataflow.logs("a")[0].text == "from a shell"
-        assert "sys.exit(3)" in str(dataflow.node_status("a").error)
+        assert "sys.exit(3)" in str(dataflow.status("a").error)
         dataflow.stop()
-        assert dataflow.node_status("b").error is None
+        assert dataflow.status("b").error is None
         assert [line.text for line in dataflow.logs("b")] == ["begun", "parked"]
 
 
@@ -432,7 +432,7 @@ def test_a_dataflow_is_made_of_a_file_and_gives_one(folder: Path, with_module: s
     with pytest.warns(UserWarning, match="line 1: the embedded engine ignores 'health_check"):
         dataflow = Dataflow.from_yaml("dataflow.yml")
     names = ["reader", "source", "pipe.a", "pipe.b"]
-    assert list(dataflow.declared.nodes) == names
+    assert list(dataflow.graph.nodes) == names
     described = yaml.safe_load(dataflow.to_yaml())
     assert [each["id"] for each in described["nodes"]] == names
     assert described["health_check_interval"] == 1
@@ -448,7 +448,7 @@ def test_what_does_not_fit_together_declares_nothing(read: Reading) -> None:
             .with_node(replace(node(read(A), "a"), name="b"))
             .with_node(replace(node(read(A), "a"), name="c", inputs=(to_nothing,)))
         )
-    assert list(dataflow.declared.nodes) == ["a"]
+    assert list(dataflow.graph.nodes) == ["a"]
 
 
 # --- as cells ---------------------------------------------------------------------------------

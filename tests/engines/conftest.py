@@ -90,7 +90,7 @@ class CellDataflow(Dataflow):
             with changed:
                 changed.notify_all()
 
-        unwatch = self.watch(wake)
+        unwatch = self.on_change(wake)
         try:
             with changed:
                 reached = changed.wait_for(condition, TIMEOUT_SECS)
@@ -100,8 +100,8 @@ class CellDataflow(Dataflow):
 
     def until_state(self, name: str, state: State) -> NodeStatus:
         """Waits until that operator is in that state."""
-        self.until(lambda: self.node_status(name).state is state, f"{name} {state.value}")
-        return self.node_status(name)
+        self.until(lambda: self.status(name).state is state, f"{name} {state.value}")
+        return self.status(name)
 
     def failure_of(self, name: str) -> OperatorError:
         """Waits until that operator has failed; its error."""

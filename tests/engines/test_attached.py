@@ -88,7 +88,7 @@ def test_it_is_watched_and_left_alone(dataflow: CellDataflow, lasting_robot: Rob
     assert lasting_robot.watched_by(dataflow) == "watching notebook: camera, reader"
     assert lasting_robot.watched_by(dataflow) == lasting_robot.watched_by(dataflow, "notebook")
     assert {each.state for each in dataflow.status()} == {State.RUNNING}
-    assert sorted(map(str, dataflow.declared.edges())) == [
+    assert sorted(map(str, dataflow.graph.edges())) == [
         "camera/image → reader/image",
         "notebook/command → reader/command",
     ]
@@ -98,7 +98,7 @@ def test_it_is_watched_and_left_alone(dataflow: CellDataflow, lasting_robot: Rob
     assert dataflow.detach() == "detached"
     assert lasting_robot.nodes() == ["camera", "notebook", "reader"]
     assert {each.state for each in lasting_robot.dataflow.status()} == {State.RUNNING}
-    assert list(dataflow.declared.nodes) == ["mine"]
+    assert list(dataflow.graph.nodes) == ["mine"]
     assert dataflow.detach() == "nothing is watched"
     assert dataflow.start() == "started: mine"
 
@@ -125,7 +125,7 @@ def test_its_logs_and_parameters(dataflow: CellDataflow, lasting_robot: Robot) -
     number = 0
     while not dataflow.said_by("reader"):
         number += 1
-        assert dataflow.set_param("reader", "gain", number) == f"reader: gain = {number}"
+        dataflow.params("reader")["gain"] = number
         assert time.monotonic() < deadline_secs
     assert dataflow.said_by("reader")[0].startswith("PARAM_UPDATE gain")
 
@@ -213,7 +213,7 @@ def test_what_cannot_be_watched_is_told(dataflow: CellDataflow, robot: Robot) ->
         port = nobody.getsockname()[1]
         with pytest.raises(EngineError, match=f"cannot connect to coordinator at 127.0.0.1:{port}"):
             dataflow.attach(coordinator=f"127.0.0.1:{port}")
-    assert list(dataflow.declared.nodes) == ["mine"]
+    assert list(dataflow.graph.nodes) == ["mine"]
 
 
 def test_a_wrong_port_of_the_daemon_is_told(dataflow: CellDataflow, lasting_robot: Robot) -> None:

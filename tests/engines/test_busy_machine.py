@@ -82,9 +82,9 @@ def test_edits_with_fresh_processes(
         declared = str(declare_middle(dataflow, staged.body(generation)))
         assert declared.startswith(f"b: generation {generation}, restarted"), declared
     said = what_arrived(dataflow, end)
-    (edge,) = dataflow.node_status("a").outputs
+    (edge,) = dataflow.status("a").outputs
     assert said[:4] == ["INPUT_CLOSED", edge.sent, 0, 0]
-    assert dataflow.node_status("b").generation == edits + 1
+    assert dataflow.status("b").generation == edits + 1
     say(f"{edits} edits with fresh processes, {edge.sent} messages, none lost")
 
 
@@ -97,7 +97,7 @@ def test_edits_in_place(dataflow: CellDataflow, tmp_path: Path, say: Callable[[s
         # A process that does not come to it in two seconds is followed by another one.
         assert declared.startswith(f"b: generation {generation}, "), declared
     said = what_arrived(dataflow, end)
-    (edge,) = dataflow.node_status("a").outputs
+    (edge,) = dataflow.status("a").outputs
     assert said[:4] == ["INPUT_CLOSED", edge.sent, 0, 0]
     say(f"{edits} edits in place, {edge.sent} messages, none lost")
 
@@ -157,7 +157,7 @@ def test_kills_at_each_step_of_a_hand_over(
                 staged.open_gate()
             assert dataflow.take("b/out", 1, timeout_secs=TIMEOUT_SECS)
     said = what_arrived(dataflow, staged.end)
-    lost = sum(edge.dropped for edge in dataflow.node_status("b").inputs)
+    lost = sum(edge.dropped for edge in dataflow.status("b").inputs)
     assert said[2] <= kills, said
     assert lost <= kills
     assert said[3] == 0
@@ -182,12 +182,12 @@ def test_restarts_by_policy(dataflow: CellDataflow, say: Callable[[str], None]) 
         dataflow.send("notebook/go", number + 1)
         dataflow.until(
             lambda generation=(number + 1) // 2 + 1: (  # type: ignore[misc]
-                dataflow.node_status("b").generation == generation
-                and dataflow.node_status("b").state is State.RUNNING
+                dataflow.status("b").generation == generation
+                and dataflow.status("b").state is State.RUNNING
             ),
             "the next generation",
         )
-    (edge,) = dataflow.node_status("b").inputs
+    (edge,) = dataflow.status("b").inputs
     assert edge.sent == 2 * restarts
     assert edge.dropped == 0
     say(f"{restarts} restarts by policy, {edge.sent} messages, none lost")

@@ -101,7 +101,7 @@ def edits(dataflow: CellDataflow, times: int, edited: str) -> None:
 
     def change(number: int) -> None:
         declare(dataflow, edited, edit=f"N = {number}\n")
-        assert dataflow.node_status(edited).generation == number + 2
+        assert dataflow.status(edited).generation == number + 2
         with dataflow.subscribe("c/out") as messages:
             assert messages.next(TIMEOUT_SECS)
 

@@ -97,15 +97,15 @@ def outside() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 def test_it_waits_for_somebody_and_holds_nobody_up(plotted: CellDataflow) -> None:
     assert plotted.start() == "started: camera, plotter, reader"
-    status = plotted.node_status("plotter")
+    status = plotted.status("plotter")
     assert (status.state, status.state_text()) == (
         State.WAITING,
         "waiting (for a process to join)",
     )
-    assert "plotter [waiting (for a process to join)]" in str(plotted.graph())
-    assert plotted.node_status("reader").state is State.RUNNING
+    assert "plotter [waiting (for a process to join)]" in str(plotted.draw())
+    assert plotted.status("reader").state is State.RUNNING
     plotted.take("camera/image", 3)
-    (edge,) = plotted.node_status("plotter").inputs
+    (edge,) = plotted.status("plotter").inputs
     assert (edge.sent, edge.queued) == (0, 0)
 
 
@@ -177,7 +177,7 @@ print("sent", flush=True)
 
     monkeypatch.setattr(Spawner, "spawn", spawn_late)
     again = outside(sends)
-    plotted.until(lambda: plotted.node_status("reader").generation == 2, "the reader is started")
+    plotted.until(lambda: plotted.status("reader").generation == 2, "the reader is started")
     # Time enough to send it to nobody; it must not use that.
     select.select([again.stdout], [], [], 0.5)
     go_on.set()

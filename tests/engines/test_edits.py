@@ -205,7 +205,7 @@ def test_the_same_cell_again_changes_nothing(dataflow: CellDataflow) -> None:
     dataflow.start()
     declared = dataflow.cell("source", SENDING, inputs=EVERY_MILLI, outputs=("out",), number=9)
     assert str(declared) == "source: unchanged"
-    assert dataflow.node_status("source").generation == 1
+    assert dataflow.status("source").generation == 1
 
 
 def test_inputs_and_outputs_may_change(dataflow: CellDataflow) -> None:
@@ -218,16 +218,16 @@ def test_inputs_and_outputs_may_change(dataflow: CellDataflow) -> None:
     assert dataflow.latest("op/b")
     with pytest.raises(GraphError, match="'op/a'"):
         dataflow.latest("op/a")
-    assert [edge.topic for edge in dataflow.node_status("op").inputs] == ["two/out"]
-    assert dataflow.node_status("one").outputs == ()
+    assert [edge.topic for edge in dataflow.status("op").inputs] == ["two/out"]
+    assert dataflow.status("one").outputs == ()
     # The same input from another source, with another queue.
     dataflow.cell(
         "op", PASSING_ON, inputs={"b": "one/out"}, outputs=("b",), queues={"b": (3, "drop_oldest")}
     )
     assert dataflow.take("op/b", 3)
-    (edge,) = dataflow.node_status("op").inputs
+    (edge,) = dataflow.status("op").inputs
     assert (edge.topic, edge.queue_size) == ("one/out", 3)
-    assert dataflow.node_status("op").generation == 3
+    assert dataflow.status("op").generation == 3
 
 
 def test_a_waiting_input_comes_alive(dataflow: CellDataflow) -> None:
@@ -255,7 +255,7 @@ def test_a_reader_of_a_removed_operator_waits_and_is_told_nothing(dataflow: Cell
         assert dataflow.until_state("reader", State.WAITING).waiting_for == ("source",)
         dataflow.cell("source", SENDING, inputs=EVERY_MILLI, outputs=("out",))
         assert dataflow.take("reader/told", 2)
-    assert dataflow.node_status("reader").generation == 1
+    assert dataflow.status("reader").generation == 1
     dataflow.stop()
     assert {line.split()[0] for line in dataflow.said_by("reader")} == {"INPUT", "STOP"}
 
@@ -355,7 +355,7 @@ def test_one_that_ended_on_its_own_account_does_not_come_back(dataflow: CellData
     dataflow.until_state("once", State.FINISHED)
     dataflow.restart("source")
     dataflow.take("other/told", 2)
-    assert dataflow.node_status("once").state is State.FINISHED
+    assert dataflow.status("once").state is State.FINISHED
 
 
 def test_a_publisher_that_is_back_is_closed_no_more(dataflow: CellDataflow) -> None:
@@ -379,7 +379,7 @@ def test_a_publisher_that_is_back_is_closed_no_more(dataflow: CellDataflow) -> N
         wait_for("INPUT_CLOSED", "b")
         dataflow.cell("one", SENDING, inputs=EVERY_MILLI, outputs=("out",))
         wait_for("INPUT", "a")
-        assert dataflow.node_status("reader").generation == 1
+        assert dataflow.status("reader").generation == 1
         dataflow.cell("one", sending_and_ending(1), inputs=EVERY_MILLI, outputs=("out",))
         wait_for("INPUT_CLOSED", "a")
     assert dataflow.until_state("reader", State.FINISHED).generation == 1
@@ -404,15 +404,14 @@ def test_a_publisher_that_is_back_while_its_reader_is_ending(
     dataflow.start()
     ending.wait_for_end()
     dataflow.cell("source", SENDING, inputs=EVERY_MILLI, outputs=("out",))
-    assert dataflow.node_status("reader").generation == 1
+    assert dataflow.status("reader").generation == 1
     # Opened for both: the atexit handler that waits goes on, and the next generation has none.
     descriptor = os.open(gate, os.O_RDWR)
     gate.unlink()
     os.close(descriptor)
     dataflow.until(
         lambda: (
-            (status := dataflow.node_status("reader")).generation == 2
-            and status.state is State.RUNNING
+            (status := dataflow.status("reader")).generation == 2 and status.state is State.RUNNING
         ),
         "the next generation",
     )
@@ -428,7 +427,7 @@ def test_a_stop_tells_nobody_that_an_input_has_closed(dataflow: CellDataflow) ->
         dataflow.stop()
         for name in ("one", "two", "three"):
             assert dataflow.said_by(name) == ["STOP MANUAL "]
-            assert dataflow.node_status(name).state is State.STOPPED
+            assert dataflow.status(name).state is State.STOPPED
 
 
 def test_of_many_declared_at_once_one_that_fails_keeps_no_other_back(
@@ -440,5 +439,5 @@ def test_of_many_declared_at_once_one_that_fails_keeps_no_other_back(
     other.cell("fails", "1 / 0")
     other.cell("second", SENDING, inputs=EVERY_MILLI, outputs=("out",))
     with pytest.raises(OperatorError, match="fails failed before its first event"):
-        dataflow.declare_all(other.declared)
+        dataflow.declare_all(other.graph)
     assert dataflow.take("second/out", 2)

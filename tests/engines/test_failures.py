@@ -281,7 +281,7 @@ def test_a_failure_at_the_start_is_raised_there(dataflow: CellDataflow) -> None:
     dataflow.cell("op", operator(INIT, "1 / 0"))
     with pytest.raises(OperatorError, match="ZeroDivisionError") as caught:
         dataflow.start()
-    assert caught.value is dataflow.node_status("op").error
+    assert caught.value is dataflow.status("op").error
 
 
 ACCEPTED = {
@@ -342,7 +342,7 @@ def test_an_undeclared_output_is_ignored_warned_of_once_and_counted(dataflow: Ce
     assert warnings == [
         "ignoring output 'op/typo', which is not declared (declared: out); add it to --outputs"
     ]
-    status = dataflow.node_status("op")
+    status = dataflow.status("op")
     assert status.undeclared_outputs >= 5
     assert status.error is None
 
@@ -384,7 +384,7 @@ def test_endless_warnings_are_bounded(dataflow: CellDataflow) -> None:
     warnings = dataflow.said_by("op", "engine")
     assert len(warnings) == 200
     assert max(map(len, warnings)) <= 1000
-    assert dataflow.node_status("op").error is None
+    assert dataflow.status("op").error is None
 
 
 def test_metadata_that_cannot_travel_as_it_is_arrives_as_text_with_a_warning(
@@ -455,14 +455,14 @@ class Operator:
     dataflow.start()
     dataflow.send("notebook/go", 1)
     sent.wait_for_end()
-    (edge,) = dataflow.node_status("reader").inputs
+    (edge,) = dataflow.status("reader").inputs
     assert (edge.sent, edge.dropped) == (3000, 0)
     session: Any = dataflow._session
     session._supervisors["source"].process.kill()
     dataflow.failure_of("source")
     gate.write_text("")
     dataflow.until_state("reader", State.FINISHED)
-    (edge,) = dataflow.node_status("reader").inputs
+    (edge,) = dataflow.status("reader").inputs
     assert dataflow.said_by("reader")[-1] == str(edge.received)
     assert edge.dropped > 0
     assert (edge.sent, edge.queued) == (edge.received + edge.dropped, 0)
@@ -544,7 +544,7 @@ def test_one_that_never_returns_is_stopped_all_the_same(dataflow: CellDataflow, 
         dataflow.start()
         entered.next(TIMEOUT_SECS)
     assert dataflow.stop(grace_secs=0.1) == "stopped"
-    status = dataflow.node_status("op")
+    status = dataflow.status("op")
     assert (status.state, status.error) == (State.STOPPED, None)
     terminated, *killed = dataflow.said_by("op", "engine")
     assert terminated == "it did not exit in time after STOP: sending SIGTERM"
@@ -564,7 +564,7 @@ def test_a_failure_while_stopping_is_not_lost(dataflow: CellDataflow) -> None:
     dataflow.cell("op", operator(EVENT, statement), inputs=TICK)
     dataflow.start()
     dataflow.stop()
-    status = dataflow.node_status("op")
+    status = dataflow.status("op")
     assert status.state is State.STOPPED
     assert status.error is not None
     assert "in on_event, at STOP 'MANUAL': AssertionError: arm not parked" in status.error.message

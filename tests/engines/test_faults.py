@@ -135,7 +135,7 @@ def test_junk_on_the_control_socket_is_the_operators_failure(dataflow: CellDataf
 
 def test_a_watcher_that_fails_disturbs_nobody(dataflow: CellDataflow) -> None:
     declare_two(dataflow)
-    unwatch = dataflow.watch(is_broken)
+    unwatch = dataflow.on_change(is_broken)
     try:
         with contextlib.suppress(KeyError):  # On this thread it is the caller's to see.
             dataflow.start()
@@ -149,7 +149,7 @@ def test_a_subscription_that_fails_is_said_once_and_disturbs_nobody(
     dataflow: CellDataflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declare_two(dataflow)
-    dataflow.listen("op/out", is_broken)
+    dataflow.subscribe("op/out", is_broken)
     dataflow.start()
     assert len(dataflow.take("op/out", 5)) == 5
     said = dataflow.said_by("op", "engine")
@@ -286,7 +286,7 @@ def test_an_operator_that_is_out_of_descriptors_says_so(dataflow: CellDataflow) 
         with dataflow.subscribe("op/out") as messages_of_op:
             dataflow.start()
             messages_of_op.next(TIMEOUT_SECS)
-        dataflow.listen("op/out", lambda event: None)
+        dataflow.subscribe("op/out", lambda event: None)
         error = dataflow.failure_of("op")
     assert "too many files open" in error.message
     assert "ulimit -n" in str(error.hint)

@@ -72,7 +72,7 @@ def test_a_failure_leaves_the_old_generation_running(
     after = newest(running)
     assert after["process"] == before["process"]
     assert after["n"] > before["n"]
-    status = running.node_status("op")
+    status = running.status("op")
     assert (status.state, status.generation, status.error) == (State.RUNNING, 1, None)
     # The old one is what is declared: the mended cell is an edit of that.
     assert declare(running, COUNTING.format(start=0)) == "op: unchanged"
@@ -188,7 +188,7 @@ def test_an_interrupt_drops_the_preparation_only(
     interrupter.join()
     after = newest(running)
     assert after["process"] == before["process"]
-    assert running.node_status("op").generation == 1
+    assert running.status("op").generation == 1
     assert declare(running, COUNTING.format(start=0)) == "op: unchanged"
     entered.wait_for_end()  # What was prepared is gone.
 
@@ -207,7 +207,7 @@ def test_a_stop_while_a_generation_is_prepared_stops_both(
         running.stop()
         edited.result(TIMEOUT_SECS)
     entered.wait_for_end()
-    assert running.node_status("op").state is State.STOPPED
+    assert running.status("op").state is State.STOPPED
 
 
 # -- exclusive ---------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_an_exclusive_operator_that_fails_is_what_it_was_again(
     ):
         declare(dataflow, owning(tmp_path, "1 / 0"), exclusive=True)
     assert newest(dataflow)["generation"] == 1
-    status = dataflow.node_status("op")
+    status = dataflow.status("op")
     assert (status.state, status.generation, status.error) == (State.RUNNING, 3, None)
     assert declare(dataflow, owning(tmp_path, 1), exclusive=True) == "op: unchanged"
 

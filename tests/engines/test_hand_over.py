@@ -54,7 +54,7 @@ def test_nothing_is_lost_doubled_or_reordered(
         assert str(declared) == what
         dataflow.take("b/out", 3)
     said = what_arrived(dataflow, tmp_path / "end")
-    (edge,) = dataflow.node_status("a").outputs
+    (edge,) = dataflow.status("a").outputs
     assert said == ["INPUT_CLOSED", edge.sent, 0, 0, list(range(1, edits + 2))]
     assert edge.dropped == edge.queued == 0
     assert {each.name: each.generation for each in dataflow.status()} == {
@@ -73,7 +73,7 @@ def test_with_drop_oldest_what_is_missing_was_counted(
         declare_middle(dataflow, passing_on(generation), queues=few)
         dataflow.take("b/out", 3)
     _, count, missing, wrong, _ = what_arrived(dataflow, tmp_path / "end")
-    (edge,) = dataflow.node_status("b").inputs
+    (edge,) = dataflow.status("b").inputs
     assert edge.dropped > 0
     assert (count, missing, wrong) == (edge.sent, edge.dropped, 0)
 
@@ -156,7 +156,7 @@ def test_either_may_be_killed_at_any_step(
         generations.add(dataflow.take("b/out", 1)[0]["metadata"]["generation"])
     said = what_arrived(dataflow, staged.end)
     # A killed process loses at most the message it had in hand.
-    lost = sum(edge.dropped for edge in dataflow.node_status("b").inputs)
+    lost = sum(edge.dropped for edge in dataflow.status("b").inputs)
     assert said[2] <= 1, said
     assert lost <= 1
     assert said[3] == 0

@@ -102,7 +102,7 @@ def test_new_code_that_fails_as_it_is_taken_changes_nothing(running: CellDataflo
     assert raised.value.place == "Cell In[8], line 3"
     after = newest(running)
     assert (after["process"], after["said"]) == (before["process"], "plain 1")
-    assert running.node_status("op").state is State.RUNNING
+    assert running.status("op").state is State.RUNNING
     assert declare(running, LIVING) == "op: unchanged"
 
 
@@ -177,13 +177,13 @@ def test_other_wires_alone_leave_the_process_and_the_neighbours_as_they_are(
     seen = {event["metadata"]["from"] for event in dataflow.take("op/more", 60)}
     assert seen == {"a", "b", "tick"}
     assert newest(dataflow)["process"] == before["process"]
-    (edge_a, edge_b) = dataflow.node_status("op").inputs
+    (edge_a, edge_b) = dataflow.status("op").inputs
     assert edge_a.received > 0 < edge_b.received
 
     only_b = {"b": "two/out"}
     dataflow.cell("op", echo, inputs=only_b, outputs=("out",), queues={"b": (3, "backpressure")})
     assert {event["metadata"]["from"] for event in dataflow.take("op/out", 20)[10:]} == {"b"}
-    (edge,) = dataflow.node_status("op").inputs
+    (edge,) = dataflow.status("op").inputs
     assert (edge.topic, edge.queue_size, edge.policy) == ("two/out", 3, "backpressure")
     assert newest(dataflow)["process"] == before["process"]
     assert dataflow.latest("reader/out")
@@ -225,7 +225,7 @@ def test_an_edge_that_did_not_change_loses_nothing_when_another_does(
             "op", checking, inputs={"kept": "one/out", **more}, outputs=("seen",), queues=queues
         )
     dataflow.take("op/seen", 5)
-    status = dataflow.node_status("op")
+    status = dataflow.status("op")
     assert (status.state, status.generation) == (State.RUNNING, 7)
     assert [edge.dropped for edge in status.inputs if edge.input == "kept"] == [0]
     assert json.dumps(status.error) == "null"
@@ -252,7 +252,7 @@ def test_what_stood_in_a_line_that_is_replaced_is_counted(
     dataflow.start()
 
     def counts() -> tuple[int, int, int, int]:
-        (edge,) = dataflow.node_status("reader").inputs
+        (edge,) = dataflow.status("reader").inputs
         return edge.sent, edge.received, edge.dropped, edge.queued
 
     while counts()[0] < 20:  # It has sent them all once the kernel, which reads too, has its last.

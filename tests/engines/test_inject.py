@@ -55,7 +55,7 @@ def running(started: CellDataflow) -> Iterator[CellDataflow]:
 
 def counts(dataflow: CellDataflow) -> tuple[int, int, int]:
     """How many messages the echo was sent, has received and has lost."""
-    (edge,) = dataflow.node_status("echo").inputs
+    (edge,) = dataflow.status("echo").inputs
     return edge.sent, edge.received, edge.dropped
 
 
@@ -129,7 +129,7 @@ def test_a_busy_node_holds_back_who_sends_too_much(
     session._supervisors["source"].process.kill()
     with pytest.raises(DataflowStateError, match="which is failed"):
         dataflow.send("source/out", 16)
-    assert dataflow.node_status("source").state is State.FAILED
+    assert dataflow.status("source").state is State.FAILED
 
 
 def test_a_full_reader_holds_up_nothing_else_that_is_asked(
@@ -152,7 +152,7 @@ def test_a_full_reader_holds_up_nothing_else_that_is_asked(
     # One is in hand, one in line, one waits for room: whoever asks now is answered all the same.
     assert dataflow.latest("source/out")["value"][0].as_py() <= 2
     dataflow.cell("other", QUIET, inputs={"in": "source/out"})
-    assert dataflow.node_status("other").state is State.RUNNING
+    assert dataflow.status("other").state is State.RUNNING
 
 
 def test_what_a_process_did_not_come_to_before_it_handed_over_its_successor_sends(

@@ -45,7 +45,7 @@ def interrupt_when(dataflow: Dataflow, condition: Callable[[], bool]) -> Callabl
             sent.set()
             signal.pthread_kill(main, signal.SIGINT)
 
-    return dataflow.watch(look)
+    return dataflow.on_change(look)
 
 
 def test_an_interrupted_start_stops_what_it_started(
@@ -58,7 +58,7 @@ def test_an_interrupted_start_stops_what_it_started(
     )
     dataflow.cell("slow", body)
     dataflow.cell("ready", SENDING)
-    interrupt_when(dataflow, lambda: dataflow.node_status("slow").state is State.STARTING)
+    interrupt_when(dataflow, lambda: dataflow.status("slow").state is State.STARTING)
     with pytest.raises(KeyboardInterrupt):
         dataflow.start()
     fifo.wait_for_end()
@@ -73,7 +73,7 @@ def test_an_interrupted_stop_can_be_asked_for_again(dataflow: CellDataflow) -> N
     dataflow.cell("busy", body, inputs=TICK)
     dataflow.cell("other", SENDING, inputs=TICK, outputs=("out",))
     dataflow.start()
-    interrupt_when(dataflow, lambda: dataflow.node_status("other").state is State.STOPPED)
+    interrupt_when(dataflow, lambda: dataflow.status("other").state is State.STOPPED)
     with pytest.raises(KeyboardInterrupt):
         dataflow.stop()
     assert dataflow.running
@@ -86,7 +86,7 @@ def test_an_interrupted_edit_goes_on_by_itself(dataflow: CellDataflow) -> None:
     dataflow.cell("op", SENDING, inputs=TICK, outputs=("out",))
     dataflow.start()
     edited = SENDING + "# edited"
-    interrupt_when(dataflow, lambda: dataflow.node_status("op").generation == 2)
+    interrupt_when(dataflow, lambda: dataflow.status("op").generation == 2)
     with pytest.raises(KeyboardInterrupt):
         dataflow.cell("op", edited, inputs=TICK, outputs=("out",))
     dataflow.until_state("op", State.RUNNING)
@@ -104,7 +104,7 @@ def test_an_interrupted_removal_goes_on_by_itself(dataflow: CellDataflow) -> Non
     dataflow.start()
     session = dataflow._session
     assert session is not None
-    interrupt_when(dataflow, lambda: "busy" not in dataflow.declared)
+    interrupt_when(dataflow, lambda: "busy" not in dataflow.graph)
     with pytest.raises(KeyboardInterrupt):
         dataflow.remove("busy")
     dataflow.until(lambda: "busy" not in session.generations(), "the end of the removal")

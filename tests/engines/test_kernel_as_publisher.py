@@ -97,19 +97,19 @@ def test_every_reader_gets_it_whenever_it_came(echo: CellDataflow) -> None:
     echo.send("notebook/command", 4)
     # A stop comes before what is still in line.
     deadline_secs = time.monotonic() + TIMEOUT_SECS
-    while echo.node_status("late").events < 3:
+    while echo.status("late").events < 3:
         assert time.monotonic() < deadline_secs
     echo.stop()
     assert echo.said_by("late") == ["INPUT in [2]", "INPUT in [3]", "INPUT in [4]", "STOP MANUAL "]
 
 
 def test_an_input_of_the_notebook_waits_for_nobody_and_never_closes(echo: CellDataflow) -> None:
-    assert echo.declared.waiting_for("echo") == ()
+    assert echo.graph.waiting_for("echo") == ()
     echo.start()
     echo.send("notebook/command", 1)
     assert echo.latest("echo/out")["value"].to_pylist() == [1]
-    assert echo.node_status("echo").state is State.RUNNING
-    (edge,) = echo.node_status("echo").inputs
+    assert echo.status("echo").state is State.RUNNING
+    (edge,) = echo.status("echo").inputs
     assert (edge.topic, edge.sent, edge.received, edge.dropped) == ("notebook/command", 1, 1, 0)
 
 
@@ -274,7 +274,7 @@ def test_nobody_reads_his_own_lines(dataflow: CellDataflow) -> None:
         with dataflow.subscribe("one/done") as done:
             dataflow.send("notebook/go", number)
             done.next(20.0)
-    edges = {edge.input: edge.sent for edge in dataflow.node_status("one").inputs}
+    edges = {edge.input: edge.sent for edge in dataflow.status("one").inputs}
     assert edges == {"go": 2, "own": 0, "all": 0}
 
 
@@ -296,12 +296,12 @@ def test_a_flood_of_lines_holds_up_nobody(dataflow: CellDataflow) -> None:
         dataflow.send("notebook/go", 1)
         done.next(25.0)
     deadline_secs = time.monotonic() + TIMEOUT_SECS
-    while (edge := dataflow.node_status("stuck").inputs[0]).sent < 20_000:
+    while (edge := dataflow.status("stuck").inputs[0]).sent < 20_000:
         assert time.monotonic() < deadline_secs, edge
         time.sleep(0.01)  # each look holds the session's lock
     assert edge.sent == 20_000
     assert edge.dropped > 0
     assert edge.queued <= 2
     dataflow.stop(grace_secs=0.0)
-    (edge,) = dataflow.node_status("stuck").inputs
+    (edge,) = dataflow.status("stuck").inputs
     assert edge.sent == edge.received + edge.dropped + edge.queued

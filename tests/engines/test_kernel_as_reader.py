@@ -158,7 +158,7 @@ def test_a_listener_gets_each_message_and_none_after_its_close(counting: CellDat
         if len(seen) == 20:
             enough.set()
 
-    listener = counting.listen("op/small", note, queue_size=100)
+    listener = counting.subscribe("op/small", note, queue_size=100)
     assert enough.wait(TIMEOUT_SECS)
     status = listener.status()
     assert status is not None
@@ -192,7 +192,7 @@ def test_a_topic_of_a_node_that_is_declared_without_it(dataflow: CellDataflow) -
         dataflow.cell("op", COUNTING, inputs=EVERY_MILLI, outputs=("small", "large"))
         dataflow.start()
         assert dataflow.take("op/small", 2)
-        assert dataflow.node_status("op").error is None
+        assert dataflow.status("op").error is None
 
 
 # -- when nothing comes ------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def look_many_times(counting: CellDataflow, times: int) -> None:
     # The operator closes an edge when it comes to it: the last few may be on their way.
     assert open_descriptors() <= before[0] + 2
     assert len(list(theirs.iterdir())) <= before[1] + 20
-    assert counting.node_status("op").error is None
+    assert counting.status("op").error is None
 
 
 def test_looking_many_times_uses_nothing_up(counting: CellDataflow) -> None:
@@ -309,7 +309,7 @@ def test_looking_at_one_that_is_stuck_uses_nothing_up_for_good(
     assert open_descriptors() <= before
     gate.write_text("")
     assert len(dataflow.take("op/out", 5)) == 5
-    assert dataflow.node_status("op").error is None
+    assert dataflow.status("op").error is None
 
 
 def test_the_switch_interval_is_lent_and_given_back(dataflow: CellDataflow) -> None:

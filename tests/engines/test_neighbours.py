@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Operator:
             gate.write_text("")
             expected = [*before, "INPUT in", "INPUT_CLOSED in"]
             assert told(messages, len(expected)) == expected
-    assert dataflow.node_status("teller").state is State.RUNNING
+    assert dataflow.status("teller").state is State.RUNNING
     dataflow.stop(grace_secs=0.0)
 
 
@@ -137,9 +138,11 @@ def test_a_node_is_told_of_its_parameters_and_another_generation_is_not(
     with dataflow.subscribe("teller/told", queue_size=50) as messages:
         dataflow.start()
         assert told(messages, 1) == ["up"]
-        assert dataflow.set_param("teller", "gain", 0.5) == "teller: gain = 0.5"
-        dataflow.set_param("teller", "limits", {"low": (1, None), "on": True})
-        dataflow.delete_param("teller", "gain")
+        params = dataflow.params("teller")
+        params["gain"] = 0.5
+        assert repr(params) == "<Params of teller: {'gain': 0.5}>"
+        params["limits"] = {"low": (1, None), "on": True}
+        del params["gain"]
         assert told(messages, 3) == [
             "PARAM_UPDATE gain 0.5",
             "PARAM_UPDATE limits {'low': [1, None], 'on': True}",
@@ -147,32 +150,46 @@ def test_a_node_is_told_of_its_parameters_and_another_generation_is_not(
         ]
         dataflow.restart("teller")
         assert told(messages, 2) == ["STOP MANUAL None", "up"]
-        dataflow.set_param("teller", "last", "x")
+        params["last"] = "x"
         assert told(messages, 1) == ["PARAM_UPDATE last x"]
         for most in ([0.5] * 13_000, 2**200):
-            dataflow.set_param("teller", "last", most)
+            params["last"] = most
             assert told(messages, 1) == [f"PARAM_UPDATE last {most}"]
-        dataflow.set_param("teller", "last", "x")
-        assert dataflow.params("teller") == {"limits": {"low": [1, None], "on": True}, "last": "x"}
+        params["last"] = "x"
+        assert params == {"limits": {"low": [1, None], "on": True}, "last": "x"}
 
 
 def test_parameters_that_nobody_would_read_are_refused(dataflow: CellDataflow) -> None:
     dataflow.cell("node", WAITING_SCRIPT, inputs=RARELY, outputs=("told",), kind="script")
     dataflow.cell("operator", TELLING_OPERATOR, inputs=RARELY, outputs=("told",))
+    params = dataflow.params("node")
     with pytest.raises(DataflowStateError, match="is not running"):
-        dataflow.set_param("node", "k", 1)
+        params["k"] = 1
+    with pytest.raises(DataflowStateError, match="is not running"):
+        list(params)
+    assert "is not running" in repr(params)
+    with pytest.raises(GraphError, match="Did you mean 'node'"):
+        dataflow.params("nod")
     dataflow.start()
-    with pytest.raises(GraphError, match="operator is an operator, and those are told of no"):
-        dataflow.set_param("operator", "k", 1)
+    with pytest.raises(
+        GraphError, match="operator is an operator, and operators do not receive parameters"
+    ):
+        dataflow.params("operator")["k"] = 1
     for wrong in ({1}, float("nan"), {"k": {(1, 2): 3}}):
         with pytest.raises(GraphError, match="the value of 'k' is not what JSON knows"):
-            dataflow.set_param("node", "k", wrong)
+            params["k"] = wrong
     for key, value in (("k", "x" * 70_000), ("k" * 70_000, 1)):
         with pytest.raises(GraphError, match="and 65536 is the most"):
-            dataflow.set_param("node", key, value)
-    dataflow.set_param("node", "gain", 1)
-    for ask in (dataflow.param, dataflow.delete_param):
-        with pytest.raises(GraphError, match=r"no parameter 'gian'\. Did you mean 'gain'"):
-            ask("node", "gian")
-    assert dataflow.params("node") == {"gain": 1}
+            params[key] = value
+    params["gain"] = 1
+    for ask in (operator.getitem, operator.delitem):
+        with pytest.raises(
+            GraphError, match=r"no parameter 'gian'\. Did you mean 'gain'"
+        ) as raised:
+            ask(params, "gian")
+        assert isinstance(raised.value, KeyError)
+    assert "gian" not in params
+    assert params.get("gian", 2) == 2
+    assert (dict(params), len(params), params.pop("gain")) == ({"gain": 1}, 1, 1)
+    assert params == {}
     dataflow.stop(grace_secs=0.0)

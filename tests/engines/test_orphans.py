@@ -287,7 +287,7 @@ def test_a_thread_that_started_the_dataflow_may_end(dataflow: CellDataflow) -> N
         thread.start()
         thread.join()
         assert len(dataflow.take("op/out", 5)) == 5
-    assert dataflow.node_status("op").error is None
+    assert dataflow.status("op").error is None
 
 
 def test_what_an_operator_left_behind_ends_with_it(

@@ -102,8 +102,8 @@ def test_a_retry_starts_it_again_and_comes_before_what_is_in_line(failed: CellDa
             "n": 5,
             "seen": 1,
         }
-    assert failed.node_status("op").generation == 2
-    assert failed.node_status("op").state is State.FAILED
+    assert failed.status("op").generation == 2
+    assert failed.status("op").state is State.FAILED
 
 
 def test_the_first_event_of_new_code_offers_the_way_back(failed: CellDataflow) -> None:
@@ -149,7 +149,7 @@ def test_the_next_event_and_the_living_state(dataflow: CellDataflow) -> None:
     rebuilt = dataflow.debug("op", next_event=True)
     assert rebuilt.operator.seen > seen
     assert rebuilt.event["id"] == "in"
-    assert dataflow.node_status("op").state is State.RUNNING
+    assert dataflow.status("op").state is State.RUNNING
     assert dataflow.take("op/out", 3)
 
 

@@ -134,10 +134,10 @@ class _Editor:
                 {"imports": "os._exit(3)"},
             ]
         )
-        generation = self.dataflow.node_status("edited").generation
+        generation = self.dataflow.status("edited").generation
         with pytest.raises(DoraNbError):
             self.declare(**broken)
-        status = self.dataflow.node_status("edited")
+        status = self.dataflow.status("edited")
         assert status.state in (State.RUNNING, State.WAITING), status
         assert status.generation >= generation
 
@@ -163,7 +163,7 @@ class _Editor:
     def _reader(self, number: int) -> None:
         """A node comes or goes that reads what is edited."""
         name = f"reader{number % 3}"
-        if name in self.dataflow.declared:
+        if name in self.dataflow.graph:
             self.dataflow.remove(name)
         else:
             self.dataflow.cell(name, READING, inputs={"in": "edited/out"})
@@ -220,9 +220,9 @@ def test_five_hundred_random_edits(dataflow: CellDataflow) -> None:
     after = resources()
     assert len(editor.done) == 8
     for name in ("source", "checker"):
-        status = dataflow.node_status(name)
+        status = dataflow.status(name)
         assert (status.state, status.generation, status.error) == (State.RUNNING, 1, None)
-    assert [edge.dropped for edge in dataflow.node_status("checker").inputs] == [0, 0]
+    assert [edge.dropped for edge in dataflow.status("checker").inputs] == [0, 0]
     assert dataflow.take("checker/seen", 10)
     assert after["descriptors"] <= before["descriptors"], (before, after)
     assert after["Threads"] <= before["Threads"], (before, after)
@@ -231,7 +231,7 @@ def test_five_hundred_random_edits(dataflow: CellDataflow) -> None:
 
 def _back_to_the_beginning(editor: _Editor) -> None:
     """The same nodes and wires each time something is counted, and those that were replaced are gone."""
-    for spec in list(editor.dataflow.declared):
+    for spec in list(editor.dataflow.graph):
         if spec.name.startswith("reader"):
             editor.dataflow.remove(spec.name)
     editor.inputs, editor.outputs = {"in": "source/small"}, ("out",)

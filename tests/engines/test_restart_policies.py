@@ -40,7 +40,7 @@ GO = {"go": "notebook/go"}
 
 def until_failed_in(dataflow: CellDataflow, name: str, generation: int) -> None:
     def failed() -> bool:
-        status = dataflow.node_status(name)
+        status = dataflow.status(name)
         return (status.state, status.generation) == (State.FAILED, generation)
 
     dataflow.until(failed, f"the failure of generation {generation}")
@@ -50,8 +50,8 @@ def go_through(dataflow: CellDataflow, name: str, generation: int) -> None:
     """Sends what lets that generation fail."""
     dataflow.until(
         lambda: (
-            dataflow.node_status(name).generation == generation
-            and dataflow.node_status(name).state is State.RUNNING
+            dataflow.status(name).generation == generation
+            and dataflow.status(name).state is State.RUNNING
         ),
         f"generation {generation}",
     )
@@ -94,8 +94,8 @@ def test_what_a_killed_process_had_not_read_is_read_by_the_next(dataflow: CellDa
         dataflow.send("notebook/go", number)
     dataflow.until(
         lambda: (
-            dataflow.node_status("dies").generation == 2
-            and dataflow.node_status("dies").state is State.RUNNING
+            dataflow.status("dies").generation == 2
+            and dataflow.status("dies").state is State.RUNNING
         ),
         "the second generation",
     )
@@ -114,8 +114,8 @@ def test_an_end_without_a_failure(dataflow: CellDataflow, policy: str, generatio
     dataflow.cell("ends", ends, inputs={"tick": "dora/timer/hz/1"}, kind="script", keys=keys)
     dataflow.start()
     assert dataflow.wait(TIMEOUT_SECS)
-    assert dataflow.node_status("ends").generation == generations
-    assert dataflow.node_status("ends").state is State.FINISHED
+    assert dataflow.status("ends").generation == generations
+    assert dataflow.status("ends").state is State.FINISHED
 
 
 def test_no_restart_once_all_inputs_are_closed(dataflow: CellDataflow) -> None:
@@ -127,7 +127,7 @@ def test_no_restart_once_all_inputs_are_closed(dataflow: CellDataflow) -> None:
     dataflow.cell("reader", READER, inputs={"in": "source/out"}, kind="script", keys=keys)
     dataflow.start()
     assert dataflow.wait(TIMEOUT_SECS)
-    assert dataflow.node_status("reader").generation == 1
+    assert dataflow.status("reader").generation == 1
 
 
 @pytest.mark.parametrize("act", ["stop", "restart", "remove", "edit"])
@@ -137,11 +137,11 @@ def test_while_it_pauses_everything_can_be_asked_for(dataflow: CellDataflow, act
     dataflow.start()
     go_through(dataflow, "failing", 1)
     dataflow.until_state("failing", State.STARTING)
-    assert "boom" in str(dataflow.node_status("failing").error)
+    assert "boom" in str(dataflow.status("failing").error)
     assert dataflow.running
     if act == "stop":
         assert dataflow.stop() == "stopped"
-        assert dataflow.node_status("failing").state is State.STOPPED
+        assert dataflow.status("failing").state is State.STOPPED
     elif act == "restart":
         assert dataflow.restart("failing").startswith("failing: generation 2")
     elif act == "remove":
@@ -157,7 +157,7 @@ def test_a_stop_is_no_reason_for_a_restart(dataflow: CellDataflow) -> None:
     dataflow.cell("reader", READER, inputs=GO, kind="script", keys={"restart_policy": "always"})
     dataflow.start()
     assert dataflow.stop() == "stopped"
-    assert dataflow.node_status("reader").generation == 1
+    assert dataflow.status("reader").generation == 1
 
 
 LOGGING = """

@@ -386,7 +386,7 @@ def test_ticks_that_were_missed_are_counted_and_not_made_up_for(dataflow: CellDa
         seen = Counter(ticks.next(TIMEOUT_SECS)["metadata"]["id"] for _ in range(10))
     assert seen == {"fast": 5, "faster": 5}
     dataflow.stop()
-    status = dataflow.node_status("op")
+    status = dataflow.status("op")
     assert status.missed_ticks >= 30 * (status.events - 3)
 
 
@@ -400,7 +400,7 @@ def test_a_tick_may_be_an_eternity_away(dataflow: CellDataflow, source: str) -> 
         dataflow.start()
         assert ticks.next(TIMEOUT_SECS)["metadata"]["id"] == "seldom"
     assert dataflow.take("other/out", 3)
-    assert dataflow.node_status("op").error is None
+    assert dataflow.status("op").error is None
 
 
 def test_threads_of_an_operator_may_send(dataflow: CellDataflow) -> None:

@@ -60,7 +60,7 @@ def script(dataflow: CellDataflow, name: str, body: str, **options: Any) -> None
 def said(dataflow: CellDataflow, name: str) -> list[str]:
     """What it printed, once it has finished or failed."""
     ended = (State.FINISHED, State.FAILED, State.STOPPED)
-    dataflow.until(lambda: dataflow.node_status(name).state in ended, f"the end of {name}")
+    dataflow.until(lambda: dataflow.status(name).state in ended, f"the end of {name}")
     return dataflow.said_by(name)
 
 
@@ -69,7 +69,7 @@ def run(dataflow: CellDataflow, body: str, **options: Any) -> list[str]:
     script(dataflow, "node", IMPORTS + body, **options)
     dataflow.start()
     lines = said(dataflow, "node")
-    assert dataflow.node_status("node").error is None
+    assert dataflow.status("node").error is None
     return lines
 
 
@@ -84,7 +84,7 @@ def test_a_script_receives_and_sends_beside_operators(dataflow: CellDataflow) ->
     with dataflow.subscribe("node/out", queue_size=1000) as messages:
         values = [messages.next(TIMEOUT_SECS)["value"].to_pylist()[0] for _ in range(5)]
     assert values == list(range(values[0], values[0] + 5))
-    status = dataflow.node_status("node")
+    status = dataflow.status("node")
     assert (status.state, status.generation) == (State.RUNNING, 1)
     assert status.events >= 5
 
@@ -242,7 +242,7 @@ node.send_output(output_id="out", data=pa.array(["x"]), metadata=None)
     assert lines[4].startswith("invalid `data` type")
     assert (first["value"].to_pylist(), first["metadata"]["n"]) == ([97, 98], 1)
     assert second["value"].to_pylist() == ["x"]
-    assert dataflow.node_status("node").undeclared_outputs == 1
+    assert dataflow.status("node").undeclared_outputs == 1
 
 
 @pytest.mark.parametrize("size", [0, 100, 100_000])
@@ -363,7 +363,7 @@ class Operator:
     dataflow.cell("reader", reader, inputs={"in": "node/out"}, queues={"in": (2000, "drop_oldest")})
     dataflow.start()
     said(dataflow, "node")
-    assert dataflow.node_status("node").state is State.FINISHED
+    assert dataflow.status("node").state is State.FINISHED
 
 
 def test_requests_and_their_responses(dataflow: CellDataflow) -> None:
@@ -568,7 +568,7 @@ while True:
     assert (second - first) % 256 == 1
     assert dataflow.stop(grace_secs=0.0) == "stopped"
     fifo.wait_for_end()
-    assert dataflow.node_status("node").state is State.STOPPED
+    assert dataflow.status("node").state is State.STOPPED
 
 
 def test_a_stop_is_an_event_and_then_the_end(dataflow: CellDataflow) -> None:

@@ -112,7 +112,7 @@ def test_one_that_fails_leaves_the_others_ready_until_it_is_corrected(
         with pytest.raises(OperatorError, match="source failed before its first event") as raised:
             dataflow.start()
         assert "The others are ready: correct the cell" in str(raised.value)
-        reader = dataflow.node_status("reader")
+        reader = dataflow.status("reader")
         assert (reader.state, reader.events) == (State.STARTING, 0)
         with pytest.raises(OperatorError, match="source failed before its first event"):
             dataflow.cell("source", FAILING + "# still", outputs=("n",))
@@ -120,9 +120,9 @@ def test_one_that_fails_leaves_the_others_ready_until_it_is_corrected(
         assert str(idle) == "idle: started; the start is held by source"
         dataflow.cell("source", COUNTING, inputs=TICK, outputs=("n",))
         assert passed_on.next(TIMEOUT_SECS)["metadata"]["n"] == 0
-    reader = dataflow.node_status("reader")
+    reader = dataflow.status("reader")
     assert (reader.state, reader.generation) == (State.RUNNING, 1)
-    assert dataflow.node_status("source").generation == 3
+    assert dataflow.status("source").generation == 3
 
 
 @pytest.mark.parametrize("kind", ["operator", "script"])
@@ -143,7 +143,7 @@ def test_a_stop_before_anything_has_moved_ends_readers_in_order(
         "reader": State.STOPPED,
         "fails": State.FAILED,
     }
-    assert dataflow.node_status("reader").error is None
+    assert dataflow.status("reader").error is None
     assert dataflow.said_by("reader", "engine") == []
 
 
@@ -153,7 +153,7 @@ def test_it_goes_too_when_the_failed_one_is_removed(dataflow: CellDataflow) -> N
     dataflow.cell("reader", IDLE, inputs={"in": "fails/out"})
     with pytest.raises(OperatorError):
         dataflow.start()
-    assert dataflow.node_status("counter").events == 0
+    assert dataflow.status("counter").events == 0
     assert dataflow.remove("fails") == "fails: removed; reader waits for it"
     assert dataflow.latest("counter/n")["metadata"]["n"] >= 0
     assert dataflow.until_state("reader", State.WAITING).waiting_for == ("fails",)
@@ -170,7 +170,7 @@ def test_a_start_tries_again_what_failed_and_leaves_the_rest(
             dataflow.start()
     absent.touch()
     assert dataflow.start() == "started: loads, counter"
-    assert dataflow.node_status("counter").generation == 1
+    assert dataflow.status("counter").generation == 1
     assert dataflow.start() == "already running"
 
 
@@ -197,7 +197,7 @@ def test_starting_stopping_and_starting_again(dataflow: CellDataflow) -> None:
         assert dataflow.stop() == "stopped"
         assert dataflow.stop() == "already stopped"
         assert not dataflow.running
-        assert dataflow.node_status("counter").state is State.STOPPED
+        assert dataflow.status("counter").state is State.STOPPED
 
 
 # -- at the wrong moment ---------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_a_stop_right_after_the_start_was_asked_for(
         dataflow.cell(name, IDLE)
     for _ in range(5):
         asked = threading.Event()
-        unwatch = dataflow.watch(asked.set)
+        unwatch = dataflow.on_change(asked.set)
         started = background.submit(dataflow.start)
         assert asked.wait(TIMEOUT_SECS)
         unwatch()
@@ -284,7 +284,7 @@ def test_declarations_from_many_threads(
     ]
     for other in others:
         other.result(TIMEOUT_SECS)
-    expected = dict(dataflow.declared.node("op").env)["WHO"]
+    expected = dict(dataflow.graph.node("op").env)["WHO"]
     assert dataflow.take("op/out", 1)[0]["value"].to_pylist() == list(expected.encode())
     dataflow.until(lambda: len(operator_processes()) == 1, "the end of those that were replaced")
 
@@ -323,15 +323,15 @@ def test_outputs_that_change_while_a_process_is_made_for_the_old_ones(
         if len(made) == 1:
             assert dataflow._session is not None
             for name in ("op", "reader"):
-                dataflow._session.apply(edited.declared, name, edit=None, grace_secs=2.0)
+                dataflow._session.apply(edited.graph, name, edit=None, grace_secs=2.0)
         return process, counters
 
     with monkeypatch.context() as patch:
         patch.setattr(_spawner.Spawner, "spawn", spawn)
         dataflow.start()
-    dataflow._declared = edited.declared
+    dataflow._declared = edited.graph
     assert dataflow.latest("reader/n")["metadata"]["n"] >= 0
-    assert dataflow.node_status("op").error is None
+    assert dataflow.status("op").error is None
     assert made[0] not in operator_processes()
     dataflow.stop()
     assert set(dataflow.said_by("op")) == {"the new one"}
@@ -350,7 +350,7 @@ def test_what_was_asked_for_counts_from_the_moment_it_was_asked(
         return original(self)
 
     monkeypatch.setattr(_supervisor.Supervisor, "_take_requests", held_back)
-    session = Session(dataflow.declared, [], on_change=lambda: None)
+    session = Session(dataflow.graph, [], on_change=lambda: None)
     try:
         session.open()
         assert session.alive
@@ -366,7 +366,7 @@ def test_what_was_asked_for_counts_from_the_moment_it_was_asked(
 def test_a_stop_that_is_asked_for_before_it_opens_starts_nothing(dataflow: CellDataflow) -> None:
     """As when a start is interrupted just then."""
     dataflow.cell("op", IDLE)
-    session = Session(dataflow.declared, [], on_change=lambda: None)
+    session = Session(dataflow.graph, [], on_change=lambda: None)
     try:
         session.request_stop(grace_secs=0.1)
         assert session.wait_ended(0)

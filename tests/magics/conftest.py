@@ -37,7 +37,7 @@ class FakeDeclaration:
 class FakeDataflow:
     """The interface of `Dataflow` that magics and widgets use."""
 
-    declared: Graph = field(default_factory=Graph)
+    graph: Graph = field(default_factory=Graph)
     running: bool = False
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     failures: list[OperatorError] = field(default_factory=list)
@@ -48,8 +48,8 @@ class FakeDataflow:
     while_starting: Callable[[Callable[[str], None]], None] = lambda progress: None
 
     def declare(self, spec: NodeSpec, *, progress: Callable[[str], None]) -> FakeDeclaration:
-        before = self.declared.nodes.get(spec.name)
-        self.declared = self.declared.with_node(spec)
+        before = self.graph.nodes.get(spec.name)
+        self.graph = self.graph.with_node(spec)
         unchanged = before is not None and before.same_as(spec)
         self.change()
         return FakeDeclaration(spec.name, "unchanged" if unchanged else "declared")
@@ -59,13 +59,13 @@ class FakeDataflow:
 
     def start(self, engine: str, *, progress: Callable[[str], None]) -> str:
         self.calls.append(("start", engine))
-        if not self.declared.nodes:
+        if not self.graph.nodes:
             raise DataflowStateError("there is nothing to start:", hint="declare an operator.")
         if self.running:
             return "already running"
         self.while_starting(progress)
         self.running = True
-        return f"started: {', '.join(self.declared.nodes)}"
+        return f"started: {', '.join(self.graph.nodes)}"
 
     def stop(self, *, grace_secs: float = 2.0) -> str:
         self.calls.append(("stop", grace_secs))
@@ -83,40 +83,39 @@ class FakeDataflow:
         self.set_status(name, cell_deleted=True)
 
     def kept_generation(self, name: str) -> str | None:
-        return f"{name}: kept generation 1" if self.running and name in self.declared else None
+        return f"{name}: kept generation 1" if self.running and name in self.graph else None
 
     def restart(self, name: str, *, generation: int | None, progress: Callable[[str], None]) -> str:
-        self.declared.node(name)
+        self.graph.node(name)
         self.calls.append(("restart", name, generation))
         return f"{name}: generation 2, restarted, state not kept"
 
     def remove(self, name: str) -> str:
-        self.declared = self.declared.without(name)
+        self.graph = self.graph.without(name)
         self.change()
         return f"{name}: removed"
 
-    def status(self) -> list[NodeStatus]:
-        return [self.node_status(spec.name) for spec in self.declared]
-
-    def node_status(self, name: str) -> NodeStatus:
-        spec = self.declared.node(name)
+    def status(self, name: str | None = None) -> Any:
+        if name is None:
+            return [self.status(spec.name) for spec in self.graph]
+        spec = self.graph.node(name)
         return self.statuses.get(name) or NodeStatus(name, State.DECLARED, spec.code.file)
 
     def set_status(self, name: str, **changes: Any) -> None:
-        self.statuses[name] = replace(self.node_status(name), **changes)
+        self.statuses[name] = replace(self.status(name), **changes)
         self.change()
 
     def logs(self, name: str | None = None) -> list[LogLine]:
         if name is not None:
-            self.declared.node(name)
+            self.graph.node(name)
         return [line for line in self.lines if name in (None, line.node)]
 
-    def graph(self) -> GraphPicture:
-        return GraphPicture(self.declared, {each.name: each.state for each in self.status()})
+    def draw(self) -> GraphPicture:
+        return GraphPicture(self.graph, {each.name: each.state for each in self.status()})
 
-    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
-        self.watchers.append(on_change)
-        return lambda: self.watchers.remove(on_change) if on_change in self.watchers else None
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self.watchers.append(callback)
+        return lambda: self.watchers.remove(callback) if callback in self.watchers else None
 
     def change(self) -> None:
         for on_change in list(self.watchers):

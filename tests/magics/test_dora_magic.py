@@ -106,7 +106,7 @@ def test_restart_and_remove(two: Any) -> None:
         "camera: generation 2, restarted, state not kept\n"
     )
     assert two.run("%dora remove camera").stdout == "camera: removed\n"
-    assert list(two.dataflow.declared.nodes) == ["detector"]
+    assert list(two.dataflow.graph.nodes) == ["detector"]
 
 
 def test_the_line_that_is_meant_is_found_among_equal_ones(two: Any) -> None:
@@ -274,14 +274,14 @@ def test_an_export_names_its_files_and_an_import_declares_them(
     two: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    declared = list(two.dataflow.declared.nodes)
+    declared = list(two.dataflow.graph.nodes)
     printed = two.run("%dora export out").stdout
     assert printed.startswith("exported: dataflow.yml, ")
     assert printed.endswith("run it with dora-rs: dora run out/dataflow.yml\n")
     for name in declared:
         two.run(f"%dora remove {name}")
     assert two.run("%dora import out/dataflow.yml").stdout == f"imported: {', '.join(declared)}\n"
-    assert list(two.dataflow.declared.nodes) == declared
+    assert list(two.dataflow.graph.nodes) == declared
     again = two.run("%dora import out/dataflow.yml").stdout.splitlines()
     assert again[1:] == [f"{name}: unchanged" for name in declared]
 

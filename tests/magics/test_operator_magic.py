@@ -30,7 +30,7 @@ def test_a_cell_declares_an_operator_and_ends_in_its_line(notebook: Any) -> None
     assert ran.texts == ["detector: declared"]
     assert "application/vnd.jupyter.widget-view+json" in ran.displayed[0]
     assert (ran.stdout, ran.stderr) == ("", "")
-    spec = notebook.dataflow.declared.node("detector")
+    spec = notebook.dataflow.graph.node("detector")
     assert [read.name for read in spec.inputs] == ["image", "tick", "depth"]
     assert spec.inputs[0] == InputSpec("image", TopicSource("camera", "image"), 1, "backpressure")
     assert spec.inputs[2].queue_size == 10
@@ -45,19 +45,19 @@ def test_a_second_run_says_that_nothing_changed_and_has_its_own_number(notebook:
     cell = "%%dora_operator detector" + BODY
     notebook.run(cell)
     assert notebook.run(cell).texts == ["detector: unchanged"]
-    assert notebook.dataflow.declared.node("detector").code.file == "Cell In[2]"
+    assert notebook.dataflow.graph.node("detector").code.file == "Cell In[2]"
 
 
 def test_variables_and_braces_are_not_expanded(notebook: Any) -> None:
     notebook.run("x = 'expanded'")
     notebook.run("%%dora_operator detector --env A=$x B={x}" + BODY)
-    assert notebook.dataflow.declared.node("detector").env == (("A", "$x"), ("B", "{x}"))
+    assert notebook.dataflow.graph.node("detector").env == (("A", "$x"), ("B", "{x}"))
 
 
 def test_a_header_goes_on_after_a_backslash_and_lines_stay_the_editors(notebook: Any) -> None:
     header = "\n\n%%dora_operator detector \\\n  --inputs image=camera/image \\\n  --outputs bbox"
     notebook.run(header + BODY)
-    spec = notebook.dataflow.declared.node("detector")
+    spec = notebook.dataflow.graph.node("detector")
     assert spec.outputs == ("bbox",)
     assert spec.code.first_line == 6
     shown = notebook.refused(header + "\nx = = 1\n")
@@ -77,7 +77,7 @@ def test_a_mistake_shows_our_lines_only(notebook: Any) -> None:
         "                                            ^\n"
         "GraphError: the source 'camera' lacks an output; write it as camera/OUTPUT.\n"
     )
-    assert not notebook.dataflow.declared.nodes
+    assert not notebook.dataflow.graph.nodes
 
 
 @pytest.mark.parametrize("below", ["", "\n", "\n   \n\n"])
@@ -173,7 +173,7 @@ def test_a_file_is_read_anew_each_time(notebook: Any, tmp_path: Path) -> None:
     file.write_text("# -*- coding: latin-1 -*-\nx = 'é'" + BODY, encoding="latin-1")
     ran = notebook.run("%dora_operator detector detector.py --outputs bbox")
     assert ran.texts == ["detector: declared"]
-    code = notebook.dataflow.declared.node("detector").code
+    code = notebook.dataflow.graph.node("detector").code
     assert (code.file, code.path, code.first_line) == ("detector.py", str(file), 1)
     assert "x = 'é'" in code.text
     assert notebook.run("%dora_operator detector detector.py --outputs bbox").texts == [
@@ -242,12 +242,12 @@ SCRIPT = "\nfrom dora import Node\nfor event in Node():\n    print(event)\n"
 def test_a_node_is_declared_as_an_operator_is(notebook: Any, tmp_path: Path) -> None:
     ran = notebook.run("%%dora_node cam --inputs in=a/b --outputs image --queue in=2" + SCRIPT)
     assert ran.texts == ["cam: declared"]
-    spec = notebook.dataflow.declared.node("cam")
+    spec = notebook.dataflow.graph.node("cam")
     assert (spec.kind, spec.outputs, spec.inputs[0].queue_size) == ("script", ("image",), 2)
     assert (spec.code.file, spec.code.first_line, spec.code.text) == ("Cell In[1]", 2, SCRIPT[1:])
     (tmp_path / "cam.py").write_text(SCRIPT)
     notebook.run(f"%dora_node other {tmp_path / 'cam.py'} --outputs image")
-    spec = notebook.dataflow.declared.node("other")
+    spec = notebook.dataflow.graph.node("other")
     assert (spec.kind, spec.code.path) == ("script", str(tmp_path / "cam.py"))
 
 
@@ -338,11 +338,11 @@ def test_a_renamed_operator_leaves_nothing_behind(
     assert renamed.texts == [
         "finder: declared; detector: removed (this cell declared it before)",
     ]
-    assert list(notebook.dataflow.declared.nodes) == ["view", "finder"]
+    assert list(notebook.dataflow.graph.nodes) == ["view", "finder"]
     # Taken over by another cell, a name is that one's: the first may declare something else.
     page.run("3", "%%dora_operator view --inputs bbox=finder/bbox" + BODY)
     assert page.run("2", "%%dora_operator other" + BODY).texts == ["other: declared"]
-    assert "view" in notebook.dataflow.declared
+    assert "view" in notebook.dataflow.graph
 
 
 def test_line_magics_and_front_ends_without_identities_rename_nothing(
@@ -353,7 +353,7 @@ def test_line_magics_and_front_ends_without_identities_rename_nothing(
     page = _FrontEnd(notebook, monkeypatch)
     (tmp_path / "op.py").write_text(BODY)
     page.run("1", "%dora_operator c op.py\n%dora_operator d op.py")
-    assert list(notebook.dataflow.declared.nodes) == ["a", "b", "c", "d"]
+    assert list(notebook.dataflow.graph.nodes) == ["a", "b", "c", "d"]
 
 
 def test_the_status_knows_that_a_cell_was_deleted(

@@ -49,7 +49,7 @@ def set_a_parameter_of_an_operator(part: Part) -> list[str]:
     cluster = cluster_of(part.dataflow)
     try:
         if cluster is None:
-            part.dataflow.set_param(part.name("op"), "gain", 1)
+            part.dataflow.params(part.name("op"))["gain"] = 1
         else:
             words = ["--dataflow=notebook", "--", part.name("op"), "gain", "1"]
             cluster.dora.call("param", "set", *words, what="it is refused")
@@ -63,7 +63,7 @@ def delete_a_parameter_that_is_none(part: Part) -> list[str]:
     cluster = cluster_of(part.dataflow)
     if cluster is None:
         with pytest.raises(GraphError):
-            part.dataflow.delete_param(part.name("script"), "gain")
+            del part.dataflow.params(part.name("script"))["gain"]
         return ["OBS refused"]
     words = ["--dataflow=notebook", "--", part.name("script"), "gain"]
     cluster.dora.call("param", "delete", *words, what="it is refused")

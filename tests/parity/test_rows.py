@@ -36,9 +36,9 @@ from .parity_rig import (
 
 def set_params(part: Part) -> None:
     part.wait_for_line("script", "OBS here")
-    part.dataflow.set_param(part.name("script"), "gain", {"a": [1, None]})
+    part.dataflow.params(part.name("script"))["gain"] = {"a": [1, None]}
     part.wait_for_line("script", "PARAM_UPDATE")
-    part.dataflow.delete_param(part.name("script"), "gain")
+    del part.dataflow.params(part.name("script"))["gain"]
     part.wait_for_line("script", "PARAM_DELETED")
 
 

@@ -48,7 +48,7 @@ class FakeDataflow:
     running: bool = True
     listeners: list[FakeListener] = field(default_factory=list)
     watchers: list[Callable[[], None]] = field(default_factory=list)
-    declared: Graph = field(default_factory=Graph)
+    graph: Graph = field(default_factory=Graph)
     statuses: dict[str, NodeStatus] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,37 +57,37 @@ class FakeDataflow:
 
     # ----- what a view uses
 
-    def node_status(self, name: str) -> NodeStatus:
-        self.declared.node(name)
+    def status(self, name: str) -> NodeStatus:
+        self.graph.node(name)
         return self.statuses[name]
 
-    def listen(
+    def subscribe(
         self,
         topic: str,
-        on_event: Callable[[Any], None],
+        callback: Callable[[Any], None],
         *,
         queue_size: int = 1,
         replay_last: bool = False,
     ) -> FakeListener:
-        self.declared.check_topic(topic)
-        listener = FakeListener(self, topic, on_event)
+        self.graph.check_topic(topic)
+        listener = FakeListener(self, topic, callback)
         self.listeners.append(listener)
         return listener
 
-    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
-        self.watchers.append(on_change)
-        return lambda: self.watchers.remove(on_change)
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self.watchers.append(callback)
+        return lambda: self.watchers.remove(callback)
 
     # ----- what a test does
 
     def declare(self, name: str, outputs: tuple[str, ...], state: State = State.RUNNING) -> None:
         spec = NodeSpec(name, SourceCode("", "Cell In[1]"), outputs=outputs)
-        self.declared = self.declared.with_node(spec)
+        self.graph = self.graph.with_node(spec)
         self.statuses[name] = NodeStatus(name, state, "Cell In[1]")
         self.changed()
 
     def remove(self, name: str) -> None:
-        self.declared = self.declared.without(name)
+        self.graph = self.graph.without(name)
         del self.statuses[name]
         self.changed()
 

@@ -28,7 +28,7 @@ TIMEOUT_SECS = 20.0
 class Scripted:
     """A dataflow whose status a test writes."""
 
-    declared: Graph = field(default_factory=Graph)
+    graph: Graph = field(default_factory=Graph)
     running: bool = False
     statuses: dict[str, NodeStatus] = field(default_factory=dict)
     watchers: list[Callable[[], None]] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Scripted:
     def add(self, name: str, inputs: dict[str, str] | None = None, outputs: str = "") -> None:
         reads = tuple(InputSpec(key, parse_source(text)) for key, text in (inputs or {}).items())
         spec = NodeSpec(name, SourceCode("", "Cell In[1]"), reads, tuple(outputs.split()))
-        self.declared = self.declared.with_node(spec)
+        self.graph = self.graph.with_node(spec)
         self.statuses[name] = NodeStatus(name, State.DECLARED, "Cell In[1]")
 
     def change(self, name: str, **changes: Any) -> None:
@@ -47,19 +47,18 @@ class Scripted:
             on_change()
 
     def remove(self, name: str) -> None:
-        self.declared = self.declared.without(name)
+        self.graph = self.graph.without(name)
 
-    def status(self) -> list[NodeStatus]:
-        return [self.node_status(spec.name) for spec in self.declared]
-
-    def node_status(self, name: str) -> NodeStatus:
+    def status(self, name: str | None = None) -> Any:
+        if name is None:
+            return [self.status(spec.name) for spec in self.graph]
         self.asked += 1
-        self.declared.node(name)
+        self.graph.node(name)
         return self.statuses[name]
 
-    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
-        self.watchers.append(on_change)
-        return lambda: self.watchers.remove(on_change) if on_change in self.watchers else None
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self.watchers.append(callback)
+        return lambda: self.watchers.remove(callback) if callback in self.watchers else None
 
     def mark_failure_seen(self, name: str) -> None:
         self.seen.append(name)
@@ -503,7 +502,7 @@ def test_a_status_cell_that_runs_again_closes_its_view(
 
 
 def test_the_saved_table_shows_markup_as_text(dataflow: Scripted) -> None:
-    rows = status_view.table_rows(dataflow.status(), dataflow.declared)
+    rows = status_view.table_rows(dataflow.status(), dataflow.graph)
     rows[0]["outputs"] = ["<script>"]
     rows[0]["failure"] = "<b>no</b>"
     page = status_view.table_html(rows)
