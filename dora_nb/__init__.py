@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from .data.images import as_image
     from .dataflow.dataflow import Dataflow, get_dataflow
     from .dataflow.subscription import Subscription
-    from .errors import DoraNbError
+    from .dataflow.watched import WatchedDataflow, attach
+    from .errors import DoraNbError, OperatorError
+    from .events import Event
     from .node import Node
+    from .status import NodeStatus, State
     from .widgets.camera import CameraView
 
 __version__ = "0.1.0"
@@ -28,12 +31,18 @@ _HOMES = {
     "CameraView": ".widgets.camera",
     "Dataflow": ".dataflow.dataflow",
     "DoraNbError": ".errors",
+    "Event": ".events",
     "Node": ".node",
+    "NodeStatus": ".status",
+    "OperatorError": ".errors",
+    "State": ".status",
     "Subscription": ".dataflow.subscription",
+    "WatchedDataflow": ".dataflow.watched",
     "as_boxes": ".data.boxes",
     "as_image": ".data.images",
     "as_pandas": ".data.convert",
     "as_torch": ".data.convert",
+    "attach": ".dataflow.watched",
     "get_dataflow": ".dataflow.dataflow",
 }
 
@@ -41,13 +50,19 @@ __all__ = [
     "CameraView",
     "Dataflow",
     "DoraNbError",
+    "Event",
     "Node",
+    "NodeStatus",
+    "OperatorError",
+    "State",
     "Subscription",
+    "WatchedDataflow",
     "__version__",
     "as_boxes",
     "as_image",
     "as_pandas",
     "as_torch",
+    "attach",
     "get_dataflow",
 ]
 

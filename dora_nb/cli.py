@@ -154,11 +154,14 @@ def _seconds(text: str) -> float:
 def _run(arguments: argparse.Namespace) -> int:
     from .dataflow.batch import run_to_the_end
     from .dataflow.dataflow import Dataflow
+    from .dataflow.front_end import FrontEnd
+    from .dataflow.results import cycle_warning
 
     dataflow = Dataflow()
-    for declaration in dataflow.declare_all(_read(arguments)):
-        if declaration.what != "declared":
-            print(declaration, file=sys.stderr)
+    for declared in FrontEnd(dataflow).declare_all(_read(arguments)):
+        if declared.blocking_cycle:
+            warning = cycle_warning(declared.blocking_cycle)
+            print(f"{declared.name}: declared; {warning}", file=sys.stderr)
     failed = run_to_the_end(
         dataflow,
         engine=arguments.engine,

@@ -1,7 +1,7 @@
-"""What a dataflow looks like at one moment: frozen snapshots, read without disturbing anything.
+"""What a dataflow looks like at one moment: frozen snapshots.
 
-The counts come from pages that the operators' processes write (one writer a word), so taking a
-snapshot sends no message and waits for nobody.
+The counts come from shared pages that the nodes' processes write, each word by one writer, so that taking
+a snapshot sends no message and never blocks.
 """
 
 from __future__ import annotations
@@ -14,11 +14,21 @@ from .graph.nodes import QueuePolicy
 
 LONG_BUSY_SECS = 2.0
 SOMEBODY = "a process to join"
-"""What a dynamic node waits for."""
+"""What a dynamic node waits for, as the end of a sentence."""
 
 
 class State(enum.Enum):
-    """Where an operator is in its life, in the words that a user sees."""
+    """The state of a node, in the words that a user sees.
+
+    ``DECLARED``: it was never started. ``STARTING``: it runs its `__init__`, or its restart policy waits.
+    ``WAITING``: it runs, and an input waits for a node that is not declared; or a dynamic node waits for its
+    process. ``FINISHED``: it ended by itself. ``STOPPED``: it was asked to end.
+
+    Example::
+
+        >>> State.RUNNING.value
+        'running'
+    """
 
     DECLARED = "declared"
     STARTING = "starting"
@@ -31,7 +41,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class EdgeStatus:
-    """One edge: at any quiet moment ``sent == received + dropped + queued``, each counted where it happens."""
+    """The counts of one edge. While nothing moves, ``sent == received + dropped + queued``."""
 
     topic: str
     reader: str
@@ -44,25 +54,32 @@ class EdgeStatus:
     received: int = 0
     """Messages that the reader took."""
     dropped: int = 0
-    """Messages that were taken back or given up, counted by who did it."""
+    """Messages that nobody will read: evicted by newer ones, or left when a process ended."""
     queued: int = 0
-    """Messages in line right now."""
+    """Messages that wait in the queue now."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One operator."""
+    """A snapshot of one node, from `Dataflow.status`. Times are in seconds.
+
+    Example::
+
+        >>> status = NodeStatus("camera", State.RUNNING, declared_in="Cell In[2]", generation=1)
+        >>> status.state is State.RUNNING, status.dropped, status.error
+        (True, 0, None)
+    """
 
     name: str
     state: State
     declared_in: str
     """``Cell In[5]`` or a file's path."""
     cell_deleted: bool = False
-    """Whether that cell is not in the notebook any more."""
+    """Whether that cell was deleted from the notebook."""
     generation: int = 0
     """How often it was started; 0 before the first start."""
     waiting_for: tuple[str, ...] = ()
-    """Undeclared nodes that inputs of it wait for."""
+    """Undeclared nodes that its inputs wait for."""
     inputs: tuple[EdgeStatus, ...] = ()
     outputs: tuple[EdgeStatus, ...] = ()
     """One entry for each reader of each output."""
@@ -70,26 +87,29 @@ class NodeStatus:
     """Events handled, over all generations of this run; None where the engine does not count them."""
     missed_ticks: int = 0
     undeclared_outputs: int = 0
-    """Calls of `send_output` that named an output which is not declared; ignored, as dora does."""
+    """Calls of `send_output` with an output that is not declared; they are ignored, as in dora."""
     on_event_p50_secs: float | None = None
+    """Half of the events took at most so long; None before the first, and where the engine does not say."""
     on_event_p95_secs: float | None = None
+    """95 % of the events took at most so long."""
     busy_secs: float | None = None
-    """How long the `on_event` that runs right now has taken so far; None while none does."""
+    """How long the `on_event` that runs now has taken so far; None while none does."""
     error: OperatorError | None = None
+    """Why it failed; None where it did not."""
 
     @property
     def dropped(self) -> int:
-        """Messages lost on the way to this operator."""
+        """How many messages to this node were dropped, over all its inputs."""
         return sum(edge.dropped for edge in self.inputs)
 
     @property
     def long_busy_secs(self) -> float | None:
-        """How long it has been busy with one event, where that is long enough to be worth a word."""
+        """`busy_secs`, where that is two seconds or more; else None."""
         secs = self.busy_secs
         return secs if secs is not None and secs >= LONG_BUSY_SECS else None
 
     def state_text(self) -> str:
-        """The state as a sentence's end: ``running``, ``waiting (for camera)``."""
+        """The state as the end of a sentence: ``running``, ``waiting (for camera)``."""
         if self.state is State.WAITING:
             return f"waiting (for {', '.join(self.waiting_for)})"
         return str(self.state.value)
@@ -97,7 +117,7 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line that an operator printed, or that the engine says about it."""
+    """One line that a node printed or logged, or that the engine noted about it, from `Dataflow.logs`."""
 
     node: str
     stream: str
@@ -105,6 +125,6 @@ class LogLine:
     ``info``, ``debug``, ``trace``."""
     text: str
     time_secs: float
-    """Wall clock when the kernel read it, seconds since the epoch."""
+    """When the kernel read it: seconds since the epoch, by the wall clock."""
     number: int = 0
-    """Counts the node's lines from 0, those that are not kept any more too."""
+    """Counts the node's lines from 0, including older ones that are not kept."""

@@ -1,9 +1,8 @@
 """Unit tests of cells: operators and scripts on prepared events, without processes.
 
-`MockNode` is dora's own stand-in for `Node`. `run_operator` gives an operator events, and returns
-what it sent, as a reader would get it. Importing this module lets ``import dora`` work where dora-rs
-is not installed. A script of its own process runs on recorded inputs where `DORA_TEST_WITH_INPUTS`
-says so, see `dora_nb.child._recorded_inputs`.
+`MockNode` stands in for `Node`, as in dora. `run_operator` gives an operator events, and returns what it
+sent, as a reader would get it. Importing this module makes ``import dora`` work where dora-rs is not
+installed. With `DORA_TEST_WITH_INPUTS` set, a script runs on recorded inputs in its own process.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from .cells.check import check_operator_source
 from .child import dora_finder
@@ -20,12 +19,12 @@ from .child.dora_api.testing import MockNode
 from .child.user_code import execute
 from .child.user_operator import EventResult, on_event_result
 from .errors import OperatorError
+from .events import Event
 from .graph.nodes import SourceCode
 from .transport import as_received
 
 __all__ = ["MockNode", "run_operator"]
 
-Event = dict[str, Any]
 
 dora_finder.install()
 
@@ -36,16 +35,27 @@ def run_operator(
     *,
     outputs: Iterable[str] | None = None,
 ) -> dict[str, list[Event]]:
-    """What an operator sends on these events: for each output a list of INPUT events.
+    """Returns what an operator sends on these events: for each output a list of INPUT events.
 
-    `operator` is a class, the text of a cell's body, or the path of a file. An event is dora's dict,
-    or short for an INPUT: ``(input, data)`` or ``(input, data, metadata)``. Data and metadata
-    take the same way as between processes, so what cannot be sent raises here too, and arrays arrive
-    read-only. With `outputs`, others are ignored with a warning, as undeclared ones are.
+    `operator` is a class, the text of a cell's body, or the `Path` of a file. An event is dora's dict, or
+    for an INPUT a tuple ``(input, data)`` or ``(input, data, metadata)``. Data and metadata are encoded as
+    between processes: what cannot be sent raises here too, and arrays arrive one-dimensional and read-only.
+    With `outputs`, other outputs are ignored with a warning, as undeclared ones are.
 
-    Runs in this process and thread, until the events are used up or the operator returns STOP or
-    STOP_ALL; STOP and INPUT_CLOSED come only if they are among the events. What the operator raises
-    goes through as it is. OperatorError where `on_event` returns what it may not.
+    Runs in this process and thread, and blocks until the events are used up, or the operator returns STOP
+    or STOP_ALL; STOP and INPUT_CLOSED come only if they are among the events. What the operator raises goes
+    through as it is. Raises SourceError where the code is not an operator, and OperatorError where
+    `on_event` returns something that it must not.
+
+    Example::
+
+        >>> class Double:
+        ...     def on_event(self, event, send_output):
+        ...         if event["type"] == "INPUT":
+        ...             send_output("twice", pa.array([2 * event["value"][0].as_py()]))
+        >>> sent = run_operator(Double, [("angle", pa.array([1.5]))])
+        >>> sent["twice"][0]["value"].to_pylist()
+        [3.0]
     """
     __tracebackhide__ = True
     name = getattr(operator, "__name__", None) or (
@@ -65,7 +75,7 @@ def run_operator(
 
 
 class _Collector:
-    """Keeps what is sent, by output."""
+    """Keeps what an operator sends, by output."""
 
     def __init__(self, declared: frozenset[str] | None) -> None:
         self.sent: dict[str, list[Event]] = {output: [] for output in sorted(declared or ())}
@@ -76,8 +86,8 @@ class _Collector:
             warnings.warn(f"ignoring output '{output}', which is not declared", stacklevel=2)
             return
         value, received = as_received(data, metadata, warn=_warn)
-        event = {"type": "INPUT", "kind": "dora", "id": output, "value": value}
-        self.sent.setdefault(output, []).append({**event, "metadata": received})
+        event = Event(type="INPUT", kind="dora", id=output, value=value, metadata=received)
+        self.sent.setdefault(output, []).append(event)
 
 
 def _warn(sentence: str) -> None:
@@ -97,9 +107,10 @@ def _class_of(operator: type | str | Path) -> Any:
     return module.__dict__["Operator"]
 
 
-def _as_event(given: Event | tuple[Any, ...]) -> Event:
+def _as_event(given: Event | tuple[Any, ...]) -> dict[str, Any]:
+    event: dict[str, Any]
     if isinstance(given, dict):
-        event = {"kind": "dora", **given}
+        event = {"kind": "dora", **cast(dict[str, Any], given)}
         if event.get("type") != "INPUT":
             return event
     else:

@@ -80,7 +80,7 @@ def _boxes_of(boxes: Subscription, seen: dict[int, Any]) -> dict[int, np.ndarray
             raise LookupError("the detector's boxes belong to none of the pictures that were seen")
 
 
-def _frame_of(event: dict[str, Any]) -> int:
+def _frame_of(event: dora_nb.Event) -> int:
     try:
         return int(event["metadata"]["frame"])
     except KeyError:

@@ -28,7 +28,7 @@ LAYERS = (
     ("child",),
     ("transport",),
     ("data", "descriptor"),
-    ("cells", "status"),
+    ("cells", "events", "status"),
     ("graph", "protocol", "system"),
     ("errors",),
 )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dora_nb import Dataflow
+from dora_nb import Dataflow, Event
 from dora_nb.engines.embedded import SPARES
 
 from . import engines
@@ -224,7 +224,7 @@ def subscriber_micros(count: int, busy: bool) -> dict[str, float]:
     latencies: list[int] = []
     enough = threading.Event()
 
-    def note(event: dict[str, Any]) -> None:
+    def note(event: Event) -> None:
         received_nanos = time.perf_counter_ns()
         stamp_nanos = int(event["value"].to_numpy()[:8].view(np.int64)[0])
         latencies.append(received_nanos - stamp_nanos)

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dora_nb.errors import DataflowStateError, GraphError, UnknownParamError, did_you_mean
 
 from .arguments import param_json
-
-if TYPE_CHECKING:
-    from .dataflow import Dataflow
+from .current_run import CurrentRun
 
 
 class Params(MutableMapping[str, Any]):
-    """The parameters of one node, read from the running dataflow each time, not copied.
+    """The parameters of one node of a running dataflow, from ``dataflow.params("NODE")``.
 
-    Each access asks the engine; on dora-rs it blocks for as long as the program `dora` takes.
+    It copies nothing: each access asks the engine, and on dora-rs blocks for as long as the program `dora`
+    takes. Any value that JSON knows can be set, 64 KB at most. Raises DataflowStateError where the dataflow
+    is not running, and UnknownParamError, which is a KeyError, for a key that is not there.
+
+    Example::
+
+        >>> params = dataflow.params("arm")
+        >>> params["speed"] = 3
+        >>> params.get("gain", 1.0)
+        1.0
+        >>> del params["speed"]
     """
 
-    def __init__(self, dataflow: Dataflow, name: str) -> None:
-        self._dataflow = dataflow
+    def __init__(self, run: CurrentRun, name: str) -> None:
+        self._run = run
         self._name = name
 
     def __getitem__(self, key: str) -> Any:
-        known = self._all()
-        if key not in known:
-            raise self._unknown(key, known)
-        return known[key]
+        return self._all_with(key)[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        session = self._dataflow._running_session(f"'{self._name}' cannot be given a parameter")
-        if self._dataflow.graph.node(self._name).kind == "operator":
+        session = self._run.running_session(f"'{self._name}' cannot be given a parameter")
+        if self._run.graph.node(self._name).kind == "operator":
             raise GraphError(
                 f"{self._name} is an operator, and operators do not receive parameters:",
                 hint="send it on an input, or make it a node with %%dora_node.",
@@ -39,10 +44,8 @@ class Params(MutableMapping[str, Any]):
         session.set_param(self._name, key, param_json(key, value))
 
     def __delitem__(self, key: str) -> None:
-        known = self._all()
-        if key not in known:
-            raise self._unknown(key, known)
-        session = self._dataflow._running_session(f"'{self._name}' has no parameters")
+        self._all_with(key)
+        session = self._run.running_session(f"'{self._name}' has no parameters")
         session.delete_param(self._name, key)
 
     def __iter__(self) -> Iterator[str]:
@@ -58,11 +61,15 @@ class Params(MutableMapping[str, Any]):
             return f"<Params of {self._name}: {error.message}>"
 
     def _all(self) -> dict[str, Any]:
-        self._dataflow.graph.node(self._name)
-        session = self._dataflow._running_session(f"'{self._name}' has no parameters")
+        self._run.graph.node(self._name)
+        session = self._run.running_session(f"'{self._name}' has no parameters")
         return session.params(self._name)
 
-    def _unknown(self, key: str, known: dict[str, Any]) -> UnknownParamError:
-        has = f"It has: {', '.join(known)}." if known else "It has none."
-        hint = did_you_mean(str(key), known) or has
-        return UnknownParamError(f"{self._name} has no parameter '{key}'.", hint=hint)
+    def _all_with(self, key: str) -> dict[str, Any]:
+        """All of them; UnknownParamError, with the nearest key, where that one is not among them."""
+        known = self._all()
+        if key not in known:
+            has = f"It has: {', '.join(known)}." if known else "It has none."
+            hint = did_you_mean(str(key), known) or has
+            raise UnknownParamError(f"{self._name} has no parameter '{key}'.", hint=hint)
+        return known

@@ -7,25 +7,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 from dora_nb.errors import DataflowStateError
+from dora_nb.events import Event
+from dora_nb.status import EdgeStatus
 
-if TYPE_CHECKING:
-    from dora_nb.status import EdgeStatus
-
-    from .dataflow import Dataflow
-
-Event = dict[str, Any]
-"""One event as dora gives it: ``type``, ``id``, ``value`` (a `pyarrow.Array`), ``metadata``."""
+from .current_run import CurrentRun
+from .messaging import too_few
 
 
 class CallbackSubscription:
-    """A callback on a topic, from `Dataflow.subscribe`. `close` ends it."""
+    """A callback on a topic, from ``Dataflow.subscribe(topic, callback)``; also a context manager.
+
+    Example::
+
+        >>> seen = dataflow.subscribe("camera/image", print)
+        >>> seen.close()
+    """
 
     def __init__(
         self,
-        dataflow: Dataflow,
+        run: CurrentRun,
         topic: str,
         callback: Callable[[Event], None],
         *,
@@ -33,58 +36,120 @@ class CallbackSubscription:
         replay_last: bool,
     ) -> None:
         self.topic = topic
-        self._dataflow = dataflow
-        self._listener = dataflow._add_listener(topic, callback, queue_size, replay_last)
-
-    def status(self) -> EdgeStatus | None:
-        """The counts of its edge; None while its publisher was never started."""
-        return self._dataflow._listener_status(self._listener)
+        self._run = run
+        self._reader = run.add_reader(
+            topic, callback, queue_size=queue_size, replay_last=replay_last
+        )
 
     @property
     def dropped(self) -> int:
-        """How many messages the callback missed."""
+        """How many messages the callback missed, as it was still busy with an earlier one.
+
+        Example::
+
+            >>> seen.dropped
+            0
+        """
         status = self.status()
         return 0 if status is None else status.dropped
 
+    def status(self) -> EdgeStatus | None:
+        """Returns the counts of the edge to this subscription; None while its publisher was never started.
+
+        Never blocks.
+
+        Example::
+
+            >>> seen.status().received
+            120
+        """
+        return self._run.reader_status(self._reader)
+
     def close(self) -> None:
-        """No further call of the callback begins; one that is running may still end."""
-        self._dataflow._forget_listener(self._listener)
+        """Ends the subscription: no further call of the callback begins; one that is running may still end.
+
+        May be called twice.
+
+        Example::
+
+            >>> seen.close()
+        """
+        self._run.remove_reader(self._reader)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<CallbackSubscription to {self.topic}>"
 
 
 class Subscription:
-    """Messages of a topic, from `Dataflow.subscribe`: an iterator and a context manager.
+    """Messages of a topic, from ``Dataflow.subscribe(topic)``: an iterator and a context manager.
 
-    It keeps the newest `queue_size` messages; older ones are dropped and counted.
+    It keeps the newest `queue_size` messages; older ones are dropped and counted. The loop over it ends
+    when it is closed.
+
+    Example::
+
+        >>> with dataflow.subscribe("camera/image") as images:
+        ...     for event in images:
+        ...         print(event["metadata"]["width"])
     """
 
     def __init__(
-        self, dataflow: Dataflow, topic: str, queue_size: int, *, replay_last: bool = False
+        self, run: CurrentRun, topic: str, *, queue_size: int, replay_last: bool = False
     ) -> None:
         self.topic = topic
-        self._dataflow = dataflow
+        self._run = run
         self._events: collections.deque[Event] = collections.deque()
         self._queue_size = queue_size
         self._arrived = threading.Condition()
         self._dropped_here = 0
         self._closed = False
         self._reader = CallbackSubscription(
-            dataflow, topic, self._keep, queue_size=queue_size, replay_last=replay_last
+            run, topic, self._keep, queue_size=queue_size, replay_last=replay_last
         )
-
-    def status(self) -> EdgeStatus | None:
-        """The counts of its edge; None while its publisher was never started."""
-        return self._reader.status()
 
     @property
     def dropped(self) -> int:
-        """How many messages this subscription missed."""
+        """How many messages this subscription missed, as more than `queue_size` of them waited.
+
+        Example::
+
+            >>> images.dropped
+            0
+        """
         return self._dropped_here + self._reader.dropped
 
+    def status(self) -> EdgeStatus | None:
+        """Returns the counts of the edge to this subscription; None while its publisher was never started.
+
+        Never blocks.
+
+        Example::
+
+            >>> images.status().received
+            120
+        """
+        return self._reader.status()
+
     def next(self, timeout_secs: float | None = None) -> Event:
-        """The next message. Blocks; raises TopicTimeoutError when the time is over."""
+        """Returns the next message. Blocks until there is one; without `timeout_secs`, for ever.
+
+        Raises TopicTimeoutError when the time is over, and DataflowStateError where it is closed.
+
+        Example::
+
+            >>> event = images.next(timeout_secs=5)
+        """
         deadline_secs = None if timeout_secs is None else time.monotonic() + timeout_secs
         with self._arrived:
             while not self._events:
@@ -92,12 +157,17 @@ class Subscription:
                     raise DataflowStateError(f"the subscription to '{self.topic}' is closed.")
                 left_secs = None if deadline_secs is None else deadline_secs - time.monotonic()
                 if left_secs is not None and left_secs <= 0:
-                    raise self._dataflow._too_few(self.topic, 0, 1, timeout_secs)
+                    raise too_few(self._run, self.topic, 0, 1, timeout_secs)
                 self._arrived.wait(left_secs)
             return self._events.popleft()
 
     def close(self) -> None:
-        """Ends the subscription; a `next` that waits raises."""
+        """Ends the subscription; a `next` that waits raises DataflowStateError. May be called twice.
+
+        Example::
+
+            >>> images.close()
+        """
         self._reader.close()
         with self._arrived:
             self._closed = True

@@ -74,6 +74,10 @@ class EngineSession(Protocol):
         """Starts a new generation; does not wait for it. With `retry`, it first handles the event that the
         newest failure has kept."""
 
+    def stop_node(self, name: str, *, grace_secs: float) -> bool:
+        """Stops one node, and waits until it has ended; its readers' inputs from it are closed. False where
+        it had no process."""
+
     def remove(self, declared: Graph, name: str, *, grace_secs: float) -> None:
         """Stops a node and removes it. Waits until it has ended."""
 

@@ -116,16 +116,6 @@ class Graph:
         ]
         return tuple(dict.fromkeys(missing))
 
-    def waiting_text(self, name: str) -> str:
-        """Returns `waiting_for` as text, each name with the nearest declared one; empty for none."""
-        known = [other for other in self.nodes if other != name]
-        return ", ".join(
-            f"{missing} ({hint[0].lower()}{hint[1:]})"
-            if (hint := did_you_mean(missing, known))
-            else missing
-            for missing in self.waiting_for(name)
-        )
-
     def blocking_cycle(self, name: str) -> list[str]:
         """Returns the shortest cycle through this node in which every edge blocks its publisher.
 

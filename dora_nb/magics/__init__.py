@@ -44,10 +44,10 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     cells = DeclaringCells()
 
     def look_for_deleted_cells(_info: object) -> None:
-        from ._shell import notebook_dataflow
+        from ._shell import notebook_front_end
 
-        if "dora_nb.dataflow.dataflow" in sys.modules:  # Else nothing was declared yet.
-            note_deleted_cells(shell, cells, notebook_dataflow())
+        if "dora_nb.dataflow.front_end" in sys.modules:  # Else nothing was declared yet.
+            note_deleted_cells(shell, cells, notebook_front_end())
 
     shell.register_magics(OperatorMagics(shell, cells), DoraMagics)
     shell.events.register("pre_run_cell", look_for_deleted_cells)
@@ -93,6 +93,6 @@ def give_empty_cells_a_body(lines: list[str]) -> list[str]:
 
 
 def _declared() -> Graph:
-    from ._shell import notebook_dataflow
+    from ._shell import notebook_front_end
 
-    return notebook_dataflow().graph
+    return notebook_front_end().dataflow.graph

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from dora_nb.dataflow.dataflow import Dataflow
+    from dora_nb.dataflow.front_end import FrontEnd
 
 
 class DeclaringCells:
@@ -45,12 +45,12 @@ def running_cell_id(shell: InteractiveShell) -> str | None:
     return cell_id if isinstance(cell_id, str) else None
 
 
-def note_deleted_cells(shell: InteractiveShell, cells: DeclaringCells, dataflow: Dataflow) -> None:
+def note_deleted_cells(shell: InteractiveShell, cells: DeclaringCells, front_end: FrontEnd) -> None:
     """Has the dataflow know which of its nodes have no cell any more, as far as this request says it."""
     deleted = _metadata(shell).get("deletedCells")
     if isinstance(deleted, list):
         for name in cells.take_deleted(each for each in deleted if isinstance(each, str)):
-            dataflow.note_cell_deleted(name)
+            front_end.note_cell_deleted(name)
 
 
 def _metadata(shell: InteractiveShell) -> dict[str, Any]:

@@ -21,12 +21,21 @@ from dora_nb.errors import DescriptorError, GraphError, UnknownParamError
 from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
 from ._help import command_help, dora_help
-from ._shell import line_header, located, notebook_dataflow, say, say_what_nobody_saw
+from ._shell import line_header, located, notebook_front_end, say, say_what_nobody_saw
+from ._wording import (
+    attached_text,
+    declared_text,
+    detached_text,
+    removed_text,
+    retried_text,
+    started_text,
+    stopped_text,
+)
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from dora_nb.dataflow.dataflow import Dataflow
+    from dora_nb.dataflow.front_end import FrontEnd
     from dora_nb.graph.graph import Graph
     from dora_nb.graph.nodes import NodeSpec
     from dora_nb.status import LogLine
@@ -58,17 +67,17 @@ class DoraMagics(Magics):
         if not words or wants_help(words):
             say(_help(header, words))
             return
-        dataflow = notebook_dataflow()
+        front_end = notebook_front_end()
         if words[0].text in ("retry", "debug"):
             for word in words[1:2]:  # Who asks for that knows of the failure.
-                dataflow.mark_failure_seen(word.text)
-        say_what_nobody_saw(dataflow)
+                front_end.mark_failure_seen(word.text)
+        say_what_nobody_saw(front_end)
         asked = parse_dora_line(header, words)
         command = asked.command.name
         if_interrupted = _IF_INTERRUPTED.get(command, f"%dora {command} was interrupted.")
         with located(header, if_interrupted=if_interrupted):
             try:
-                _ACTIONS[command](dataflow, asked)
+                _ACTIONS[command](front_end, asked)
             except UnknownParamError as error:  # In a cell it is a wrong name as any other.
                 wrong_name = GraphError(error.message, hint=error.hint)
                 raise header.placed(wrong_name, _word_in_question(asked, error)) from None
@@ -89,57 +98,59 @@ def _help(header: Header, words: Sequence[Word]) -> str:
     return command_help(find_sub_command(header, plain[0])) if plain else dora_help()
 
 
-def _start(dataflow: Dataflow, asked: DoraLine) -> None:
+def _start(front_end: FrontEnd, asked: DoraLine) -> None:
     from dora_nb.widgets.progress import Progress
 
     with Progress() as progress:
-        sentence = dataflow.start(engine=asked.engine, progress=progress.show)
-    say(sentence)
+        started = front_end.dataflow.start(engine=asked.engine, progress=progress.show)
+    say(started_text(started))
 
 
-def _stop(dataflow: Dataflow, asked: DoraLine) -> None:
+def _stop(front_end: FrontEnd, asked: DoraLine) -> None:
     if asked.grace_secs is None:
-        say(dataflow.stop())
+        stopped = front_end.dataflow.stop()
     else:
-        say(dataflow.stop(grace_secs=asked.grace_secs))
+        stopped = front_end.dataflow.stop(grace_secs=asked.grace_secs)
+    say(stopped_text(stopped))
 
 
-def _attach(dataflow: Dataflow, asked: DoraLine) -> None:
+def _attach(front_end: FrontEnd, asked: DoraLine) -> None:
     given = {"coordinator": asked.coordinator, "daemon_port": asked.daemon_port}
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    say(dataflow.attach(None if asked.name is None else asked.name.text, **chosen))
+    attached = front_end.attach(None if asked.name is None else asked.name.text, **chosen)
+    say(attached_text(attached))
 
 
-def _detach(dataflow: Dataflow, asked: DoraLine) -> None:
+def _detach(front_end: FrontEnd, asked: DoraLine) -> None:
     del asked
-    say(dataflow.detach())
+    say(detached_text(front_end.detach()))
 
 
-def _restart(dataflow: Dataflow, asked: DoraLine) -> None:
+def _restart(front_end: FrontEnd, asked: DoraLine) -> None:
     from dora_nb.widgets.progress import Progress
 
     with Progress() as progress:
-        sentence = dataflow.restart(
+        restarted = front_end.dataflow.restart(
             _name(asked), generation=asked.generation, progress=progress.show
         )
-    say(sentence)
+    say(declared_text(restarted))
 
 
-def _retry(dataflow: Dataflow, asked: DoraLine) -> None:
+def _retry(front_end: FrontEnd, asked: DoraLine) -> None:
     from dora_nb.widgets.progress import Progress
 
     with Progress() as progress:
-        sentence = dataflow.retry(_name(asked), progress=progress.show)
-    say(sentence)
+        retried = front_end.dataflow.retry(_name(asked), progress=progress.show)
+    say(retried_text(retried))
 
 
-def _debug(dataflow: Dataflow, asked: DoraLine) -> None:
+def _debug(front_end: FrontEnd, asked: DoraLine) -> None:
     __tracebackhide__ = True
-    display(dataflow.debug(_name(asked), next_event=asked.next_event))  # type: ignore[no-untyped-call]
+    display(front_end.dataflow.debug(_name(asked), next_event=asked.next_event))  # type: ignore[no-untyped-call]
 
 
-def _remove(dataflow: Dataflow, asked: DoraLine) -> None:
-    say(dataflow.remove(_name(asked)))
+def _remove(front_end: FrontEnd, asked: DoraLine) -> None:
+    say(removed_text(front_end.dataflow.remove(_name(asked))))
 
 
 def _name(asked: DoraLine) -> str:
@@ -147,15 +158,15 @@ def _name(asked: DoraLine) -> str:
     return asked.name.text
 
 
-def _status(dataflow: Dataflow, asked: DoraLine) -> None:
+def _status(front_end: FrontEnd, asked: DoraLine) -> None:
     del asked
     from dora_nb.widgets.status_view import show_status
 
-    display(show_status(dataflow))  # type: ignore[no-untyped-call]
+    display(show_status(front_end.dataflow))  # type: ignore[no-untyped-call]
 
 
-def _doctor(dataflow: Dataflow, asked: DoraLine) -> None:
-    del dataflow, asked
+def _doctor(front_end: FrontEnd, asked: DoraLine) -> None:
+    del front_end, asked
     # On the system's Python the first import of OpenCV takes a second: only who asks pays for it.
     from dora_nb import __version__
     from dora_nb.system import check_system, report
@@ -163,49 +174,49 @@ def _doctor(dataflow: Dataflow, asked: DoraLine) -> None:
     say(f"dora_nb {__version__} on this machine:\n{report(check_system(), command='%dora doctor')}")
 
 
-def _graph(dataflow: Dataflow, asked: DoraLine) -> None:
+def _graph(front_end: FrontEnd, asked: DoraLine) -> None:
     del asked
-    display(dataflow.draw())  # type: ignore[no-untyped-call]
+    display(front_end.dataflow.draw())  # type: ignore[no-untyped-call]
 
 
-def _logs(dataflow: Dataflow, asked: DoraLine) -> None:
+def _logs(front_end: FrontEnd, asked: DoraLine) -> None:
     name = None if asked.name is None else asked.name.text
-    lines = dataflow.logs(name)
+    lines = front_end.dataflow.logs(name)
     text = log_text(lines, name=name, most=asked.lines or DEFAULT_LOG_LINES)
     display({"text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
 
 
-def _param(dataflow: Dataflow, asked: DoraLine) -> None:
+def _param(front_end: FrontEnd, asked: DoraLine) -> None:
     param = asked.param
     assert param is not None  # the grammar has read it
     name = _name(asked)
     key = "" if param.key is None else param.key.text
     if param.action == "set":
-        dataflow.params(name)[key] = param.value
+        front_end.dataflow.params(name)[key] = param.value
         say(f"{name}: {key} = {json.dumps(param.value)}")
     elif param.action == "delete":
-        del dataflow.params(name)[key]
+        del front_end.dataflow.params(name)[key]
         say(f"{name}: {key} deleted")
     else:
-        known = dataflow.params(name)
+        known = front_end.dataflow.params(name)
         params = {key: known[key]} if param.action == "get" else dict(known)
         lines = [f"{name}: {key} = {json.dumps(value)}" for key, value in params.items()]
         say("\n".join(lines) or f"{name}: no parameters")
 
 
-def _export(dataflow: Dataflow, asked: DoraLine) -> None:
+def _export(front_end: FrontEnd, asked: DoraLine) -> None:
     from dora_nb.descriptor import write_dataflow
 
     folder = Path(_name(asked)).expanduser()
     with _file_errors("written"):
-        exported = write_dataflow(dataflow.graph, folder)
+        exported = write_dataflow(front_end.dataflow.graph, folder)
     say(f"exported: {', '.join(exported.files)}")
     for note in exported.notes:
         say(note)
     say(f"run it with dora-rs: dora run {shlex.quote(str(folder / exported.path.name))}")
 
 
-def _import(dataflow: Dataflow, asked: DoraLine) -> None:
+def _import(front_end: FrontEnd, asked: DoraLine) -> None:
     from dora_nb.descriptor import Allowed, read_dataflow
 
     with _file_errors("read"):
@@ -213,11 +224,11 @@ def _import(dataflow: Dataflow, asked: DoraLine) -> None:
         allowed = Allowed(shell=asked.allow_shell, urls=asked.allow_urls)
         imported = read_dataflow(path, allowed=allowed)
     chosen = None if asked.cell is None else imported.graph.node(asked.cell.text)
-    declarations = dataflow.declare_all(imported.graph)
+    results = front_end.declare_all(imported.graph)
     say(f"imported: {', '.join(imported.graph.nodes)}")
-    for declaration in declarations:
-        if declaration.what != "declared":
-            say(str(declaration))
+    for declared in results:
+        if declared.way != "declared" or declared.blocking_cycle:
+            say(declared_text(declared))
     for note in imported.notes:
         say(note)
     for build in imported.builds:
@@ -290,7 +301,7 @@ def _log_line(line: LogLine, *, named: bool) -> str:
     return f"{line.node}: {text}" if named else text
 
 
-_ACTIONS: dict[str, Callable[[Dataflow, DoraLine], None]] = {
+_ACTIONS: dict[str, Callable[[FrontEnd, DoraLine], None]] = {
     "start": _start,
     "stop": _stop,
     "attach": _attach,

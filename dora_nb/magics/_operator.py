@@ -21,16 +21,17 @@ from ._shell import (
     cell_header,
     line_header,
     located,
-    notebook_dataflow,
+    notebook_front_end,
     notebook_names,
     say,
     say_what_nobody_saw,
 )
+from ._wording import declared_text, kept_text, removed_text
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from dora_nb.dataflow.dataflow import Dataflow
+    from dora_nb.dataflow.front_end import FrontEnd
 
 _HELP = {"dora_operator": operator_help, "dora_node": node_help}
 
@@ -61,8 +62,8 @@ class OperatorMagics(Magics):
         if wants_help(words):
             say(_HELP[magic]())
             return
-        dataflow = notebook_dataflow()
-        say_what_nobody_saw(dataflow)
+        front_end = notebook_front_end()
+        say_what_nobody_saw(front_end)
         try:
             declared = read_declaration(
                 MAGICS[magic],
@@ -73,8 +74,8 @@ class OperatorMagics(Magics):
                 notebook_names=notebook_names(self.shell),
             )
         except SourceError as error:
-            raise with_what_goes_on(error, dataflow.kept_generation(words[0].text)) from None
-        self._declare(dataflow, header, declared, whole_cell=cell is not None)
+            raise with_what_goes_on(error, _kept(front_end, words[0].text)) from None
+        self._declare(front_end, header, declared, whole_cell=cell is not None)
 
     def _split(self, magic: str, line: str, cell: str | None) -> tuple[Header, SourceCode | None]:
         if cell is None:
@@ -83,14 +84,14 @@ class OperatorMagics(Magics):
         return header, SourceCode(body, header.file, first_line)
 
     def _declare(
-        self, dataflow: Dataflow, header: Header, declared: DeclaredNode, *, whole_cell: bool
+        self, front_end: FrontEnd, header: Header, declared: DeclaredNode, *, whole_cell: bool
     ) -> None:
         from dora_nb.widgets.live_line import show_live_line
         from dora_nb.widgets.progress import Progress
 
-        name = declared.spec.name
+        dataflow, name = front_end.dataflow, declared.spec.name
         interrupted = f"{name} may still be starting; look at it with %dora status."
-        if (kept := dataflow.kept_generation(name)) is not None:
+        if (kept := _kept(front_end, name)) is not None:
             interrupted = f"{kept}, unless the new one had taken over already; see %dora status."
         # A cell magic declares one node: under a new name it is the same node, renamed.
         cell_id = running_cell_id(self.shell) if whole_cell else None
@@ -99,20 +100,28 @@ class OperatorMagics(Magics):
             renamed = None
         with located(header, if_interrupted=interrupted):
             if renamed is not None and declared.spec.exclusive:
-                said = dataflow.remove(renamed)
+                removed = dataflow.remove(renamed)
             try:
                 with Progress() as progress:
-                    declaration = dataflow.declare(declared.spec, progress=progress.show)
+                    result = front_end.declare(declared.spec, progress=progress.show)
             except GraphError as error:
                 raise header.placed(error, _word_in_question(declared.line, error)) from None
             self._cells.note(cell_id, name)
-            sentence = str(declaration)
+            sentence = declared_text(result)
             if renamed is not None:
                 if not declared.spec.exclusive:
-                    said = dataflow.remove(renamed)
-                sentence += f"; {said} (this cell declared it before)"
-        line = show_live_line(declaration.name, sentence, dataflow=dataflow)
+                    removed = dataflow.remove(renamed)
+                sentence += f"; {removed_text(removed)} (this cell declared it before)"
+        line = show_live_line(
+            name, sentence, dataflow=dataflow, on_failure_seen=front_end.mark_failure_seen
+        )
         display(line)  # type: ignore[no-untyped-call]
+
+
+def _kept(front_end: FrontEnd, name: str) -> str | None:
+    """What goes on where an edit of that node is refused; None for nothing."""
+    generation = front_end.kept_generation(name)
+    return None if generation is None else kept_text(name, generation)
 
 
 def with_what_goes_on(error: SourceError, kept: str | None) -> SourceError:

@@ -15,7 +15,8 @@ from dora_nb.errors import DoraNbError, OperatorError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from dora_nb.dataflow.dataflow import Dataflow
+    from dora_nb.dataflow.front_end import FrontEnd
+    from dora_nb.graph.graph import Graph
 
 
 class MagicInterrupted(KeyboardInterrupt):
@@ -25,11 +26,11 @@ class MagicInterrupted(KeyboardInterrupt):
         return [f"KeyboardInterrupt: {self}"]
 
 
-def notebook_dataflow() -> Dataflow:
-    """The notebook's own dataflow, which the magics act on; loaded when the first of them runs."""
-    from dora_nb.dataflow.dataflow import get_dataflow
+def notebook_front_end() -> FrontEnd:
+    """The front end of the notebook's own dataflow; loaded when the first magic runs."""
+    from dora_nb.dataflow.front_end import get_front_end
 
-    return get_dataflow()
+    return get_front_end()
 
 
 def cell_name(shell: InteractiveShell) -> str:
@@ -152,9 +153,11 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def say_what_nobody_saw(dataflow: Dataflow) -> None:
+def say_what_nobody_saw(front_end: FrontEnd) -> None:
     """Names, once, failures that no front end has shown since the last magic."""
-    lines = [_failure_line(error, dataflow) for error in dataflow.unseen_failures()]
+    lines = [
+        _failure_line(error, front_end.dataflow.graph) for error in front_end.unseen_failures()
+    ]
     live = sys.modules.get("dora_nb.widgets._live")
     if live is not None:
         lines += live.REFRESHER.take_problems()
@@ -163,9 +166,9 @@ def say_what_nobody_saw(dataflow: Dataflow) -> None:
         sys.stderr.write(line + "\n")
 
 
-def _failure_line(error: OperatorError, dataflow: Dataflow) -> str:
-    said = str(error).partition("\n")[0]
-    named = said if said.startswith(error.node) else f"{error.node} failed: {said}"
-    spec = dataflow.graph.nodes.get(error.node)
+def _failure_line(error: OperatorError, graph: Graph) -> str:
+    first = str(error).partition("\n")[0]
+    named = first if first.startswith(error.node) else f"{error.node} failed: {first}"
+    spec = graph.nodes.get(error.node)
     place = error.place or (None if spec is None else spec.code.file)
     return named if place is None else f"{place}: {named}"

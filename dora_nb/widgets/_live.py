@@ -2,7 +2,7 @@
 
 ::
 
-    any change ──► Dataflow.on_change ──┐
+    any change ► Dataflow.on_change ┐
     page: hello, visible, seen ─────┼─► Refresher (one thread) ─► LiveWidget.refresh ─► comm ─► page
     every 0.5 s, while it runs ─────┘
 
@@ -64,8 +64,6 @@ class Watched(Protocol):
     def status(self, name: str) -> NodeStatus: ...
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]: ...
-
-    def mark_failure_seen(self, name: str) -> None: ...
 
 
 def asset(name: str) -> str:

@@ -10,6 +10,7 @@ null or its `number`, `message` and `traceback` (a list of lines).
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import traitlets
@@ -44,8 +45,10 @@ class LiveLine(LiveWidget):
         sentence: str,
         *,
         dataflow: Watched,
+        on_failure_seen: Callable[[str], None] | None = None,
         refresher: Refresher | None = None,
     ) -> None:
+        self._on_failure_seen = on_failure_seen
         self.cell_run: CellRun | None = None
         self._meter = RateMeter()
         self._failure: OperatorError | None = None
@@ -77,8 +80,9 @@ class LiveLine(LiveWidget):
         }
 
     def confirm_seen(self, failures: set[int]) -> None:
-        if self._failure is not None and self._failure_number in failures:
-            self.dataflow.mark_failure_seen(self.name)
+        seen = self._failure is not None and self._failure_number in failures
+        if seen and self._on_failure_seen is not None:
+            self._on_failure_seen(self.name)
 
     def give_up_name(self) -> None:
         """Another cell has declared the operator: this line says so, and nothing else from now on."""
@@ -117,14 +121,21 @@ class LiveLine(LiveWidget):
 
 
 def show_live_line(
-    name: str, sentence: str, *, dataflow: Watched, refresher: Refresher | None = None
+    name: str,
+    sentence: str,
+    *,
+    dataflow: Watched,
+    on_failure_seen: Callable[[str], None] | None = None,
+    refresher: Refresher | None = None,
 ) -> LiveLine:
     """A line for the cell that runs now; the caller displays it.
 
     Lines that an earlier run of the cell has made are closed. A name has one line: where another
     cell had declared the operator, its line says so from now on.
     """
-    line = LiveLine(name, sentence, dataflow=dataflow, refresher=refresher)
+    line = LiveLine(
+        name, sentence, dataflow=dataflow, on_failure_seen=on_failure_seen, refresher=refresher
+    )
     line.cell_run = current_cell_run()
     _LINES.add(line, line.cell_run)
     lines = _LINE_OF.setdefault(dataflow, {})

@@ -11,6 +11,8 @@ import pytest
 from dora_nb.dataflow.dataflow import Dataflow
 from dora_nb.errors import GraphError
 
+from ..wording import in_words
+
 CODE = "class Operator:\n    def on_event(self, dora_event, send_output): pass\n"
 WRONG: dict[str, Callable[[Any], object]] = {
     "give outputs=['image']": lambda flow: flow.add_operator("a", CODE, outputs="image"),
@@ -26,7 +28,7 @@ WRONG: dict[str, Callable[[Any], object]] = {
     ),
     "queue_size is a whole number": lambda flow: flow.subscribe("a/b", queue_size=0),
     "count is a whole number": lambda flow: flow.take("a/b", -1),
-    "grace_secs is 0 or more": lambda flow: flow.stop(grace_secs=-1),
+    "grace_secs must be >= 0, got -1": lambda flow: flow.stop(grace_secs=-1),
 }
 
 
@@ -43,14 +45,14 @@ def test_a_cycle_that_can_stand_still_is_said_by_who_closes_it() -> None:
     dataflow = Dataflow()
     blocking = {"i": (5, "backpressure")}
     first = dataflow.add_operator("a", CODE, inputs={"i": "b/o"}, outputs=["o"], queues=blocking)
-    assert str(first) == "a: declared"
+    assert in_words(first) == "a: declared"
     second = dataflow.add_operator("b", CODE, inputs={"i": "a/o"}, outputs=["o"], queues=blocking)
-    assert str(second) == (
+    assert in_words(second) == (
         "b: declared; b → a → b stands still once its queues are full, as every input in it has "
         "backpressure: let one drop its oldest"
     )
     third = dataflow.add_operator("b", CODE, inputs={"i": "a/o"}, outputs=["o"])
-    assert str(third) == "b: declared"
+    assert in_words(third) == "b: declared"
 
 
 def test_such_a_cycle_in_a_file_is_a_warning(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dora_nb.dataflow.dataflow import Dataflow
+from dora_nb.dataflow.front_end import FrontEnd
 from dora_nb.descriptor import Allowed, Imported, cell_text, read_dataflow, render, write_dataflow
 from dora_nb.descriptor.notebook_files import read_notebook
 from dora_nb.errors import DeclarationError, DescriptorError, GraphError
@@ -318,7 +319,7 @@ def test_a_shell_command_runs_until_it_ends_or_is_stopped(read: Reading) -> None
         allowed=Allowed(shell=True),
     )
     with Dataflow() as dataflow:
-        dataflow.declare_all(imported.graph)
+        FrontEnd(dataflow).declare_all(imported.graph)
         dataflow.start()
         changed = threading.Event()
         dataflow.on_change(changed.set)
@@ -440,10 +441,10 @@ def test_a_dataflow_is_made_of_a_file_and_gives_one(folder: Path, with_module: s
 
 def test_what_does_not_fit_together_declares_nothing(read: Reading) -> None:
     dataflow = Dataflow()
-    dataflow.declare_all(read(A).graph)
+    FrontEnd(dataflow).declare_all(read(A).graph)
     to_nothing = InputSpec("i", parse_source("a/nothing"))
     with pytest.raises(GraphError, match="c reads 'a/nothing', but a has outputs: image"):
-        dataflow.declare_all(
+        FrontEnd(dataflow).declare_all(
             Graph()
             .with_node(replace(node(read(A), "a"), name="b"))
             .with_node(replace(node(read(A), "a"), name="c", inputs=(to_nothing,)))

@@ -20,7 +20,9 @@ from typing import Any
 
 import pytest
 
-from dora_nb.dataflow.dataflow import Dataflow, Declaration
+from dora_nb.dataflow.dataflow import Dataflow
+from dora_nb.dataflow.front_end import FrontEnd
+from dora_nb.dataflow.results import Declared
 from dora_nb.errors import OperatorError
 from dora_nb.graph.nodes import InputSpec, NodeKind, NodeSpec, OnEdit, QueuePolicy, SourceCode
 from dora_nb.graph.sources import parse_source
@@ -31,6 +33,11 @@ TIMEOUT_SECS = 30.0
 
 class CellDataflow(Dataflow):
     """A dataflow whose operators are declared as the cells of a notebook declare them."""
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """What the magics use of it."""
+        return FrontEnd(self)
 
     def cell(
         self,
@@ -50,7 +57,7 @@ class CellDataflow(Dataflow):
         keys: dict[str, Any] | None = None,
         exclusive: bool = False,
         on_edit: OnEdit = "auto",
-    ) -> Declaration:
+    ) -> Declared:
         """What ``%%dora_operator NAME`` in ``In[number]`` does; the body begins at line 2.
 
         Nothing is checked before it runs: these tests are about what happens then.
@@ -80,7 +87,7 @@ class CellDataflow(Dataflow):
             on_edit=on_edit,
             other_keys=keys or {},
         )
-        return self.declare(spec)
+        return self.front_end.declare(spec)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Waits until a change of the dataflow makes `condition` true."""

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from dora_nb.dataflow.dataflow import Declaration
+from dora_nb.dataflow.results import Declared
 from dora_nb.status import State
 
 from .conftest import CellDataflow, Fifo
@@ -86,7 +86,7 @@ class Operator:
 HAND_OVER_STEPS = ("preparing", "pausing", "filling", "parting")
 
 
-def declare_middle(dataflow: CellDataflow, body: str, **more: Any) -> Declaration:
+def declare_middle(dataflow: CellDataflow, body: str, **more: Any) -> Declared:
     queues = more.pop("queues", BLOCKING)
     return dataflow.cell("b", body, inputs={"in": "a/out"}, outputs=("out",), queues=queues, **more)
 
@@ -129,9 +129,7 @@ class StagedHandOver:
         """The code of b: each generation says in its messages which one it is."""
         return STEPS.format(generation=generation, folder=str(self.folder))
 
-    def begin(
-        self, background: ThreadPoolExecutor, step: str, generation: int
-    ) -> Future[Declaration]:
+    def begin(self, background: ThreadPoolExecutor, step: str, generation: int) -> Future[Declared]:
         """Begins the edit that makes it that generation, and waits until the hand-over stands at that step."""
         self.at_gate.text, self._step = "", step
         if step != "pausing":
@@ -168,7 +166,7 @@ class StagedHandOver:
     @property
     def session(self) -> Any:
         """The run of the dataflow."""
-        return self.dataflow._session
+        return self.dataflow._run.session
 
     @property
     def supervisor(self) -> Any:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dora_nb.dataflow.dataflow import Dataflow
+from dora_nb import WatchedDataflow, attach
 from dora_nb.engines.dora._program import Dora
 from dora_nb.errors import DataflowStateError, EngineError, GraphError
 from dora_nb.status import State
 
 from ..waiting import wait_until
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Kernel
 from .test_on_dora import CAMERA, TICK
 
@@ -47,8 +48,16 @@ class Robot:
         answer = self.dora.query("node", "list", what="the robot's nodes")
         return sorted(each["node"] for each in answer)
 
-    def watched_by(self, notebook: Dataflow, name: str | None = None) -> str:
-        return notebook.attach(name, coordinator=self.coordinator, daemon_port=self.daemon_port)
+    def watched_by(self, notebook: CellDataflow, name: str | None = None) -> str:
+        """What ``%dora attach`` says in that notebook."""
+        attached = notebook.front_end.attach(
+            name, coordinator=self.coordinator, daemon_port=self.daemon_port
+        )
+        return in_words(attached)
+
+    def watched(self, name: str | None = None) -> WatchedDataflow:
+        """The same from Python."""
+        return attach(name, coordinator=self.coordinator, daemon_port=self.daemon_port)
 
 
 @contextlib.contextmanager
@@ -58,7 +67,7 @@ def robots() -> Iterator[Robot]:
         inputs = {"image": "camera/image", "command": "notebook/command"}
         dataflow.cell("reader", READER, inputs=inputs, kind="script")
         dataflow.start("dora")
-        cluster = dataflow._session._cluster  # type: ignore[union-attr]
+        cluster = dataflow._run.session._cluster  # type: ignore[union-attr]
         yield Robot(dataflow, cluster.dora, cluster.daemon_port)
 
 
@@ -95,18 +104,19 @@ def test_it_is_watched_and_left_alone(dataflow: CellDataflow, lasting_robot: Rob
     first, second = dataflow.take("camera/image", 2)
     assert first["metadata"]["number"] < second["metadata"]["number"]
     assert len(lasting_robot.nodes()) == 4
-    assert dataflow.detach() == "detached"
+    assert dataflow.front_end.detach()
     assert lasting_robot.nodes() == ["camera", "notebook", "reader"]
     assert {each.state for each in lasting_robot.dataflow.status()} == {State.RUNNING}
     assert list(dataflow.graph.nodes) == ["mine"]
-    assert dataflow.detach() == "nothing is watched"
-    assert dataflow.start() == "started: mine"
+    assert not dataflow.front_end.detach()
+    assert in_words(dataflow.start()) == "started: mine"
 
 
 def test_nothing_of_it_is_changed(dataflow: CellDataflow, lasting_robot: Robot) -> None:
     lasting_robot.watched_by(dataflow)
     for act in (
         dataflow.stop,
+        lambda: dataflow.stop("camera"),
         dataflow.start,
         lambda: dataflow.restart("camera"),
         lambda: dataflow.remove("camera"),
@@ -118,33 +128,56 @@ def test_nothing_of_it_is_changed(dataflow: CellDataflow, lasting_robot: Robot) 
     assert lasting_robot.nodes() == ["camera", "notebook", "reader"]
 
 
-def test_its_logs_and_parameters(dataflow: CellDataflow, lasting_robot: Robot) -> None:
+def test_it_is_watched_from_python(lasting_robot: Robot) -> None:
+    with lasting_robot.watched() as watched:
+        assert repr(watched) == "<WatchedDataflow notebook (camera, reader): running>"
+        assert watched.name == "notebook"
+        assert watched.running
+        assert list(watched.graph.nodes) == ["camera", "reader"]
+        assert watched.status("camera").state is State.RUNNING
+        assert str(watched.draw()).startswith("camera [running]")
+        first, second = watched.take("camera/image", 2)
+        assert first["metadata"]["number"] < second["metadata"]["number"]
+        with watched.subscribe("camera/image") as images:
+            assert next(images)["id"] == "camera/image"
+        assert len(lasting_robot.nodes()) == 4
+        for name in ("start", "stop", "restart", "remove", "add_operator", "retry"):
+            assert not hasattr(watched, name)
+    assert lasting_robot.nodes() == ["camera", "notebook", "reader"]
+    assert {each.state for each in lasting_robot.dataflow.status()} == {State.RUNNING}
+    assert not watched.running
+    assert {each.state for each in watched.status()} == {State.DECLARED}
+    with pytest.raises(DataflowStateError, match=r"it is not watched any more.*Attach to it again"):
+        watched.send("notebook/command", 1)
+    watched.close()
+
+
+def test_its_logs_and_parameters(lasting_robot: Robot) -> None:
     """What is printed once dora's own `logs` follows, which nothing tells."""
-    lasting_robot.watched_by(dataflow)
-    deadline_secs = time.monotonic() + TIMEOUT_SECS
-    number = 0
-    while not dataflow.said_by("reader"):
-        number += 1
-        dataflow.params("reader")["gain"] = number
-        assert time.monotonic() < deadline_secs
-    assert dataflow.said_by("reader")[0].startswith("PARAM_UPDATE gain")
+    with lasting_robot.watched() as watched:
+        deadline_secs = time.monotonic() + TIMEOUT_SECS
+        number = 0
+        while not any(line.stream == "stdout" for line in watched.logs("reader")):
+            number += 1
+            watched.params("reader")["gain"] = number
+            assert time.monotonic() < deadline_secs
+        printed = [line.text for line in watched.logs("reader") if line.stream == "stdout"]
+        assert printed[0].startswith("PARAM_UPDATE gain")
 
 
-def test_it_is_fed(dataflow: CellDataflow, lasting_robot: Robot) -> None:
-    lasting_robot.watched_by(dataflow)
-    with pytest.raises(GraphError, match="Did you mean 'notebook/command'"):
-        dataflow.send("notebook/comand", 1)
-    for number in (1, 2):
-        dataflow.send("notebook/command", number)
-
+def test_it_is_fed(lasting_robot: Robot) -> None:
     def commands() -> list[str]:
         # Parameters that another test has set are printed too.
         said = lasting_robot.dataflow.said_by("reader")
         return [line for line in said if line.startswith("COMMAND")]
 
-    wait_until(lambda: len(commands()) == 2)
-    assert commands() == ["COMMAND [1]", "COMMAND [2]"]
-    dataflow.detach()
+    with lasting_robot.watched("notebook") as watched:
+        with pytest.raises(GraphError, match="Did you mean 'notebook/command'"):
+            watched.send("notebook/comand", 1)
+        for number in (1, 2):
+            watched.send("notebook/command", number)
+        wait_until(lambda: len(commands()) == 2)
+        assert commands() == ["COMMAND [1]", "COMMAND [2]"]
     assert {each.state for each in lasting_robot.dataflow.status()} == {State.RUNNING}
 
 
@@ -156,20 +189,19 @@ def test_its_end_is_seen(dataflow: CellDataflow, robot: Robot) -> None:
     with pytest.raises(DataflowStateError, match="not running"):
         dataflow.latest("camera/image")
     robot.dataflow.start("dora")
-    cluster = robot.dataflow._session._cluster  # type: ignore[union-attr]
+    cluster = robot.dataflow._run.session._cluster  # type: ignore[union-attr]
     again = dataclasses.replace(robot, dora=cluster.dora, daemon_port=cluster.daemon_port)
     assert again.watched_by(dataflow) == "watching notebook: camera, reader"
     dataflow.latest("camera/image")
 
 
 def test_two_notebooks_watch_one(dataflow: CellDataflow, lasting_robot: Robot) -> None:
-    with CellDataflow() as other:
-        for each in (dataflow, other):
-            lasting_robot.watched_by(each)
-            each.latest("camera/image")
+    lasting_robot.watched_by(dataflow)
+    dataflow.latest("camera/image")
+    with lasting_robot.watched() as other:
+        other.latest("camera/image")
         assert len(lasting_robot.nodes()) == 5
-        other.detach()
-        dataflow.take("camera/image", 3)
+    dataflow.take("camera/image", 3)
 
 
 def test_a_killed_notebook_leaves_nothing_in_it(
@@ -177,8 +209,9 @@ def test_a_killed_notebook_leaves_nothing_in_it(
 ) -> None:
     program = f"""
     dataflow.stop()
-    dataflow.attach(coordinator="{lasting_robot.coordinator}", daemon_port={lasting_robot.daemon_port})
-    dataflow.take("camera/image", 2)
+    import dora_nb
+    robot = dora_nb.attach(coordinator="{lasting_robot.coordinator}", daemon_port={lasting_robot.daemon_port})
+    robot.take("camera/image", 2)
     print("watching", flush=True)
     input()
     """
@@ -206,18 +239,19 @@ def test_what_cannot_be_watched_is_told(dataflow: CellDataflow, robot: Robot) ->
         robot.watched_by(dataflow)
     dataflow.stop()
     robot.dataflow.stop()
-    with pytest.raises(GraphError, match="HOST:PORT"):
-        dataflow.attach(coordinator="robot")
+    for attaches in (dataflow.front_end.attach, attach):
+        with pytest.raises(GraphError, match="invalid coordinator 'robot': expected HOST:PORT"):
+            attaches(coordinator="robot")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
         with pytest.raises(EngineError, match=f"cannot connect to coordinator at 127.0.0.1:{port}"):
-            dataflow.attach(coordinator=f"127.0.0.1:{port}")
+            dataflow.front_end.attach(coordinator=f"127.0.0.1:{port}")
     assert list(dataflow.graph.nodes) == ["mine"]
 
 
-def test_a_wrong_port_of_the_daemon_is_told(dataflow: CellDataflow, lasting_robot: Robot) -> None:
-    dataflow.attach(coordinator=lasting_robot.coordinator, daemon_port=1)
-    with pytest.raises(EngineError, match=r"cannot read from camera.*Could not setup node"):
-        dataflow.take("camera/image", 1)
+def test_a_wrong_port_of_the_daemon_is_told(lasting_robot: Robot) -> None:
+    watched = attach(coordinator=lasting_robot.coordinator, daemon_port=1)
+    with watched, pytest.raises(EngineError, match=r"cannot read from camera.*Could not setup"):
+        watched.take("camera/image", 1)
     assert lasting_robot.nodes() == ["camera", "notebook", "reader"]

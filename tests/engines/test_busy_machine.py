@@ -12,6 +12,7 @@ import pytest
 from dora_nb.errors import OperatorError
 from dora_nb.status import State
 
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 from .hand_over_rig import (
     BLOCKING,
@@ -79,7 +80,7 @@ def test_edits_with_fresh_processes(
     staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate", stays_open=True))
     start_three(dataflow, end, staged.body(1))
     for generation in range(2, edits + 2):
-        declared = str(declare_middle(dataflow, staged.body(generation)))
+        declared = in_words(declare_middle(dataflow, staged.body(generation)))
         assert declared.startswith(f"b: generation {generation}, restarted"), declared
     said = what_arrived(dataflow, end)
     (edge,) = dataflow.status("a").outputs
@@ -93,7 +94,7 @@ def test_edits_in_place(dataflow: CellDataflow, tmp_path: Path, say: Callable[[s
     end = tmp_path / "end"
     start_three(dataflow, end, IN_PLACE.format(generation=1))
     for generation in range(2, edits + 2):
-        declared = str(declare_middle(dataflow, IN_PLACE.format(generation=generation)))
+        declared = in_words(declare_middle(dataflow, IN_PLACE.format(generation=generation)))
         # A process that does not come to it in two seconds is followed by another one.
         assert declared.startswith(f"b: generation {generation}, "), declared
     said = what_arrived(dataflow, end)
@@ -138,7 +139,7 @@ def test_kills_at_each_step_of_a_hand_over(
 ) -> None:
     """The old and the new one in turn. A process that was killed loses at most the message in hand."""
     kills = 50
-    monkeypatch.setattr("dora_nb.dataflow.dataflow.STOP_GRACE_SECS", TIMEOUT_SECS)
+    monkeypatch.setattr("dora_nb.dataflow.declaring.STOP_GRACE_SECS", TIMEOUT_SECS)
     staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate", stays_open=True))
     start_three(dataflow, staged.end, staged.body(1))
     takes_over = 0
@@ -149,7 +150,7 @@ def test_kills_at_each_step_of_a_hand_over(
             staged.kill(which)
             if which == "old" or step == "parting":
                 staged.open_gate()
-                assert str(edited.result(TIMEOUT_SECS)).startswith("b: generation ")
+                assert in_words(edited.result(TIMEOUT_SECS)).startswith("b: generation ")
                 takes_over += 1
             else:
                 with pytest.raises(OperatorError, match="b: kept generation "):

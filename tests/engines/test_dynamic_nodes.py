@@ -25,6 +25,7 @@ from dora_nb.graph.nodes import NodeSpec
 from dora_nb.protocol import control
 from dora_nb.status import State
 
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Kernel
 
 pytestmark = pytest.mark.xdist_group("dora-rs and dynamic nodes")
@@ -96,7 +97,7 @@ def outside() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 def test_it_waits_for_somebody_and_holds_nobody_up(plotted: CellDataflow) -> None:
-    assert plotted.start() == "started: camera, plotter, reader"
+    assert in_words(plotted.start()) == "started: camera, plotter, reader"
     status = plotted.status("plotter")
     assert (status.state, status.state_text()) == (
         State.WAITING,
@@ -147,7 +148,7 @@ def test_somebody_joins_and_leaves_and_another_joins(
     second = outside()
     assert line_of(second) == "joined"
     assert plotted.until_state("plotter", State.RUNNING).generation == 2
-    assert plotted.stop() == "stopped"
+    assert in_words(plotted.stop()) == "stopped"
     rest = second.communicate("\n" * 100)[0].splitlines()
     assert rest[-2:] == ["STOP MANUAL", "goes on"]
     assert second.returncode == 0
@@ -231,7 +232,7 @@ def test_one_that_is_stuck_is_let_go_and_never_killed(
         "import dora_nb\nnode = dora_nb.Node('plotter')\nprint('joined', flush=True)\ninput()\nprint(node.next(), node.next())"
     )
     assert line_of(stuck) == "joined"
-    assert plotted.stop(grace_secs=0.05) == "stopped"
+    assert in_words(plotted.stop(grace_secs=0.05)) == "stopped"
     assert stuck.poll() is None
     rest = stuck.communicate("\n")[0]
     assert rest.startswith("{'type': 'STOP'")
@@ -265,7 +266,7 @@ def test_declaring_it_anew_shows_out_who_had_joined(plotted: CellDataflow) -> No
     plotted.start()
     node = Node("plotter")
     declared = plotted.add_node("plotter", path="dynamic", outputs=["out", "more"])
-    assert str(declared).startswith("plotter: ")
+    assert in_words(declared).startswith("plotter: ")
     events = list(node)
     assert events[-1]["type"] == "STOP"
     node.close()
@@ -359,7 +360,7 @@ def test_a_node_needs_one_code(dataflow: CellDataflow, tmp_path: Path) -> None:
         with pytest.raises(GraphError, match="give source, or the path of a file"):
             dataflow.add_node("reader", **options)  # type: ignore[arg-type]
     (tmp_path / "reader.py").write_text(READER)
-    assert str(dataflow.add_node("reader", path=tmp_path / "reader.py")) == "reader: declared"
+    assert in_words(dataflow.add_node("reader", path=tmp_path / "reader.py")) == "reader: declared"
 
 
 def line_of(process: subprocess.Popen[str]) -> str:

@@ -17,6 +17,7 @@ import pytest
 from dora_nb.errors import OperatorError
 from dora_nb.status import State
 
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 
 TICK = {"tick": "dora/timer/hz/100"}
@@ -329,7 +330,7 @@ def test_stop_all_stops_everybody(dataflow: CellDataflow, status: str) -> None:
         "ends": State.FINISHED,
     }
     assert not dataflow.running
-    assert dataflow.stop() == "already stopped"
+    assert in_words(dataflow.stop()) == "already stopped"
 
 
 def test_an_undeclared_output_is_ignored_warned_of_once_and_counted(dataflow: CellDataflow) -> None:
@@ -414,9 +415,9 @@ def test_others_go_on_when_one_fails(dataflow: CellDataflow) -> None:
     dataflow.start()
     dataflow.failure_of("fails")
     assert len(dataflow.take("stays/out", 3)) == 3
-    (unseen,) = dataflow.unseen_failures()
+    (unseen,) = dataflow.front_end.unseen_failures()
     assert unseen.node == "fails"
-    assert dataflow.unseen_failures() == []
+    assert dataflow.front_end.unseen_failures() == []
 
 
 # -- what it prints -------------------------------------------------------------------------------
@@ -457,7 +458,7 @@ class Operator:
     sent.wait_for_end()
     (edge,) = dataflow.status("reader").inputs
     assert (edge.sent, edge.dropped) == (3000, 0)
-    session: Any = dataflow._session
+    session: Any = dataflow._run.session
     session._supervisors["source"].process.kill()
     dataflow.failure_of("source")
     gate.write_text("")
@@ -520,7 +521,7 @@ def test_what_an_escaped_process_prints_holds_nobody_up(
     dataflow.cell("op", operator(EVENT, statement), inputs=TICK)
     dataflow.start()
     dataflow.failure_of("op")
-    assert dataflow.stop() == "already stopped"
+    assert in_words(dataflow.stop()) == "already stopped"
     fifo.wait_for_end()  # Nobody reads what it prints any more, so it got SIGPIPE.
 
 
@@ -543,7 +544,7 @@ def test_one_that_never_returns_is_stopped_all_the_same(dataflow: CellDataflow, 
     with dataflow.subscribe("op/out") as entered:
         dataflow.start()
         entered.next(TIMEOUT_SECS)
-    assert dataflow.stop(grace_secs=0.1) == "stopped"
+    assert in_words(dataflow.stop(grace_secs=0.1)) == "stopped"
     status = dataflow.status("op")
     assert (status.state, status.error) == (State.STOPPED, None)
     terminated, *killed = dataflow.said_by("op", "engine")
@@ -568,7 +569,7 @@ def test_a_failure_while_stopping_is_not_lost(dataflow: CellDataflow) -> None:
     assert status.state is State.STOPPED
     assert status.error is not None
     assert "in on_event, at STOP 'MANUAL': AssertionError: arm not parked" in status.error.message
-    assert dataflow.unseen_failures() == [status.error]
+    assert dataflow.front_end.unseen_failures() == [status.error]
 
 
 # -- interpreters and folders -----------------------------------------------------------------------
@@ -625,7 +626,7 @@ def test_a_folder_that_is_gone(dataflow: CellDataflow, tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"its working folder '.*/gone' does not exist"):
         dataflow.start()
     gone.mkdir()
-    assert dataflow.start() == "started: op"
+    assert in_words(dataflow.start()) == "started: op"
 
 
 @pytest.mark.parametrize("env", [{"KEY": "nul\0byte"}, {"A=B": "c"}])

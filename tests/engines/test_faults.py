@@ -31,6 +31,7 @@ from dora_nb.errors import DoraNbError, EngineError, OperatorError
 from dora_nb.protocol import control, counters
 from dora_nb.status import State
 
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow
 
 TICK = {"tick": "dora/timer/hz/200"}
@@ -77,7 +78,7 @@ def test_a_fault_of_ours_at_the_start_is_the_operators_failure(
     assert caught.value.hint is not None
     assert "This is a bug in dora_nb: please report it." in caught.value.hint
     assert "in is_broken" in "\n".join(caught.value.traceback_lines)
-    assert dataflow.start() == "started: op, other"
+    assert in_words(dataflow.start()) == "started: op, other"
     assert dataflow.take("other/out", 2)
 
 
@@ -110,7 +111,7 @@ def test_a_fault_of_ours_while_it_runs_is_the_operators_failure(
 def test_a_fault_of_ours_in_the_operators_process_is_reported(dataflow: CellDataflow) -> None:
     dataflow.cell("op", SENDING, inputs=TICK, outputs=("out",))
     dataflow.start()
-    session = dataflow._session
+    session = dataflow._run.session
     assert session is not None
     session._tell("op", control.RemoveReader(999), [])
     error = dataflow.failure_of("op")
@@ -171,7 +172,7 @@ def test_a_subscription_that_cannot_be_read_is_left_alone(
         said.append((name, text))
         reported.set()
 
-    session = dataflow._session
+    session = dataflow._run.session
     assert session is not None
     with monkeypatch.context() as patch, dataflow.subscribe("op/out"):
         patch.setattr(session._subscriber, "_report", report)
@@ -223,7 +224,7 @@ def test_starting_with_too_few_descriptors_says_so_and_leaves_nothing(
         dataflow.stop()
         assert operators_of_this_process() == 0
     assert failed >= 5
-    assert dataflow.stop() == "stopped"
+    assert in_words(dataflow.stop()) == "stopped"
 
 
 def operators_of_this_process() -> int:

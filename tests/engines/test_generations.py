@@ -14,6 +14,7 @@ import pytest
 from dora_nb.errors import GraphError, OperatorError
 from dora_nb.status import State
 
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 
 MakeFifo = Callable[[str], Fifo]
@@ -30,7 +31,9 @@ class Operator:
 
 
 def declare(dataflow: CellDataflow, body: str, **more: Any) -> str:
-    return str(dataflow.cell("op", body, **{"inputs": EVERY_MILLI, "outputs": ("out",), **more}))
+    return in_words(
+        dataflow.cell("op", body, **{"inputs": EVERY_MILLI, "outputs": ("out",), **more})
+    )
 
 
 def newest(dataflow: CellDataflow) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from dora_nb.errors import OperatorError
 
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 from .hand_over_rig import (
     HAND_OVER_STEPS,
@@ -51,7 +52,7 @@ def test_nothing_is_lost_doubled_or_reordered(
     for generation in range(2, edits + 2):
         declared = declare_middle(dataflow, passing_on(generation))
         what = f"b: generation {generation}, restarted: __init__ changed, state not kept"
-        assert str(declared) == what
+        assert in_words(declared) == what
         dataflow.take("b/out", 3)
     said = what_arrived(dataflow, tmp_path / "end")
     (edge,) = dataflow.status("a").outputs
@@ -136,14 +137,14 @@ def test_either_may_be_killed_at_any_step(
     which: str,
 ) -> None:
     # However busy the machine is, no step is cut short while the test looks at it.
-    monkeypatch.setattr("dora_nb.dataflow.dataflow.STOP_GRACE_SECS", TIMEOUT_SECS)
+    monkeypatch.setattr("dora_nb.dataflow.declaring.STOP_GRACE_SECS", TIMEOUT_SECS)
     staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate", stays_open=True))
     start_three(dataflow, staged.end, staged.body(1))
     edited = staged.begin(background, step, 2)
     staged.kill(which)
     if which == "old" or step == "parting":
         staged.open_gate()
-        sentence = str(edited.result(TIMEOUT_SECS))
+        sentence = in_words(edited.result(TIMEOUT_SECS))
         assert sentence.startswith("b: generation "), sentence
         expected = 2
     else:

@@ -12,6 +12,7 @@ import pytest
 from dora_nb.errors import OperatorError
 from dora_nb.status import State
 
+from ..wording import in_words
 from .conftest import CellDataflow
 
 EVERY_MILLI = {"tick": "dora/timer/millis/1"}
@@ -53,7 +54,9 @@ class Operator:
 
 
 def declare(dataflow: CellDataflow, body: str, **more: Any) -> str:
-    return str(dataflow.cell("op", body, **{"inputs": EVERY_MILLI, "outputs": ("out",), **more}))
+    return in_words(
+        dataflow.cell("op", body, **{"inputs": EVERY_MILLI, "outputs": ("out",), **more})
+    )
 
 
 def newest(dataflow: CellDataflow) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dora_nb.dataflow import dataflow as dataflow_module
+from dora_nb.dataflow import messaging
 from dora_nb.errors import DataflowStateError, GraphError
 from dora_nb.status import State
 from dora_nb.transport import InvalidDataError
 
 from ..waiting import wait_until
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 from .hand_over_rig import StagedHandOver, declare_middle
 
@@ -122,7 +123,7 @@ def test_a_busy_node_holds_back_who_sends_too_much(
     dataflow.cell("other", QUIET, inputs=SECONDLY)
     dataflow.start()
     entered.wait_for("here")
-    session: Any = dataflow._session
+    session: Any = dataflow._run.session
     for n in range(16):
         dataflow.send("source/out", n)
     assert session._supervisors["source"].injecting == 16
@@ -162,7 +163,7 @@ def test_what_a_process_did_not_come_to_before_it_handed_over_its_successor_send
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is asked while the old one handles its STOP, and reads nothing of the engine's any more."""
-    monkeypatch.setattr("dora_nb.dataflow.dataflow.STOP_GRACE_SECS", TIMEOUT_SECS)
+    monkeypatch.setattr("dora_nb.dataflow.declaring.STOP_GRACE_SECS", TIMEOUT_SECS)
     staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate", stays_open=True))
     dataflow.cell("a", QUIET, inputs=SECONDLY, outputs=("out",))
     declare_middle(dataflow, staged.body(1))
@@ -174,7 +175,7 @@ def test_what_a_process_did_not_come_to_before_it_handed_over_its_successor_send
         state = background.submit(staged.session.living_state, "b", timeout_secs=TIMEOUT_SECS)
         wait_until(lambda: bool(staged.supervisor.process.requests.shown))
         staged.open_gate()
-        assert "generation 2" in str(edited.result(TIMEOUT_SECS))
+        assert "generation 2" in in_words(edited.result(TIMEOUT_SECS))
         assert [out.next(TIMEOUT_SECS)["value"].to_pylist() for _ in range(3)] == [[0], [1], [2]]
         # The object that had the state is gone, so the question ends without an answer.
         assert state.result(TIMEOUT_SECS) is None
@@ -210,8 +211,8 @@ def test_what_was_taken_is_fed_again(running: CellDataflow) -> None:
 
 def test_a_replay_keeps_the_spacing(running: CellDataflow, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(dataflow_module, "_sleep", slept.append)
-    monkeypatch.setattr(dataflow_module.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(messaging, "_sleep", slept.append)
+    monkeypatch.setattr(messaging.time, "monotonic", lambda: 100.0)
     events = [taken(n, secs=secs) for n, secs in enumerate((0, 1, 1.5))]
     running.replay(events)
     assert slept == [0, 1, 1.5]
@@ -226,7 +227,7 @@ def test_a_replay_on_another_topic(dataflow: CellDataflow) -> None:
     with dataflow.subscribe("echo/out") as arrived:
         dataflow.replay([taken(5, secs=0)], topic="notebook/numbers")
         assert arrived.next(10)["metadata"]["n"] == 5
-    with pytest.raises(GraphError, match="the speed is a number above 0, or None, not 0"):
+    with pytest.raises(GraphError, match="speed must be a number above 0, or None, got 0"):
         dataflow.replay([], speed=0)
 
 
@@ -240,6 +241,6 @@ def test_several_topics_come_as_they_were_sent(running: CellDataflow) -> None:
 
 def test_what_is_no_event_is_found_before_anything_is_sent(running: CellDataflow) -> None:
     before = counts(running)
-    with pytest.raises(GraphError, match="number 1 of these is no event"):
+    with pytest.raises(GraphError, match="cannot replay item 1: expected an event, got"):
         running.replay([taken(1, secs=0), {"type": "STOP"}])
     assert counts(running) == before

@@ -214,6 +214,9 @@ def test_a_stop_climbs_one_rung_at_each_deadline() -> None:
     assert life.phase is Phase.STOPPED
 
 
+ALONE = Stop(1, closes_outputs=True)
+
+
 @pytest.mark.parametrize("before", [(Start(),), (Start(), ready), RUNNING])
 @pytest.mark.parametrize(
     ("events", "phase", "last"),
@@ -222,6 +225,10 @@ def test_a_stop_climbs_one_rung_at_each_deadline() -> None:
         ([failed, ended], Phase.FAILED, [SettleEnd(True, outputs_closed=True)]),
         ([finished, ended], Phase.FINISHED, [SettleEnd(True, outputs_closed=True)]),
         ([Stop(1), ended], Phase.STOPPED, [SettleEnd(True)]),
+        ([ALONE, ended], Phase.STOPPED, [SettleEnd(True, True)]),
+        ([ALONE, Stop(1), ended], Phase.STOPPED, [SettleEnd(True, True)]),
+        ([Stop(1), ALONE, ended], Phase.STOPPED, [SettleEnd(True, True)]),
+        ([ALONE, Restart(1), ended], Phase.STARTING, [SettleEnd(False), Spawn(2, 2)]),
         ([Stop(1), finished, ended], Phase.STOPPED, [SettleEnd(True)]),
         ([Stop(1), failed, ended], Phase.STOPPED, [SettleEnd(True)]),
         ([failed, Stop(1), ended], Phase.FAILED, [SettleEnd(True, True)]),
@@ -256,6 +263,8 @@ PAUSE = [SettleEnd(False), ArmDeadline(0.5)]
         ([AGAIN, passed], Phase.STARTING, [Spawn(2, 2)]),
         ([AGAIN, Restart(1)], Phase.STARTING, [Spawn(2, 2)]),
         ([AGAIN, Stop(1)], Phase.STOPPED, [SettleEnd(True)]),
+        ([AGAIN, ALONE], Phase.STOPPED, [SettleEnd(True, True)]),
+        ([ALONE, AGAIN], Phase.STOPPED, [SettleEnd(True, True)]),
         ([AGAIN, Start()], Phase.BACKING_OFF, []),
         ([AGAIN, ready], Phase.BACKING_OFF, []),
         ([Stop(1), AGAIN], Phase.STOPPED, [SettleEnd(True)]),
@@ -285,8 +294,8 @@ def test_what_a_process_says_while_it_is_stopped_gives_it_no_more_time(said: Ste
     assert after(*RUNNING, Stop(GRACE_SECS), said)[1] == []
 
 
-def test_only_who_ended_by_itself_closes_its_readers_inputs() -> None:
-    for event, closed in ((finished, True), (failed, True), (Stop(1), False)):
+def test_only_one_that_ended_by_itself_or_was_stopped_alone_closes_its_readers_inputs() -> None:
+    for event, closed in ((finished, True), (failed, True), (Stop(1), False), (ALONE, True)):
         assert after(*RUNNING, event, ended)[1] == [SettleEnd(True, outputs_closed=closed)]
 
 

@@ -42,7 +42,7 @@ def teller(dataflow: CellDataflow, kind: NodeKind, **read: Any) -> None:
         working_dir=str(Path.cwd()),
         kind=kind,
     )
-    dataflow.declare(spec)
+    dataflow.front_end.declare(spec)
 
 
 def told(messages: Any, count: int) -> list[str]:

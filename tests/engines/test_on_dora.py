@@ -21,6 +21,7 @@ from dora_nb.errors import DataflowStateError, EngineError, OperatorError
 from dora_nb.status import State
 
 from ..waiting import wait_until
+from ..wording import in_words
 from .conftest import CellDataflow, Fifo, Kernel
 
 pytestmark = pytest.mark.xdist_group("dora-rs and dynamic nodes")
@@ -61,18 +62,18 @@ def state_of(dataflow: CellDataflow, name: str) -> State:
 
 
 def test_from_the_start_to_the_stop(two: CellDataflow) -> None:
-    assert two.start("dora") == "started on dora-rs: camera, reader"
-    assert two.start("dora") == "already running"
+    assert in_words(two.start("dora")) == "started on dora-rs: camera, reader"
+    assert in_words(two.start("dora")) == "already running"
     assert {state_of(two, name) for name in two.graph.nodes} == {State.RUNNING}
     first, second = two.take("camera/image", 2)
     assert first["value"].to_pylist() == [first["metadata"]["number"]] * 4
     assert first["metadata"]["timestamp"] < second["metadata"]["timestamp"]
     assert two.latest("camera/image")["metadata"]["number"] >= second["metadata"]["number"]
-    assert two.stop() == "stopped"
+    assert in_words(two.stop()) == "stopped"
     assert {state_of(two, name) for name in two.graph.nodes} == {State.STOPPED}
     assert two.said_by("reader") == ["STOP MANUAL None"]
-    assert two.stop() == "already stopped"
-    assert two.start() == "started: camera, reader"
+    assert in_words(two.stop()) == "already stopped"
+    assert in_words(two.start()) == "started: camera, reader"
 
 
 def test_colours_that_jupyter_forces_change_nothing(
@@ -133,7 +134,7 @@ def test_a_failure_names_the_lines_of_the_cell(two: CellDataflow) -> None:
     two.until_state("reader", State.FINISHED)
     assert two.said_by("reader") == ["INPUT_CLOSED image None", "STOP ALL_INPUTS_CLOSED None"]
     assert two.wait(20.0)
-    assert two.unseen_failures() == [error]
+    assert two.front_end.unseen_failures() == [error]
 
 
 def test_what_fails_before_it_is_ready_fails_the_start(two: CellDataflow) -> None:
@@ -144,12 +145,12 @@ def test_what_fails_before_it_is_ready_fails_the_start(two: CellDataflow) -> Non
     assert "because reader failed" in str(two.status("camera").error)
     assert not two.running
     assert (
-        str(two.cell("reader", READER, inputs={"image": "camera/image"}, kind="script"))
+        in_words(two.cell("reader", READER, inputs={"image": "camera/image"}, kind="script"))
         == "reader: declared"
     )
     assert two.status("reader").error is None
     assert state_of(two, "reader") is State.DECLARED
-    assert two.start("dora").startswith("started on dora-rs")
+    assert in_words(two.start("dora")).startswith("started on dora-rs")
 
 
 def test_once_it_has_ended_everything_can_be_changed(two: CellDataflow) -> None:
@@ -157,10 +158,10 @@ def test_once_it_has_ended_everything_can_be_changed(two: CellDataflow) -> None:
     two.start("dora")
     assert two.wait(20.0)
     assert state_of(two, "reader") is State.FINISHED
-    assert two.remove("reader") == "reader: removed"
+    assert in_words(two.remove("reader")) == "reader: removed"
     assert state_of(two, "camera") is State.FINISHED
     assert two.said_by("camera") == []
-    assert two.start() == "started: camera"
+    assert in_words(two.start()) == "started: camera"
 
 
 def test_a_signal_and_an_exit_status_are_named(dataflow: CellDataflow) -> None:
@@ -177,18 +178,19 @@ def test_a_signal_and_an_exit_status_are_named(dataflow: CellDataflow) -> None:
 def test_nothing_is_changed_while_it_runs(two: CellDataflow) -> None:
     two.start("dora")
     unchanged = two.cell("camera", CAMERA, inputs=TICK, outputs=("image",), number=9)
-    assert str(unchanged) == "camera: unchanged"
+    assert in_words(unchanged) == "camera: unchanged"
     before = two.graph
     for edit in (
         lambda: two.cell("camera", CAMERA + "\n1", inputs=TICK, outputs=("image",)),
         lambda: two.remove("reader"),
         lambda: two.restart("reader"),
+        lambda: two.stop("reader"),
     ):
         with pytest.raises(DataflowStateError, match=r"runs on dora-rs.*run %dora stop, change it"):
             edit()
     assert two.graph is before
     two.stop()
-    assert two.remove("reader") == "reader: removed"
+    assert in_words(two.remove("reader")) == "reader: removed"
 
 
 def test_parameters_reach_a_node(two: CellDataflow) -> None:
@@ -246,8 +248,8 @@ def test_a_program_of_dora_that_is_killed_takes_nothing_else_along(
         == f"camera ended: dora's {role} ended unexpectedly (SIGKILL)."
     )
     assert not two.running
-    assert two.stop() == "already stopped"
-    assert two.start() == "started: camera, reader"
+    assert in_words(two.stop()) == "already stopped"
+    assert in_words(two.start()) == "started: camera, reader"
 
 
 def test_a_tap_that_is_killed_joins_again(two: CellDataflow) -> None:
@@ -289,7 +291,7 @@ def test_a_killed_kernel_takes_dora_along(
         for name, code in (("listens", source), ("stuck", stuck))
     }
     program = """
-    print(dataflow._session._cluster.folder, flush=True)
+    print(dataflow._run.session._cluster.folder, flush=True)
     input()
     """
     kernel = start_kernel(operators, program, "dora")
@@ -312,7 +314,7 @@ def test_a_start_that_is_stopped_while_it_comes_up(two: CellDataflow, tmp_path: 
     starting = threading.Thread(target=two.start, args=["dora"])
     starting.start()
     pipe.open().close()  # it is on its way through its first lines
-    assert two.stop(grace_secs=0.1) == "stopped"
+    assert in_words(two.stop(grace_secs=0.1)) == "stopped"
     starting.join()
     assert not two.running
 
@@ -345,7 +347,7 @@ def test_an_interrupted_start_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         two.start("dora")
     assert not two.running
-    assert two.start() == "started: camera, reader"
+    assert in_words(two.start()) == "started: camera, reader"
 
 
 @pytest.mark.parametrize(
@@ -415,7 +417,7 @@ def test_the_notebook_sends(dataflow: CellDataflow) -> None:
 
 def session_of(dataflow: CellDataflow, role: str) -> int:
     """The process of one of dora's programs that a dataflow has started."""
-    program = dataflow._session._cluster._programs[role]  # type: ignore[union-attr]
+    program = dataflow._run.session._cluster._programs[role]  # type: ignore[union-attr]
     session_id: int = program.session_id
     return session_id
 

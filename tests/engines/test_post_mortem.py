@@ -13,6 +13,7 @@ import pytest
 from dora_nb.errors import DataflowStateError, GraphError, OperatorError
 from dora_nb.status import State
 
+from ..wording import in_words
 from .conftest import CellDataflow
 
 EVERY_MILLI = {"tick": "dora/timer/millis/1"}
@@ -51,7 +52,7 @@ def failing(at: object) -> str:
 
 def declare(dataflow: CellDataflow, body: str, **more: Any) -> str:
     queues = {"in": (1000, "backpressure")}
-    return str(
+    return in_words(
         dataflow.cell(
             "op",
             body,
@@ -83,7 +84,10 @@ def test_a_retry_gives_the_event_first(failed: CellDataflow) -> None:
     with failed.subscribe("op/out", queue_size=1000) as arrived:
         sentence = declare(failed, failing(None))
         assert sentence.startswith("op: generation 2, restarted")
-        assert failed.retry("op") == "op: generation 2 has handled the event that it had failed on"
+        assert (
+            in_words(failed.retry("op"))
+            == "op: generation 2 has handled the event that it had failed on"
+        )
         numbers: list[int] = []
         while 5 not in numbers:
             numbers.append(arrived.next(10)["metadata"]["n"])
@@ -114,7 +118,7 @@ def test_the_first_event_of_new_code_offers_the_way_back(failed: CellDataflow) -
     error = failed.failure_of("op")
     assert error.hint is not None
     assert error.hint.endswith("Go back with %dora restart op --generation 2.")
-    assert failed.restart("op", generation=2).startswith("op: generation 4, restarted")
+    assert in_words(failed.restart("op", generation=2)).startswith("op: generation 4, restarted")
     assert failed.take("op/out", 3)
 
 
@@ -137,7 +141,7 @@ def test_without_a_failure_it_says_what_was_sent(failed: CellDataflow) -> None:
     assert [event["metadata"]["n"] for event in rebuilt.outputs["out"]] == [5]
     assert repr(rebuilt).splitlines() == [
         "op in the kernel, at INPUT 'in'; it sent: out (1)",
-        "  .lock could not be had (TypeError: cannot pickle '_thread.lock' object)",
+        "  .lock was not kept (TypeError: cannot pickle '_thread.lock' object)",
     ]
 
 
@@ -187,7 +191,7 @@ def test_where_no_event_is_kept_it_says_so(dataflow: CellDataflow) -> None:
     dataflow.start()
     with pytest.raises(DataflowStateError, match=r"'op' cannot be given .*: it has not failed\."):
         dataflow.retry("op")
-    session: Any = dataflow._session
+    session: Any = dataflow._run.session
     os.kill(session._supervisors["op"].process.process_id, signal.SIGKILL)
     dataflow.failure_of("op")
     # Between two events, as far as anybody can tell.
@@ -274,10 +278,11 @@ def test_the_event_of_a_killed_process_is_kept(
     about = rebuilt.event["metadata"]
     assert {key: about[key] for key in about if key != "timestamp"} == {"n": 5, "name": extra}
     assert rebuilt.operator.seen == 1
-    assert "its state could not be had (its process ended before" in repr(rebuilt)
+    assert "its state was not kept (its process ended before" in repr(rebuilt)
     with dataflow.subscribe("op/out", queue_size=1000) as arrived:
         assert (
-            dataflow.retry("op") == "op: generation 2 has handled the event that it had failed on"
+            in_words(dataflow.retry("op"))
+            == "op: generation 2 has handled the event that it had failed on"
         )
         while (event := arrived.next(10))["metadata"]["n"] != 5:
             pass

@@ -169,7 +169,7 @@ class _Editor:
             self.dataflow.cell(name, READING, inputs={"in": "edited/out"})
 
     def _killed(self, number: int) -> None:
-        session: Any = self.dataflow._session
+        session: Any = self.dataflow._run.session
         process = session._supervisors["edited"].process
         assert process is not None
         os.kill(process.process_id, signal.SIGKILL)
@@ -238,7 +238,7 @@ def _back_to_the_beginning(editor: _Editor) -> None:
     editor.options = {}
     editor._fresh(-editor.fields["made"] - 1)
     editor.dataflow.take("edited/out", 20)
-    session: Any = editor.dataflow._session
+    session: Any = editor.dataflow._run.session
     supervisors = session._supervisors.values()
     editor.dataflow.until(
         lambda: not any(each._replaced for each in supervisors), "the end of those replaced"

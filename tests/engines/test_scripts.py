@@ -18,6 +18,7 @@ from dora_nb.graph.nodes import InputSpec, NodeKind, NodeSpec, SourceCode
 from dora_nb.graph.sources import parse_source
 from dora_nb.status import State
 
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 
 MakeFifo = Callable[[str], Fifo]
@@ -80,7 +81,7 @@ def test_a_script_receives_and_sends_beside_operators(dataflow: CellDataflow) ->
     operator = SENDING_OPERATOR.replace("LAST", "-1")
     dataflow.cell("source", operator, inputs=TICK, outputs=("out",))
     script(dataflow, "node", COUNTING, inputs={"in": "source/out"}, outputs=("out",))
-    assert dataflow.start() == "started: source, node"
+    assert in_words(dataflow.start()) == "started: source, node"
     with dataflow.subscribe("node/out", queue_size=1000) as messages:
         values = [messages.next(TIMEOUT_SECS)["value"].to_pylist()[0] for _ in range(5)]
     assert values == list(range(values[0], values[0] + 5))
@@ -494,7 +495,7 @@ DEFINE
         kind=kind,
         other_keys=printed if kind == "script" else {"operator": printed},
     )
-    dataflow.declare(spec)
+    dataflow.front_end.declare(spec)
     with dataflow.subscribe("node/lines", queue_size=20) as messages:
         dataflow.start()
         dataflow.failure_of("node")
@@ -566,7 +567,7 @@ while True:
     with dataflow.subscribe("node/out") as messages:
         first, second = (messages.next(TIMEOUT_SECS)["value"][0].as_py() for _ in range(2))
     assert (second - first) % 256 == 1
-    assert dataflow.stop(grace_secs=0.0) == "stopped"
+    assert in_words(dataflow.stop(grace_secs=0.0)) == "stopped"
     fifo.wait_for_end()
     assert dataflow.status("node").state is State.STOPPED
 

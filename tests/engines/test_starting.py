@@ -17,6 +17,7 @@ from dora_nb.errors import DataflowStateError, OperatorError
 from dora_nb.graph.nodes import NodeKind, NodeSpec
 from dora_nb.status import State
 
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 
 MakeFifo = Callable[[str], Fifo]
@@ -88,14 +89,14 @@ def test_nothing_moves_before_everybody_is_ready(
     started = background.submit(dataflow.start)
     with dataflow.subscribe("reader/n", queue_size=50) as passed_on:
         gate.wait_until_reached()
-        session = dataflow._session
+        session = dataflow._run.session
         assert session is not None
         dataflow.until(lambda: session.settling() == ["slow"], "two of three ready")
         assert {each.state for each in dataflow.status()} == {State.STARTING}
         assert [each.events for each in dataflow.status()] == [0, 0, 0]
         assert not started.done()
         gate.open()
-        assert started.result(TIMEOUT_SECS) == "started: counter, reader, slow"
+        assert in_words(started.result(TIMEOUT_SECS)) == "started: counter, reader, slow"
         assert [passed_on.next(TIMEOUT_SECS)["metadata"]["n"] for _ in range(20)] == list(range(20))
 
 
@@ -154,7 +155,7 @@ def test_it_goes_too_when_the_failed_one_is_removed(dataflow: CellDataflow) -> N
     with pytest.raises(OperatorError):
         dataflow.start()
     assert dataflow.status("counter").events == 0
-    assert dataflow.remove("fails") == "fails: removed; reader waits for it"
+    assert in_words(dataflow.remove("fails")) == "fails: removed; reader waits for it"
     assert dataflow.latest("counter/n")["metadata"]["n"] >= 0
     assert dataflow.until_state("reader", State.WAITING).waiting_for == ("fails",)
 
@@ -169,9 +170,9 @@ def test_a_start_tries_again_what_failed_and_leaves_the_rest(
         with pytest.raises(OperatorError, match="No such file"):
             dataflow.start()
     absent.touch()
-    assert dataflow.start() == "started: loads, counter"
+    assert in_words(dataflow.start()) == "started: loads, counter"
     assert dataflow.status("counter").generation == 1
-    assert dataflow.start() == "already running"
+    assert in_words(dataflow.start()) == "already running"
 
 
 def test_all_failures_of_a_start_are_named(dataflow: CellDataflow) -> None:
@@ -181,21 +182,21 @@ def test_all_failures_of_a_start_are_named(dataflow: CellDataflow) -> None:
         dataflow.start()
     assert caught.value.node == "one"
     assert caught.value.hint == "Failed too: two."
-    assert dataflow.stop() == "already stopped"
+    assert in_words(dataflow.stop()) == "already stopped"
 
 
 def test_starting_stopping_and_starting_again(dataflow: CellDataflow) -> None:
     with pytest.raises(DataflowStateError, match="nothing to start"):
         dataflow.start()
     dataflow.cell("counter", COUNTING, inputs=TICK, outputs=("n",))
-    assert dataflow.stop() == "already stopped"
+    assert in_words(dataflow.stop()) == "already stopped"
     for _ in range(2):
-        assert dataflow.start() == "started: counter"
-        assert dataflow.start() == "already running"
+        assert in_words(dataflow.start()) == "started: counter"
+        assert in_words(dataflow.start()) == "already running"
         assert dataflow.running
         assert dataflow.take("counter/n", 1)[0]["metadata"]["n"] < 1000
-        assert dataflow.stop() == "stopped"
-        assert dataflow.stop() == "already stopped"
+        assert in_words(dataflow.stop()) == "stopped"
+        assert in_words(dataflow.stop()) == "already stopped"
         assert not dataflow.running
         assert dataflow.status("counter").state is State.STOPPED
 
@@ -210,7 +211,7 @@ def test_a_stop_during_the_start(
     dataflow.cell("ready", IDLE)
     started = background.submit(dataflow.start)
     gate.wait_until_reached()
-    assert dataflow.stop(grace_secs=0.1) == "stopped"
+    assert in_words(dataflow.stop(grace_secs=0.1)) == "stopped"
     started.exception(TIMEOUT_SECS)  # It may say one thing or another, and must not hang.
     assert {each.state for each in dataflow.status()} == {State.STOPPED}
     assert not dataflow.running
@@ -242,8 +243,10 @@ def test_a_restart_during_the_start(
     started = background.submit(dataflow.start)
     gate.wait_until_reached()
     declared = background.submit(dataflow.cell, "slow", IDLE)
-    assert str(declared.result(TIMEOUT_SECS)) == "slow: generation 2, restarted, state not kept"
-    assert started.result(TIMEOUT_SECS) == "started: slow"
+    assert (
+        in_words(declared.result(TIMEOUT_SECS)) == "slow: generation 2, restarted, state not kept"
+    )
+    assert in_words(started.result(TIMEOUT_SECS)) == "started: slow"
 
 
 def test_a_removal_during_the_start(
@@ -253,8 +256,8 @@ def test_a_removal_during_the_start(
     dataflow.cell("counter", COUNTING, inputs=TICK, outputs=("n",))
     started = background.submit(dataflow.start)
     gate.wait_until_reached()
-    assert dataflow.remove("slow") == "slow: removed"
-    assert started.result(TIMEOUT_SECS) == "started: counter"
+    assert in_words(dataflow.remove("slow")) == "slow: removed"
+    assert in_words(started.result(TIMEOUT_SECS)) == "started: counter"
     assert dataflow.latest("counter/n")
 
 
@@ -321,15 +324,15 @@ def test_outputs_that_change_while_a_process_is_made_for_the_old_ones(
         process, counters = original(self, spec)
         made.append(process.process_id)
         if len(made) == 1:
-            assert dataflow._session is not None
+            assert dataflow._run.session is not None
             for name in ("op", "reader"):
-                dataflow._session.apply(edited.graph, name, edit=None, grace_secs=2.0)
+                dataflow._run.session.apply(edited.graph, name, edit=None, grace_secs=2.0)
         return process, counters
 
     with monkeypatch.context() as patch:
         patch.setattr(_spawner.Spawner, "spawn", spawn)
         dataflow.start()
-    dataflow._declared = edited.graph
+    dataflow._run.graph = edited.graph
     assert dataflow.latest("reader/n")["metadata"]["n"] >= 0
     assert dataflow.status("op").error is None
     assert made[0] not in operator_processes()

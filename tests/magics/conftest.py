@@ -6,7 +6,6 @@ is scripted by the tests.
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,8 @@ from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
+from dora_nb.dataflow.front_end import Attached
+from dora_nb.dataflow.results import Declared, Removed, Started, Stopped
 from dora_nb.errors import DataflowStateError, OperatorError
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec
@@ -24,18 +25,9 @@ from dora_nb.status import LogLine, NodeStatus, State
 from dora_nb.widgets.graph import GraphPicture
 
 
-@dataclass(frozen=True)
-class FakeDeclaration:
-    name: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.what}"
-
-
 @dataclass(eq=False)
 class FakeDataflow:
-    """The interface of `Dataflow` that magics and widgets use."""
+    """The interface of `Dataflow` and of `FrontEnd` that magics and widgets use, both in one."""
 
     graph: Graph = field(default_factory=Graph)
     running: bool = False
@@ -47,53 +39,60 @@ class FakeDataflow:
     seen: list[str] = field(default_factory=list)
     while_starting: Callable[[Callable[[str], None]], None] = lambda progress: None
 
-    def declare(self, spec: NodeSpec, *, progress: Callable[[str], None]) -> FakeDeclaration:
+    @property
+    def dataflow(self) -> FakeDataflow:
+        return self
+
+    def declare(self, spec: NodeSpec, *, progress: Callable[[str], None]) -> Declared:
         before = self.graph.nodes.get(spec.name)
         self.graph = self.graph.with_node(spec)
         unchanged = before is not None and before.same_as(spec)
         self.change()
-        return FakeDeclaration(spec.name, "unchanged" if unchanged else "declared")
+        return Declared(spec.name, "unchanged" if unchanged else "declared")
 
-    def declare_all(self, graph: Graph) -> list[FakeDeclaration]:
+    def declare_all(self, graph: Graph) -> list[Declared]:
         return [self.declare(spec, progress=lambda sentence: None) for spec in graph]
 
-    def start(self, engine: str, *, progress: Callable[[str], None]) -> str:
+    def start(self, engine: str, *, progress: Callable[[str], None]) -> Started:
         self.calls.append(("start", engine))
         if not self.graph.nodes:
             raise DataflowStateError("there is nothing to start:", hint="declare an operator.")
+        names = tuple(self.graph.nodes)
         if self.running:
-            return "already running"
+            return Started(names, already_running=True)
         self.while_starting(progress)
         self.running = True
-        return f"started: {', '.join(self.graph.nodes)}"
+        return Started(names)
 
-    def stop(self, *, grace_secs: float = 2.0) -> str:
+    def stop(self, *, grace_secs: float = 2.0) -> Stopped:
         self.calls.append(("stop", grace_secs))
         was_running, self.running = self.running, False
-        return "stopped" if was_running else "already stopped"
+        return Stopped(tuple(self.graph.nodes), already_stopped=not was_running)
 
-    def attach(self, name: str | None = None, **options: Any) -> str:
+    def attach(self, name: str | None = None, **options: Any) -> Attached:
         self.calls.append(("attach", name, options))
-        return f"watching {name}: camera"
+        return Attached(str(name), ("camera",))
 
-    def detach(self) -> str:
-        return "detached"
+    def detach(self) -> bool:
+        return True
 
     def note_cell_deleted(self, name: str) -> None:
         self.set_status(name, cell_deleted=True)
 
-    def kept_generation(self, name: str) -> str | None:
-        return f"{name}: kept generation 1" if self.running and name in self.graph else None
+    def kept_generation(self, name: str) -> int | None:
+        return 1 if self.running and name in self.graph else None
 
-    def restart(self, name: str, *, generation: int | None, progress: Callable[[str], None]) -> str:
+    def restart(
+        self, name: str, *, generation: int | None, progress: Callable[[str], None]
+    ) -> Declared:
         self.graph.node(name)
         self.calls.append(("restart", name, generation))
-        return f"{name}: generation 2, restarted, state not kept"
+        return Declared(name, "restarted", generation=2)
 
-    def remove(self, name: str) -> str:
+    def remove(self, name: str) -> Removed:
         self.graph = self.graph.without(name)
         self.change()
-        return f"{name}: removed"
+        return Removed(name)
 
     def status(self, name: str | None = None) -> Any:
         if name is None:
@@ -168,9 +167,8 @@ class Notebook:
 @pytest.fixture
 def dataflow(monkeypatch: pytest.MonkeyPatch) -> FakeDataflow:
     fake = FakeDataflow()
-    module = types.ModuleType("dora_nb.dataflow.dataflow")
-    module.get_dataflow = lambda: fake  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "dora_nb.dataflow.dataflow", module)
+    monkeypatch.setattr("dora_nb.dataflow.front_end.get_front_end", lambda: fake)
+    monkeypatch.setattr("dora_nb.dataflow.dataflow.get_dataflow", lambda: fake)
     return fake
 
 

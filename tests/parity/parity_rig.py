@@ -26,6 +26,7 @@ import yaml
 
 import dora_nb
 from dora_nb.dataflow.dataflow import Dataflow
+from dora_nb.dataflow.front_end import FrontEnd
 from dora_nb.engines.dora._cluster import Cluster
 from dora_nb.errors import DoraNbError, OperatorError
 from dora_nb.graph.nodes import InputSpec, NodeKind, NodeSpec, QueuePolicy, SourceCode
@@ -154,7 +155,7 @@ class Part:
         declared = {status.name for status in self.dataflow.status()}
         for spec in self.row.nodes:
             if self.name(spec.name) not in declared:
-                self.dataflow.declare(self._renamed(spec))
+                FrontEnd(self.dataflow).declare(self._renamed(spec))
 
     def wait_for_line(self, node: str, text: str) -> None:
         """Waits until that node of the row has printed that."""
@@ -172,7 +173,7 @@ class Part:
             tag = f": OBS {self.row.only}:"
             lines = [line.replace(tag, ": OBS") for line in lines if tag in line]
         ended = [
-            f"{spec.name} ended: {self.dataflow.node_status(self.name(spec.name)).state.value}"
+            f"{spec.name} ended: {self.dataflow.status(self.name(spec.name)).state.value}"
             for spec in self.row.nodes
         ]
         return [re.sub(r"\bpart\d+_", "", line) for line in [*lines, *ended]]
@@ -549,4 +550,4 @@ def once_seen(text: str, name: str) -> Act:
 
 def cluster_of(dataflow: Dataflow) -> Cluster | None:
     """The coordinator and daemon of dora-rs that it runs on; None on the embedded engine."""
-    return getattr(dataflow._session, "_cluster", None)
+    return getattr(dataflow._run.session, "_cluster", None)

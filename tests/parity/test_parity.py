@@ -15,6 +15,7 @@ import pytest
 
 from dora_nb.dataflow.batch import run_to_the_end
 from dora_nb.dataflow.dataflow import Dataflow
+from dora_nb.dataflow.front_end import FrontEnd
 from dora_nb.descriptor import write_dataflow
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec
@@ -27,7 +28,7 @@ TIME_LIMIT_SECS = 8.0
 
 def observed_here(graph: Graph) -> list[str]:
     dataflow = Dataflow()
-    dataflow.declare_all(graph)
+    FrontEnd(dataflow).declare_all(graph)
     lines: list[str] = []
     run_to_the_end(dataflow, stop_after_secs=TIME_LIMIT_SECS, say=lines.append)
     return sorted(line for line in lines if " OBS " in f" {line}")

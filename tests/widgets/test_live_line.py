@@ -60,9 +60,6 @@ class Scripted:
         self.watchers.append(callback)
         return lambda: self.watchers.remove(callback) if callback in self.watchers else None
 
-    def mark_failure_seen(self, name: str) -> None:
-        self.seen.append(name)
-
 
 class ByHand(Refresher):
     """A refresher without a thread: a test says when time passes."""
@@ -128,7 +125,13 @@ def page_of(widget: LiveWidget, monkeypatch: pytest.MonkeyPatch) -> Page:
 
 @pytest.fixture
 def line(dataflow: Scripted, refresher: ByHand) -> Iterator[LiveLine]:
-    made = LiveLine("detector", "detector: declared", dataflow=dataflow, refresher=refresher)
+    made = LiveLine(
+        "detector",
+        "detector: declared",
+        dataflow=dataflow,
+        on_failure_seen=dataflow.seen.append,
+        refresher=refresher,
+    )
     yield made
     made.close()
 

@@ -122,6 +122,10 @@ class Run(abc.ABC):
         del name, grace_secs, retry
         raise AssertionError("restarts are refused before this is called")
 
+    def stop_node(self, name: str, *, grace_secs: float) -> bool:
+        del name, grace_secs
+        raise AssertionError("stops of one node are refused before this is called")
+
     def remove(self, declared: Graph, name: str, *, grace_secs: float) -> None:
         del declared, name, grace_secs
         raise AssertionError("removals are refused before this is called")

@@ -100,6 +100,8 @@ class Life:
     """Whether a restart was requested: another generation follows the end of the process."""
     stopping: bool = False
     """Whether a stop was requested: then the restart policy does not apply."""
+    closes_outputs: bool = False
+    """Whether it was stopped alone: then its readers get INPUT_CLOSED at its end."""
     was_ready: bool = False
     """Whether this generation's `__init__` has returned."""
     process: int = 0
@@ -171,6 +173,8 @@ class Stop:
     """Stop the operator, if it has a process."""
 
     grace_secs: float
+    closes_outputs: bool = False
+    """It is stopped alone, so its readers get INPUT_CLOSED, as when it ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,13 +438,16 @@ def _on_request(life: Life, event: Event) -> tuple[Life, list[Action]]:
                 replace(life, restarts=True, falls_back=falls_back), grace_secs
             )
             return asked, [*first, *then]
-        case Stop(grace_secs):
+        case Stop(grace_secs, closes_outputs):
             if life.phase in NO_PROCESS:
                 return life, []
             if life.phase is Phase.BACKING_OFF:
-                return replace(life, phase=Phase.STOPPED), [SettleEnd(for_good=True)]
+                settle = SettleEnd(for_good=True, outputs_closed=closes_outputs)
+                return replace(life, phase=Phase.STOPPED), [settle]
             life, first = _drop_next(life)
-            asked, then = _ask_to_stop(replace(life, restarts=False, stopping=True), grace_secs)
+            stopping = replace(life, restarts=False, stopping=True)
+            stopping = replace(stopping, closes_outputs=life.closes_outputs or closes_outputs)
+            asked, then = _ask_to_stop(stopping, grace_secs)
             return asked, [*first, *then]
         case Replace(edit, grace_secs):
             if life.phase is Phase.RUNNING and life.next is Next.NONE:
@@ -572,7 +579,7 @@ def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, 
         dead = replace(life, phase=Phase.FAILED, stop_step=StopStep.NONE)
         return dead, [*report, SettleEnd(for_good=True, outputs_closed=True)]
     assert life.outcome is not None
-    closed = life.outcome is not Phase.STOPPED
+    closed = life.outcome is not Phase.STOPPED or life.closes_outputs
     ended = replace(life, phase=life.outcome, stop_step=StopStep.NONE, outcome=None)
     return ended, [SettleEnd(for_good=True, outputs_closed=closed)]
 

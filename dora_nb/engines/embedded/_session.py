@@ -363,6 +363,19 @@ class Session:
         finally:
             os.close(descriptor)
 
+    def stop_node(self, name: str, *, grace_secs: float) -> bool:
+        """Stops one operator. Waits until it has ended; it ends without the wait too.
+
+        Its readers' inputs from it are closed. False where it had no process and was not about to get one.
+        """
+        supervisor = self._supervisors.get(name)
+        if supervisor is None or not supervisor.alive:
+            return False
+        stop = lifecycle.Stop(grace_secs, closes_outputs=True)
+        self._run_on_worker(lambda: supervisor.post(stop))
+        with self._lock:
+            return self._changed.wait_for(lambda: not supervisor.alive)
+
     def remove(self, declared: graph.Graph, name: str, *, grace_secs: float) -> None:
         """Stops an operator and removes it. Waits until it has ended; an interrupt ends only the wait."""
 
@@ -862,17 +875,20 @@ class Session:
         # messages would fill their queues or be dropped.
         with self._lock:
             supervisors = list(self._supervisors.values())
-            phases = {
-                each.life.phase
-                for each in supervisors
-                if each.spec.kind != "dynamic" or each.life.phase not in lifecycle.NO_PROCESS
-            }
+            phases = {each.life.phase for each in supervisors if self._holds_start(each)}
             if not self._messages_flow:
                 self._messages_flow = phases <= {Phase.READY}
             if self._messages_flow and Phase.READY in phases:
                 for each in supervisors:
                     if each.life.phase is Phase.READY and not self._waits_for_readers(each):
                         each.post(lifecycle.Open())
+
+    def _holds_start(self, supervisor: Supervisor) -> bool:
+        """Whether messages wait for it: not for a node that was stopped alone, nor for a process to join."""
+        phase = supervisor.life.phase
+        if phase is Phase.STOPPED and not self._stopping:
+            return False
+        return supervisor.spec.kind != "dynamic" or phase not in lifecycle.NO_PROCESS
 
     def _waits_for_readers(self, publisher: Supervisor) -> bool:
         """Whether a reader that restarts because of this publisher is not there yet: it would miss messages."""

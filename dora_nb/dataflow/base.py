@@ -1,0 +1,263 @@
+"""What can be done with any dataflow that runs, whoever has started it: watch it, read it, feed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, overload
+
+from dora_nb.events import Event
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import DEFAULT_QUEUE_SIZE
+from dora_nb.status import LogLine, NodeStatus
+
+from . import messaging
+from .arguments import check_count
+from .current_run import CurrentRun
+from .params import Params
+from .subscription import CallbackSubscription, Subscription
+
+if TYPE_CHECKING:
+    from dora_nb.widgets.graph import GraphPicture
+
+
+class BaseDataflow:
+    """The methods that `Dataflow` and `WatchedDataflow` share. Any thread may call them."""
+
+    def __init__(self, run: CurrentRun) -> None:
+        self._run = run
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> Graph:
+        """The declared graph: its nodes by name, their inputs and outputs. A snapshot that never changes.
+
+        Example::
+
+            >>> list(dataflow.graph.nodes)
+            ['camera', 'detector']
+        """
+        return self._run.graph
+
+    @property
+    def running(self) -> bool:
+        """Whether any node has a process.
+
+        Example::
+
+            >>> dataflow.running
+            True
+        """
+        return self._run.alive
+
+    @overload
+    def status(self, name: None = None) -> list[NodeStatus]: ...
+
+    @overload
+    def status(self, name: str) -> NodeStatus: ...
+
+    def status(self, name: str | None = None) -> list[NodeStatus] | NodeStatus:
+        """Returns a snapshot of one node, or of every declared node in the order of declaration.
+
+        Sends no message and never blocks. Times are in seconds, see `NodeStatus`. Raises GraphError, with
+        the nearest name, where that node is not declared.
+
+        Example::
+
+            >>> dataflow.status("camera").state
+            <State.RUNNING: 'running'>
+        """
+        return self._run.statuses() if name is None else self._run.status(name)
+
+    def logs(self, name: str | None = None) -> list[LogLine]:
+        """Returns the lines that one node printed, or all nodes in order of time; the oldest first.
+
+        The newest thousands of each node are kept, and after a stop those of the last run. Never blocks.
+        Raises GraphError where that node is not declared.
+
+        Example::
+
+            >>> [line.text for line in dataflow.logs("camera")][-1]
+            'camera: rendered scene, 640x480'
+        """
+        if name is not None:
+            self._run.graph.node(name)
+        by_name = self._run.logs()
+        lines = [line for key, kept in by_name.items() if name in (None, key) for line in kept]
+        return sorted(lines, key=lambda line: line.time_secs)
+
+    def draw(self) -> GraphPicture:
+        """Returns a picture of the graph, with the state of each node and the topics that the notebook reads.
+
+        A cell shows it as SVG, and its `str` is the same as text. Never blocks.
+
+        Example::
+
+            >>> print(dataflow.draw())
+            camera [running]
+              tick ← dora/timer/hz/30
+        """
+        from dora_nb.widgets.graph import GraphPicture
+
+        states = {each.name: each.state for each in self._run.statuses()}
+        topics = sorted({str(each.source) for each in self._run.readers})
+        return GraphPicture(self._run.graph, states, subscriptions=topics)
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls `callback` after anything may have changed; returns a function that ends this.
+
+        It is called without arguments, on any thread, and must return at once. What it raises goes to the
+        logs of the nodes.
+
+        Example::
+
+            >>> end = dataflow.on_change(changed.set)
+            >>> end()
+        """
+        return self._run.call_on_change(callback)
+
+    def params(self, name: str) -> Params:
+        """Returns the parameters of a node, as a mapping that reads and changes those of the running node.
+
+        They last until the dataflow stops. A node that is given one gets the event PARAM_UPDATE, and
+        PARAM_DELETED after a ``del``; a node that is restarted is not told again. As in dora, operators do
+        not receive parameters, and setting one of theirs raises GraphError. Raises GraphError, with the
+        nearest name, where that node is not declared; for the rest see `Params`.
+
+        Example::
+
+            >>> dataflow.params("arm")["speed"] = 3
+            >>> dict(dataflow.params("arm"))
+            {'speed': 3}
+        """
+        self._run.graph.node(name)
+        return Params(self._run, name)
+
+    def wait(self, timeout_secs: float | None = None) -> bool:
+        """Blocks until every node has ended by itself or was stopped; returns False when the time is over.
+
+        Without `timeout_secs` it waits for ever. It can be interrupted, and the dataflow goes on.
+
+        Example::
+
+            >>> dataflow.wait(timeout_secs=60)
+            True
+        """
+        session = self._run.session
+        return True if session is None else session.wait_ended(timeout_secs)
+
+    # -- messages ------------------------------------------------------------------------------------
+
+    @overload
+    def subscribe(
+        self,
+        topic: str,
+        callback: None = None,
+        *,
+        queue_size: int | None = None,
+        replay_last: bool = False,
+    ) -> Subscription: ...
+
+    @overload
+    def subscribe(
+        self,
+        topic: str,
+        callback: Callable[[Event], None],
+        *,
+        queue_size: int | None = None,
+        replay_last: bool = False,
+    ) -> CallbackSubscription: ...
+
+    def subscribe(
+        self,
+        topic: str,
+        callback: Callable[[Event], None] | None = None,
+        *,
+        queue_size: int | None = None,
+        replay_last: bool = False,
+    ) -> Subscription | CallbackSubscription:
+        """Reads a topic from now on: returns an iterator over its messages, or gives each to `callback`.
+
+        May be called before the start, and goes on over stops, starts and edits, until it is closed. It
+        never slows the dataflow: the newest `queue_size` messages wait (10 for an iterator, 1 for a callback
+        if nothing else is given), older ones are dropped and counted. With `replay_last` the newest message
+        that was ever sent comes first. `callback` is called on one thread of dora_nb that all subscriptions
+        share, and must return quickly. Raises GraphError for a topic that cannot be.
+
+        Example::
+
+            >>> with dataflow.subscribe("camera/image", queue_size=1) as images:
+            ...     first = next(images)
+            >>> seen = dataflow.subscribe("arm/angle", lambda event: print(event["value"]))
+        """
+        if queue_size is not None:
+            check_count(queue_size, "queue_size")
+        if callback is None:
+            size = DEFAULT_QUEUE_SIZE if queue_size is None else queue_size
+            return Subscription(self._run, topic, queue_size=size, replay_last=replay_last)
+        return CallbackSubscription(
+            self._run, topic, callback, queue_size=queue_size or 1, replay_last=replay_last
+        )
+
+    def take(self, topic: str, count: int, timeout_secs: float = 10.0) -> list[Event]:
+        """Returns the next `count` messages of a topic after the call. Blocks until they have come.
+
+        There may be gaps between them, as the kernel never slows a dataflow. Raises TopicTimeoutError, which
+        says how many came and what state the node is in, when the time is over or the node has ended;
+        GraphError for a topic that does not exist; DataflowStateError where nothing runs.
+
+        Example::
+
+            >>> [event["metadata"]["width"] for event in dataflow.take("camera/image", 2)]
+            [640, 640]
+        """
+        check_count(count, "count")
+        return messaging.take(self._run, topic, count, timeout_secs, replay_last=False)
+
+    def latest(self, topic: str, timeout_secs: float = 10.0) -> Event:
+        """Returns the newest message of a topic: at once if any was sent in this run, else the first to come.
+
+        Blocks until then. Raises as `take`.
+
+        Example::
+
+            >>> image = dora_nb.as_image(dataflow.latest("camera/image"))
+        """
+        return messaging.take(self._run, topic, 1, timeout_secs, replay_last=True)[0]
+
+    def send(self, topic: str, data: Any, metadata: Mapping[str, Any] | None = None) -> None:
+        """Sends a message on a topic: on ``notebook/NAME`` as the notebook, else as the topic's node.
+
+        ``notebook/NAME`` needs no declaration, only an input that reads it. A message on any other topic is
+        sent by the process of its node, between two events or while it waits for room. `data` is what
+        `send_output` takes (a one-dimensional Arrow array, bytes, a one-dimensional numpy array), or a list,
+        a number, a text or a dict, which become an Arrow array; `metadata` has numbers, texts, booleans and
+        lists of them.
+
+        Blocks while the queue of a reader with backpressure is full, or while sixteen such messages wait for
+        a busy node. Raises GraphError where nothing reads ``notebook/NAME``, DataflowStateError where
+        nothing runs, and what `send_output` raises.
+
+        Example::
+
+            >>> dataflow.send("notebook/command", [0.5, 1.0], {"unit": "rad"})
+        """
+        messaging.send(self._run, topic, data, metadata)
+
+    def replay(
+        self, events: Iterable[Any], *, topic: str | None = None, speed: float | None = 1.0
+    ) -> int:
+        """Sends events that were taken before, each as `send` does; returns how many.
+
+        Each goes on the topic that it came from, or all go on `topic`. They are sent in the order of their
+        ``timestamp`` and at their old pace, divided by `speed`; with None, in the order given and as fast as
+        possible. So ``take(...) + take(...)`` of several topics comes as it was. Their metadata is sent too,
+        except ``timestamp``, which is new. Blocks until the last is sent, and can be interrupted. Raises
+        GraphError, before anything is sent, where one of them is not an event; else as `send`.
+
+        Example::
+
+            >>> dataflow.replay(dataflow.take("camera/image", 30), speed=2)
+            30
+        """
+        return messaging.replay(self.send, events, topic=topic, speed=speed)

@@ -1,0 +1,272 @@
+"""What is declared now, and the session that runs it, as all parts of a dataflow share them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
+
+from dora_nb.engines.base import EngineSession
+from dora_nb.engines.embedded import Listener
+from dora_nb.errors import DataflowStateError
+from dora_nb.events import Event
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.sources import TopicSource
+from dora_nb.status import EdgeStatus, LogLine, NodeStatus, State
+
+Progress = Callable[[str], None]
+"""Called with a sentence about once a second by what takes long."""
+STOP_GRACE_SECS = 2.0
+PROGRESS_AFTER_SECS = 2.0
+_PROGRESS_EVERY_SECS = 1.0
+
+
+class CurrentRun:
+    """The declared graph, at most one session that runs it, and the notebook's own readers of its topics.
+
+    Any thread may call the methods. `lock` guards `graph` and `session`; it is never held while waiting.
+    The readers outlive a session: those of the old one are those of the next.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.graph = Graph()
+        self.session: EngineSession | None = None
+        self._own_graph: Graph | None = None
+        """What is declared here, while another dataflow is watched."""
+        self._readers: list[Listener] = []
+        self._last_status: dict[str, NodeStatus] = {}
+        self._last_logs: dict[str, list[LogLine]] = {}
+        self._why_not_running = "the dataflow is not running."
+        self._way_out = "Start it with %dora start."
+        self._callbacks: list[Callable[[], None]] = []
+        self._without_cell: set[str] = set()
+
+    # -- the session -----------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether any node has a process."""
+        session = self.session
+        return session is not None and session.alive
+
+    def running_session(self, what: str) -> EngineSession:
+        """The session, which has living nodes; DataflowStateError, which begins with `what`, if it has not."""
+        session = self.session
+        if session is None or not session.alive:
+            raise DataflowStateError(f"{what}: {self._why_not_running}", hint=self._way_out)
+        return session
+
+    def open_session(self) -> EngineSession | None:
+        """The session that an edit is applied to: started, and not asked to stop. All of its nodes may have
+        ended by themselves, or failed."""
+        session = self.session
+        if session is None or session.stopping:
+            return None
+        return session if session.alive or session.edit_refusal is None else None
+
+    def check_is_own(self, what: str) -> None:
+        """DataflowStateError, which begins with `what`, while a dataflow of somebody else is watched."""
+        session = self.session
+        if session is not None and session.belongs_to is not None:
+            raise DataflowStateError(
+                f"{what}, as the notebook watches {session.belongs_to}, which belongs to whoever started it:",
+                hint="%dora detach first.",
+            )
+
+    def check_may_change(self, what: str) -> None:
+        """DataflowStateError, which begins with `what`, where the engine cannot change one node alone."""
+        session = self.open_session()
+        if session is not None and session.edit_refusal is not None:
+            raise DataflowStateError(f"{what}, as {session.edit_refusal}.")
+
+    def begin(self, session: EngineSession) -> None:
+        """Opens a session in place of one that has ended. With the lock."""
+        self.close_session()
+        # It is known before it opens, so that a start that is interrupted in between is stopped like any other.
+        self.session = session
+        session.open()
+
+    def close_session(self) -> None:
+        """Keeps what is worth keeping of a session that has ended, and lets go of it."""
+        session = self.session
+        if session is None:
+            return
+        self._last_status = {each.name: each for each in session.status()}
+        self._last_logs = session.logs()
+        session.close()  # Once asked for it happens, whatever interrupts this; asking twice does no harm.
+        self.session = None
+
+    def close_if_over(self) -> None:
+        """A run that could not be edited while it went, and has ended, is closed before an edit."""
+        session = self.session
+        if session is not None and session.edit_refusal is not None and not session.alive:
+            self.close_session()
+
+    def wait_settled(
+        self,
+        session: EngineSession,
+        names: list[str] | None,
+        generations: dict[str, int],
+        progress: Progress | None,
+    ) -> None:
+        """Waits until those nodes (all, if None) are ready or have ended; calls `progress` if it takes long."""
+        begin_secs = time.monotonic()
+        timeout_secs = PROGRESS_AFTER_SECS
+        while not session.wait_settled(names, after=generations, timeout_secs=timeout_secs):
+            timeout_secs = _PROGRESS_EVERY_SECS
+            if progress is not None:
+                waited_secs = time.monotonic() - begin_secs
+                waited_for = ", ".join(names or session.settling())
+                progress(f"starting: {waited_for} ({waited_secs:.0f} s)")
+
+    # -- another dataflow ------------------------------------------------------------------------------
+
+    @property
+    def watches(self) -> bool:
+        """Whether graph and session are those of a dataflow that somebody else has started."""
+        return self._own_graph is not None
+
+    def watch(self, graph: Graph, session: EngineSession) -> None:
+        """Shows a dataflow of somebody else until `end_watching`; what is declared here is kept for then.
+
+        The session is the caller's to open, after it has let go of the lock.
+        """
+        with self.lock:
+            self.close_session()
+            self.session = session
+            self._own_graph, self.graph = self.graph, graph
+
+    def end_watching(self) -> bool:
+        """Shows again what is declared here; the other dataflow goes on. False where nothing was watched."""
+        with self.lock:
+            own = self._own_graph
+            if own is None:
+                return False
+            self.close_session()
+            self._own_graph, self.graph = None, own
+            self._last_status, self._last_logs = {}, {}
+        self.changed()
+        return True
+
+    def let_go(self) -> None:
+        """Ends the watching for good: the graph is kept, and nothing else. May be called twice."""
+        with self.lock:
+            self.close_session()
+            self._last_status, self._last_logs = {}, {}
+            self._why_not_running = "it is not watched any more."
+            self._way_out = "Attach to it again."
+        self.changed()
+
+    # -- what is seen ----------------------------------------------------------------------------------
+
+    def statuses(self) -> list[NodeStatus]:
+        """A snapshot of every declared node."""
+        with self.lock:
+            current = dict(self._last_status)
+            if self.session is not None:
+                current.update({each.name: each for each in self.session.status()})
+            found = [current.get(spec.name) or self._declared_status(spec) for spec in self.graph]
+            return [
+                replace(each, cell_deleted=True) if each.name in self._without_cell else each
+                for each in found
+            ]
+
+    def status(self, name: str) -> NodeStatus:
+        """The snapshot of one node. GraphError where it is not declared."""
+        with self.lock:
+            self.graph.node(name)
+            return next(each for each in self.statuses() if each.name == name)
+
+    def logs(self) -> dict[str, list[LogLine]]:
+        """The lines that are kept of each node; after a stop, those of the last run."""
+        with self.lock:
+            return self._last_logs if self.session is None else self.session.logs()
+
+    def forget_status(self, name: str) -> None:
+        """A node that is declared anew has no state of the last run."""
+        self._last_status.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """Nothing is kept of a node that is removed."""
+        self._last_status.pop(name, None)
+        self._last_logs.pop(name, None)
+        self._without_cell.discard(name)
+
+    def note_cell(self, name: str, *, deleted: bool) -> None:
+        """Whether the cell that declared the node is gone from the notebook."""
+        if not deleted:
+            self._without_cell.discard(name)
+        elif name in self.graph:
+            self._without_cell.add(name)
+            self.changed()
+
+    def _declared_status(self, spec: NodeSpec) -> NodeStatus:
+        return NodeStatus(
+            name=spec.name,
+            state=State.DECLARED,
+            declared_in=spec.code.file,
+            waiting_for=self.graph.waiting_for(spec.name),
+            inputs=tuple(
+                EdgeStatus(
+                    str(read.source), spec.name, read.name, read.queue_size, read.queue_policy
+                )
+                for read in spec.inputs
+                if isinstance(read.source, TopicSource)
+            ),
+        )
+
+    def call_on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls it after anything may have changed; returns a function that ends that."""
+        self._callbacks.append(callback)
+
+        def end() -> None:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+        return end
+
+    def changed(self) -> None:
+        """Anything may have changed: calls whoever asked for it. On any thread."""
+        for callback in list(self._callbacks):
+            callback()
+
+    # -- the notebook's readers ------------------------------------------------------------------------
+
+    @property
+    def readers(self) -> tuple[Listener, ...]:
+        """What the notebook's own code reads now."""
+        return tuple(self._readers)
+
+    def add_reader(
+        self, topic: str, callback: Callable[[Event], None], *, queue_size: int, replay_last: bool
+    ) -> Listener:
+        """Calls `callback` with each message of a topic, until `remove_reader`. GraphError, EngineError."""
+        with self.lock:
+            source = self.graph.check_topic(topic)
+            reader = Listener(
+                source,
+                cast(Callable[[dict[str, object]], None], callback),
+                queue_size=queue_size,
+                replay_last=replay_last,
+            )
+            if self.session is not None:
+                self.session.set_listeners([*self._readers, reader])
+            self._readers.append(reader)
+        return reader
+
+    def remove_reader(self, reader: Listener) -> None:
+        """No further call of its callback begins."""
+        with self.lock:
+            if reader in self._readers:
+                self._readers.remove(reader)
+                if self.session is not None:
+                    self.session.set_listeners(self._readers)
+
+    def reader_status(self, reader: Listener) -> EdgeStatus | None:
+        """The counts of a reader's edge; None while its publisher was never started."""
+        session = self.session
+        return reader.last_status if session is None else session.listener_status(reader)

@@ -1,0 +1,85 @@
+"""What the methods of a `Dataflow` return: what they did, for a program to read. Pure.
+
+The magics make the sentences of a cell from them (`dora_nb.magics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+EngineName = Literal["embedded", "dora"]
+ENGINES: tuple[EngineName, ...] = ("embedded", "dora")
+
+Way = Literal["declared", "unchanged", "started", "in_place", "restarted", "kept"]
+"""``declared``: the dataflow does not run. ``unchanged``: it was declared just so. ``started``: its first
+process is ready. ``in_place``: the living process took it. ``restarted``: another process took over.
+``kept``: the generation before goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What became of a node that was declared or restarted."""
+
+    name: str
+    way: Way
+    generation: int = 0
+    """The generation that runs now, counted from 1; 0 where none was started."""
+    reason: str = ""
+    """Why it was not changed in place, as the end of a sentence; empty where that needs no reason."""
+    state: Literal["kept", "carried", "lost"] = "lost"
+    """Whether the operator's attributes are still there: the same object, or carried over."""
+    notes: tuple[str, ...] = ()
+    """What else happened while the new generation took over, each the end of a sentence."""
+    waiting_for: Mapping[str, str | None] = field(default_factory=dict)
+    """The undeclared nodes that its inputs wait for, each with the declared name nearest to it."""
+    held_by: tuple[str, ...] = ()
+    """The failed nodes for which the whole start still waits."""
+    blocking_cycle: tuple[str, ...] = ()
+    """The nodes of a cycle through it that stands still once its queues are full, this node first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `Dataflow.start` did."""
+
+    names: tuple[str, ...]
+    engine: EngineName = "embedded"
+    notes: tuple[str, ...] = ()
+    """What is different for a node on this engine, a line each."""
+    already_running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What `Dataflow.stop` did."""
+
+    names: tuple[str, ...]
+    already_stopped: bool = False
+    """Whether none of them had a process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What `Dataflow.remove` did."""
+
+    name: str
+    waiting: tuple[str, ...] = ()
+    """The nodes whose inputs wait for it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What `Dataflow.retry` did: that generation has handled the event."""
+
+    name: str
+    generation: int
+
+
+def cycle_warning(cycle: Sequence[str]) -> str:
+    """The sentence about a cycle of nodes that each block their publisher."""
+    return (
+        f"{' → '.join([*cycle, cycle[0]])} stands still once its queues are full, as every input in it "
+        "has backpressure: let one drop its oldest"
+    )

@@ -1,0 +1,224 @@
+"""Starting and stopping: the whole dataflow, or one node of it."""
+
+from __future__ import annotations
+
+import time
+
+from dora_nb.engines.base import EngineSession
+from dora_nb.engines.embedded import Session
+from dora_nb.errors import DataflowStateError, GraphError, OperatorError, did_you_mean
+from dora_nb.graph.nodes import NodeSpec
+from dora_nb.status import State
+
+from .current_run import PROGRESS_AFTER_SECS, STOP_GRACE_SECS, CurrentRun, Progress
+from .declaring import Declaring
+from .failures import ShownFailures
+from .results import ENGINES, Declared, EngineName, Retried, Started, Stopped
+
+_SETTLE_SECS = 5.0
+"""How long a failure that is known may take until its process has ended."""
+_ENDED = (State.FAILED, State.FINISHED, State.STOPPED)
+
+
+class Running:
+    """Opens and closes the sessions of a dataflow, and starts and stops single nodes of them."""
+
+    def __init__(self, run: CurrentRun, declaring: Declaring, failures: ShownFailures) -> None:
+        self._run = run
+        self._declaring = declaring
+        self._failures = failures
+
+    # -- the whole -------------------------------------------------------------------------------------
+
+    def start(self, engine: str, progress: Progress | None) -> Started:
+        """Starts every declared node, or tries the failed ones of a start again; waits until all are ready."""
+        chosen = _engine(engine)
+        self._run.check_is_own("nothing can be started")
+        failed = self._to_start_again()
+        names = tuple(self._run.graph.nodes)
+        if failed is None:
+            return Started(names, chosen, already_running=True)
+        try:
+            session = self._begin(failed, chosen)
+            self._run.wait_settled(session, None, {}, progress)
+            if (
+                not session.messages_flow
+            ):  # A node that fails after all were ready does not fail the start.
+                self._raise_start_errors(session)
+            with self._run.lock:
+                graph = self._run.graph
+                for name, generation in session.generations().items():
+                    if name in graph:
+                        self._declaring.note_generation(session, graph.node(name), generation)
+            return Started(tuple(graph.nodes), chosen, tuple(session.notes))
+        except OperatorError:
+            raise
+        except BaseException:
+            self.stop(STOP_GRACE_SECS)
+            raise
+
+    def _to_start_again(self) -> list[str] | None:
+        """The nodes that a start has to try once more; None where everything runs already."""
+        with self._run.lock:
+            if not self._run.graph.nodes:
+                raise DataflowStateError(
+                    "there is nothing to start:", hint="declare an operator with %%dora_operator."
+                )
+            session = self._run.session
+            if session is None or not session.alive:
+                return []
+            return (list(session.errors()) or None) if not session.messages_flow else None
+
+    def _begin(self, failed: list[str], engine: EngineName) -> EngineSession:
+        """The session that a start waits for: a new one, or the one whose failed nodes try again."""
+        with self._run.lock:
+            session = self._run.session
+            if session is None or not failed:
+                session = _new_session(engine, self._run)
+                self._run.begin(session)
+                return session
+        for name in failed:
+            session.restart(name, grace_secs=STOP_GRACE_SECS)
+        return session
+
+    def _raise_start_errors(self, session: EngineSession) -> None:
+        errors = session.errors()
+        if not errors:
+            return
+        for name in errors:
+            self._failures.mark(name)
+        first, *others = errors.values()
+        failed_too = f"Failed too: {', '.join(error.node for error in others)}." if others else ""
+        way_out = ""
+        if not session.failed_start_goes_on:
+            way_out = "Nothing runs now: correct the cell, and start again."
+        elif len(errors) < len(self._run.graph.nodes):
+            way_out = (
+                "The others are ready: correct the cell and run it, or remove it, and they go."
+            )
+        if not others and not way_out:
+            raise first
+        hint = " ".join(filter(None, [first.hint, failed_too, way_out]))
+        raise OperatorError(
+            first.message,
+            node=first.node,
+            traceback_lines=first.traceback_lines,
+            hint=hint or None,
+        )
+
+    def stop(self, grace_secs: float) -> Stopped:
+        """Stops every node, and waits until all have ended."""
+        names = tuple(self._run.graph.nodes)
+        session = self._run.session
+        if session is None:
+            return Stopped(names, already_stopped=True)
+        self._run.check_is_own("it cannot be stopped")
+        was_alive = session.alive
+        session.request_stop(grace_secs=grace_secs)
+        session.wait_ended(None)
+        with self._run.lock:
+            self._run.close_session()
+        self._run.changed()
+        return Stopped(names, already_stopped=not was_alive)
+
+    # -- one node --------------------------------------------------------------------------------------
+
+    def stop_node(self, name: str, grace_secs: float) -> Stopped:
+        """Stops one node, and waits until it has ended; the others go on."""
+        self._run.check_is_own(f"{name} cannot be stopped")
+        self._run.graph.node(name)
+        session = self._run.open_session()
+        if session is None:
+            return Stopped((name,), already_stopped=True)
+        self._run.check_may_change(f"{name} cannot be stopped alone")
+        had_process = session.stop_node(name, grace_secs=grace_secs)
+        self._run.changed()
+        return Stopped((name,), already_stopped=not had_process)
+
+    def restart(self, name: str, generation: int | None, progress: Progress | None) -> Declared:
+        """Lets another generation of a node follow, or an earlier one take over; waits until it is ready."""
+        run = self._run
+        run.check_is_own(f"{name} cannot be restarted")
+        run.graph.node(name)
+        session = run.open_session()
+        if session is None or run.status(name).state is not State.STOPPED:
+            session = run.running_session(f"'{name}' cannot be restarted")
+        run.check_may_change(f"{name} cannot be restarted alone")
+        with self._declaring.edit_lock(name):
+            if generation is not None:
+                return self._declaring.go_back(session, name, generation, progress)
+            spec = self._start_again(session, name, progress, retry=False)
+            return self._declaring.what_became_of(spec, None, restarted=True)
+
+    def _start_again(
+        self, session: EngineSession, name: str, progress: Progress | None, *, retry: bool
+    ) -> NodeSpec:
+        generations = session.generations()
+        session.restart(name, grace_secs=STOP_GRACE_SECS, retry=retry)
+        self._run.wait_settled(session, [name], generations, progress)
+        self._declaring.raise_start_error(session, name)
+        with self._run.lock:
+            spec = self._run.graph.node(name)
+            generation = session.generations().get(name, 0)
+            self._declaring.note_generation(session, spec, generation)
+        return spec
+
+    def retry(self, name: str, progress: Progress | None) -> Retried:
+        """Gives a node the event that it failed on, and waits until it has handled it."""
+        session = self.failed_session(name, f"'{name}' cannot be given its event again")
+        with self._declaring.edit_lock(name):
+            if self._run.status(name).state in _ENDED:
+                self._start_again(session, name, progress, retry=True)
+            else:
+                session.retry_event(name)
+            begin_secs = time.monotonic()
+            while not session.wait_retried(name, timeout_secs=PROGRESS_AFTER_SECS):
+                if progress is not None:
+                    progress(f"waiting: {name} ({time.monotonic() - begin_secs:.0f} s)")
+            generation = session.generations().get(name, 0)
+            error = session.errors().get(name)
+            if error is not None:
+                self._failures.mark(name)
+                raise error
+            return Retried(name, generation)
+
+    def failed_session(self, name: str, what: str) -> EngineSession:
+        """The session, which has an event that this node failed on; DataflowStateError if it has not."""
+        self._run.check_is_own(what)
+        spec = self._run.graph.node(name)
+        session = self._run.session
+        if session is not None:  # A failure is known a moment before its process has ended.
+            session.wait_settled([name], after={}, timeout_secs=_SETTLE_SECS)
+        crash_report = None if session is None else session.crash_report(name)
+        if session is not None and crash_report is not None and crash_report.event is not None:
+            return session
+        if session is not None and session.edit_refusal is not None:
+            raise DataflowStateError(f"{what}: on dora-rs no event is kept.")
+        if spec.kind != "operator":
+            raise DataflowStateError(
+                f"{what}: it is a script, and the events of scripts are not kept."
+            )
+        if crash_report is not None:
+            raise DataflowStateError(
+                f"{what}: its event was not kept, as {crash_report.why_no_event}."
+            )
+        failed = session is not None and name in session.errors()
+        why = "its process ended before it could keep the event" if failed else "it has not failed"
+        hint = f"%dora debug {name} --next looks at the next event." if not failed else None
+        raise DataflowStateError(f"{what}: {why}.", hint=hint)
+
+
+def _engine(name: str) -> EngineName:
+    for engine in ENGINES:
+        if name == engine:
+            return engine
+    hint = did_you_mean(name, ENGINES) or f"There are: {', '.join(ENGINES)}."
+    raise GraphError(f"there is no engine '{name}'.", hint=hint)
+
+
+def _new_session(engine: EngineName, run: CurrentRun) -> EngineSession:
+    if engine == "dora":
+        from dora_nb.engines.dora import DoraSession  # loaded only where dora-rs is asked for
+
+        return DoraSession(run.graph, run.readers, on_change=run.changed)
+    return Session(run.graph, run.readers, on_change=run.changed)
