@@ -93,8 +93,8 @@ def pytest_report_header() -> str:
     return "leak check: names in /dev/shm are not looked at, since this user may not mount one"
 
 
-_GROUPS = {"browser": "browser", "parity": "dora-rs and dynamic nodes"}
-"""By folder: the group of all its tests, where that is not one for each file.
+_GROUPS = {"parity": "dora-rs and dynamic nodes", "browser": "browser"}
+"""By folder: the group of all its tests, where that is not one for each file; the longest first.
 
 The rows of the parity suite share one coordinator and daemon. They declare dynamic nodes too, as files that
 name the same group do: a process may join any kernel of its user, so no two of these tests run at a time.
@@ -104,15 +104,34 @@ name the same group do: a process may join any kernel of its user, so no two of 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With pytest-xdist, tests of one group run in one worker, one after the other.
 
-    Those in a browser come last: Playwright's synchronous API keeps an event loop running in its thread
-    until the session ends, and no test after it can call `asyncio.run`.
+    Workers take groups in this order: a long one that begins late would be waited for.
     """
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             folder = item.path.parent.name
             group = _GROUPS.get(folder, f"{folder}/{item.path.stem}")
             item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: "browser" in item.path.parts)
+    order = list(_GROUPS.values())
+    items.sort(key=lambda item: order.index(_group(item)) if _group(item) in order else len(order))
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    assert marker is not None
+    return str(marker.args[0])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Ends what lasts for a session with the last test of such a folder.
+
+    Playwright's synchronous API keeps an event loop running in its thread, where no later test could call
+    `asyncio.run`; what a browser or a daemon of dora-rs starts or leaves in /dev/shm would be reported as left
+    behind by a later test.
+    """
+    folder = item.path.parent
+    if folder.name in _GROUPS and nextitem is not None and nextitem.path.parent != folder:
+        item.session._setupstate.teardown_exact(None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -788,7 +788,10 @@ YAML_ROWS = {
 }
 
 ROWS = SHARED_ROWS | OPERATOR_ROWS | NODE_ROWS | YAML_ROWS
-GROUPS = in_groups(ROWS, lambda name: "shared" if name in SHARED_ROWS else name[0])
+GROUPS = in_groups(
+    ROWS,
+    lambda name: "shared" if name in SHARED_ROWS else "1.6" if name.startswith("1.6") else name[0],
+)
 
 
 @pytest.mark.parametrize("name", ROWS)
