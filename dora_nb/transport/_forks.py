@@ -2,7 +2,7 @@
 
 The copy has every array, lease and descriptor of the original too. Only the original may give a slot
 back, take a message or send one: each word of an edge has one writer. What a forked process makes
-for itself is its own.
+itself, it may use.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import os
 
 from dora_nb.errors import EngineError
 
+# A list and not a number, so that a module that imports the name sees it change; its length is looked at
+# for each message. And not the process id: to ask for it is a system call.
 forks: list[None] = []
 """One for each fork between this process and the one that loaded this module."""
+# In the child, before any of the user's code can run there: arrays may be dropped right after the fork.
 os.register_at_fork(after_in_child=lambda: forks.append(None))
 
 

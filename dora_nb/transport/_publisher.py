@@ -8,11 +8,11 @@ slot that all readers share. Each edge numbers its own messages and keeps its ow
 * *backpressure*: the publisher waits for room until the reader has taken one, or its engine says
   that it is to stop or that the reader is gone.
 
-A message whose metadata says ``flush: True`` takes back all that stands in line before it, whatever
-the policy.
+A message whose metadata says ``flush: True`` drops everything that is in line before it, whatever the
+policy.
 
-What the socket cannot hold of `queue_size` stands in a bounded line here and moves on when there is
-room. Nothing here waits for a reader that the engine has detached.
+What the socket cannot hold of `queue_size` waits in a bounded queue here, the overflow, and moves on
+when there is room. Nothing here waits for a reader that the engine has detached.
 
 While a publisher waits, its engine is served on the same thread: edges may come and go in the middle
 of a send. So what stands behind a wait looks again at whether its edge is still attached.
@@ -68,9 +68,10 @@ time_nanos = time.time_ns
 _IN_OVERFLOW = -1
 """In place of a sequence number: the message is not in the socket yet."""
 _RESERVED = -2
-"""In place of a sequence number: somebody writes into the slot."""
+"""In place of a sequence number: the user's code writes into the slot."""
 UNUSED_MESSAGES = 128
-"""A slot that so many messages have not needed, or four times as many as there are slots, keeps no memory."""
+"""A slot gives its memory back when this many messages, or four times as many as there are slots, have
+not needed it."""
 _WORTH_WAITING_FOR = 1 << 19
 _SLOTS_IN_TURN = 3
 """One that is written, one that is read, one in line: with fewer, sender and reader take turns."""
@@ -91,10 +92,10 @@ class Waiter(Protocol):
         """Returns when the descriptor is readable, or the time is over. Must serve the engine meanwhile."""
 
     def giving_up(self) -> bool:
-        """Whether the operator was told to stop, so that waiting is pointless."""
+        """Whether the operator has to stop, so that waiting is pointless."""
 
     def note_overflow(self) -> None:
-        """A message stands in the publisher's own line: `Output.flush` it when the edge's socket has room."""
+        """A message is in the overflow: call `Output.flush` when the edge's socket has room."""
 
 
 class Outgoing(NamedTuple):
@@ -111,7 +112,12 @@ class Outgoing(NamedTuple):
 
 
 class OutEdge:
-    """The publisher's end of one edge. Used by one thread at a time (the output's lock)."""
+    """The publisher's end of one edge. Used by one thread at a time (the output's lock).
+
+    Each word that it writes has no other writer, so a plain store is enough. The reader writes its own
+    words at the same time: what is computed from both may be out of date by what it has just taken, which
+    makes the line look longer than it is, never shorter.
+    """
 
     def __init__(
         self,
@@ -134,7 +140,7 @@ class OutEdge:
         self._rx = rx
         self._words = Words(words_descriptor)
         self._void_up_to = 0
-        # Both, said aloud: socket.setdefaulttimeout() would make even a stolen message wait.
+        # Explicitly: after socket.setdefaulttimeout() in the user's code, even to evict a message would wait.
         tx.setblocking(False)
         rx.setblocking(False)
 
@@ -148,7 +154,7 @@ class OutEdge:
         drop_oldest: bool,
         column: int,
     ) -> OutEdge:
-        """Of what `Edge.publisher_descriptors` has come as, here: they are the edge's from now on."""
+        """Made of this process's copies of `Edge.publisher_descriptors`, which it takes over."""
         tx, rx, words = descriptors
         edge = cls(
             edge_id,
@@ -167,10 +173,12 @@ class OutEdge:
         return self._tx.fileno()
 
     def offer(self, message: Outgoing, waiter: Waiter, arena: Arena) -> None:
-        """Puts a message in line, making room as the policy says. Nothing, once it is detached."""
+        """Puts a message in line, making room as the policy says. Does nothing once it is detached."""
         if not self.attached:
             return
         words = self._words.view
+        # `_is_full` without its calls, since the commonest line has room. The larger of the two words says how
+        # far the line has been emptied, so it is full only where both say so.
         most, pushed = self.queue_size, words[LAST_PUSHED]
         if self.overflow or (
             pushed - words[LAST_TAKEN] >= most and pushed - words[LAST_EVICTED] >= most
@@ -179,9 +187,13 @@ class OutEdge:
             if not self._make_room(waiter, arena):
                 self.refuse()
                 return
+            # `_make_room` may have served the engine, which may have detached this very edge.
             if not self.attached:
                 return
+        # Before anything is done with the message: after a kill in between, the engine finds one that was
+        # given to the edge and has no number, and counts it as lost. Later, it would have vanished uncounted.
         words[SENT] += 1
+        # Never past the overflow: that would overtake the messages there.
         if self.overflow or not self._push(message):
             if message.slot is not None:
                 message.slot.leases[self] = _IN_OVERFLOW
@@ -190,11 +202,12 @@ class OutEdge:
             waiter.note_overflow()
 
     def flush(self) -> None:
-        """Moves on what stood in the overflow, as far as the socket has room."""
+        """Moves messages from the overflow into the socket, as far as that has room."""
         words = self._words.view
         while self.attached and self.overflow:
-            # Taken off the word first: what is given to the edge, has no number and is not in this
-            # line is in hand, and the engine must be able to see that.
+            # The word goes down before the send. Meanwhile the message was given to the edge, has no number
+            # and is not in the overflow: so `edge` sees that it is being sent, and that a reader that dies
+            # now may have taken it.
             words[OVERFLOW] = len(self.overflow) - 1
             if not self._push(self.overflow[0]):
                 words[OVERFLOW] = len(self.overflow)
@@ -204,6 +217,8 @@ class OutEdge:
     def take_back_oldest(self, arena: Arena) -> bool:
         """Drops the oldest message in line; False when the reader took all of them first."""
         words = self._words.view
+        # Before the receive: a kill between that and the count leaves EVICTING ahead of EVICTED, by which the
+        # engine knows that a message may have left the socket uncounted.
         words[EVICTING] = words[EVICTED] + 1
         try:
             datagram = self._rx.recv(HEADER_SIZE)  # What is behind the header goes with it.
@@ -230,7 +245,7 @@ class OutEdge:
         return self.in_line() - len(self.overflow) + before
 
     def has_returned(self, slot: Slot, sequence: int, arena: Arena) -> bool:
-        """Whether the reader needs message `sequence` in `slot` no more."""
+        """Whether the reader has given message `sequence` in `slot` back."""
         if sequence == _IN_OVERFLOW:
             return not self.attached
         returned = arena.lease_words[self.column * MAX_SLOTS + slot.index]
@@ -261,16 +276,19 @@ class OutEdge:
     ) -> None:
         """Waits until the reader takes a message, the edge is detached, or a short time has passed.
 
-        `pointless` is asked once the reader has been told that somebody waits; what it took before
-        wakes nobody.
+        Does not wait where `pointless()` is true; it is called once the reader knows that a publisher waits.
         """
         words = self._words.view
         words[WAITING] = 1
         try:
+            # In this order. A reader that takes a message after `pointless` has looked must find WAITING set,
+            # or it wakes no publisher. And wakes are dropped before that look, not after it, or the one that
+            # this waits for could be among them.
             self._forget_wakes()
             if not pointless():
                 waiter.wait_readable(self._tx.fileno(), min(timeout_secs, ROOM_CHECK_SECS))
         finally:
+            # The engine is served in the wait and may have detached the edge: its page is then unmapped.
             if self.attached:
                 words[WAITING] = 0
         if self.attached:
@@ -278,10 +296,10 @@ class OutEdge:
             self.flush()
 
     def close(self) -> None:
-        """Closes this process's copies of the descriptors. What stands in the overflow is lost.
+        """Closes this process's copies of the descriptors. What is in the overflow counts as refused.
 
-        Nothing the second time: an edge that was detached is closed already, and is still known to its
-        holder while its reader has messages.
+        Does nothing the second time: an edge that was detached is closed already, but its holder still
+        knows it while its reader has messages.
         """
         self.attached = False
         if self._tx.fileno() < 0:
@@ -321,14 +339,16 @@ class OutEdge:
         words = self._words.view
         try:
             evicted = unpack_header(datagram)
-        except EngineError:  # Nothing that was sent here; it has no number.
+        except EngineError:  # A malformed datagram, which no publisher sent; it has no number.
             return
         if evicted.sequence > words[LAST_PUSHED]:
             return
-        # A mark counts if its message did not go before it. Of other messages the reader's word says
-        # nothing: it may have taken a later one since.
+        # A mark counts if the message that it stands for did not leave before it. For other messages the
+        # reader's word says nothing: it may have taken a later one since.
         if evicted.kind == MARK and evicted.sequence <= self._gone():
             return
+        # The number before the count: `edge` reads the counts first, so what it finds in between is a message
+        # that was not counted, which makes it look again, never one that was counted twice.
         words[LAST_EVICTED] = evicted.sequence
         words[EVICTED] += 1
         self._free_evicted_lease(evicted, arena)
@@ -345,7 +365,7 @@ class OutEdge:
         return True
 
     def _free_evicted_lease(self, evicted: Header, arena: Arena) -> None:
-        """Frees what a stolen message had of a slot; one of an earlier generation had it elsewhere."""
+        """Frees the slot of an evicted message; a message of an earlier generation is in another arena."""
         if evicted.kind not in (SLOT, SLOT_WITH_METADATA) or evicted.arena != arena.number:
             return
         if evicted.slot < len(arena.slots):
@@ -380,6 +400,8 @@ class OutEdge:
             if slot is not None:
                 slot.leases[self] = _IN_OVERFLOW
             return False
+        # After the send: a number that was written before, and a kill, would count a message as queued that
+        # never was. A reader that takes it before this store allows for one number more than it finds here.
         words[LAST_PUSHED] = sequence
         return True
 
@@ -392,20 +414,23 @@ class OutEdge:
 
 
 class Reservation:
-    """Room in an output's memory for one message. Any thread; `view`s must be gone when it is published."""
+    """Room in an output's memory for one message. Any thread may use it.
+
+    Each `view` must be gone when it is published.
+    """
 
     def __init__(self, output: Output, size: int, slot: Slot | None) -> None:
         self.size = size
         self.slot = slot
-        """None where the message is small, or there is no slot to be had: then it is copied after all."""
+        """None where the message is small or no slot is free: then it is copied after all."""
         self.memory: npt.NDArray[np.uint8] = (
             np.zeros(size, np.uint8) if slot is None else output.arena.memory_of(slot, size)
         )
         self._output = output
         self._views: list[weakref.ref[npt.NDArray[np.uint8]]] = []
         """An array for each view, which lives as long as anything that was made of the view."""
+        # Not `self`, which the slot's leases would keep alive, so that `__del__` never gave the slot back.
         self._hold = object()
-        """What stands for it among the slot's leases: it must not keep itself alive."""
         if slot is not None:
             slot.leases[self._hold] = _RESERVED
 
@@ -413,18 +438,19 @@ class Reservation:
         self.cancel()
 
     def view(self) -> memoryview:
-        """The bytes, to be written. What they hold before that is anything."""
+        """The bytes, to be written; they may hold what an earlier message left."""
         array = self.memory[:]
         self._views.append(weakref.ref(array))
         if self.slot is not None:
-            # Of its own: whoever still writes does so into nobody's message, also where this is cancelled.
+            # A lease of its own: while the view is open, the slot is not used for another message, even if this
+            # reservation is cancelled.
             hold = object()
             self.slot.leases[hold] = _RESERVED
             weakref.finalize(array, self.slot.leases.pop, hold, None)
         return memoryview(array)  # type: ignore[arg-type]
 
     def open_views(self) -> int:
-        """How many of the views somebody can still write through."""
+        """How many views can still be written through."""
         return sum(array() is not None for array in self._views)
 
     def publish(self, metadata: Metadata | None) -> None:
@@ -437,7 +463,8 @@ class Reservation:
         self._output.publish_reserved(self, metadata)
 
     def cancel(self) -> None:
-        """Gives the room back, if it was not given back before. Takes no lock: `__del__` calls it."""
+        """Gives the room back, if it was not given back before."""
+        # Without a lock: `__del__` calls it, at any moment, in a thread that may hold the output's lock.
         if self.slot is not None:
             self.slot.leases.pop(self._hold, None)
 
@@ -449,8 +476,8 @@ _Encoded = tuple[int, int, Any, bytes]
 class Output:
     """One output of a running operator: encodes, finds a slot, offers the message to every edge.
 
-    `publish` may be called from any thread of the process. `warn` is given a sentence, once per
-    cause, where something could be sent only by changing it.
+    `publish` may be called from any thread of the process. `warn(sentence)` is called where a value
+    could be sent only by changing it.
     """
 
     def __init__(
@@ -476,10 +503,11 @@ class Output:
     def publish(self, data: object, metadata: Metadata | None) -> bool:
         """Sends one message to every edge; blocks only on edges with the policy backpressure.
 
-        False where nothing was sent, since the output has ended. Raises `InvalidDataError` or
-        `MetadataError`; then nothing was sent. Called in the middle of itself, by a signal's handler or a
-        `__del__`, it sends after the message in hand. Raises EngineError in a forked copy of the process,
-        and where the system has no memory left.
+        Returns False where the output has ended, so that nothing was sent. Called in the middle of itself, by
+        a signal handler or a `__del__`, it sends after the message that is being sent.
+
+        Raises `InvalidDataError` or `MetadataError`, and nothing was sent; EngineError in a forked copy of
+        the process, and where the system has no memory left.
         """
         if self._made_in != len(forks):
             refuse_forked_copy(self._made_in, "send")
@@ -487,7 +515,7 @@ class Output:
         blob = b"" if metadata is None else encode_metadata(metadata, self._warn)
         if size + len(blob) > DATA_SIZE:
             raise InvalidDataError(
-                f"it has {size + len(blob):,} bytes, and one message carries {DATA_SIZE:,} at most"
+                f"it has {size + len(blob):,} bytes; one message carries at most {DATA_SIZE:,}"
             )
         turn = self._turn
         if not turn.begin():
@@ -507,6 +535,7 @@ class Output:
             body = b"".join((payload, blob))
             message = Outgoing(INLINE, type_code, time_nanos(), size, len(blob), body)
             self._last = message
+            # A copy: an edge that waits for room serves the engine, which may add or take away others.
             for edge in self.edges[:]:
                 edge.offer(message, self._waiter, self.arena)
             return True
@@ -514,14 +543,14 @@ class Output:
             turn.end()
 
     def publish_bytes(self, type_code: int, value: bytes, metadata: bytes) -> bool:
-        """The same with what `as_bytes` has made, maybe in another process."""
+        """As `publish`, with what `as_bytes` has made, maybe in another process."""
         with self._turn:
             if not self._ended:
                 self._to_send.append((type_code, len(value), value, metadata))
             return not self._ended
 
     def end(self) -> None:
-        """Sends nothing any more: another process is about to send in its place."""
+        """Ends the output: another process is about to send in its place."""
         with self._turn:
             self._ended = True
 
@@ -537,7 +566,7 @@ class Output:
         """
         refuse_forked_copy(self._made_in, "send")
         if not 0 <= size <= DATA_SIZE:
-            raise InvalidDataError(f"it has {size:,} bytes, and one message carries {DATA_SIZE:,}")
+            raise InvalidDataError(f"expected 0 to {DATA_SIZE:,} bytes, got {size:,}")
         slot = None
         with self._turn:
             if size > INLINE_LIMIT:
@@ -558,16 +587,21 @@ class Output:
         with self._turn:
             if not edge.attached:  # Detached while this waited for another thread's send.
                 return
+            # Before the first message: what the column's last reader gave back has numbers that this edge
+            # will use too.
             self.arena.clear_column(edge.column)
             self.edges.append(edge)
-            # Those that may block come last, so that they hold nobody else's message back.
+            # Edges that may block come last, so that they do not hold back the messages of others.
             self.edges.sort(key=lambda each: not each.drop_oldest)
             if replay_last and self._last is not None:
                 edge.offer(self._last, self._waiter, self.arena)
 
     def detach(self, edge: OutEdge) -> None:
-        """Takes an edge away and closes it. What its reader has not taken is free; what it still holds
-        is not, until it is given back or voided: see `released`."""
+        """Takes an edge away and closes it.
+
+        The slots of messages that its reader has not taken are free at once; those that it holds are free
+        when it gives them back, or the engine voids its leases: see `released`.
+        """
         edge.attached = False  # Before the lock: its holder may be waiting for this very reader.
         with self._turn:
             while edge.take_back_oldest(self.arena):
@@ -578,7 +612,7 @@ class Output:
             self._detached.append(edge)
 
     def released(self) -> list[OutEdge]:
-        """The edges that were taken away and whose readers hold nothing any more; each is named once."""
+        """The detached edges whose readers hold nothing any more; each is named once."""
         with self._turn:
             for slot in self.arena.slots:
                 self._forget_returned(slot)
@@ -619,13 +653,13 @@ class Output:
                 edge.refuse()
 
     def _take_back_lines(self) -> None:
-        """Drops what the readers have not taken yet."""
+        """Drops everything that the readers have not taken yet."""
         for edge in self.edges:
             while edge.take_back_oldest(self.arena):
                 pass
 
     def _message(self, encoded: _Encoded) -> Outgoing | None:
-        """The message, its payload in a slot where it is large; None where no slot can be had."""
+        """The message, its payload in a slot where it is large; None where no slot is free."""
         type_code, size, payload, blob = encoded
         stamp = time_nanos()
         if isinstance(payload, Reservation):
@@ -661,10 +695,11 @@ class Output:
     # -- slots -----------------------------------------------------------------------------------------
 
     def _free_slot(self, size: int, *, over_newest: bool) -> Slot | None:
-        """A slot that nobody needs: one that was used last, else one made or moved, else one taken back.
+        """A free slot: one that was used last, else one made or moved, else one taken back.
 
-        `over_newest` says that it is filled at once, so that the message there may be the newest, which is
-        kept for readers that come later: whoever keeps up needs one slot, and that stays in the caches.
+        `over_newest` says that it is filled at once, so it may be that of the newest message, which is kept
+        for readers that come later: a line whose readers keep up then needs one slot, which stays in the
+        caches.
 
         None where every slot is held by readers with the policy drop_oldest, which a publisher never
         waits for.
@@ -689,7 +724,7 @@ class Output:
                 return None
 
     def _vacate_unused(self) -> None:
-        """Gives back the memory of slots that a burst needed, and nothing since."""
+        """Gives back the memory of slots that only a burst needed."""
         self._swept(DATA_SIZE, thorough=True)
         # A long line uses its slots in turn: each comes again after as many messages as there are slots.
         unused_from = self._filled - max(UNUSED_MESSAGES, 4 * len(self.arena.slots))
@@ -713,7 +748,7 @@ class Output:
         return None
 
     def _known_free(self, size: int) -> Slot | None:
-        """The one of the free slots that came last."""
+        """The free slot that became free last."""
         for at in range(len(self._free) - 1, -1, -1):
             if _fits(self._free[at], size):
                 return self._free.pop(at)
@@ -736,8 +771,8 @@ class Output:
     def _soon_free(self, size: int) -> Slot | None:
         """A slot that readers give back within the time that new memory would take, where all may be waited for.
 
-        So a burst of large messages stays in the memory it has touched, as long as the readers keep up; one
-        that does not read costs that time once for each slot it makes necessary.
+        So a burst of large messages stays in memory that is in use already, as long as the readers keep up. A
+        reader that does not read costs that time once for each slot that it makes necessary.
         """
         if (
             size < _WORTH_WAITING_FOR
@@ -789,10 +824,10 @@ class Output:
         ]
 
     def _drop_for_a_slot(self) -> bool:
-        """Takes back what stands before the slot that costs the fewest messages.
+        """Frees the slot that costs the fewest messages, by dropping what is in line up to it.
 
-        Only a slot that droppable lines alone need can be had this way; of the others, nothing is
-        dropped in vain.
+        Only a slot that no reader holds and no edge with backpressure needs is freed this way, so no
+        message is dropped in vain.
         """
         costs = [
             (sum(edge.messages_up_to(slot) for edge in _leased_by(slot)), slot.index)
@@ -811,7 +846,7 @@ class Output:
         return True
 
     def _wait_for_a_slot(self) -> bool:
-        """Waits for a blocking reader for a short time; False where there is none to wait for."""
+        """Waits for a reader with backpressure for a short time; False where there is none."""
         blocking = [edge for edge in self.edges if not edge.drop_oldest]
         if not blocking or self._waiter.giving_up():
             return False
@@ -833,16 +868,16 @@ def _fits(slot: Slot, size: int) -> bool:
 
 
 def _leased_by(slot: Slot) -> list[OutEdge]:
-    # A copy: a reservation may be given back by a garbage collection in between.
+    # A copy: a garbage collection in between may end a reservation, which changes the dict.
     return [edge for edge in list(slot.leases) if isinstance(edge, OutEdge)]
 
 
 class _Turn:
-    """One thread's turn at an output. A thread that waits for it serves the engine meanwhile.
+    """One thread's turn at an output. A thread that waits for its turn serves the engine meanwhile.
 
-    The engine's requests may come in the middle of a turn of the same thread, while that waits for
-    room. What the thread itself wants to send then (a signal's handler, a `__del__`) goes at the end
-    of its turn: a send cannot begin between any two statements of another.
+    The lock is reentrant: the engine's messages may come in the middle of a turn of the same thread, while
+    that waits for room. What the thread itself sends then (in a signal handler, a `__del__`) goes at the
+    end of its turn: a send must not begin between two statements of another one.
     """
 
     def __init__(
@@ -865,6 +900,7 @@ class _Turn:
         """Begins a turn in which nothing else is to be sent first; else False, and no turn has begun."""
         if not self._lock.acquire(blocking=False):
             return False
+        # In the middle of this thread's own turn, or behind what waits to be sent: the caller has to queue up.
         if self._depth or self._to_send:
             self._lock.release()
             return False
@@ -885,6 +921,8 @@ class _Turn:
             self._lock.release()
 
     def __enter__(self) -> None:
+        # The thread that has the turn may wait for room in an edge that only the engine's next message takes
+        # away. If this is the thread that serves the engine, a wait for the lock alone would never end.
         while not self.take(ROOM_CHECK_SECS):
             self._waiter.wait_readable(-1, 0)
 

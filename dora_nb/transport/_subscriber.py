@@ -1,6 +1,6 @@
 """The reader's end of one edge: messages out of the socket, arrays on the publisher's memory.
 
-An array that was received stays valid and unchanged for as long as anybody refers to it. Each holds
+An array that was received stays valid and unchanged for as long as anything refers to it. Each holds
 a lease; when the last array on a slot is gone, the lease writes one word, and the publisher may use
 the slot again. A process that holds more of one output than `_arena` allows gets copies from then on,
 so that it never starves a publisher.
@@ -55,7 +55,7 @@ _UNREADABLE = (
     pa.ArrowException,
     msgspec.MsgspecError,
 )
-"""What the decoders of Arrow, msgpack and datetime raise over bytes that are none of theirs."""
+"""What the decoders of Arrow, msgpack and datetime raise over bytes that they cannot read."""
 
 
 class Message(NamedTuple):
@@ -66,7 +66,7 @@ class Message(NamedTuple):
 
 
 def as_received(data: object, metadata: Metadata | None, *, warn: Callable[[str], None]) -> Message:
-    """What a reader would get of this, sent now; by the same encoding, without an edge.
+    """The message that a reader would get if this were sent now; encoded the same way, without an edge.
 
     Raises `InvalidDataError` or `MetadataError`.
     """
@@ -77,7 +77,7 @@ def as_received(data: object, metadata: Metadata | None, *, warn: Callable[[str]
 
 
 def as_bytes(data: object, metadata: Metadata) -> tuple[int, int, Any, bytes]:
-    """A message as it travels, for somebody who keeps it: type code, size, value, metadata.
+    """A message as it travels, to be kept: type code, size, value, metadata.
 
     Raises `InvalidDataError` or `MetadataError`.
     """
@@ -86,7 +86,7 @@ def as_bytes(data: object, metadata: Metadata) -> tuple[int, int, Any, bytes]:
 
 
 def from_bytes(code: int, value: bytes, metadata: bytes, stamp_nanos: int) -> Message:
-    """What `as_bytes` was given."""
+    """The message that `as_bytes` was given."""
     decoded = decode_value(code, pa.py_buffer(value), len(value))
     return Message(decoded, decode_metadata(metadata, stamp_nanos))
 
@@ -94,18 +94,19 @@ def from_bytes(code: int, value: bytes, metadata: bytes, stamp_nanos: int) -> Me
 def message_at_death(
     hand: memoryview, arena_of: Callable[[int], tuple[int, int]], *, most_bytes: int
 ) -> Message:
-    """What the datagram in an `Input`'s `hand` brought to a process that is gone, copied.
+    """A copy of the message that a process had taken last when it died, by the datagram in its `hand`.
 
-    `arena_of(number)` has the descriptor of an arena and the edge's column in it. What the reader still
-    leased is as it was, until the engine voids the lease; LookupError where it had given it back, so that
-    the slot may hold another message by now. EngineError where it is no message, or one too large.
+    `arena_of(number)` returns the descriptor of an arena and the edge's column in it. A slot that the
+    reader still leased is unchanged until the engine voids the lease. LookupError where the reader had
+    given it back, so that it may hold another message by now; EngineError where the datagram is not a
+    message, or the message is too large.
     """
     try:
         header = unpack_header(bytes(hand[:HEADER_SIZE]))
         size, beside = header.payload_size, header.metadata_size
         if size + beside > most_bytes:
             raise EngineError(
-                f"it has {size + beside:,} bytes, and {most_bytes:,} are kept at most"
+                f"it has {size + beside:,} bytes; at most {most_bytes:,} are kept"
             )
         if header.kind == INLINE:
             body = bytes(hand[HEADER_SIZE : HEADER_SIZE + size + beside])
@@ -124,7 +125,7 @@ def message_at_death(
 
 
 def _ignore(_sentence: str) -> None:
-    """What was received once is sent as it is."""
+    """Nothing: metadata that was received once is sent unchanged."""
 
 
 class _Column(NamedTuple):
@@ -152,17 +153,18 @@ class Lease:
         # Not in a forked copy, which has the array too: the word has one writer, and the original's array
         # may live on.
         if self._arena.made_in == len(forks):
-            # In this order: once the word is written, the slot may come back with another message.
+            # In this order: once the word is written, the publisher may fill the slot, and this process may
+            # take the new message under the same key.
             self._arena.held.pop(self._word, None)
             self._arena.lease_words[self._word] = self._sequence
 
 
 class Input:
-    """The reader's end of one edge. `take` is called by one thread; arrays may go to any.
+    """The reader's end of one edge. `take` is called by one thread at a time; arrays may go to any.
 
-    `find_arena(edge_id, number)` is called when a message lies in an arena that this reader has not
-    been given yet; it must make sure that `add_arena` was called, or raise. `hand`, of `DATAGRAM_LIMIT`
-    bytes, is where the datagram taken last is left; see `message_at_death`.
+    `find_arena(edge_id, number)` is called when a message lies in an arena that this reader does not know
+    yet; it must make sure that `add_arena` was called, or raise. `hand`, of `DATAGRAM_LIMIT` bytes, keeps
+    the datagram that was taken last; see `message_at_death`.
     """
 
     def __init__(
@@ -207,11 +209,13 @@ class Input:
         Raises EngineError for a message that is malformed, which is then gone, and in a forked copy
         of the process that made this input.
         """
-        # One function for a small flat array, the commonest message: after a pause it is not the
-        # number of statements that costs, but that of the functions whose code has left the caches.
+        # One function for a small flat array, the commonest message: after a pause the cost is not the
+        # number of statements, but that of the functions whose code has left the caches.
         if self._made_in != len(forks):
             refuse_forked_copy(self._made_in, "take")
         words = self._words.view
+        # Before the receive: a kill between that and the count leaves TAKING ahead of RECEIVED, by which the
+        # engine knows that a message may have left the socket uncounted.
         words[TAKING] = words[RECEIVED] + 1
         try:
             if self._hand is None:
@@ -222,11 +226,13 @@ class Input:
                 return None
             fields = unpack_fields(datagram)
             sequence = fields[4]
+            # One more than the publisher's word says is right: it writes the word after the send.
             if sequence > words[LAST_PUSHED] + 1:
                 raise malformed(f"it has the number {sequence}, which was not sent yet")
             if fields[0] == MARK:
                 self._pass_mark(sequence)
                 return None
+            # The number before the count, as in `OutEdge._count_evicted`.
             words[LAST_TAKEN] = sequence
             words[RECEIVED] += 1
         except BlockingIOError:
@@ -236,6 +242,7 @@ class Input:
             raise
         finally:
             words[TAKING] = words[RECEIVED]
+        # After LAST_TAKEN is written: a publisher that is woken looks at that word, and would wait again.
         if words[WAITING]:
             self._wake_publisher()
         kind, code, slot, metadata_size, _, stamp_nanos, size, offset, arena = fields
@@ -257,6 +264,7 @@ class Input:
                         and slot < MAX_SLOTS
                         and offset + size <= DATA_SIZE
                     ):
+                        # Before the array: from here on an error gives the slot back, in `Lease.__del__`.
                         lease = Lease(column, slot, sequence, size)
                         buffer = foreign_buffer(column.arena.address + offset, size, lease)
                 count, rest = divmod(size, FLAT_WIDTHS[code])
@@ -281,11 +289,11 @@ class Input:
             return None
         if not datagram:
             return None
-        # What is no message counts as the oldest: `take` gets it out of the way, and says so.
+        # A datagram that is too short counts as the oldest: `take` removes it and raises.
         return unpack_header(datagram).stamp_nanos if len(datagram) == HEADER_SIZE else 0
 
     def has_more(self) -> bool:
-        """Whether a message is there for sure; asks no system call, and may say no a moment too long."""
+        """Whether a message is certainly there. Makes no system call; may be False a moment too long."""
         words = self._words.view
         return words[LAST_PUSHED] > words[LAST_TAKEN] and words[LAST_PUSHED] > words[LAST_EVICTED]
 
@@ -304,21 +312,24 @@ class Input:
         self.copied += 1
 
     def _count_as_missed(self) -> None:
-        """Takes back that a message was received. In this order, `edge` finds it after a crash too."""
+        """Counts the message that was just received as missed instead."""
         words = self._words.view
+        # The sum goes down before it goes up: after a kill in between, TAKING is ahead of RECEIVED, and `edge`
+        # finds a number that was not counted. The other way round it would be counted twice.
         words[RECEIVED] -= 1
         words[MISSED] += 1
         words[TAKING] = words[RECEIVED]
 
     def _pass_mark(self, sequence: int) -> None:
-        """A mark counts if the message that it stands for did not come before it."""
+        """Counts a mark, if the message that it stands for did not come before it."""
         words = self._words.view
+        # Both sides' words: the message may have come here, or have been evicted by the next publisher.
         if sequence > max(words[LAST_TAKEN], words[LAST_EVICTED]):
             words[LAST_TAKEN] = sequence
             words[MISSED] += 1
 
     def _wake_publisher(self) -> None:
-        # A full socket means that it was woken often enough already; a closed one, that it is gone.
+        # A full socket means that there are enough wakes already; a closed one, that the publisher is gone.
         with contextlib.suppress(OSError):
             self._rx.send(b"\0")
 
@@ -326,7 +337,7 @@ class Input:
 def _decode(
     header: Header, datagram: bytes, column: _Column | None, count_copy: Callable[[], None]
 ) -> Message:
-    """The message of a datagram. Raises one of `_UNREADABLE` where it cannot be one."""
+    """The message of a datagram. Raises one of `_UNREADABLE` where it is malformed."""
     if column is None:
         if header.kind != INLINE:
             raise ValueError(f"it is of kind {header.kind}")
@@ -357,6 +368,7 @@ def _from_slot(
         copy = pa.allocate_buffer(header.payload_size)
         copy_bytes(np.frombuffer(memoryview(copy), np.uint8), arena.data[begin:end])
     finally:
+        # After the copy, and also where that fails: a slot that is not given back is lost to the publisher.
         column.give_back(header.slot, header.sequence)
     count_copy()
     return copy, blob
