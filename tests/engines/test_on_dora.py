@@ -327,7 +327,7 @@ def test_a_start_that_is_stopped_while_it_comes_up(two: CellDataflow, tmp_path: 
         (_cluster.Cluster, "_start_daemon"),
         (_dora_session, "write_files"),
         (_dora_session._Watch, "start"),
-        (_dora_session._Watch, "_hear_line"),
+        (_dora_session._Watch, "_read_line"),
     ],
 )
 def test_an_interrupted_start_leaves_nothing(

@@ -2,21 +2,22 @@
 
 ::
 
-    DoraSession        one run on a coordinator and a daemon of our own
-    ├── _cluster       both programs, their ports, their folder, their end (`_cleanup`)
+    _session           DoraSession: one run on a coordinator and a daemon of our own
+    ├── _cluster       both programs, their ports, their folder, their end (`_cleanup_program`)
     ├── _files         a graph → the folder that a daemon runs
-    └── _log_files     what nodes print, as it is written
-    AttachedSession    a run that somebody else has started
+    └── _log_files     the log files of nodes, read as they grow
+    _attached          AttachedSession: a run that was started elsewhere
     └── _remote        what runs on a coordinator: names, nodes, topics
-    _run               what both are to the notebook: the face of `engines.session`
-    ├── _lives         pure: what dora says (`_said`) → where each node is in its life
-    ├── _blame         pure: what a node printed → why it failed, with the lines of its cell
+    _run               the base of both: `engines.base.EngineSession` on dora-rs
+    ├── _log_lines     pure: dora's log → entries
+    ├── _node_states   pure: entries → the state of each node
+    ├── _failure_report  pure: what a node printed → its error, with the lines of its cell
     ├── _params        parameters of nodes
-    ├── _taps          the kernel as a reader, through processes that join (`tap_script`)
-    └── _feeder        the kernel as a publisher, through another
-    _program           calls of `dora`, and what its errors say
+    ├── _subscribers   the kernel as a reader, through processes that join (`subscriber_script`)
+    └── _feeder        the kernel as a publisher, through another such process
+    _program           calls of `dora`, and summaries of its errors
 
-Nothing of dora's distributed part is imitated.
+It does not reimplement any of dora's distributed parts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A dataflow that somebody else has started, watched. It is never stopped or changed from here.
+"""A dataflow that was started elsewhere and is only watched: never stopped or changed from here.
 
-What the notebook adds to it are its taps, nodes that join and leave again; should the kernel be killed,
-the warden has `dora` remove them.
+The notebook adds subscribers to it, nodes that join and leave again. If the kernel is killed, the orphan
+reaper calls `dora` to remove them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _READ_SIZE = 1 << 16
 
 
 class AttachedSession(Run):
-    """The notebook's view of a dataflow that belongs to others, from `open` to `close`."""
+    """The notebook's view of a dataflow that was started elsewhere, from `open` to `close`."""
 
     _cannot_open = "cannot watch the dataflow"
 
@@ -69,7 +69,7 @@ class AttachedSession(Run):
             self._worker.post(self._subscribe_after_the_start)
 
     def _new_subscribers(self) -> Subscribers:
-        # Several notebooks may watch one dataflow.
+        # A random part in the name: several notebooks may watch one dataflow.
         return Subscribers(
             self._dora,
             self._dataflow,
@@ -85,16 +85,16 @@ class AttachedSession(Run):
         return self._daemon_port
 
     def _read_logs(self) -> None:
-        """Nothing: it comes with what dora says."""
+        """Does nothing: `dora logs` brings the nodes' output too."""
 
     def request_stop(self, *, grace_secs: float) -> None:
         raise AssertionError("stops are refused before this is called")
 
     def _ended(self) -> None:
-        """Its taps have left with it."""
+        """Does nothing: the subscribers have ended with the dataflow."""
 
     def on_log_line(self, line: str) -> None:
-        """Takes in a line of ``dora logs``."""
+        """Handles a line of ``dora logs``."""
         entry = _log_lines.read_json(line)
         if entry is None or (entry.node is None and not entry.by_dora):
             return
@@ -105,7 +105,7 @@ class AttachedSession(Run):
 
 
 class _Follower:
-    """``dora logs --follow``, and the thread that reads from it."""
+    """The program ``dora logs --follow`` and the thread that reads its output."""
 
     def __init__(self, dora: Dora, dataflow: str, session: AttachedSession) -> None:
         self._session = session
@@ -125,7 +125,7 @@ class _Follower:
         self._thread = threading.Thread(target=self._run, name="dora-follower", daemon=True)
 
     def start(self) -> None:
-        """Begins to listen."""
+        """Starts to read."""
         self._thread.start()
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ def attach(
     daemon_port: int,
     on_change: Callable[[], None],
 ) -> tuple[RunningDataflow, AttachedSession]:
-    """That dataflow, and a session on it which is not open yet. Raises as `find_dataflow`."""
+    """Returns that dataflow and a session on it, which is not open yet. Raises as `find_dataflow`."""
     dora = Dora(find_program(), coordinator)
     running = find_dataflow(dora, wanted)
     session = AttachedSession(

@@ -1,8 +1,8 @@
-"""A program of its own: the last words to a dataflow on dora-rs whose kernel is gone.
+"""The cleanup program: ends a dataflow on dora-rs whose kernel is gone. The orphan reaper starts it.
 
-``python -I -S _cleanup_program.py FOLDER SESSION,SESSION COMMAND...``: runs the command, which stops the
-dataflow, so that each node gets its STOP and a second; then kills what is left in the sessions, and
-removes the folder and the memory that zenoh has left. The warden begins it.
+``python -I -S _cleanup_program.py FOLDER SESSION,SESSION COMMAND...`` runs the command, which stops the
+dataflow, so that each node gets STOP and a second to end. Then it kills what is left in the sessions, and
+removes the folder and the shared memory that zenoh has left.
 """
 
 import contextlib
@@ -12,7 +12,8 @@ import shutil
 import sys
 import time
 
-if __name__ == "__main__":  # Run by its path, it knows no packages.
+# Run by its path and with `-S`, it cannot import the package dora_nb, only files beside it.
+if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     import orphan_reaper_program as orphan_reaper  # type: ignore[import-not-found]
 else:
@@ -24,11 +25,13 @@ _SEGMENT = re.compile(r"\d+\.zenoh")
 
 
 def remove_orphaned_segments() -> None:
-    """Removes the memory of zenoh sessions that are no more, as the next zenoh to start would.
+    """Removes the shared memory of zenoh sessions that have ended, as the next zenoh to start would.
 
-    A process that is killed, or fails, leaves its files in /dev/shm. What a living process of anybody
-    has open or mapped stays, and so does what belongs to another user.
+    A process that is killed or fails leaves its files in /dev/shm. Files that a process has open or mapped
+    stay, and so do files of other users.
     """
+    # List the files first, then look for users: a session that starts in between has new files, which are
+    # not in the list.
     mine = {
         entry.path
         for entry in os.scandir("/dev/shm")
@@ -43,6 +46,7 @@ def remove_orphaned_segments() -> None:
 def _in_use(paths: set[str]) -> set[str]:
     used: set[str] = set()
     for process_id in filter(str.isdigit, os.listdir("/proc")):
+        # A process that ends meanwhile, or belongs to another user, cannot be read.
         with contextlib.suppress(OSError):
             with open(f"/proc/{process_id}/maps") as maps:
                 used.update(path for line in maps for path in paths if line.rstrip().endswith(path))
@@ -52,15 +56,17 @@ def _in_use(paths: set[str]) -> set[str]:
 
 
 def main() -> None:
-    """Does all of it within about two seconds."""
+    """Stops the dataflow, kills what is left and removes the files, within about two seconds."""
     folder, sessions, *stop = sys.argv[1:]
     session_ids = [int(word) for word in sessions.split(",")]
+    # With a deadline: the coordinator may be hanging, or be gone already, and the rest must happen anyway.
     stopping = os.posix_spawn(stop[0], stop, os.environ)
     deadline_secs = time.monotonic() + STOP_SECS
     while time.monotonic() < deadline_secs:
         if os.waitpid(stopping, os.WNOHANG)[0]:
             break
         time.sleep(0.02)
+    # The daemon's session holds its nodes. Only after this does no process use the files any more.
     for session_id in session_ids:
         orphan_reaper.kill_session(session_id)
     remove_orphaned_segments()

@@ -1,8 +1,8 @@
 """A coordinator and a daemon of our own, on free ports of the loopback interface.
 
-Everything that they write is in one private folder, so two notebooks never meet. They end with
-`close`, and when the kernel is gone by the warden: first by the words of `_cleanup`, which lets the
-nodes have their STOP, then with their sessions.
+All files that they write are in one private folder, so two notebooks never interfere. `close` ends them. If
+the kernel is killed, the orphan reaper does: it starts the cleanup program, which lets the nodes handle
+STOP, and then kills their sessions.
 """
 
 from __future__ import annotations
@@ -32,16 +32,15 @@ from ._program import Coordinator, Dora, find_program, plain_environment
 LONGEST_START_SECS = 20.0
 _END_SECS = 1.0
 _TRIES = 3
-"""Somebody may take a port between our look for a free one and the program's use of it."""
+"""Another program may take a port between our search for a free one and its use."""
 _KEPT_LINES = 20
 DATAFLOW_NAME = "notebook"
 
 
 class Cluster:
-    """Both programs, from construction to `close`. Blocks until they know each other.
+    """Both programs, from construction to `close`. The constructor blocks until they are connected.
 
-    `on_end` is called, on a thread of ours, when one of them ends that was not told to.
-    Raises EngineError.
+    `on_end` is called, on a thread of its own, when one of them ends unexpectedly. Raises EngineError.
     """
 
     def __init__(self, on_end: Callable[[str], None]) -> None:
@@ -51,6 +50,8 @@ class Cluster:
         self._last_output = ""
         self._cleanup: list[str] | None = None
         program = find_program()
+        # Undone in the opposite order: programs, folder, reaper. The reaper comes first and goes last, so that
+        # at no moment a program runs without it.
         with contextlib.ExitStack() as undo:
             self._reaper = OrphanReaper()
             undo.callback(self._reaper.close)
@@ -64,7 +65,7 @@ class Cluster:
             self._undo = undo.pop_all()
 
     def stop_at_exit(self, dataflow: str) -> None:
-        """From now on that dataflow is stopped first when the kernel is gone."""
+        """From now on, if the kernel is killed, that dataflow is stopped before the programs are killed."""
         sessions = ",".join(str(each.session_id) for each in self._programs.values())
         stop = self.dora.command("stop", dataflow, "--grace-duration=1s")
         self._cleanup = [
@@ -79,16 +80,18 @@ class Cluster:
         self._reaper.run_at_exit(self._cleanup)
 
     def watch(self, session_id: int) -> None:
-        """That session ends with the kernel too."""
+        """If the kernel is killed, that session is killed too."""
         self._reaper.watch(session_id)
 
     def unwatch(self, session_id: int) -> None:
-        """That session is no more."""
+        """Forgets that session, which has ended."""
         self._reaper.unwatch(session_id)
 
     def close(self) -> None:
-        """Ends both programs and whatever nodes are left, and removes all that they wrote."""
+        """Ends both programs and all nodes that are left; removes all files that they wrote."""
+        # Before the programs end, or their end would be reported as unexpected.
         self._closing = True
+        # Before the reaper is closed: at the end of its input it would run the cleanup program.
         if self._cleanup is not None:
             self._reaper.cancel_at_exit(self._cleanup)
         self._undo.close()
@@ -97,12 +100,13 @@ class Cluster:
     # -- inside --------------------------------------------------------------------------------------
 
     def _make_environment(self) -> dict[str, str]:
-        """What both programs find, and so all nodes: a daemon hands on its own."""
+        """Returns the environment of both programs, and so of all nodes, which inherit it from the daemon."""
         programs = self.folder / "bin"
         programs.mkdir()
         _files.write_python(programs)
         environment = kernel_environment()
         environment["PATH"] = f"{programs}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        # The user's variables for another coordinator or node must not reach ours.
         for name in ("DORA_COORDINATOR_ADDR", "DORA_COORDINATOR_PORT", "DORA_NODE_CONFIG"):
             environment.pop(name, None)
         return plain_environment(environment)
@@ -118,7 +122,7 @@ class Cluster:
     def _start_daemon(self) -> int:
         for _ in range(_TRIES):
             port = _free_port()
-            # Without multicast two notebooks' zenoh sessions do not see each other.
+            # Without multicast, the zenoh sessions of two notebooks do not find each other.
             words = ["daemon", f"--local-listen-port={port}", "--zenoh-no-multicast"]
             if self._start(
                 "daemon", self.dora.command(*words), ready_text=b"Connected to dora-coord"
@@ -127,15 +131,16 @@ class Cluster:
         raise self._start_error("daemon")
 
     def _start(self, role: str, command: Sequence[str], *, ready_text: bytes) -> bool:
-        """Whether the program came up: it has said what is to be ready_text of it."""
+        """Starts a program; returns whether it printed `ready_text`."""
         environment = self._environment
         if role == "coordinator":
-            # It leaves a folder for artifacts in there. Nodes, which have the daemon's variables, go on
-            # with the user's.
+            # The coordinator leaves a folder for artifacts in TMPDIR. Not for the daemon: nodes inherit its
+            # variables, and must keep the user's TMPDIR.
             environment = environment | {"TMPDIR": str(self.folder)}
         program = _Program(role, command, environment, self.folder, ready_text)
         self._programs[role] = program
         self._reaper.watch(program.session_id)
+        # Report its end only once it is up: before, the caller tries another port.
         came_up = program.wait_until_up()
         if came_up:
             program.watch(self._ended)
@@ -154,6 +159,7 @@ class Cluster:
             self._on_end(f"dora's {program.role} ended unexpectedly ({program.exit_text()})")
 
     def _end_programs(self) -> None:
+        # The daemon before the coordinator, to which it is connected.
         for role in reversed(list(self._programs)):
             self._end_program(role)
 
@@ -165,7 +171,7 @@ class Cluster:
 
 
 class _Program:
-    """One program in a session of its own, what it says read by a thread until it ends."""
+    """One program in a session of its own, and the thread that reads its output until it ends."""
 
     def __init__(
         self,
@@ -195,13 +201,14 @@ class _Program:
         self._thread.start()
 
     def wait_until_up(self) -> bool:
-        """Whether it said that it is up, before it ended and before the time was over."""
+        """Waits until it is up; False if it ended before or did not get ready in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._up or self._exited, LONGEST_START_SECS)
             return self._up and not self._exited
 
     def watch(self, on_end: Callable[[_Program], None]) -> None:
-        """Calls that once, with this, when it has ended."""
+        """Calls `on_end` once, with this program, when it has ended."""
+        # It may have ended since `wait_until_up`: then the reading thread found no callback, and calls none.
         with self._changed:
             self._on_end = on_end
             exited = self._exited
@@ -209,16 +216,16 @@ class _Program:
             on_end(self)
 
     def last_output(self) -> str:
-        """The end of what it said, in one line."""
+        """Returns the end of its output, in one line."""
         return " / ".join(list(self._lines)[-3:])
 
     def exit_text(self) -> str:
-        """How it has ended."""
+        """Returns how it has ended: its exit status or the signal."""
         status = self._popen.returncode
         return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
 
     def end(self) -> None:
-        """SIGTERM, a second, and SIGKILL to its session. Blocks until all of it is gone."""
+        """Sends SIGTERM and, after a second, SIGKILL to its session. Blocks until the session is empty."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.session_id, signal.SIGTERM)
         with self._changed:
@@ -233,9 +240,10 @@ class _Program:
                 self._lines.append(line.decode(errors="replace").strip()[:300])
                 if self._ready_text in line:
                     self._set(up=True)
+        # Nodes outlive their daemon, so kill its session. First wait with WNOWAIT: the program has ended but is
+        # not reaped, so its id, which is the session's, cannot belong to other processes yet.
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, self.session_id, os.WEXITED | os.WNOWAIT)
-        # Nodes outlive their daemon. Not reaped yet, its id is no other session's.
         kill_session(self.session_id)
         self._popen.wait()
         self._set(exited=True)

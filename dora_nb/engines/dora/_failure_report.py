@@ -1,4 +1,4 @@
-"""Why a node on dora-rs has failed, in the words of the embedded engine. Pure.
+"""The error of a failed node on dora-rs, worded as on the embedded engine. Pure.
 
 A Python node leaves a traceback on its stderr; dora-rs prints that of an operator inside the chain of
 its own errors (``binaries/runtime-python``), indented.
@@ -31,10 +31,10 @@ def failure_of(
     line_of: Callable[[str, int], str | None],
     caused_by: str | None,
 ) -> OperatorError:
-    """The error of a node: from what it printed since it started, and how dora says that it ended.
+    """Returns the error of a node, from what it printed since it started and dora's report of its end.
 
-    Frames of files below `folder` are left out: they are of the files that dora was given. `line_of` gives
-    a line of a cell: Rust prints an operator's traceback, and looks for lines only in files.
+    Frames of files below `folder` are left out: those files were generated for dora. `line_of` returns a line
+    of a cell: Rust prints an operator's traceback, and finds the lines of files only.
     """
     if caused_by is not None:
         return OperatorError(
@@ -57,12 +57,12 @@ def failure_of(
 
 
 def _traceback(printed: Sequence[str]) -> list[str] | None:
-    """The last traceback that ends in an exception, without its indentation."""
+    """Returns the last traceback that ends in an exception, without its indentation."""
     for start in range(len(printed) - 1, -1, -1):
         found = _BEGIN.match(printed[start])
         if found is None or _is_of_the_runtime(printed, start):
             continue
-        # In a chain of causes every line stands as far in as its first line's text, or further.
+        # In a chain of causes, every line is indented at least as far as the text of the first line.
         margin = len(found[1]) if not printed[start].lstrip()[0].isdigit() else len(found[1]) + 3
         following = []
         for line in printed[start + 1 :]:
@@ -79,7 +79,7 @@ def _traceback(printed: Sequence[str]) -> list[str] | None:
 
 
 def _to_its_exception(lines: list[str], margin: int) -> list[str]:
-    """The frames and what was raised. A line that the node printed meanwhile may have come in between."""
+    """Returns the frames and the exception, without lines that the node printed in between."""
     ends = [at for at, line in enumerate(lines) if _is_exception(line, margin)]
     named = [at for at in ends if _NAMED.match(lines[at][margin:])]
     if not ends:
@@ -89,7 +89,7 @@ def _to_its_exception(lines: list[str], margin: int) -> list[str]:
 
 
 def _is_of_the_runtime(printed: Sequence[str], start: int) -> bool:
-    """Whether it is the traceback of ``dora.start_runtime()``, which says nothing of the operator."""
+    """Whether it is the traceback of ``dora.start_runtime()``, which does not concern the operator."""
     following = printed[start + 1 : start + 3]
     return (
         len(following) == 2
@@ -111,7 +111,7 @@ def _dedented(lines: list[str]) -> list[str]:
 def _of_the_user(
     lines: list[str], folder: str, line_of: Callable[[str, int], str | None]
 ) -> list[str]:
-    """The lines without frames of `folder`, cells named as IPython names them."""
+    """Returns the lines without frames of `folder`; cells are named as in IPython."""
     kept: list[str] = []
     leaving_out = False
     for line, following in zip(lines, [*lines[1:], ""], strict=True):

@@ -1,8 +1,8 @@
 """The kernel as a publisher of a dataflow on dora-rs: what it sends on ``notebook/NAME``.
 
-An exported dataflow has `notebook` as a dynamic node whose outputs are those topics. A process of its own
-joins as that node when the first message is sent (see `_subscribers` for why), and reads from the kernel what
-it passes on.
+An exported dataflow declares `notebook` as a dynamic node whose outputs are those topics. When the first
+message is sent, a separate process joins as that node (see `_subscribers` for why). It reads the messages
+from the kernel and passes them on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GRACE_SECS = 1.0
 
 
 class Feeder:
-    """The process that speaks for the notebook; any thread may `send`. Blocks while it joins."""
+    """The process that sends for the notebook. Any thread may call `send`, which blocks while it joins."""
 
     def __init__(self, topics: list[str], *, daemon_port: int) -> None:
         self._lock = threading.Lock()
@@ -45,16 +45,16 @@ class Feeder:
         self._session: Session | None = None
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
-        """Sends one message; blocks until it has joined, and while much waits for it.
+        """Sends one message; blocks until the feeder has joined, and while its queue is full.
 
-        EngineError where it cannot join.
+        Raises EngineError if it cannot join.
         """
         with self._lock:
             session = self._joined()
         session.send(source, data, metadata)
 
     def close(self) -> None:
-        """It leaves."""
+        """Ends the feeder."""
         with self._lock:
             if self._session is not None:
                 session, self._session = self._session, None

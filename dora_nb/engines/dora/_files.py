@@ -1,9 +1,9 @@
 """A graph as a folder that a daemon on this machine runs, with every cell's place in its tracebacks.
 
-An export (`dora_nb.descriptor`) is for any machine, so its nodes run where the files lie. Here they
-are to run as they do in the embedded engine: in the folder that they were declared in, with that
-folder first on `sys.path`, under the names and line numbers of their cells. So dora is given a small
-file for each node, which executes the cell's text from another.
+An export (`dora_nb.descriptor`) is for any machine, so its nodes run in the folder of the files. Here they
+run as on the embedded engine: in the folder that they were declared in, with that folder first on `sys.path`,
+under the names and line numbers of their cells. So dora gets a small file for each node, which executes the
+cell's text from another file.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ exec(compile(_text, __file__, "exec", dont_inherit=True), globals())
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written, and a line for each node that is different on dora-rs."""
+    """The written dataflow, and a line for each node that behaves differently on dora-rs."""
 
     dataflow: Path
     notes: tuple[str, ...]
 
 
 def write_files(graph: Graph, folder: Path) -> Written:
-    """Writes ``dataflow.yml`` and what it names. Raises DescriptorError and OSError."""
+    """Writes ``dataflow.yml`` and the files that it names. Raises DescriptorError and OSError."""
     rendered = render(_with_absolute_paths(graph))
     (folder / SOURCES).mkdir()
     for spec in graph:
@@ -58,14 +58,14 @@ def write_files(graph: Graph, folder: Path) -> Written:
 
 
 def write_python(folder: Path) -> None:
-    """A program `python` in that folder: dora-rs runs operators with the first on its PATH."""
+    """Writes a program `python` into that folder: dora-rs runs operators with the first one on PATH."""
     program = folder / "python"
     program.write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
 
 def subscriber_entry(subscriber: str, node: str, outputs: Iterable[str]) -> str:
-    """The file of ``dora node add`` for a tap on those outputs of a node. JSON is YAML."""
+    """Returns the file for ``dora node add`` of a subscriber to those outputs of a node. JSON is YAML."""
     inputs = {output: {"source": f"{node}/{output}"} for output in outputs}
     return json.dumps({"id": subscriber, "path": "dynamic", "inputs": inputs})
 
@@ -76,7 +76,7 @@ def _runner(code: SourceCode, working_dir: str, source: Path) -> str:
 
 
 def _with_absolute_paths(graph: Graph) -> Graph:
-    """Programs that are not Python are named by where they lie, as dora looks from another folder."""
+    """Returns the graph with absolute paths of programs, since dora resolves paths from another folder."""
     return replace(graph, nodes={spec.name: _with_absolute_path(spec) for spec in graph})
 
 

@@ -1,7 +1,7 @@
-"""The files that a daemon on this machine writes its nodes' output to, read as they grow.
+"""The files into which a daemon on this machine writes its nodes' output, read as they grow.
 
-inotify(7) says when; nothing is polled. Not ``dora logs``: what it follows begins some time after the
-dataflow does, and it does not tell stderr from stdout (dora-rs 1.1.0).
+inotify(7) reports changes, without polling. ``dora logs`` is not used: it misses the beginning of the
+dataflow and does not distinguish stderr from stdout (dora-rs 1.1.0).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LogFiles:
-    """All files ``log_NODE.jsonl`` in one folder, which must be there. One thread may use it."""
+    """All files ``log_NODE.jsonl`` in one folder, which must exist. Not thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -37,11 +37,13 @@ class LogFiles:
             raise OSError(number, os.strerror(number), str(folder))
 
     def fileno(self) -> int:
-        """Readable when there may be more."""
+        """Returns a descriptor that is readable when there may be more lines."""
         return self._inotify_descriptor
 
     def read(self) -> Iterator[tuple[str, str]]:
-        """Each node's whole lines since the last call."""
+        """Yields each node's complete lines since the last call."""
+        # First empty the queue of notifications, then read the files: a line that comes in between makes the
+        # descriptor readable again. In the other order it could be missed.
         with contextlib.suppress(BlockingIOError):
             os.read(self._inotify_descriptor, _READ_SIZE)
         for path in sorted(self._folder.glob("log_*.jsonl")):
@@ -50,7 +52,7 @@ class LogFiles:
                 yield node, line
 
     def close(self) -> None:
-        """Ends the watching."""
+        """Closes the descriptor."""
         os.close(self._inotify_descriptor)
 
     def _new_lines(self, path: Path) -> list[str]:

@@ -1,8 +1,8 @@
-"""What dora says while a dataflow runs, understood. Pure.
+"""Parses dora's log while a dataflow runs. Pure.
 
-Two forms carry the same words: the lines of ``dora start --attach``, and those of ``dora logs --follow
---log-format json``. The daemon's words about a node are not part of any contract of dora's; the ones
-that are read here were seen with 1.1.0, and the parity tests see them again.
+Two formats carry the same texts: the lines of ``dora start --attach``, and those of ``dora logs --follow
+--log-format json``. The daemon's texts about nodes are not a documented interface of dora; these are the
+texts of 1.1.0, and the parity tests check them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 _ATTACHED = re.compile(r"^\d\d:\d\d:\d\d (\S+) +(\[dora\]|[A-Za-z0-9_.-]+): (.*)$")
 _DIAGNOSIS = "(dora-rs/dora#2742 diagnostic)"
-"""Ends two lines that dora-rs 1.1.0 prints for each operator that is stopped; they are no operator's."""
+"""Ends two lines that dora-rs 1.1.0 itself prints for each operator that is stopped."""
 _RESULT = re.compile(r"^Node `([^`]+)` failed: (exited .*)$", re.MULTILINE)
 _TARGETS = ("daemon", "coordinator", "spawner", "daemon::spawner", "daemon::pending")
 
@@ -24,11 +24,11 @@ class Entry:
     """One line of dora's log."""
 
     node: str | None
-    """The node that it is about, or that printed it; None where it is about the whole dataflow."""
+    """The node that it is about, or that printed it; None for the whole dataflow."""
     level: str
     """``stdout`` for what a node printed, else ``error``, ``warn``, ``info``, ``debug``, ``trace``."""
     target: str | None
-    """Who says it: ``daemon`` and the like for dora itself, anything for a node."""
+    """The origin: ``daemon`` and the like for dora itself, anything for a node."""
     text: str
     time_secs: float | None = None
 
@@ -38,7 +38,7 @@ class Entry:
 
 
 def read_attached(line: str) -> Entry | None:
-    """A line of ``dora start --attach``; None for any other, such as the rest of a longer message."""
+    """Parses a line of ``dora start --attach``; None for another line, such as the rest of a long message."""
     found = _ATTACHED.match(line)
     if found is None:
         return None
@@ -50,15 +50,15 @@ def read_attached(line: str) -> Entry | None:
 
 
 def read_result(text: str) -> list[Entry]:
-    """The failures that ``dora start --attach`` sums up at its end, as the daemon would have told them.
+    """Parses the failures that ``dora start --attach`` sums up at its end, as entries of the daemon.
 
-    It is all that is fields of a node which ended before the listening had begun (dora-rs 1.1.0).
+    For a node that ended before the program was attached, there is no other report (dora-rs 1.1.0).
     """
     return [Entry(node, "error", "daemon", words) for node, words in _RESULT.findall(text)]
 
 
 def read_json(line: str) -> Entry | None:
-    """A line of ``dora logs --log-format json``; None where it is none."""
+    """Parses a line of ``dora logs --log-format json``; None if it is not one."""
     try:
         fields = json.loads(line)
         level, text = str(fields["level"]).lower(), str(fields["message"])
@@ -69,7 +69,7 @@ def read_json(line: str) -> Entry | None:
 
 
 def read_file_line(line: str) -> tuple[str, str, float] | None:
-    """A line of ``out/UUID/log_NODE.jsonl``: stream or level, text, time; None where it is no node's."""
+    """Parses a line of ``out/UUID/log_NODE.jsonl``: stream or level, text, time; None if it is dora's own."""
     try:
         fields = json.loads(line)
         stream, text = str(fields["stream"]), str(fields["msg"])
@@ -82,12 +82,12 @@ def read_file_line(line: str) -> tuple[str, str, float] | None:
 
 
 def as_printed(entry: Entry) -> tuple[str, str]:
-    """The stream or level, and the text, of a line that a node printed or logged."""
+    """Returns the stream or level, and the text, of a line that a node printed or logged."""
     return _as_logged(entry.level, entry.text)
 
 
 def _as_logged(stream: str, text: str) -> tuple[str, str]:
-    """What Python's `logging` was given arrives as a line of JSON on stdout (dora-rs 1.1.0)."""
+    """Unpacks a record of Python's `logging`, which arrives as a line of JSON on stdout (dora-rs 1.1.0)."""
     if text.startswith('{"timestamp"'):
         try:
             fields = json.loads(text)
@@ -98,5 +98,5 @@ def _as_logged(stream: str, text: str) -> tuple[str, str]:
 
 
 def read_time_secs(text: str) -> float:
-    """Seconds since the epoch. ValueError where it is no time."""
+    """Returns seconds since the epoch. Raises ValueError if the text is not a time."""
     return datetime.datetime.fromisoformat(text).timestamp()

@@ -1,4 +1,4 @@
-"""Where each node of a dataflow on dora-rs is in its life, from what dora says. Pure."""
+"""The state of each node of a dataflow on dora-rs, from dora's log. Pure."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class NodeState:
     generation: int = 1
     was_ready: bool = False
     exit_text: str | None = None
-    """How dora says that it failed."""
+    """dora's report of the failure."""
 
     @property
     def caused_by(self) -> str | None:
-        """The node whose failure ended this one."""
+        """The node whose failure made dora end this one; None if it failed by itself."""
         found = _OTHERS_FAULT.search(self.exit_text or "")
         return found[1] if found else None
 
@@ -39,31 +39,32 @@ class NodeStates:
 
     nodes: Mapping[str, NodeState]
     messages_flow: bool = False
-    """Every node was ready once, and messages move."""
+    """Whether every node has been ready once, so that messages flow."""
     over: bool = False
-    """The dataflow has ended."""
+    """Whether the dataflow has ended."""
 
 
 def step(node_states: NodeStates, entry: Entry, *, stopping: bool) -> NodeStates:
-    """What follows from one line of dora's; a line that means nothing changes nothing."""
+    """Returns the states after one entry of dora's log; entries without a meaning change nothing."""
     if not entry.by_dora:
         return node_states
     if entry.node is None:
         return _whole(node_states, entry, stopping=stopping)
     node = node_states.nodes.get(entry.node)
-    if node is None:  # A node of somebody else's, such as the kernel's own taps.
+    # A node that is not in the notebook's graph, such as the kernel's own subscribers.
+    if node is None:
         return node_states
     changed = _node(node, entry, messages_flow=node_states.messages_flow, stopping=stopping)
     return replace(node_states, nodes={**node_states.nodes, entry.node: changed})
 
 
 def end_all(node_states: NodeStates, *, stopping: bool) -> NodeStates:
-    """Nothing more will be said: whatever has not ended was ended with the dataflow."""
+    """Returns the states after the end of the log: remaining nodes have ended with the dataflow."""
     return _over(node_states, State.STOPPED if stopping else State.FINISHED)
 
 
 def fail_all(node_states: NodeStates) -> NodeStates:
-    """What ran them is gone: whatever has not ended has failed."""
+    """Returns the states after the end of the coordinator or daemon: remaining nodes have failed."""
     return _over(node_states, State.FAILED)
 
 
@@ -88,7 +89,7 @@ def _whole(node_states: NodeStates, entry: Entry, *, stopping: bool) -> NodeStat
 
 
 def _all_were_ready(node_states: NodeStates) -> bool:
-    """dora says "all" of those that are left; where one is not, the rest soon fails for it."""
+    """Whether really all were ready: dora counts only nodes that have not failed."""
     return all(node.was_ready for node in node_states.nodes.values())
 
 
@@ -101,7 +102,7 @@ def _node(node: NodeState, entry: Entry, *, messages_flow: bool, stopping: bool)
     if entry.text.startswith("node will be restarted"):
         return NodeState(State.STARTING, node.generation + 1)
     if entry.level == "error" and _FAILED.match(entry.text):
-        if node.state in OVER:  # It is said twice.
+        if node.state in OVER:  # dora reports each failure twice.
             return node
         if stopping and _ENDED_BY_A_STOP.search(entry.text):
             return replace(node, state=State.STOPPED)

@@ -15,18 +15,18 @@ class Params:
         self._dataflow = dataflow
 
     def all_of(self, node: str) -> dict[str, Any]:
-        """Every parameter of that node, by key. EngineError where dora does not tell."""
+        """Returns every parameter of that node, by key. Raises EngineError if dora cannot list them."""
         what = f"cannot read the parameters of {node}"
         (answer,) = self._dora.query("param", "list", *self._of(node), what=what)
         return dict(answer)
 
     def set(self, node: str, key: str, value_json: str) -> None:
-        """Sets one, and has the node told."""
+        """Sets a parameter; dora tells the node."""
         what = f"cannot set a parameter of {node}"
         self._dora.call("param", "set", *self._of(node), key, value_json, what=what)
 
     def delete(self, node: str, key: str) -> None:
-        """Takes one away, and has the node told."""
+        """Deletes a parameter; dora tells the node."""
         what = f"cannot delete a parameter of {node}"
         self._dora.call("param", "delete", *self._of(node), key, what=what)
 

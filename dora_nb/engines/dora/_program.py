@@ -1,6 +1,6 @@
-"""The program `dora`: where it is, and calls of it, one for each act.
+"""The program `dora`: where it is, and calls of it, one for each operation.
 
-A call takes 20 to 200 ms (measured with 1.1.0), so nothing of dora's own protocols is spoken here.
+A call takes 20 to 200 ms (measured with 1.1.0), so there is no need to speak dora's own protocols.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _NOT_FOR_USERS = re.compile(r"^\s*(Location:|Stack backtrace:|Backtrace omitted)
 
 
 def find_program() -> str:
-    """The path of `dora`, of the kernel's own environment before any other.
+    """Returns the path of `dora`, preferring the kernel's own environment.
 
-    Raises EngineError where dora-rs is not installed, or in two releases that do not fit together.
+    Raises EngineError if dora-rs is not installed or its two packages are of different releases.
     """
     beside = Path(sys.executable).with_name("dora")
     program = str(beside) if beside.is_file() else shutil.which("dora")
@@ -53,7 +53,7 @@ def _version(distribution: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Coordinator:
-    """Where a coordinator listens."""
+    """The address of a coordinator."""
 
     host: str
     port: int
@@ -63,7 +63,7 @@ class Coordinator:
 
 
 class Dora:
-    """`dora`, told one coordinator. Any thread may call it; a call blocks until it has ended."""
+    """Calls of `dora` for one coordinator. Thread-safe; a call blocks until the program has ended."""
 
     def __init__(
         self, program: str, coordinator: Coordinator, environment: Mapping[str, str] | None = None
@@ -73,16 +73,16 @@ class Dora:
         self.environment = plain_environment(environment or os.environ)
 
     def command(self, *words: str) -> list[str]:
-        """The whole command line of ``dora WORDS``; after ``--`` nothing is an option."""
+        """Returns the whole command line of ``dora WORDS``; words after ``--`` are not options."""
         where = self.coordinator
         place = words.index("--") if "--" in words else len(words)
         there = [f"--coordinator-addr={where.host}", f"--coordinator-port={where.port}"]
         return [self.program, *words[:place], *there, *words[place:]]
 
     def call(self, *words: str, what: str, stdin: str = "") -> str:
-        """What ``dora WORDS`` prints. EngineError where it fails; `what` is the clause that begins it.
+        """Returns the output of ``dora WORDS``. Raises EngineError if it fails; `what` begins its message.
 
-        It can read `stdin` from ``/dev/stdin``.
+        The program can read `stdin` from ``/dev/stdin``.
         """
         try:
             done = subprocess.run(
@@ -105,7 +105,7 @@ class Dora:
         return done.stdout
 
     def query(self, *words: str, what: str) -> list[Any]:
-        """What ``dora WORDS`` answers: the documents of JSON, one after the other. Raises as `call`."""
+        """Returns the JSON documents that ``dora WORDS`` prints. Raises as `call`."""
         place = words.index("--") if "--" in words else len(words)
         answer = self.call(*words[:place], "--format=json", *words[place:], what=what)
         try:
@@ -129,18 +129,18 @@ def _documents(text: str) -> list[Any]:
 
 
 def plain_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which programs write without colours, which Jupyter forces on what a kernel
-    starts, and without the frames of Rust."""
+    """Returns the environment without the colours that Jupyter forces on a kernel's programs, and without
+    backtraces of Rust."""
     forced = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR")
     kept = {key: value for key, value in environment.items() if key not in forced}
     return {**kept, "NO_COLOR": "1", "RUST_BACKTRACE": "0"}
 
 
-def error_summary(said: str) -> str:
-    """What an error of dora's says to its user, in one line, without where in Rust it arose. Pure."""
+def error_summary(output: str) -> str:
+    """Returns an error of dora in one line, without its place in the Rust source. Pure."""
     lines: list[str] = []
     skipping = False
-    for line in without_colours(said).splitlines():
+    for line in without_colours(output).splitlines():
         if _NOT_FOR_USERS.match(line):
             skipping = True
         elif not line.strip():
@@ -151,5 +151,5 @@ def error_summary(said: str) -> str:
 
 
 def without_colours(text: str) -> str:
-    """The text without the escape sequences of a terminal."""
+    """Returns the text without the escape sequences of a terminal."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)

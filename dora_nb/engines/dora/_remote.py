@@ -1,4 +1,4 @@
-"""What runs on somebody else's coordinator, as `dora` tells it."""
+"""What runs on a coordinator that was started elsewhere, as `dora` lists it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ._program import Dora
 
 SUBSCRIBER_PREFIX = "notebook-subscriber"
 _STATES = {"failed": State.FAILED, "stopped": State.FINISHED, "finished": State.FINISHED}
-"""What ``dora node list`` says of a node; anything else runs."""
+"""States in ``dora node list``; any other state means that the node runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningDataflow:
-    """A dataflow that somebody else has started."""
+    """A dataflow that was started elsewhere."""
 
     uuid: str
     name: str
     graph: Graph
     states: Mapping[str, State]
     subscribers: Mapping[str, frozenset[str]]
-    """By node: the outputs that a tap in the dataflow itself passes on. Only such a one is heard from
-    another machine (dora-rs 1.1.0): a node that is added later hears those of its own daemon."""
+    """By node: the outputs that a subscriber declared in the dataflow itself reads. Only such a subscriber can
+    read from another machine (dora-rs 1.1.0): a node that is added later reads only from its own daemon."""
 
 
 def find_dataflow(dora: Dora, wanted: str | None) -> RunningDataflow:
-    """The running dataflow of that name or UUID; the only one that runs, where None is wanted.
+    """Returns the running dataflow of that name or UUID; for None, the only one that runs.
 
     Raises DataflowStateError or GraphError with the candidates, and EngineError.
     """
@@ -94,7 +94,7 @@ def _node_names(listed: list[dict[str, Any]]) -> set[str]:
 
 
 def _node(answer: Mapping[str, Any], where: str) -> NodeSpec | None:
-    """The node as far as a reader needs it; None where its name is none of a notebook's."""
+    """Returns the node as far as a reader needs it; None if its name is not valid in a notebook."""
     try:
         name = check_name(str(answer["node_id"]), what="a node")
     except GraphError:
@@ -110,7 +110,7 @@ def _node(answer: Mapping[str, Any], where: str) -> NodeSpec | None:
 
 
 def _source(text: str) -> Source | None:
-    """None for what has no name here, as an output of one of several operators in a process."""
+    """Returns None for a source without a name here: an output of one of several operators in a process."""
     try:
         return parse_source(text)
     except GraphError:

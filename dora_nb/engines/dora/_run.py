@@ -1,8 +1,8 @@
-"""What a run on dora-rs is to the notebook, whoever started it.
+"""A run on dora-rs as the notebook sees it; the base of runs started here and elsewhere.
 
-Any thread may call the methods. What changes anything is done by one thread of the session's, so that
-an interrupt of the caller leaves nothing half done; another thread listens to dora and calls `on_entry`,
-`on_file_line` and `on_end`.
+Any thread may call the methods. One thread of the session makes all changes, so that an interrupt of the
+caller leaves nothing half done. Another thread reads dora's output and calls `on_entry`, `on_file_line` and
+`on_end`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ._subscribers import Subscribers
 
 
 class Run(abc.ABC):
-    """One dataflow on dora-rs; the methods are those of `engines.session.EngineSession`."""
+    """One dataflow on dora-rs; the public methods are those of `engines.base.EngineSession`."""
 
     failed_start_goes_on = False
     _cannot_open = "the dataflow cannot be started on dora-rs"
@@ -50,7 +50,7 @@ class Run(abc.ABC):
         self._listeners = list(listeners)
         self.notes: tuple[str, ...] = ()
         first = {spec.name: _first_state(spec) for spec in declared}
-        # Where every node is a dynamic one, dora has none to wait for, and says nothing.
+        # If every node is dynamic, dora waits for none, and never reports that all are ready.
         self._node_states = NodeStates(
             first, messages_flow=all(node_state.was_ready for node_state in first.values())
         )
@@ -60,9 +60,9 @@ class Run(abc.ABC):
         self._errors: dict[str, OperatorError] = {}
         self._logs = {spec.name: Log(spec.name) for spec in declared}
         self._first_lines = dict.fromkeys(self._logs, 0)
-        """Where the lines of each node's newest generation begin in its log."""
+        """The log line at which each node's newest generation begins."""
         self._private_folder = "/nowhere"
-        """Frames of files in it are none of the user's."""
+        """Frames of files in it are left out of tracebacks: the files are ours, not the user's."""
         self._subscribers: Subscribers | None = None
         self._feeder: Feeder | None = None
         self._params: Params | None = None
@@ -73,27 +73,28 @@ class Run(abc.ABC):
     def open(self) -> None:
         try:
             self._worker.start()
+        # Only `start` raises a bare RuntimeError here: the system allows no further thread.
         except RuntimeError as error:
             raise engine_error(self._cannot_open, error) from None
         self._run_on_worker(self._open, or_else=self._cannot_open)
 
     @abc.abstractmethod
     def _open(self) -> None:
-        """On the worker: everything that has to be there before dora is listened to."""
+        """Makes all that must exist before dora's output is read. Called on the worker."""
 
     @abc.abstractmethod
     def _new_subscribers(self) -> Subscribers:
-        """The kernel's way to read from it, which is open."""
+        """Returns the subscribers of this run. Called once it is open."""
 
     @abc.abstractmethod
     def _port_to_join(self) -> int:
-        """Where the daemon listens for nodes that join."""
+        """Returns the port on which the daemon accepts nodes that join."""
 
     @abc.abstractmethod
     def _read_logs(self) -> None:
-        """Takes in what nodes have printed so far, where that comes another way than what dora says."""
+        """Reads what nodes have printed so far, if it comes by another way than dora's own output."""
 
-    # -- asked by the dataflow -----------------------------------------------------------------------
+    # -- called by the dataflow ----------------------------------------------------------------------
 
     @property
     def alive(self) -> bool:
@@ -190,7 +191,7 @@ class Run(abc.ABC):
     def wait_settled(
         self, names: Iterable[str] | None, *, after: dict[str, int], timeout_secs: float | None
     ) -> bool:
-        del names, after  # Nothing but the whole is started.
+        del names, after  # dora starts the dataflow as a whole.
         with self._lock:
             settled = self._changed.wait_for(
                 lambda: self._node_states.messages_flow or self._node_states.over, timeout_secs
@@ -209,6 +210,7 @@ class Run(abc.ABC):
 
     def errors(self) -> dict[str, OperatorError]:
         with self._lock:
+            # Nodes that failed by themselves come first: dora has ended the others because of them.
             own_fault = {
                 name: error
                 for name, error in self._errors.items()
@@ -235,6 +237,7 @@ class Run(abc.ABC):
         self._run_on_worker(self._close)
 
     def _close(self) -> None:
+        # Subscribers and the feeder leave first, while dora can still remove them; then what `open` has made.
         if self._subscribers is not None:
             subscribers, self._subscribers = self._subscribers, None
             subscribers.close()
@@ -246,15 +249,17 @@ class Run(abc.ABC):
     # -- on the worker -------------------------------------------------------------------------------
 
     def _update_subscribers(self) -> None:
+        # Subscribers join only once messages flow; `on_entry` then calls this again.
         if not self.messages_flow or not self.alive:
-            return  # Once messages move, they are.
+            return
         if self._subscribers is None:
             self._subscribers = self._new_subscribers()
         self._subscribers.set_listeners(self._listeners)
 
     def _subscribe_again(self) -> None:
-        """On any thread: a tap has failed."""
+        """Lets a subscriber that has failed join again. On any thread."""
         self._on_change()
+        # On the worker, since the failure is reported by a thread of the session that must be changed.
         if self.alive and not self._stopping:
             self._worker.post(self._subscribe_after_the_start)
 
@@ -275,10 +280,10 @@ class Run(abc.ABC):
         except (OSError, RuntimeError) as error:
             raise engine_error(or_else, error) from None
 
-    # -- on the thread that listens ------------------------------------------------------------------------
+    # -- on the thread that reads dora's output ------------------------------------------------------------
 
     def on_entry(self, entry: _log_lines.Entry) -> None:
-        """Takes in what dora has said."""
+        """Handles an entry of dora's log."""
         with self._lock:
             before = self._node_states
             self._node_states = _node_states.step(before, entry, stopping=self._stopping)
@@ -287,6 +292,7 @@ class Run(abc.ABC):
                 return
             self._note_changes(before)
             self._changed.notify_all()
+        # Without the lock from here on: `_ended` and `on_change` call code that takes locks of its own.
         if self._node_states.over:
             self._ended()
         if self._node_states.messages_flow and not before.messages_flow:
@@ -294,7 +300,7 @@ class Run(abc.ABC):
         self._on_change()
 
     def on_file_line(self, node: str, line: str) -> None:
-        """Takes in a line of a node's log file."""
+        """Handles a line of a node's log file."""
         read = _log_lines.read_file_line(line)
         if node in self._logs and read is not None:
             stream, text, time_secs = read
@@ -302,7 +308,7 @@ class Run(abc.ABC):
                 self._logs[node].add(stream, [shortened(text)], time_secs=time_secs)
 
     def on_printed(self, entry: _log_lines.Entry) -> None:
-        """Takes in what a node printed or logged, as dora passes it on."""
+        """Handles what a node has printed or logged, as dora passes it on."""
         stream, text = _log_lines.as_printed(entry)
         if entry.node in self._logs and text:
             time_secs = time.time() if entry.time_secs is None else entry.time_secs
@@ -311,13 +317,14 @@ class Run(abc.ABC):
             )
 
     def note(self, node: str, text: str) -> None:
-        """A line of the engine's own in a node's log."""
+        """Adds lines of the engine to a node's log."""
         if node in self._logs:
             self._logs[node].add("engine", text.splitlines(), time_secs=time.time())
 
     def on_end(self, why: str) -> None:
-        """dora says no more: the dataflow has ended, or was never begun, and `why`."""
+        """Handles the end of dora's output: the dataflow has ended or was never started; `why` is a clause."""
         with self._lock:
+            # An end before all nodes were ready, without a failed node or a stop: the start itself has failed.
             if not self._node_states.messages_flow and not self._errors and not self._stopping:
                 self._failure = EngineError(f"{self._cannot_open}: {why}.")
             self._node_states = _node_states.end_all(self._node_states, stopping=self._stopping)
@@ -327,11 +334,12 @@ class Run(abc.ABC):
 
     @abc.abstractmethod
     def _ended(self) -> None:
-        """The dataflow has ended."""
+        """Called when the dataflow has ended."""
 
     def _fail(self, why: str) -> None:
-        """The coordinator or the daemon is gone, and so are the nodes."""
+        """Marks all nodes as failed: the coordinator or the daemon is gone."""
         with self._lock:
+            # The dataflow has ended before: how each node ended is known, and stays.
             if self._node_states.over:
                 return
             self._failure = EngineError(f"{why}.")
@@ -350,13 +358,14 @@ class Run(abc.ABC):
                 self._errors.pop(name, None)
                 self._first_lines[name] = self._logs[name].count
             if node_state.state is State.FAILED and was.state is not State.FAILED:
+                # The traceback is in the node's log file, which may not have been read yet.
                 self._read_logs()
                 self._errors[name] = self._failure_of(name, node_state)
 
     def _failure_of(self, name: str, node_state: NodeState) -> OperatorError:
         lines = self._logs[name].lines()
         mine = [line for line in lines if line.number >= self._first_lines[name]]
-        # Seen from afar stderr is stdout too (`dora logs`, 1.1.0).
+        # `dora logs` reports stderr as stdout (dora-rs 1.1.0).
         printed = [line.text for line in mine if line.stream in ("stderr", "stdout")]
         return failure_of(
             name,
@@ -368,7 +377,7 @@ class Run(abc.ABC):
         )
 
     def _line_of(self, file: str, number: int) -> str | None:
-        """A line of a node's code, numbered as in the editor."""
+        """Returns a line of a node's code, numbered as in the editor."""
         for spec in self._declared:
             code = spec.code
             lines = code.text.splitlines()
@@ -377,7 +386,7 @@ class Run(abc.ABC):
         return None
 
     def _keep_warning(self, entry: _log_lines.Entry) -> None:
-        """What dora warns of is a line in the log of its node."""
+        """Adds a warning of dora to the log of its node."""
         if entry.by_dora and entry.node is not None and entry.level in ("warn", "error"):
             self.note(entry.node, entry.text)
 
@@ -406,13 +415,13 @@ class Run(abc.ABC):
 
 
 def _first_state(spec: NodeSpec) -> NodeState:
-    """A dynamic node holds no start up: it is there when somebody joins as it."""
+    """Returns a node's first state. The start does not wait for a dynamic node, which joins at any time."""
     if spec.kind == "dynamic":
         return NodeState(State.WAITING, was_ready=True)
     return NodeState()
 
 
 def _edge(edge: Edge) -> EdgeStatus:
-    """What is known of an edge on dora-rs, which counts nothing."""
+    """Returns what is known of an edge; dora-rs counts no messages."""
     read = edge.input
     return EdgeStatus(str(edge.source), edge.reader, read.name, read.queue_size, read.queue_policy)

@@ -32,9 +32,9 @@ _MOST_OTHER_LINES = 100
 
 
 class DoraSession(Run):
-    """dora-rs at work on one dataflow that the notebook has declared.
+    """One run on dora-rs of a dataflow that the notebook has declared.
 
-    `notes` has, once it is open, a line for each node that is different on dora-rs.
+    After `open`, `notes` has a line for each node that behaves differently on dora-rs.
     """
 
     edit_refusal: str | None = (
@@ -91,7 +91,8 @@ class DoraSession(Run):
         self._worker.post(lambda: self._stop(grace_secs))
 
     def _stop(self, grace_secs: float) -> None:
-        """Asks dora until it has stopped it: one that only begins to start is not known to it yet."""
+        """Calls `dora stop` until the dataflow has ended."""
+        # More than once: dora does not know a dataflow that is only beginning to start.
         deadline_secs = time.monotonic() + 2 * grace_secs + _LAST_OUTPUT_SECS
         why: EngineError | None = None
         while self.alive:
@@ -103,7 +104,8 @@ class DoraSession(Run):
                     what="cannot stop the dataflow",
                 )
                 why = None
-            except EngineError as error:  # Also where it has stopped, and a node of it had failed.
+            except EngineError as error:
+                # Also raised if the dataflow has stopped and one of its nodes had failed.
                 why = error
             self._watch.wait_finished(_LAST_OUTPUT_SECS if why is None else _AGAIN_SECS)
             if time.monotonic() >= deadline_secs:
@@ -111,7 +113,7 @@ class DoraSession(Run):
         if self.alive:
             for name in self._logs:
                 self.note(name, str(why or "dora did not confirm that the dataflow has stopped"))
-            self._watch.give_up()  # What is left ends with its daemon.
+            self._watch.give_up()  # The end of the cluster kills the daemon's session, and so all nodes.
 
     def _close(self) -> None:
         self._stopping = True
@@ -123,7 +125,7 @@ class DoraSession(Run):
 
 
 class _Watch:
-    """The thread that listens to ``dora start --attach`` and to the nodes' log files."""
+    """The thread that reads the output of ``dora start --attach`` and the nodes' log files."""
 
     def __init__(self, cluster: Cluster, dataflow: Path, session: DoraSession) -> None:
         self._cluster = cluster
@@ -147,31 +149,31 @@ class _Watch:
         self._thread = threading.Thread(target=self._run, name="dora-watch", daemon=True)
 
     def start(self) -> None:
-        """Begins to listen."""
+        """Starts to read."""
         self._thread.start()
 
     def wait_finished(self, timeout_secs: float) -> None:
-        """Waits until dora has output_descriptor its last word on the dataflow, or the time is over."""
+        """Waits until dora has reported the end of the dataflow, or until the timeout."""
         self._finished.wait(timeout_secs)
 
     def give_up(self) -> None:
-        """Waits no longer for what dora has to say."""
+        """Ends the attached program, so that the reading thread ends."""
         kill_session(self._popen.pid)
         self._finished.wait()
 
     def set_finished(self) -> None:
-        """The dataflow has ended; the attached program takes up to a second to end after it."""
+        """Ends `wait_finished`. The attached program itself takes up to a second longer to exit."""
         self._finished.set()
 
     def read_logs(self) -> None:
-        """Takes in what nodes have printed so far. From any thread."""
+        """Reads what nodes have printed so far. From any thread."""
         with self._logs_lock:
             if self._logs is not None:
                 for node, line in self._logs.read():
                     self._session.on_file_line(node, line)
 
     def close(self) -> None:
-        """Ends the attached program, if it has not ended with the dataflow, and the thread."""
+        """Ends the attached program, if it still runs, and the thread."""
         kill_session(self._popen.pid)
         self._popen.wait()
         self._cluster.unwatch(self._popen.pid)
@@ -206,7 +208,7 @@ class _Watch:
             self._finished.set()
 
     def _read_output(self, output_descriptor: int) -> bool:
-        """Reads on; False at the end."""
+        """Reads the next piece of output; False at its end."""
         try:
             data = os.read(output_descriptor, _READ_SIZE)
         except BlockingIOError:

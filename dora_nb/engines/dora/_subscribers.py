@@ -1,9 +1,9 @@
 """The kernel as a reader of a dataflow on dora-rs.
 
-A second `Node()` in one process breaks the first, and a fault in dora-rs must not end the kernel: so a
-process of its own joins the dataflow for each node that the notebook reads from, as a dynamic node.
-Each of those is a node of the embedded engine as well, with the name and the outputs of the one that
-it taps: from there on a subscription is what it always is, with the same memory and the same counts.
+A second `Node()` in one process breaks the first, and a fault in dora-rs must not end the kernel. So for
+each node that the notebook reads from, a separate process joins the dataflow as a dynamic node: a
+subscriber. Each subscriber is also a node of an embedded session, with the name and the outputs of the node
+that it reads. So a subscription works as on the embedded engine, with the same memory and the same counts.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from ._remote import SUBSCRIBER_PREFIX
 
 _SCRIPT = Path(__file__).with_name("subscriber_script.py")
 _NO_MODULES = "/proc"
-"""A folder in which nobody has a dora.py."""
+"""A folder that cannot contain a dora.py."""
 _GRACE_SECS = 1.0
 _JOIN_SECS = 20.0
 _MOST_FAILURES = 5
 
 
 class Subscribers:
-    """Every tap of one dataflow. One thread at a time may call it, and its calls block for a while.
+    """All subscribers of one dataflow. One thread at a time may call it, and its calls block for a while.
 
-    `note(node, text)` and `on_failure()` are called, on any thread, when a tap of that node fails; the next
-    `set_listeners` lets it join again, a few times. The `reaper` has every tap
-    removed from the dataflow when the kernel is gone; without one it ends with the kernel anyway. `declared`
-    are taps that the dataflow itself has, by node, with the outputs that they pass on: those are joined as
-    they are.
+    `note(node, text)` and `on_failure()` are called, on any thread, when the subscriber of that node fails; the
+    next `set_listeners` lets it join again, a few times. If the kernel is killed, the `reaper` removes all
+    subscribers from the dataflow; without a reaper, the dataflow ends with the kernel anyway. `declared` has
+    the subscribers that the dataflow itself declares, by node, with the outputs that they read: those are
+    joined as they are.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Subscribers:
         self._session: Session | None = None
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
-        """The kernel's subscriptions are these now. EngineError where a tap cannot join."""
+        """Replaces the kernel's subscriptions. Raises EngineError if a subscriber cannot join."""
         wanted = list(listeners)
         failed = self._failed()
         for node, outputs in _outputs_by_node(each.source for each in wanted).items():
             known = self._joined.nodes.get(node)
-            # A tap stays when nobody reads from it any more, and keeps every output that it was ever
-            # asked for: to join anew takes half a second, and `latest` finds its last message.
+            # A subscriber stays when its last subscription ends, and keeps every output that it ever had:
+            # joining again takes half a second, and `latest` finds its last message.
             together = outputs | set(() if known is None else known.outputs)
             if known is None or together != set(known.outputs) or node in failed:
                 self._join(node, sorted(together))
@@ -83,12 +83,12 @@ class Subscribers:
             self._session.set_listeners(wanted)
 
     def listener_status(self, listener: Listener) -> EdgeStatus | None:
-        """The counts from the tap on; what dora-rs dropped before it, nobody counts."""
+        """Returns the counts from the subscriber on; messages that dora-rs dropped before are not counted."""
         session = self._session
         return listener.last_status if session is None else session.listener_status(listener)
 
     def close(self) -> None:
-        """Every tap leaves."""
+        """Removes all subscribers."""
         for node in list(self._joined.nodes):
             self._leave(node)
         if self._session is not None:
@@ -131,6 +131,7 @@ class Subscribers:
             raise EngineError(f"the notebook cannot read from {node}: {error.message}")
 
     def _add_to_dora(self, node: str, outputs: list[str]) -> None:
+        # Before the node is added: if the kernel is killed in between, the dataflow must not keep it.
         if self._reaper is not None:
             self._reaper.run_at_exit(self._removal(node))
         self._dora.call(
@@ -143,13 +144,14 @@ class Subscribers:
         )
 
     def _leave(self, node: str) -> None:
-        """The process first: told by dora to stop, it would look as if it had failed."""
+        """Ends a subscriber and removes it from the dataflow."""
+        # The process first: if dora stopped it, it would look as if it had failed.
         self._joined = self._joined.without(node)
         if self._session is not None:
             self._session.remove(self._joined, node, grace_secs=_GRACE_SECS)
         if node in self._declared:
             return
-        # It may have left with its dataflow, which is as good.
+        # The dataflow may have ended, and the node with it.
         with contextlib.suppress(EngineError):
             self._dora.call(
                 *self._removal_words(node), what=f"cannot remove the subscriber of {node}"
@@ -175,7 +177,7 @@ class Subscribers:
         return self._session
 
     def _failed(self) -> set[str]:
-        """The nodes whose taps have failed, and not too often for another try."""
+        """Returns the nodes whose subscribers have failed, but not too often for another try."""
         errors = {} if self._session is None else self._session.errors()
         return {node for node in errors if self._failures[node] <= _MOST_FAILURES}
 

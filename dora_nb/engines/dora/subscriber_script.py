@@ -1,8 +1,8 @@
-"""The script in a tap's process: a node of the embedded engine on one side, of dora-rs on the other.
+"""The script of a subscriber or feeder: a node of the embedded engine and of dora-rs at the same time.
 
-What comes on an input from dora-rs goes to the output of the same name, and the other way round. It
-is no module to be imported: `_subscribers` declares its text as a script, with the id of the node on dora-rs
-and the daemon's port as arguments.
+A message on an input from dora-rs goes to the output of the same name, and the other way round. Do not
+import this file: `_subscribers` and `_feeder` declare its text as a script, with the id of the node on
+dora-rs and the daemon's port as arguments.
 """
 
 import os
@@ -14,7 +14,7 @@ from dora import Node
 
 
 def installed_dora() -> Any:
-    """The package of dora-rs; in this process `dora` is the one that dora_nb serves."""
+    """Returns the package of dora-rs; in this process, `import dora` gives the one of dora_nb."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "dora"]:
         del sys.modules[name]
     import dora
@@ -23,7 +23,7 @@ def installed_dora() -> Any:
 
 
 def forward(on_dora: Any, in_kernel: Node) -> None:
-    """Every message from dora-rs to the kernel, until the dataflow on dora-rs ends."""
+    """Passes every message from dora-rs to the kernel, until the dataflow on dora-rs ends."""
     for event in on_dora:
         if event["type"] == "INPUT":
             in_kernel.send_output(event["id"], event["value"], event["metadata"])
@@ -33,13 +33,15 @@ def forward(on_dora: Any, in_kernel: Node) -> None:
 
 
 def leave() -> None:
-    """Ends the process at once: a thread that waits inside dora-rs cannot be woken."""
+    """Ends the process at once."""
+    # Not sys.exit: a thread that waits inside dora-rs cannot be woken.
     os._exit(0)
 
 
 node_id, daemon_port = sys.argv[1:]
 on_dora = installed_dora().Node(node_id, daemon_port=int(daemon_port))
-in_kernel = Node()  # which says that all is ready
+# Only now: `Node()` reports to the kernel that this node is ready, so it must have joined before.
+in_kernel = Node()
 threading.Thread(target=forward, args=(on_dora, in_kernel), daemon=True).start()
 for event in in_kernel:
     if event["type"] == "INPUT":
