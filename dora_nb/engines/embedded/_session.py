@@ -24,20 +24,17 @@ import pyarrow as pa
 from dora_nb.child.crash_report import CrashReport, read_crash_report
 from dora_nb.errors import EngineError, OperatorError
 from dora_nb.graph import graph
-from dora_nb.graph.as_descriptor import as_descriptor
-from dora_nb.graph.nodes import NodeSpec, SourceCode
+from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.sources import (
-    LOG_LEVELS,
     LOGS,
     NOTEBOOK,
     RESERVED_NAMES,
     LogSource,
-    TimerSource,
     TopicSource,
 )
 from dora_nb.protocol import control, counters
 from dora_nb.protocol.log_entries import log_entry
-from dora_nb.status import SOMEBODY, EdgeStatus, LogLine, NodeStatus, State
+from dora_nb.status import EdgeStatus, LogLine, NodeStatus
 from dora_nb.transport import as_bytes
 
 from ..edit import Applied, Edit
@@ -48,6 +45,8 @@ from ._join_socket import JoinSocket
 from ._kernel_publisher import KernelPublisher
 from ._kernel_subscriber import KernelSubscriber, Listener
 from ._lifecycle import Phase
+from ._node_messages import send_begin, send_reload, send_rewire
+from ._node_status import node_status
 from ._process import ControlSocket, JoinedProcess, NodeProcess
 from ._spawner import Spawner
 from ._supervisor import Leases, Supervisor
@@ -58,17 +57,6 @@ _REJOIN_TIMEOUT_SECS = 4.0
 """Longer than a stop with all its steps takes."""
 MOST_INJECTED = 16
 _CANNOT_START = "the dataflow cannot be started"
-_STATES = {
-    Phase.IDLE: State.DECLARED,
-    Phase.STARTING: State.STARTING,
-    Phase.READY: State.STARTING,
-    Phase.RUNNING: State.RUNNING,
-    Phase.ENDING: State.RUNNING,
-    Phase.BACKING_OFF: State.STARTING,
-    Phase.FAILED: State.FAILED,
-    Phase.FINISHED: State.FINISHED,
-    Phase.STOPPED: State.STOPPED,
-}
 
 
 class Session:
@@ -453,7 +441,11 @@ class Session:
             edges = self._edges()
             return [
                 dataclasses.replace(
-                    self._node_status(self._supervisors[spec.name], spec),
+                    node_status(
+                        self._supervisors[spec.name],
+                        spec,
+                        waiting_for=self._declared.waiting_for(spec.name),
+                    ),
                     inputs=tuple(s for edge, s in edges if edge.reader == spec.name),
                     outputs=tuple(s for edge, s in edges if edge.source.node == spec.name),
                 )
@@ -597,23 +589,11 @@ class Session:
 
     def tell_reload(self, supervisor: Supervisor, spec: NodeSpec, edit: Edit, number: int) -> None:
         """Tells the operator's process to take new source."""
-        code, change = spec.code, edit.code
-        message = control.Reload(
-            edit=number,
-            after=0 if supervisor.process is None else supervisor.process.taken_edit,
-            file=code.file,
-            first_line=code.first_line,
-            path=code.path,
-            whole=edit.whole,
-            execute=[] if change is None else list(change.execute),
-            forget=[] if change is None else list(change.forget),
-            keep_attributes=[] if change is None else list(change.keep_attributes),
+        process = supervisor.process
+        last_taken_edit = 0 if process is None else process.taken_edit
+        send_reload(
+            supervisor.tell, spec.code, edit, number=number, last_taken_edit=last_taken_edit
         )
-        source_descriptor = _text_memory("dora-source", _numbered_as_in_the_editor(code))
-        try:
-            supervisor.tell(message, [source_descriptor])
-        finally:
-            os.close(source_descriptor)
 
     def rewire(self, supervisor: Supervisor) -> None:
         """Changes the wiring of a process that continues under another declaration."""
@@ -623,14 +603,7 @@ class Session:
             self._declared = self._declared.replacing(spec)
             if before is None or (before.inputs, before.outputs) != (spec.inputs, spec.outputs):
                 # `Rewire` first, then the edges of its new inputs and outputs: the process expects this order.
-                message = control.Rewire(_wires(spec), list(spec.outputs))
-                dataflow_descriptor = _text_memory(
-                    "dora-dataflow", json.dumps(as_descriptor(self._declared))
-                )
-                try:
-                    supervisor.tell(message, [dataflow_descriptor])
-                finally:
-                    os.close(dataflow_descriptor)
+                send_rewire(supervisor.tell, spec, self._declared)
                 self._wiring.change_outputs(spec, self._declared, self._listeners)
                 self._restart_finished_readers(spec.name)
 
@@ -672,34 +645,14 @@ class Session:
     def _send_begin(
         self, process: NodeProcess, spec: NodeSpec, generation: int, counters_descriptor: int
     ) -> None:
-        begin = control.Begin(
-            protocol_version=control.PROTOCOL_VERSION,
-            kind=spec.kind,
-            name=spec.name,
+        send_begin(
+            process,
+            spec,
+            self._declared,
             generation=generation,
-            file=spec.code.file,
-            first_line=spec.code.first_line,
-            path=spec.code.path,
-            args=list(spec.args),
-            working_dir=spec.working_dir,
             dataflow_id=self._dataflow_id,
-            outputs=list(spec.outputs),
-            wires=_wires(spec),
-            send_stdout_as=spec.send_stdout_as,
-            send_logs_as=spec.send_logs_as,
-            log_levels=list(LOG_LEVELS[: LOG_LEVELS.index(spec.min_log_level) + 1]),
+            counters_descriptor=counters_descriptor,
         )
-        with contextlib.ExitStack() as texts:
-            source_descriptor = _text_memory("dora-source", _numbered_as_in_the_editor(spec.code))
-            texts.callback(os.close, source_descriptor)
-            described = as_descriptor(self._declared.replacing(spec))
-            dataflow_descriptor = _text_memory("dora-dataflow", json.dumps(described))
-            texts.callback(os.close, dataflow_descriptor)
-            process.control.tell(
-                begin, [source_descriptor, counters_descriptor, dataflow_descriptor]
-            )
-        if spec.kind == "operator":
-            process.control.tell(control.KeepCrashReport(), [process.crash_report_descriptor])
 
     def _begin_joined(self, supervisor: Supervisor) -> None:
         with self._lock:
@@ -942,64 +895,6 @@ class Session:
         if life.phase is Phase.READY:
             return not self._messages_flow
         return life.phase is Phase.RUNNING
-
-    def _node_status(self, supervisor: Supervisor, spec: NodeSpec) -> NodeStatus:
-        events, missed_ticks, undeclared = supervisor.counts()
-        durations = supervisor.durations()
-        waiting_for = self._declared.waiting_for(spec.name)
-        state = _STATES[supervisor.life.phase]
-        if spec.kind == "dynamic" and state in (State.DECLARED, State.FINISHED):
-            state, waiting_for = State.WAITING, (SOMEBODY,)
-        if state is State.RUNNING and waiting_for:
-            state = State.WAITING
-        ends_by_itself = supervisor.life.stop_step is lifecycle.StopStep.NONE
-        if supervisor.error is not None and ends_by_itself and state is State.RUNNING:
-            # The process has reported the failure and is about to exit.
-            state = State.FAILED
-        return NodeStatus(
-            name=spec.name,
-            state=state,
-            declared_in=spec.code.file,
-            generation=supervisor.life.generation,
-            waiting_for=waiting_for,
-            events=events,
-            missed_ticks=missed_ticks,
-            undeclared_outputs=undeclared,
-            on_event_p50_secs=counters.quantile_secs(durations, 0.5),
-            on_event_p95_secs=counters.quantile_secs(durations, 0.95),
-            busy_secs=supervisor.busy_secs(),
-            error=supervisor.error,
-        )
-
-
-def _wires(spec: NodeSpec) -> control.Wires:
-    return control.Wires(
-        timers={
-            read.name: read.source.interval_secs
-            for read in spec.inputs
-            if isinstance(read.source, TimerSource)
-        },
-        input_timeouts={
-            read.name: read.input_timeout_secs
-            for read in spec.inputs
-            if read.input_timeout_secs is not None
-        },
-        topics=sum(isinstance(read.source, TopicSource) for read in spec.inputs),
-    )
-
-
-def _numbered_as_in_the_editor(code: SourceCode) -> str:
-    """Returns the source with empty lines in front, so that line numbers match the editor."""
-    return "\n" * (code.first_line - 1) + code.text
-
-
-def _text_memory(name: str, text: str) -> int:
-    """Returns the descriptor of an anonymous file with the text; the caller closes it."""
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(text.encode())
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
 
 
 _live_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
