@@ -41,12 +41,12 @@ from ..os_errors import engine_error
 from . import _lifecycle as lifecycle
 from ._death import describe_death
 from ._event_at_death import keep_event_at_death
+from ._operator_counts import OperatorCounts
 from ._process import NodeProcess, Stream
 
 _CONGESTION_SECS = 0.05
 """How soon to send again after ETOOMANYREFS, which no descriptor reports the end of."""
 _OF_AN_EDIT = (lifecycle.Reload, lifecycle.Replace, lifecycle.Restart)
-_NO_WORDS = [0, 0, 0]
 
 
 class Host(Protocol):
@@ -129,6 +129,26 @@ class _ReplacedProcess:
     """When to kill it; None once that is done."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Deadline:
+    """The armed deadline."""
+
+    number: int
+    """See `lifecycle.DeadlinePassed`."""
+    at_secs: float
+    """On the monotonic clock."""
+
+
+@dataclass(slots=True)
+class _Generation:
+    """What describes the end of the current generation's process."""
+
+    first_log_line: int
+    """The log line at which this generation begins."""
+    exit_status: int | None = None
+    killed: bool = False
+
+
 @dataclass
 class _Pending:
     """An edit in progress."""
@@ -189,16 +209,9 @@ class Supervisor:
         self._code_is_untried = False
         """Whether new code runs that may have handled no event yet."""
         self._events_before_code = 0
-        self._deadline_secs: float | None = None
-        self._deadline = 0
-        """The number of the armed deadline."""
-        self._exit_status: int | None = None
-        self._killed = False
-        self._first_log_line = 0
-        """The log line at which this generation begins."""
-        self._counters_lock = threading.Lock()
-        self._earlier_counts = _NO_WORDS
-        self._earlier_durations: list[int] = []
+        self._deadline: _Deadline | None = None
+        self._generation = _Generation(first_log_line=0)
+        self._counts = OperatorCounts()
         thread = threading.Thread(
             target=self._run, name=f"dora-supervisor {spec.name}", daemon=True
         )
@@ -290,7 +303,7 @@ class Supervisor:
         # this process would ever release them. `_process` closes the descriptors of the processes.
         self.life = lifecycle.Life(generation=self.life.generation)
         self._wake_lock = threading.Lock()
-        self._counters_lock = threading.Lock()
+        self._counts.lock = threading.Lock()
         for process in self._processes():
             process.requests.close()
         self._process = self._next = self._pending = None
@@ -305,16 +318,12 @@ class Supervisor:
 
     def counts(self) -> tuple[int, int, int]:
         """Returns events handled, ticks missed and undeclared outputs, over all generations."""
-        # The lock holds off `_reap`, which closes the page of a process and adds its last values: without it
-        # they could be read twice, or from a closed page.
-        with self._counters_lock:
-            words = [self._earlier_counts, *(_counts_of(each) for each in self._processes())]
-        events, ticks, undeclared = (sum(column) for column in zip(*words, strict=True))
-        return events, ticks, undeclared
+        return self._counts.totals(self._processes)
 
     def busy_secs(self) -> float | None:
         """Returns how long the current `on_event` has been running; None if none is."""
-        with self._counters_lock:
+        # The lock holds off `_reap`, which closes the page.
+        with self._counts.lock:
             if self._process is None:
                 return None
             since_nanos = self._process.counters.words[counters.BUSY_SINCE_NANOS]
@@ -322,11 +331,7 @@ class Supervisor:
 
     def durations(self) -> list[int]:
         """Returns the histogram of `on_event` durations, over all generations."""
-        with self._counters_lock:
-            durations = self._earlier_durations
-            for process in self._processes():
-                durations = _added(durations, process.counters.durations())
-            return durations
+        return self._counts.durations(self._processes)
 
     def _processes(self) -> list[NodeProcess]:
         """Returns all processes that it controls."""
@@ -392,7 +397,7 @@ class Supervisor:
                 traceback_lines="".join(traceback.format_exception(error)).splitlines(),
                 hint="This is a bug in dora_nb: please report it. You can start the operator again.",
             )
-        self._deadline_secs = None
+        self._deadline = None
         if self._pending is not None:
             self._pending.begun = True
         # The state may be inconsistent, so each of these may fail too. The processes first: an operator
@@ -480,7 +485,7 @@ class Supervisor:
             case lifecycle.Discard(too_slow):
                 self._discard(too_slow=too_slow)
             case lifecycle.Disarm():
-                self._deadline_secs = None
+                self._deadline = None
             case lifecycle.FallBack() if self._pending is not None:
                 self._pending.error, self._pending.fell_back = self.error, True
                 self.spec = self._pending.previous
@@ -494,23 +499,20 @@ class Supervisor:
                 process.terminate()
             case lifecycle.Kill() if process is not None:
                 self._log_escalation("it did not exit in time: sending SIGKILL")
-                self._killed = True
+                self._generation.killed = True
                 process.kill()
             case lifecycle.ArmDeadline(secs):
-                self._deadline_secs = time.monotonic() + secs
-                self._deadline = deadline
+                self._deadline = _Deadline(deadline, time.monotonic() + secs)
             case lifecycle.ReportDeath():
                 self.error = self._describe_death()
             case lifecycle.SettleEnd(for_good, outputs_closed):
-                self._deadline_secs = None
+                self._deadline = None
                 self._host.process_gone(self, for_good=for_good, outputs_closed=outputs_closed)
 
     def _spawn(self) -> None:
         self.error = None
         self.inputs_closed = False
-        self._first_log_line = self.log.count
-        self._exit_status = None
-        self._killed = False
+        self._generation = _Generation(self.log.count)
         pending = self._pending
         self._code_is_untried = self.life.generation > 0
         self._events_before_code = 0
@@ -627,7 +629,7 @@ class Supervisor:
         # would go to a process that has ended or has no edges yet. The session's lock is always taken before
         # the lock of the counters, here as in `_reap`.
         with self._host.locked():
-            with self._counters_lock:
+            with self._counts.lock:
                 self._process, self._next = self._next, None
                 if old is not None:
                     deadline_secs = time.monotonic() + lifecycle.EXIT_GRACE_SECS
@@ -636,8 +638,7 @@ class Supervisor:
             self.error = None
             self.inputs_closed = False
             self._mark_code_untried(self._process)
-            self._first_log_line = pending.first_log_line
-            self._exit_status, self._killed = None, False
+            self._generation = _Generation(pending.first_log_line)
             # If the old process has ended, `SettleEnd` has settled its edges. If it still lives, it may
             # hold arrays: their slots stay leased until it is gone (`_process_ended`).
             leases = self._host.hand_over(self, old_is_alive=old is not None)
@@ -746,9 +747,9 @@ class Supervisor:
             if replaced.deadline_secs is not None and now_secs >= replaced.deadline_secs:
                 replaced.deadline_secs = None
                 replaced.process.kill()
-        if self._deadline_secs is not None and now_secs >= self._deadline_secs:
-            self._deadline_secs = None
-            self._handle(lifecycle.DeadlinePassed(self._deadline))
+        if self._deadline is not None and now_secs >= self._deadline.at_secs:
+            number, self._deadline = self._deadline.number, None
+            self._handle(lifecycle.DeadlinePassed(number))
 
     def _flush_outbox(self, process: NodeProcess) -> None:
         if process.control.failure is not None:
@@ -758,8 +759,9 @@ class Supervisor:
 
     def _millis_to_wake(self) -> float | None:
         now_secs = time.monotonic()
-        deadlines_secs = [self._deadline_secs, *(each.deadline_secs for each in self._replaced)]
-        at_secs = [each for each in deadlines_secs if each is not None]
+        at_secs = [each.deadline_secs for each in self._replaced if each.deadline_secs is not None]
+        if self._deadline is not None:
+            at_secs.append(self._deadline.at_secs)
         if any(process.control.congested for process in self._processes()):
             at_secs.append(now_secs + _CONGESTION_SECS)
         return max(0.0, (min(at_secs) - now_secs) * 1e3) if at_secs else None
@@ -914,7 +916,7 @@ class Supervisor:
                 self._host.void_leases(each)
             self._publish(self.life)
             return
-        self._exit_status = status
+        self._generation.exit_status = status
         if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
             if not self._pending.notes:
                 self._pending.notes.append("the old generation ended during the hand-over")
@@ -950,10 +952,8 @@ class Supervisor:
         self._keep_crash_report(process)
         # Both locks: no request of the notebook and no status may see a process whose descriptors are being
         # closed. Always in this order.
-        with self._host.locked(), self._counters_lock:
-            now = _counts_of(process)
-            self._earlier_counts = [a + b for a, b in zip(self._earlier_counts, now, strict=True)]
-            self._earlier_durations = _added(self._earlier_durations, process.counters.durations())
+        with self._host.locked(), self._counts.lock:
+            self._counts.keep(process)
             if process is self._process:
                 self._process = None
             elif process is self._next:
@@ -990,7 +990,8 @@ class Supervisor:
             self.crash_report_descriptor = -1
 
     def _describe_death(self) -> OperatorError:
-        assert self._exit_status is not None
+        generation = self._generation
+        assert generation.exit_status is not None
         if self.spec.kind == "dynamic":
             return OperatorError(
                 f"{self.name}: the process that had joined ended without an error message.",
@@ -998,20 +999,20 @@ class Supervisor:
                 hint="Start it again: it joins again.",
             )
         # Killed without a request to stop: it had closed its control socket (`ControlLost`).
-        if self._killed:
+        if generation.killed:
             return OperatorError(
                 f"{self.name}'s process closed its connection to the kernel and was killed.",
                 node=self.name,
                 hint="Likely cause: its code closes file descriptors that it did not open (os.closerange).",
             )
-        own = self._lines_from(self._first_log_line)
+        own = self._lines_from(generation.first_log_line)
         ways_out = None
         # `%dora debug` runs the code in the kernel, where a fault in a library would end the kernel.
         if self._event_at_death:
             ways_out = (
                 f"{self._retry_hint()} Under %dora debug, the same fault would crash the kernel."
             )
-        return describe_death(self.name, self._exit_status, own, ways_out=ways_out)
+        return describe_death(self.name, generation.exit_status, own, ways_out=ways_out)
 
     def _lines_from(self, first: int) -> list[LogLine]:
         return [line for line in self.log.lines() if line.number >= first]
@@ -1030,18 +1031,3 @@ class Supervisor:
 
     def _log_lines(self, stream: str, lines: list[str]) -> None:
         self.log.add(stream, lines, time_secs=time.time())
-
-
-def _counts_of(process: NodeProcess) -> list[int]:
-    words = process.counters.words
-    return [
-        words[counters.EVENTS],
-        words[counters.MISSED_TICKS],
-        words[counters.UNDECLARED_OUTPUTS],
-    ]
-
-
-def _added(some: list[int], more: list[int]) -> list[int]:
-    if not some or not more:
-        return some or more
-    return [a + b for a, b in zip(some, more, strict=True)]
