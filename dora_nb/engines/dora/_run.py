@@ -159,6 +159,7 @@ class Run(abc.ABC):
         self._params.delete(name, key)
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
+        # With the lock, or two first messages on two threads would start two feeders.
         with self._lock:
             if self._feeder is None:
                 topics = self._declared.topics_of_the_notebook()
@@ -176,6 +177,7 @@ class Run(abc.ABC):
             before, self._listeners = self._listeners, wanted
             try:
                 self._update_subscribers()
+            # Or every later change would fail again at the topic that failed now.
             except BaseException:
                 self._listeners = before
                 raise

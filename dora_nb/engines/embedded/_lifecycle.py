@@ -441,6 +441,7 @@ def _on_request(life: Life, event: Event) -> tuple[Life, list[Action]]:
         case Stop(grace_secs, closes_outputs):
             if life.phase in NO_PROCESS:
                 return life, []
+            # Its end was settled as one with a successor; now its readers and publishers learn that none comes.
             if life.phase is Phase.BACKING_OFF:
                 settle = SettleEnd(for_good=True, outputs_closed=closes_outputs)
                 return replace(life, phase=Phase.STOPPED), [settle]
@@ -585,6 +586,8 @@ def _process_ended(life: Life, restart_after_secs: float | None) -> tuple[Life, 
 
 
 def _next_generation(life: Life, first: list[Action]) -> tuple[Life, list[Action]]:
+    # A new life: no stop or edit of the previous generation applies to it. But the numbers go on, so that late
+    # events of earlier processes and deadlines stay invalid.
     born = Life(
         phase=Phase.STARTING,
         generation=life.generation + 1,
@@ -600,6 +603,7 @@ def _next_generation(life: Life, first: list[Action]) -> tuple[Life, list[Action
 
 
 def _prepare(life: Life) -> tuple[Life, list[Action]]:
+    # Without a deadline: `__init__` may load a model for minutes, and the old generation runs meanwhile.
     number = life.started + 1
     preparing = replace(life, next=Next.PREPARING, successor=number, started=number)
     return preparing, [Disarm(), Prepare(life.generation + 1, number)]
@@ -640,6 +644,7 @@ def _retire(life: Life) -> tuple[Life, list[Action]]:
 
 
 def _taken_over(life: Life, first: list[Action]) -> tuple[Life, list[Action]]:
+    # `SendGo` last: the process must not handle a message before `TakeOver` has given it all its edges.
     taken = replace(_promoted(life, Phase.RUNNING), was_ready=True)
     return taken, [*first, TakeOver(), SendGo()]
 

@@ -497,6 +497,8 @@ class Wiring:
             for each in self._connections.values()
             if each.topic == topic
         }
+        # An ended arena stays until every reader has taken the last message that can be in it
+        # (`_retire_drained`).
         for arena in arenas:
             if arena.last_pushed is None:
                 arena.last_pushed = last_pushed
