@@ -12,8 +12,8 @@ import threading
 
 from dora_nb.status import LogLine
 
-MOST_LINE_CHARS = 2000
-MOST_LINES = 5000
+MAX_LINE_CHARS = 2000
+MAX_LINES = 5000
 
 
 class LineSplitter:
@@ -34,15 +34,15 @@ class LineSplitter:
         if whole:
             # A flood consists mostly of ordinary lines: no function call for each of those.
             lines = [
-                line if len(line) <= MOST_LINE_CHARS else shortened(line)
+                line if len(line) <= MAX_LINE_CHARS else shortened(line)
                 for line in whole[1:]
                 if line
             ]
             first = shortened(whole[0], already_cut=self._cut)
             lines[:0] = [first] if first else []
             self._cut = 0
-        self._cut += max(0, len(rest) - MOST_LINE_CHARS)
-        self._rest = rest[:MOST_LINE_CHARS]
+        self._cut += max(0, len(rest) - MAX_LINE_CHARS)
+        self._rest = rest[:MAX_LINE_CHARS]
         return lines
 
     def finish(self) -> list[str]:
@@ -54,8 +54,8 @@ class LineSplitter:
 
 def shortened(line: str, already_cut: int = 0) -> str:
     """Returns the line; a line that is too long is cut, and ends with the number of characters cut."""
-    cut = already_cut + max(0, len(line) - MOST_LINE_CHARS)
-    return f"{line[:MOST_LINE_CHARS]}… ({cut} more characters)" if cut else line
+    cut = already_cut + max(0, len(line) - MAX_LINE_CHARS)
+    return f"{line[:MAX_LINE_CHARS]}… ({cut} more characters)" if cut else line
 
 
 class Log:
@@ -64,7 +64,7 @@ class Log:
     def __init__(self, node: str) -> None:
         self._node = node
         self._entries: collections.deque[tuple[str, str, float]] = collections.deque(
-            maxlen=MOST_LINES
+            maxlen=MAX_LINES
         )
         self._lock = threading.Lock()
         self.forgotten = 0
@@ -72,7 +72,7 @@ class Log:
     def add(self, stream: str, texts: list[str], *, time_secs: float) -> None:
         """Adds lines; drops the oldest if there are too many."""
         with self._lock:
-            self.forgotten += max(0, len(self._entries) + len(texts) - MOST_LINES)
+            self.forgotten += max(0, len(self._entries) + len(texts) - MAX_LINES)
             self._entries.extend((stream, text, time_secs) for text in texts)
 
     @property

@@ -18,7 +18,7 @@ import time
 
 PARK_SECS = 1.2
 """An operator has 1 s to end, then SIGALRM ends it; the rest is room for a busy machine."""
-MOST_SWEEPS = 200
+MAX_SWEEPS = 200
 """Bounds the wait for a process in an uninterruptible state to about a second."""
 
 
@@ -45,7 +45,7 @@ def kill_session(session_id: int) -> None:
     # Not `killpg`: a process may leave its process group (a shell with job control gives each pipeline
     # its own), but leaves its session only by setsid. Several sweeps, since a process that forks while
     # /proc is read has a child that the sweep did not see.
-    for _ in range(MOST_SWEEPS):
+    for _ in range(MAX_SWEEPS):
         try:
             members = session_members(session_id)
         except OSError:

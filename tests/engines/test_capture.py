@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_nb.child import program
-from dora_nb.engines.capture import MOST_LINE_CHARS, MOST_LINES, LineSplitter, Log
+from dora_nb.engines.capture import MAX_LINE_CHARS, MAX_LINES, LineSplitter, Log
 from dora_nb.engines.embedded import _death
 from dora_nb.engines.embedded._death import describe_death
 from dora_nb.status import LogLine
@@ -53,7 +53,7 @@ def test_a_very_long_line_is_cut_and_says_by_how_much(piece_size: int) -> None:
     data = b"x" * 123_456 + b"\nshort\n"
     pieces = [data[at : at + piece_size] for at in range(0, len(data), piece_size)]
     long, short = lines_of(*pieces)
-    assert long == "x" * MOST_LINE_CHARS + f"… ({123_456 - MOST_LINE_CHARS} more characters)"
+    assert long == "x" * MAX_LINE_CHARS + f"… ({123_456 - MAX_LINE_CHARS} more characters)"
     assert short == "short"
 
 
@@ -61,19 +61,19 @@ def test_a_line_that_never_ends_takes_bounded_memory() -> None:
     splitter = LineSplitter()
     for _ in range(100):
         assert splitter.feed(b"x" * 65_536) == []
-    assert len(splitter._rest) == MOST_LINE_CHARS
+    assert len(splitter._rest) == MAX_LINE_CHARS
 
 
 def test_a_log_keeps_the_newest_lines_and_counts_the_others() -> None:
     log = Log("camera")
-    for first in range(0, 3 * MOST_LINES, 700):
-        texts = [str(number) for number in range(first, min(first + 700, 3 * MOST_LINES))]
+    for first in range(0, 3 * MAX_LINES, 700):
+        texts = [str(number) for number in range(first, min(first + 700, 3 * MAX_LINES))]
         log.add("stderr", texts, time_secs=1.5)
     lines = log.lines()
-    last = 3 * MOST_LINES - 1
+    last = 3 * MAX_LINES - 1
     assert lines[-1] == LogLine("camera", "stderr", str(last), 1.5, last)
-    assert [line.text for line in lines] == [str(n) for n in range(2 * MOST_LINES, 3 * MOST_LINES)]
-    assert log.forgotten == 2 * MOST_LINES
+    assert [line.text for line in lines] == [str(n) for n in range(2 * MAX_LINES, 3 * MAX_LINES)]
+    assert log.forgotten == 2 * MAX_LINES
 
 
 def printed(*texts: str, stream: str = "stderr") -> list[LogLine]:

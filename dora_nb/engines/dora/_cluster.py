@@ -29,9 +29,9 @@ from ._cleanup_program import PROGRAM as CLEANUP_PROGRAM
 from ._cleanup_program import remove_orphaned_segments
 from ._program import Coordinator, Dora, find_program, plain_environment
 
-LONGEST_START_SECS = 20.0
-_END_SECS = 1.0
-_TRIES = 3
+START_TIMEOUT_SECS = 20.0
+_TERM_GRACE_SECS = 1.0
+_ATTEMPTS = 3
 """Another program may take a port between our search for a free one and its use."""
 _KEPT_LINES = 20
 DATAFLOW_NAME = "notebook"
@@ -112,7 +112,7 @@ class Cluster:
         return plain_environment(environment)
 
     def _start_coordinator(self, program: str) -> Coordinator:
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             port = _free_port()
             words = ["coordinator", f"--port={port}", "--store=memory", "--interface=127.0.0.1"]
             if self._start("coordinator", [program, *words], ready_text=b"Listening on port"):
@@ -120,7 +120,7 @@ class Cluster:
         raise self._start_error("coordinator")
 
     def _start_daemon(self) -> int:
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             port = _free_port()
             # Without multicast, the zenoh sessions of two notebooks do not find each other.
             words = ["daemon", f"--local-listen-port={port}", "--zenoh-no-multicast"]
@@ -203,7 +203,7 @@ class _Program:
     def wait_until_up(self) -> bool:
         """Waits until it is up; False if it ended before or did not get ready in time."""
         with self._changed:
-            self._changed.wait_for(lambda: self._up or self._exited, LONGEST_START_SECS)
+            self._changed.wait_for(lambda: self._up or self._exited, START_TIMEOUT_SECS)
             return self._up and not self._exited
 
     def watch(self, on_end: Callable[[_Program], None]) -> None:
@@ -229,7 +229,7 @@ class _Program:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.session_id, signal.SIGTERM)
         with self._changed:
-            self._changed.wait_for(lambda: self._exited, _END_SECS)
+            self._changed.wait_for(lambda: self._exited, _TERM_GRACE_SECS)
         kill_session(self.session_id)
         self._thread.join()
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from dora_nb.errors import EngineError
 
-LONGEST_CALL_SECS = 30.0
+CALL_TIMEOUT_SECS = 30.0
 _INSTALL = '%pip install "dora-rs>=1.1,<2" "dora-rs-cli>=1.1,<2"'
 _NOT_FOR_USERS = re.compile(r"^\s*(Location:|Stack backtrace:|Backtrace omitted)")
 
@@ -92,12 +92,12 @@ class Dora:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=LONGEST_CALL_SECS,
+                timeout=CALL_TIMEOUT_SECS,
                 check=False,
             )
         except subprocess.TimeoutExpired:
             raise EngineError(
-                f"{what}: `dora {words[0]}` did not answer within {LONGEST_CALL_SECS:g} s.",
+                f"{what}: `dora {words[0]}` did not answer within {CALL_TIMEOUT_SECS:g} s.",
                 hint=f"Check that the coordinator at {self.coordinator} is running.",
             ) from None
         if done.returncode:

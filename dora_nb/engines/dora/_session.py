@@ -27,8 +27,8 @@ from ._subscribers import Subscribers
 _TRIGGERED = "dataflow start triggered: "
 _READ_SIZE = 1 << 16
 _LAST_OUTPUT_SECS = 5.0
-_AGAIN_SECS = 0.2
-_MOST_OTHER_LINES = 100
+_RETRY_SECS = 0.2
+_MAX_OTHER_LINES = 100
 
 
 class DoraSession(Run):
@@ -107,7 +107,7 @@ class DoraSession(Run):
             except EngineError as error:
                 # Also raised if the dataflow has stopped and one of its nodes had failed.
                 why = error
-            self._watch.wait_finished(_LAST_OUTPUT_SECS if why is None else _AGAIN_SECS)
+            self._watch.wait_finished(_LAST_OUTPUT_SECS if why is None else _RETRY_SECS)
             if time.monotonic() >= deadline_secs:
                 break
         if self.alive:
@@ -131,7 +131,7 @@ class _Watch:
         self._cluster = cluster
         self._session = session
         self._splitter = LineSplitter()
-        self._other_lines: collections.deque[str] = collections.deque(maxlen=_MOST_OTHER_LINES)
+        self._other_lines: collections.deque[str] = collections.deque(maxlen=_MAX_OTHER_LINES)
         self._folder = dataflow.parent
         self._logs: LogFiles | None = None
         self._logs_lock = threading.Lock()

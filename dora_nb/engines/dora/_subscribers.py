@@ -30,7 +30,7 @@ _NO_MODULES = "/proc"
 """A folder that cannot contain a dora.py."""
 _GRACE_SECS = 1.0
 _JOIN_SECS = 20.0
-_MOST_FAILURES = 5
+_MAX_FAILURES = 5
 
 
 class Subscribers:
@@ -179,7 +179,7 @@ class Subscribers:
     def _failed(self) -> set[str]:
         """Returns the nodes whose subscribers have failed, but not too often for another try."""
         errors = {} if self._session is None else self._session.errors()
-        return {node for node in errors if self._failures[node] <= _MOST_FAILURES}
+        return {node for node in errors if self._failures[node] <= _MAX_FAILURES}
 
     def _note_failures(self) -> None:
         session = self._session

@@ -16,7 +16,7 @@ from dora_nb.status import LogLine
 
 CANNOT_BEGIN_STATUS = 78
 """The exit status of `dora_nb.child.program` if its interpreter cannot run an operator; stderr says why."""
-_MOST_LINES = 12
+_MAX_LINES = 12
 _OUR_FOLDER = os.path.normpath(os.path.join(os.path.dirname(__file__), "../..")) + os.sep
 _CELL = re.compile(r'File "(Cell In\[[^"]*\])", line')
 _ADDRESS = re.compile(r"^(Current thread|Thread) 0x[0-9a-f]+")
@@ -69,7 +69,7 @@ def _readable(printed: list[str]) -> list[str]:
         for line in printed
         if f'File "{_OUR_FOLDER}' not in line and not line.startswith("Extension modules: ")
     ]
-    return lines[-_MOST_LINES:]
+    return lines[-_MAX_LINES:]
 
 
 def _signal_name(number: int) -> str:

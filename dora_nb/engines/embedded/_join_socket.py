@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dora_nb.protocol import control
 
 _JOIN_TIMEOUT_SECS = 5.0
-_MOST_UNDECIDED = 16
+_MAX_UNDECIDED = 16
 
 
 class JoinSocket:
@@ -43,7 +43,7 @@ class JoinSocket:
         self._listening.setblocking(False)
         name = f"{control.join_socket_prefix(os.geteuid())}{os.getpid()}-{dataflow_id}"
         self._listening.bind(f"\0{name}")
-        self._listening.listen(_MOST_UNDECIDED)
+        self._listening.listen(_MAX_UNDECIDED)
         self._thread = threading.Thread(target=self._run, name="dora-join-socket", daemon=True)
         self._thread.start()
 
@@ -88,7 +88,7 @@ class JoinSocket:
         with contextlib.suppress(OSError):
             connection, _ = self._listening.accept()
             process_id = control.peer_of_same_user(connection)
-            if process_id is None or len(self._undecided) >= _MOST_UNDECIDED:
+            if process_id is None or len(self._undecided) >= _MAX_UNDECIDED:
                 connection.close()
                 return
             # Non-blocking: a peer that does not read must not hold up the thread.

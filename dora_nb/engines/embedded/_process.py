@@ -27,7 +27,7 @@ from ..capture import LineSplitter
 from ..orphan_reaper import kill_session
 
 _READ_SIZE = 1 << 16
-_MOST_LAST_READS = 64
+_MAX_LAST_READS = 64
 """As much as a pipe can hold (1 MiB, pipe(7)); not what a process that escaped the session still adds."""
 _CONTROL_BUFFER = 1 << 20
 """Bytes. The wiring of many edges arrives at once, while the process may be busy in its `__init__`."""
@@ -58,7 +58,7 @@ class Stream:
         # Not until the end of the stream: a process that left the session (a daemon) may hold the pipe
         # open for ever.
         lines: list[str] = []
-        for _ in range(_MOST_LAST_READS):
+        for _ in range(_MAX_LAST_READS):
             more = self.read()
             if more is None:
                 break

@@ -52,10 +52,10 @@ from ._spawner import Spawner
 from ._supervisor import Leases, Supervisor
 from ._wiring import Wiring, log_output
 
-_MOST_ERROR_CHARS = 2000
+_MAX_ERROR_CHARS = 2000
 _REJOIN_TIMEOUT_SECS = 4.0
 """Longer than a stop with all its steps takes."""
-MOST_INJECTED = 16
+MAX_INJECTED = 16
 _CANNOT_START = "the dataflow cannot be started"
 
 
@@ -323,7 +323,7 @@ class Session:
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         """Makes a node's own process send a message, so that each edge keeps one writer.
 
-        False if the node does not run. Blocks while `MOST_INJECTED` messages wait in the node. Raises the
+        False if the node does not run. Blocks while `MAX_INJECTED` messages wait in the node. Raises the
         transport's errors for data and metadata.
         """
         # Encoded first, on the caller's thread: errors in the data are the caller's.
@@ -332,7 +332,7 @@ class Session:
 
         def has_room() -> bool:
             supervisor = self._supervisors.get(source.node)
-            return supervisor is None or supervisor.injecting < MOST_INJECTED
+            return supervisor is None or supervisor.injecting < MAX_INJECTED
 
         descriptor = os.memfd_create("dora-injected", os.MFD_CLOEXEC)
         try:
@@ -679,7 +679,7 @@ class Session:
                 # Before its readers' inputs close: a reader whose last input closes may end at once.
                 for name, inputs in self._scripts_that_read(supervisor.name):
                     failed = control.NodeFailed(
-                        supervisor.name, str(supervisor.error)[:_MOST_ERROR_CHARS], inputs
+                        supervisor.name, str(supervisor.error)[:_MAX_ERROR_CHARS], inputs
                     )
                     self._tell(name, failed, [])
             self._wiring.process_gone(

@@ -37,12 +37,12 @@ from ._process import OperatorProcess
 
 KEEP_SECS = 60.0
 """How long spares wait after a stop, or a declaration, for the start that uses them."""
-MOST_SPARES = 5
+MAX_SPARES = 5
 _VARIABLE = "DORA_NB_SPARES"
 _QUIET_SECS = 1.0
 """No spare is started within this time of an operator's start: it would slow that start down."""
 _POLL_SECS = 0.02
-_MOST_ENVIRONMENT_BYTES = 60_000
+_MAX_ENVIRONMENT_BYTES = 60_000
 """So that the environment fits in one message of the control socket."""
 _READ_AT_IMPORT = (
     "PYTHON", "LD_", "GLIBC_", "MALLOC_", "LANG", "LC_", "TZ", "HOME", "VIRTUAL_ENV", "OMP_", "GOMP_", "KMP_",
@@ -82,7 +82,7 @@ class Spares:
 
         The variable DORA_NB_SPARES sets the largest number (0: none).
         """
-        self._most = _number_from_environment(MOST_SPARES)
+        self._most = _number_from_environment(MAX_SPARES)
 
     def expect(self, number: int) -> None:
         """Announces that so many operators will probably be started soon."""
@@ -121,7 +121,7 @@ class Spares:
             data = control.Adopt(environment, spec.working_dir)
             if (
                 spec.python is not None
-                or len(control.encode(data)) > _MOST_ENVIRONMENT_BYTES
+                or len(control.encode(data)) > _MAX_ENVIRONMENT_BYTES
                 or not _can_be_entered(spec.working_dir)
             ):
                 return None
