@@ -150,7 +150,7 @@ class _Generation:
 
 
 @dataclass
-class _Pending:
+class _PendingEdit:
     """An edit in progress."""
 
     spec: NodeSpec
@@ -195,7 +195,7 @@ class Supervisor:
         """How many edits there were; numbers each edit uniquely."""
         self.applied: Applied | None = None
         """The outcome of the newest edit; None while it is in progress."""
-        self._pending: _Pending | None = None
+        self._pending_edit: _PendingEdit | None = None
         self._finished_edit: Applied | None = None
         self._process: NodeProcess | None = None
         self._next: NodeProcess | None = None
@@ -242,19 +242,19 @@ class Supervisor:
     @property
     def busy(self) -> bool:
         """Whether a request or an edit is in progress."""
-        editing = self._pending is not None or self._finished_edit is not None
+        editing = self._pending_edit is not None or self._finished_edit is not None
         return self._unhandled_requests > 0 or editing
 
     def apply(self, spec: NodeSpec, edit: Edit, *, grace_secs: float) -> bool:
         """Requests an edit; `applied` returns its outcome. False if another edit is in progress."""
         # Under the lock, so that two callers cannot both start an edit.
         with self._wake_lock:
-            if self._pending is not None or self._finished_edit is not None:
+            if self._pending_edit is not None or self._finished_edit is not None:
                 return False
             self.applied = None
             self._edits += 1
             number = self._edits
-            self._pending = _Pending(
+            self._pending_edit = _PendingEdit(
                 spec, edit, previous=self.spec, reason=edit.reason, number=number
             )
         if edit.way == "in_place":
@@ -268,7 +268,7 @@ class Supervisor:
     def abandon(self, spec: NodeSpec) -> None:
         """Cancels the edit to that declaration, unless it is too late or another edit is in progress."""
         with self._wake_lock:
-            pending = self._pending
+            pending = self._pending_edit
         if pending is not None and pending.spec is spec:
             self.post(lifecycle.Abandon(pending.number))
 
@@ -306,7 +306,7 @@ class Supervisor:
         self._counts.lock = threading.Lock()
         for process in self._processes():
             process.requests.close()
-        self._process = self._next = self._pending = None
+        self._process = self._next = self._pending_edit = None
         self._replaced = []
         self._unhandled_requests = 0
         self.forget_crash_report()
@@ -361,7 +361,7 @@ class Supervisor:
             with self._wake_lock:
                 self._wake_open = False
                 self._unhandled_requests = 0
-                self._pending = self._finished_edit = None
+                self._pending_edit = self._finished_edit = None
                 self.forget_crash_report()
                 os.close(self._wake_descriptor)
             self._host.request_handled(self)
@@ -398,8 +398,8 @@ class Supervisor:
                 hint="This is a bug in dora_nb: please report it. You can start the operator again.",
             )
         self._deadline = None
-        if self._pending is not None:
-            self._pending.begun = True
+        if self._pending_edit is not None:
+            self._pending_edit.begun = True
         # The state may be inconsistent, so each of these may fail too. The processes first: an operator
         # without a supervisor would run on, and could not be stopped.
         for process in self._processes():
@@ -411,8 +411,8 @@ class Supervisor:
 
     def _handle(self, event: lifecycle.Event) -> None:
         life, actions = lifecycle.step(self.life, event)
-        if self._pending is not None and isinstance(event, _OF_AN_EDIT):
-            self._pending.begun = True
+        if self._pending_edit is not None and isinstance(event, _OF_AN_EDIT):
+            self._pending_edit.begun = True
         for action in actions:
             if isinstance(action, lifecycle.Spawn):
                 self._publish(life)
@@ -444,13 +444,15 @@ class Supervisor:
         match action:
             case lifecycle.Spawn():
                 self._spawn()
-            case lifecycle.SendReload() if self._pending is not None and process is not None:
-                number = self._pending.number
-                if self._pending.edit.code is None and not self._pending.edit.whole:
+            case lifecycle.SendReload() if self._pending_edit is not None and process is not None:
+                number = self._pending_edit.number
+                if self._pending_edit.edit.code is None and not self._pending_edit.edit.whole:
                     # Only the wiring changes: the process has nothing to take, so it need not answer.
                     self.post(lifecycle.ChildReloaded(process.number, number))
                 else:
-                    self._host.tell_reload(self, self._pending.spec, self._pending.edit, number)
+                    self._host.tell_reload(
+                        self, self._pending_edit.spec, self._pending_edit.edit, number
+                    )
             case lifecycle.CancelReload(number):
                 self.tell(control.CancelReload(number), [])
             case lifecycle.ReportLateReload():
@@ -458,26 +460,28 @@ class Supervisor:
                     "the edit was cancelled too late, and its new code runs now; run the cell again to run "
                     "the code that it shows"
                 )
-            case lifecycle.FinishReload() if self._pending is not None:
+            case lifecycle.FinishReload() if self._pending_edit is not None:
                 # Rewire only now: had the process refused the source, the previous wiring would stay right.
-                self.spec = self._pending.spec
+                self.spec = self._pending_edit.spec
                 self._host.rewire(self)
-                if self._pending.edit.code is not None or self._pending.edit.whole:
+                if self._pending_edit.edit.code is not None or self._pending_edit.edit.whole:
                     self._mark_code_untried(process)
                     if process is not None:
-                        process.taken_edit = self._pending.number
+                        process.taken_edit = self._pending_edit.number
                     self._events_before_code += 1  # The RELOAD event that follows does not count.
                 self._end_edit("in_place", state="kept")
             case lifecycle.Prepare(generation, number):
                 self._prepare(generation, number)
-            case lifecycle.AskToPause() if self._pending is not None:
-                self._pending.state_descriptor = os.memfd_create("dora-state", os.MFD_CLOEXEC)
-                self.tell(control.Pause(self._pending.number), [self._pending.state_descriptor])
+            case lifecycle.AskToPause() if self._pending_edit is not None:
+                self._pending_edit.state_descriptor = os.memfd_create("dora-state", os.MFD_CLOEXEC)
+                self.tell(
+                    control.Pause(self._pending_edit.number), [self._pending_edit.state_descriptor]
+                )
             case lifecycle.Resume():
                 self.tell(control.Resume(), [])
-            case lifecycle.GiveState() if self._pending is not None and self._next is not None:
-                os.lseek(self._pending.state_descriptor, 0, os.SEEK_SET)
-                self._next.control.tell(control.TakeState(), [self._pending.state_descriptor])
+            case lifecycle.GiveState() if self._pending_edit is not None and self._next is not None:
+                os.lseek(self._pending_edit.state_descriptor, 0, os.SEEK_SET)
+                self._next.control.tell(control.TakeState(), [self._pending_edit.state_descriptor])
             case lifecycle.AskToRetire():
                 self.tell(control.Retire(), [])
             case lifecycle.TakeOver():
@@ -486,9 +490,9 @@ class Supervisor:
                 self._discard(too_slow=too_slow)
             case lifecycle.Disarm():
                 self._deadline = None
-            case lifecycle.FallBack() if self._pending is not None:
-                self._pending.error, self._pending.fell_back = self.error, True
-                self.spec = self._pending.previous
+            case lifecycle.FallBack() if self._pending_edit is not None:
+                self._pending_edit.error, self._pending_edit.fell_back = self.error, True
+                self.spec = self._pending_edit.previous
                 self._host.declaration_changed(self)
             case lifecycle.SendGo():
                 self.tell(control.Go(), [])
@@ -513,7 +517,7 @@ class Supervisor:
         self.error = None
         self.inputs_closed = False
         self._generation = _Generation(self.log.count)
-        pending = self._pending
+        pending = self._pending_edit
         self._code_is_untried = self.life.generation > 0
         self._events_before_code = 0
         if pending is not None and not pending.fell_back:
@@ -544,7 +548,7 @@ class Supervisor:
     # -- an edit -------------------------------------------------------------------------------------
 
     def _prepare(self, generation: int, number: int) -> None:
-        pending = self._pending
+        pending = self._pending_edit
         assert pending is not None
         pending.first_log_line = self.log.count
         pending.process_number = number
@@ -603,13 +607,13 @@ class Supervisor:
 
     def adopt_next(self, process: NodeProcess) -> None:
         """Makes the process the prepared one. Called by the host."""
-        assert self._pending is not None
-        process.number = self._pending.process_number
+        assert self._pending_edit is not None
+        process.number = self._pending_edit.process_number
         self._next = process
 
     def _discard(self, *, too_slow: bool) -> None:
         """Ends the prepared process; the edit has failed or was dropped, unless its source is started again."""
-        pending = self._pending
+        pending = self._pending_edit
         if self._next is not None:
             self._reap(self._next)
         if pending is None:
@@ -623,7 +627,7 @@ class Supervisor:
 
     def _take_over(self) -> None:
         """Makes the prepared process the operator's; the old one is ending."""
-        pending, old = self._pending, self._process
+        pending, old = self._pending_edit, self._process
         assert pending is not None
         # The session's lock from the switch to the end of the wiring: a request of the notebook in between
         # would go to a process that has ended or has no edges yet. The session's lock is always taken before
@@ -670,14 +674,14 @@ class Supervisor:
 
     def _log_escalation(self, text: str) -> None:
         self.note(text)
-        if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
+        if self._pending_edit is not None and self.life.next is not lifecycle.Next.NONE:
             note = "the old generation did not exit in time and was killed"
-            if note not in self._pending.notes:
-                self._pending.notes.append(note)
+            if note not in self._pending_edit.notes:
+                self._pending_edit.notes.append(note)
 
     def _settle_edit(self) -> None:
         """Ends the edit once its process is ready, or once nothing runs."""
-        pending, phase = self._pending, self.life.phase
+        pending, phase = self._pending_edit, self.life.phase
         if pending is None:
             return
         if phase in lifecycle.NO_PROCESS or phase is lifecycle.Phase.BACKING_OFF:
@@ -690,7 +694,7 @@ class Supervisor:
     def _end_edit(
         self, outcome: Outcome, *, state: Literal["kept", "carried", "lost"] = "lost"
     ) -> None:
-        pending = self._pending
+        pending = self._pending_edit
         assert pending is not None
         if pending.state_descriptor >= 0:
             os.close(pending.state_descriptor)
@@ -699,7 +703,7 @@ class Supervisor:
         self._finished_edit = Applied(
             outcome, pending.reason, state, pending.error, tuple(pending.notes)
         )
-        self._pending = None
+        self._pending_edit = None
 
     def _poller(self, watched: list[NodeProcess]) -> select.poll:
         """Returns a poller for everything that may happen next."""
@@ -819,8 +823,8 @@ class Supervisor:
             case control.HandedOver():
                 return lifecycle.HandedOver(number)
             case control.StateTaken(taken):
-                if process is self._next and self._pending is not None:
-                    self._pending.state_carried = taken
+                if process is self._next and self._pending_edit is not None:
+                    self._pending_edit.state_carried = taken
                 return lifecycle.StateTaken(number)
         self._handle_answer(process, message)
         return None
@@ -854,17 +858,17 @@ class Supervisor:
             failed.message, node=self.name, traceback_lines=failed.traceback_lines, hint=hint
         )
         if process is self._process:
-            if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
-                self._pending.notes.append(
+            if self._pending_edit is not None and self.life.next is not lifecycle.Next.NONE:
+                self._pending_edit.notes.append(
                     f"the old generation failed while it stopped ({failed.message})"
                 )
             self.error = error
-        elif process is self._next and self._pending is not None:
-            self._pending.error = error
+        elif process is self._next and self._pending_edit is not None:
+            self._pending_edit.error = error
 
-    def _under_way(self, edit: int) -> _Pending | None:
+    def _under_way(self, edit: int) -> _PendingEdit | None:
         """Returns the edit of that number, unless it is over."""
-        pending = self._pending
+        pending = self._pending_edit
         return pending if pending is not None and pending.number == edit else None
 
     def _retry_hint(self) -> str:
@@ -906,9 +910,9 @@ class Supervisor:
         leases = [each.leases for each in self._replaced if each.process is process]
         status = self._reap(process)
         if was_next:
-            if self._pending is not None and self._pending.error is None:
-                lines = self._lines_from(self._pending.first_log_line)
-                self._pending.error = describe_death(self.name, status, lines)
+            if self._pending_edit is not None and self._pending_edit.error is None:
+                lines = self._lines_from(self._pending_edit.first_log_line)
+                self._pending_edit.error = describe_death(self.name, status, lines)
             self._handle(lifecycle.ProcessEnded(process.number))
             return
         if not was_current:
@@ -917,9 +921,9 @@ class Supervisor:
             self._publish(self.life)
             return
         self._generation.exit_status = status
-        if self._pending is not None and self.life.next is not lifecycle.Next.NONE:
-            if not self._pending.notes:
-                self._pending.notes.append("the old generation ended during the hand-over")
+        if self._pending_edit is not None and self.life.next is not lifecycle.Next.NONE:
+            if not self._pending_edit.notes:
+                self._pending_edit.notes.append("the old generation ended during the hand-over")
             self._handle(lifecycle.ProcessEnded(process.number))
             return
         if status and status < 0 and self.life.stop_step is lifecycle.StopStep.ASKED:
