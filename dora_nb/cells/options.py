@@ -168,7 +168,7 @@ SUB_COMMANDS = (
     ),
     SubCommand(
         "stop",
-        "",
+        "[NAME]",
         (
             Option(
                 "--grace",
@@ -178,10 +178,9 @@ SUB_COMMANDS = (
                 into="grace_secs",
             ),
         ),
-        "stop every operator",
+        "stop every operator, or one",
         "Each operator gets the STOP event, then SIGTERM, and one second later SIGKILL. Declarations are\n"
-        "kept.",
-        for_one="%dora stop stops all of them; use %dora remove NAME for one.",
+        "kept. With NAME, the others go on; %dora restart NAME starts it again.",
     ),
     SubCommand(
         "attach",

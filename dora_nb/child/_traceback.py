@@ -19,24 +19,25 @@ def traceback_lines(error: BaseException) -> list[str]:
     summary = traceback.TracebackException.from_exception(error, compact=True)
     _leave_out_ours(summary, seen=set())
     text = "".join(summary.format())
-    return [_as_cell(line) for line in text.rstrip("\n").split("\n")]
+    return [as_cell(line) for line in text.rstrip("\n").split("\n")]
 
 
 def _leave_out_ours(summary: traceback.TracebackException, seen: set[int]) -> None:
     if id(summary) in seen:
         return
     seen.add(id(summary))
-    theirs = [
-        frame
-        for frame in summary.stack
-        if not frame.filename.startswith(_OUR_FOLDER)
-        or frame.filename.startswith(_OUR_FOLDER + "tutorial" + os.sep)
-    ]
+    theirs = [frame for frame in summary.stack if not is_ours(frame.filename)]
     summary.stack = traceback.StackSummary.from_list(theirs)
     for other in (summary.__cause__, summary.__context__, *(summary.exceptions or ())):
         if other is not None:
             _leave_out_ours(other, seen)
 
 
-def _as_cell(line: str) -> str:
+def is_ours(file: str) -> bool:
+    """Whether that is a file of dora_nb itself; the tutorial that is installed with it is the user's."""
+    return file.startswith(_OUR_FOLDER) and not file.startswith(_OUR_FOLDER + "tutorial" + os.sep)
+
+
+def as_cell(line: str) -> str:
+    """The line of a traceback, where it names a cell as IPython does."""
     return _CELL_FRAME.sub(r"\1\2, line", line)

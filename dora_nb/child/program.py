@@ -1,4 +1,4 @@
-"""Entry of an operator's process: ``python program.py CONTROL_DESCRIPTOR [spare]``.
+"""Entry of an operator's process: ``python program.py CONTROL_DESCRIPTOR STACKS_DESCRIPTOR [spare]``.
 
 Run by path, not by name: the interpreter may be another one (`--python`) that does not have dora_nb
 installed. The package is then loaded from where this file lies, and nothing else of the kernel's
@@ -46,9 +46,10 @@ def main() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if entry != here]
     load_package()
-    from dora_nb.child import _parent_death
+    from dora_nb.child import _parent_death, stacks
 
     _parent_death.follow_parent()
+    stacks.register(int(sys.argv[2]))
     missing = [
         name for name in ("msgspec", "numpy", "pyarrow") if not importlib.util.find_spec(name)
     ]
@@ -62,7 +63,7 @@ def main() -> None:
     except ImportError as error:
         refuse(f"{sys.executable} cannot load what an operator needs: {error}")
 
-    _begin.become_node(int(sys.argv[1]), spare=sys.argv[2:] == ["spare"])
+    _begin.become_node(int(sys.argv[1]), spare=sys.argv[3:] == ["spare"])
 
 
 def refuse(reason: str) -> NoReturn:

@@ -86,6 +86,25 @@ class BaseDataflow:
         lines = [line for key, kept in by_name.items() if name in (None, key) for line in kept]
         return sorted(lines, key=lambda line: line.time_secs)
 
+    def stacks(self, name: str) -> str:
+        """Returns where the threads of a node's process are now, as text with the lines of its cell.
+
+        Its code does not take part, so this also answers for a node that hangs: in an endless loop, in C
+        code, in `__init__`. Blocks for two seconds at most. Raises GraphError where the node is not
+        declared, DataflowStateError where it does not run or the embedded engine has not started its
+        process, and EngineError where the process does not answer, for instance because it is suspended.
+
+        Example::
+
+            >>> print(dataflow.stacks("detector"))
+            detector: generation 1, process 4711, in on_event for 12.3 s
+            main thread (most recent call last):
+              Cell In[5], line 7, in on_event
+                while True: pass
+        """
+        self._run.graph.node(name)
+        return self._run.running_session(f"'{name}' has no stacks").stacks(name)
+
     def draw(self) -> GraphPicture:
         """Returns a picture of the graph, with the state of each node and the topics that the notebook reads.
 

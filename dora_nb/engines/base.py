@@ -93,6 +93,10 @@ class EngineSession(Protocol):
     def living_state(self, name: str, *, timeout_secs: float) -> CrashReport | None:
         """Returns the state of a running node; None if the node cannot tell it in time."""
 
+    def stacks(self, name: str) -> str:
+        """Where the threads of that node's process are now, as text; asks its code for nothing. Waits a
+        bounded time. DataflowStateError where that cannot be known, EngineError where it does not answer."""
+
     def params(self, name: str) -> dict[str, Any]:
         """Returns the parameters of that node."""
 

@@ -29,6 +29,7 @@ from ._wording import (
     removed_text,
     retried_text,
     started_text,
+    stopped_node_text,
     stopped_text,
 )
 
@@ -90,7 +91,7 @@ def _word_in_question(asked: DoraLine, error: GraphError) -> Word | None:
     key = None if asked.param is None else asked.param.key
     if key is not None and f"'{key.text}'" in error.message:
         return key
-    return asked.cell or asked.name
+    return asked.cell or asked.stacks or asked.name
 
 
 def _help(header: Header, words: Sequence[Word]) -> str:
@@ -107,11 +108,10 @@ def _start(front_end: FrontEnd, asked: DoraLine) -> None:
 
 
 def _stop(front_end: FrontEnd, asked: DoraLine) -> None:
-    if asked.grace_secs is None:
-        stopped = front_end.dataflow.stop()
-    else:
-        stopped = front_end.dataflow.stop(grace_secs=asked.grace_secs)
-    say(stopped_text(stopped))
+    name = None if asked.name is None else asked.name.text
+    given = {} if asked.grace_secs is None else {"grace_secs": asked.grace_secs}
+    stopped = front_end.dataflow.stop(name, **given)
+    say(stopped_text(stopped) if name is None else stopped_node_text(stopped))
 
 
 def _attach(front_end: FrontEnd, asked: DoraLine) -> None:
@@ -159,7 +159,9 @@ def _name(asked: DoraLine) -> str:
 
 
 def _status(front_end: FrontEnd, asked: DoraLine) -> None:
-    del asked
+    if asked.stacks is not None:
+        say(front_end.dataflow.stacks(asked.stacks.text))
+        return
     from dora_nb.widgets.status_view import show_status
 
     display(show_status(front_end.dataflow))  # type: ignore[no-untyped-call]

@@ -105,9 +105,7 @@ def message_at_death(
         header = unpack_header(bytes(hand[:HEADER_SIZE]))
         size, beside = header.payload_size, header.metadata_size
         if size + beside > most_bytes:
-            raise EngineError(
-                f"it has {size + beside:,} bytes; at most {most_bytes:,} are kept"
-            )
+            raise EngineError(f"it has {size + beside:,} bytes; at most {most_bytes:,} are kept")
         if header.kind == INLINE:
             body = bytes(hand[HEADER_SIZE : HEADER_SIZE + size + beside])
         else:

@@ -291,7 +291,7 @@ MISTAKES = [
         "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, graph, export, import, doctor.",
     ),
     ("%dora start camera", "camera", "use %dora restart NAME for one."),
-    ("%dora stop camera", "camera", "use %dora remove NAME for one."),
+    ("%dora stop camera arm", "arm", "Usage: %dora stop [NAME] [--grace SECONDS]."),
     ("%dora graph camera", "camera", "'camera' is unexpected. Usage: %dora graph."),
     (
         "%dora restart",
@@ -386,7 +386,10 @@ def test_dora_lines() -> None:
     assert attach.daemon_port == 53300
     assert dora("%dora attach").coordinator is dora("%dora attach").name is None
     assert dora("%dora stop --grace 0.5").grace_secs == 0.5
-    assert dora("%dora stop").grace_secs is None
+    assert dora("%dora stop").grace_secs is dora("%dora stop").name is None
+    stop = dora("%dora stop camera --grace 1")
+    assert stop.name is not None
+    assert (stop.name.text, stop.grace_secs) == ("camera", 1.0)
     logs = dora("%dora logs --lines 5 camera # the last")
     assert logs.name is not None
     assert (logs.name.text, logs.lines) == ("camera", 5)

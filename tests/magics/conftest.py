@@ -64,10 +64,18 @@ class FakeDataflow:
         self.running = True
         return Started(names)
 
-    def stop(self, *, grace_secs: float = 2.0) -> Stopped:
+    def stop(self, name: str | None = None, *, grace_secs: float = 2.0) -> Stopped:
+        if name is not None:
+            self.graph.node(name)
+            self.calls.append(("stop", name, grace_secs))
+            return Stopped((name,), already_stopped=not self.running)
         self.calls.append(("stop", grace_secs))
         was_running, self.running = self.running, False
         return Stopped(tuple(self.graph.nodes), already_stopped=not was_running)
+
+    def stacks(self, name: str) -> str:
+        self.graph.node(name)
+        return f"{name}: generation 1, process 7"
 
     def attach(self, name: str | None = None, **options: Any) -> Attached:
         self.calls.append(("attach", name, options))

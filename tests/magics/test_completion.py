@@ -62,7 +62,7 @@ def test_names_and_options_of_sub_commands(two: Any) -> None:
     assert words(two, "%dora logs |") == ["camera", "view", "--lines", "--help"]
     assert words(two, "%dora remove c|") == ["camera"]
     assert words(two, "%dora logs camera --l|") == ["--lines"]
-    assert words(two, "%dora stop --|") == ["--grace", "--help"]
+    assert words(two, "%dora stop |") == ["camera", "view", "--grace", "--help"]
     assert words(two, "%dora start --engine |") == ["embedded", "dora"]
     assert words(two, "%dora status --stacks |") == ["camera", "view"]
     assert words(two, "%dora d|") == ["detach", "debug", "doctor"]

@@ -36,6 +36,15 @@ def test_starting_and_stopping_say_one_stable_line_each(two: Any) -> None:
     assert two.dataflow.calls[-2] == ("stop", 2.0)
 
 
+def test_one_operator_is_stopped_and_named(two: Any) -> None:
+    two.run("%dora start")
+    assert two.run("%dora stop camera").stdout == "camera: stopped\n"
+    assert two.run("%dora stop --grace 0.5 camera").stdout == "camera: stopped\n"
+    assert two.dataflow.calls[-2:] == [("stop", "camera", 2.0), ("stop", "camera", 0.5)]
+    two.run("%dora stop")
+    assert two.run("%dora stop camera").stdout == "camera: already stopped\n"
+
+
 def test_attaching_passes_on_what_was_given(notebook: Any) -> None:
     assert notebook.run("%dora attach arm").stdout == "watching arm: camera\n"
     notebook.run("%dora attach --coordinator robot:6013 --daemon-port 1")
@@ -93,7 +102,7 @@ def test_progress_leaves_no_text(two: Any) -> None:
     assert ran.texts == []
 
 
-@pytest.mark.parametrize("command", ["restart", "remove", "logs"])
+@pytest.mark.parametrize("command", ["restart", "remove", "logs", "stop", "status --stacks"])
 def test_an_unknown_name_gets_the_near_one(two: Any, command: str) -> None:
     assert two.refused(f"%dora {command} detectr") == (
         f"Cell In[3], line 1\n    %dora {command} detectr\n    {' ' * len(f'%dora {command} ')}^\n"
@@ -156,6 +165,12 @@ def test_status_is_one_stable_table_as_text_and_html(two: Any) -> None:
     assert "it &lt;broke&gt;" in page
     assert "123" not in page + ran.texts[0]
     assert "application/vnd.jupyter.widget-view+json" in ran.displayed[0]
+
+
+def test_stacks_are_shown_in_place_of_the_table(two: Any) -> None:
+    ran = two.run("%dora status --stacks camera")
+    assert ran.stdout == "camera: generation 1, process 7\n"
+    assert ran.displayed == []
 
 
 def test_status_of_nothing_is_said_in_words(notebook: Any) -> None:

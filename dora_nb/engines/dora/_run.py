@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dora_nb.child.crash_report import CrashReport
-from dora_nb.errors import DoraNbError, EngineError, OperatorError
+from dora_nb.errors import DataflowStateError, DoraNbError, EngineError, OperatorError
 from dora_nb.graph.graph import Edge, Graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.sources import TopicSource
@@ -146,6 +146,12 @@ class Run(abc.ABC):
     def living_state(self, name: str, *, timeout_secs: float) -> CrashReport | None:
         del name, timeout_secs
         return None
+
+    def stacks(self, name: str) -> str:
+        raise DataflowStateError(
+            f"the stacks of {name} cannot be shown: dora-rs has started its process.",
+            hint="py-spy dump --pid PROCESS shows them, or start it on the embedded engine.",
+        )
 
     def params(self, name: str) -> dict[str, Any]:
         return {} if self._params is None else self._params.all_of(name)

@@ -33,15 +33,18 @@ def launch(
         control_socket = ControlSocket()
         undo.callback(control_socket.close)
         assert control_socket.other_end is not None
-        descriptor = control_socket.other_end.fileno()
+        stacks_descriptor = os.memfd_create("dora-stacks", os.MFD_CLOEXEC)
+        undo.callback(os.close, stacks_descriptor)
+        inherited = [control_socket.other_end.fileno(), stacks_descriptor]
+        arguments = [*map(str, inherited), *(["spare"] if spare else [])]
         popen = subprocess.Popen(
-            [python or sys.executable, _PROGRAM, str(descriptor), *(["spare"] if spare else [])],
+            [python or sys.executable, _PROGRAM, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             # All other descriptors stay in the kernel. If a process inherited the kernel's end of another
             # process's control socket, that process would not see the end when the kernel dies.
-            pass_fds=[descriptor],
+            pass_fds=inherited,
             # A session of its own: "interrupt kernel" sends SIGINT to the kernel's process group, which must
             # not reach operators; and all that the operator starts can be found and killed by its session.
             start_new_session=True,
@@ -52,7 +55,7 @@ def launch(
         # Close our copy of the process's end: with it open, the socket would never report the end of the
         # process.
         control_socket.other_end.close()
-        process = OperatorProcess(popen, control_socket, counters_descriptor)
+        process = OperatorProcess(popen, control_socket, counters_descriptor, stacks_descriptor)
         undo.pop_all()
     return process, counters_descriptor
 

@@ -217,6 +217,7 @@ class OperatorProcess:
         popen: subprocess.Popen[bytes],
         control_socket: ControlSocket,
         counters_descriptor: int,
+        stacks_descriptor: int,
     ) -> None:
         assert popen.stdout is not None
         assert popen.stderr is not None
@@ -224,6 +225,8 @@ class OperatorProcess:
         self.control = control_socket
         self.requests = NotebookRequests()
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
+        self.stacks_descriptor = stacks_descriptor
+        """Where it writes its stacks when it gets `child.stacks.SIGNAL`."""
         # A pidfd reports the end of the process itself. The ends of its streams and socket do not: a
         # child of the operator may hold them open, and a living operator may close them.
         self.exit_descriptor = os.pidfd_open(popen.pid)
@@ -279,6 +282,7 @@ class OperatorProcess:
     def _close_descriptors(self) -> None:
         os.close(self.exit_descriptor)
         os.close(self.crash_report_descriptor)
+        os.close(self.stacks_descriptor)
         for pipe in (self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()

@@ -49,6 +49,7 @@ from ._node_messages import send_begin, send_reload, send_rewire
 from ._node_status import node_status
 from ._process import ControlSocket, JoinedProcess, NodeProcess
 from ._spawner import Spawner
+from ._stacks import answers, questions
 from ._supervisor import Leases, Supervisor
 from ._wiring import Wiring, log_output
 
@@ -289,6 +290,17 @@ class Session:
             return read_crash_report(descriptor) if shown.wait(timeout_secs) else None
         finally:
             os.close(descriptor)
+
+    def stacks(self, name: str) -> str:
+        """Returns where the threads of that node's process are now. Waits two seconds at most.
+
+        Raises DataflowStateError if the kernel has started no process for it, EngineError if that process
+        does not answer.
+        """
+        with self._lock:
+            supervisor = self._supervisors.get(name)
+            asked = questions(name, supervisor)
+        return answers(name, asked)
 
     def params(self, name: str) -> dict[str, Any]:
         """Returns the parameters of that node."""

@@ -333,6 +333,19 @@ class Supervisor:
         """Returns the histogram of `on_event` durations, over all generations."""
         return self._counts.durations(self._processes)
 
+    def processes(self) -> list[tuple[int, NodeSpec, NodeProcess]]:
+        """Returns the process that is the operator, and the one that an edit prepares to replace it.
+
+        Each comes with its generation and its declaration. The caller holds the session's lock, without
+        which `_reap` could close them meanwhile.
+        """
+        found = []
+        if self._process is not None:
+            found.append((self.life.generation, self.spec, self._process))
+        if self._next is not None and self._pending_edit is not None:
+            found.append((self.life.generation + 1, self._pending_edit.spec, self._next))
+        return found
+
     def _processes(self) -> list[NodeProcess]:
         """Returns all processes that it controls."""
         # The prepared process first: if it died together with the operator's process, its end must be known
