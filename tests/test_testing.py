@@ -131,7 +131,7 @@ def dora(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def test_its_modules_are_found_under_its_name(dora: ModuleType) -> None:
     assert dora.__version__ == "1.1.0"
     assert importlib.import_module("dora.testing").MockNode.__name__ == MockNode.__name__
-    with pytest.raises(RuntimeError, match="this process is no node of a dataflow"):
+    with pytest.raises(RuntimeError, match="this process is not a node of a dataflow"):
         dora.Node()
 
 
@@ -276,7 +276,7 @@ def test_recorded_inputs_that_are_none_are_named(
     for content, said in (
         ("{", "JSONDecodeError"),
         ("{}", "KeyError: 'events'"),
-        ('{"events": [{"time_offset_secs": 0, "type": "Inptu"}]}', "there is no type 'Inptu'"),
+        ('{"events": [{"time_offset_secs": 0, "type": "Inptu"}]}', "unknown type 'Inptu'"),
     ):
         (tmp_path / "in.json").write_text(content)
         with pytest.raises(RuntimeError, match="cannot be read as recorded inputs") as raised:

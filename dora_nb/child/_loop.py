@@ -2,15 +2,16 @@
 
 One thread, the main one, runs the operator and reads everything. What is due is decided anew after
 each event, in this order: the tick that is due the longest, the engine's messages, an input that has
-closed, the oldest message among the inputs (by the time it was sent: peeked, nothing leaves a socket
-before it is handled). An only input with a backlog is read on without a system call for the rest, for a
-millisecond at most. So nobody starves but one whose messages are always the newest: after
-`PATIENCE` others it goes first.
+closed, the oldest message among the inputs (by the time it was sent; a peek finds out, so no message
+leaves its socket before it is handled). While one input alone has a backlog, it is read without a system
+call for the rest, for a millisecond at most. So an input can only starve if its messages are always the
+newest: after `PATIENCE` others it goes first.
 
-What the engine has told before a message was sent is done before the message is handled, on every path. A
-word in shared memory says that there is something (`metrics.CONTROL_SENT`). It is looked at when the message has
-been taken: whatever was told before that message was sent is told by then, while a look before the take may
-come too early, since the publisher may take back the message that was seen and send another one.
+Control comes before data: what the engine has told before a message was sent is done before the message
+is handled, on every path. A word in shared memory counts what was told (`counters.CONTROL_SENT`). The
+loop looks at it after it has taken the message: what was told before that message was sent is counted by
+then. A look before the take may come too early, since the publisher may evict the message that was seen
+and send another one.
 """
 
 from __future__ import annotations
@@ -62,20 +63,20 @@ class Loop:
         """Looked up once, and the same object in every event."""
         self._passed_over: collections.Counter[int] = collections.Counter()
         self._only_input: tuple[int, str, Input] | None = None
-        """The input that is watched, where it is one: in a backlog of it, nothing is to be put in order."""
+        """The input, where there is one alone: its backlog need not be ordered by time."""
         self._look_around_secs = 0.0
         self._reload: tuple[control.Reload, str] | None = None
-        """What is to be taken after the event in hand, and its source."""
+        """The edit that is to take effect after the current event, and its source."""
         self._taken_edit = 0
-        """The edit whose source was taken last."""
+        """The edit whose source took effect last."""
         self._state_descriptor = -1
         self._pause_edit = 0
-        """For which edit no further event is to be handled."""
+        """The edit for which the loop pauses."""
         self._crash_report_descriptor = -1
         self._show_descriptors: list[int] = []
-        """Where the state is to be written after the event in hand, once for each question."""
+        """Where the state is to be written after the current event, once for each request."""
         self._given: dict[str, Any] | None = None
-        """An event that the engine wants handled before those in line."""
+        """An event that is to be handled before those in line."""
         self._failed_on: dict[str, Any] | None = None
 
     def serve(self, source: str) -> control.Finished:
@@ -139,7 +140,7 @@ class Loop:
         assert self._reload is not None
         (message, source), self._reload = self._reload, None
         if message.after != self._taken_edit:
-            # An edit that was dropped had reached it: what changed was found by other code than it has.
+            # A cancelled edit took effect all the same: the change was computed for other code than runs here.
             why = "an edit that was dropped had reached the operator"
             self.process.tell(control.Kept(message.edit, why, [], replace=True))
             return EventResult.CONTINUE
@@ -156,7 +157,7 @@ class Loop:
             self._reload = None
 
     def _note_pause(self, message: control.Pause, descriptors: list[int]) -> None:
-        if self._state_descriptor >= 0:  # Of a pause that was taken back before it began.
+        if self._state_descriptor >= 0:  # Of a pause that was revoked before it began.
             os.close(self._state_descriptor)
         (self._state_descriptor,) = descriptors
         self._pause_edit = message.edit
@@ -164,6 +165,7 @@ class Loop:
 
     def _stand_still(self) -> None:
         """Handles nothing until the engine has decided who goes on."""
+        # Out of the attributes first: `get_state` may send, which serves the engine, which may ask anew.
         descriptor, self._state_descriptor = self._state_descriptor, -1
         edit = self._pause_edit
         with open(descriptor, "wb") as file:
@@ -210,6 +212,7 @@ class Loop:
 
     def _handle_given(self) -> EventResult:
         assert self._given is not None
+        # Answered after the handling, so that a kernel whose operator dies in it knows that it was not done.
         event, self._given = self._given, None
         on_event_result = self._handle(event)
         self.process.tell(control.Given())

@@ -6,7 +6,7 @@ Nothing is imported here: each change is made when the operator's own code impor
   (https://github.com/opencv/opencv/issues/7343); it raises instead, and names CameraView.
 * ``torch.hub.load`` of a GitHub repository without a network can retry a download of weights for a
   quarter of an hour (YOLOv5: ``curl --retry 9``, several times); it raises at once.
-* ``input()`` has nobody to ask.
+* ``input()`` has no keyboard.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _ChangingLoader(Loader):
 def _refuse_input(prompt: object = "") -> NoReturn:
     asked = f" (it would have asked: {str(prompt).strip()!r})" if prompt else ""
     raise LibraryUseError(
-        "input() has nobody to ask: an operator runs in a process of its own, without a keyboard"
+        "input() cannot be used here: an operator runs in its own process, without a keyboard"
         f"{asked}. For torch.hub.load pass trust_repo=True; otherwise send what it needs as a message."
     )
 

@@ -277,14 +277,14 @@ class NodeProcess:
         """
         if not isinstance(output, str):
             raise TypeError(
-                f"the output's name comes first, and this is {type(output).__name__}: "
+                f"the first argument must be the output's name, not {type(output).__name__}: "
                 "send_output('OUTPUT', data, metadata)"
             )
         publisher = self.outputs.by_name.get(output)
         if publisher is not None:
             if not publisher.publish(data, metadata):
                 self.warn(
-                    f"what {self.name} sends after its STOP is dropped, as another generation has taken over"
+                    f"what {self.name} sends after its STOP is dropped: another generation has taken over"
                 )
             return
         self.counters.words[counters.UNDECLARED_OUTPUTS] += 1
@@ -315,7 +315,7 @@ class NodeProcess:
             output = self.outputs.by_name.get(name)
             if output is None or not output.publish_bytes(type_code, value, metadata):
                 self.warn(
-                    f"what the notebook sent as {self.name}/{name} is dropped, as it sends no more"
+                    f"a message that the notebook sent as {self.name}/{name} is dropped: the output has ended"
                 )
             self.tell(control.Injected())
 

@@ -36,7 +36,7 @@ Event = dict[str, Any]
 
 
 def host_from_environment(environment: Mapping[str, str]) -> Recorded | None:
-    """What a `Node()` stands on where the variables say so; RuntimeError where the file is no good."""
+    """The host of a `Node()` where the variables name one; RuntimeError where the file cannot be read."""
     path = environment.get(_INPUTS)
     if path is None:
         return None
@@ -45,8 +45,10 @@ def host_from_environment(environment: Mapping[str, str]) -> Recorded | None:
             recorded = json.load(file)["events"]
         events = [(float(each["time_offset_secs"]), _read_event(each, path)) for each in recorded]
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise RuntimeError(f"{_INPUTS}={path} cannot be read as recorded inputs: {said}") from None
+        problem = f"{type(error).__name__}: {error}"
+        raise RuntimeError(
+            f"{_INPUTS}={path} cannot be read as recorded inputs: {problem}"
+        ) from None
     # Line by line, so that what was sent is there although the script fails.
     output_path = environment.get(_OUTPUTS, os.devnull)
     outputs = open(output_path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - as long as the node
@@ -90,7 +92,7 @@ class Recorded:
         return not self._events
 
     def join(self) -> None:
-        """There is nobody to wait for."""
+        """Returns at once: there is no other node to wait for."""
 
     def next_event(self, timeout_secs: float | None) -> Event | None:
         """Waits for the time of the next event; None after the last, TimeoutError before it."""
@@ -141,7 +143,7 @@ class Recorded:
         sys.stdout.write(json.dumps(entry) + "\n")
 
     def send_output(self, output: str, data: Any, metadata: Event | None) -> None:
-        """Writes a line. Every output is taken: nobody has declared any."""
+        """Writes a line. Any output is accepted, since none is declared."""
         value, _ = as_received(data, metadata, warn=lambda sentence: self.log("warn", sentence))
         line: dict[str, Any] = {"id": output}
         if self._with_times:
@@ -150,10 +152,8 @@ class Recorded:
         self._outputs.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n")
 
     def reserve(self, output: str, size: int) -> NoReturn:
-        """NotImplementedError: there is no memory of readers to write into."""
-        raise NotImplementedError(
-            "send_output_raw has no reader's memory in a test; use send_output"
-        )
+        """NotImplementedError: a test has no reader whose memory could be written to."""
+        raise NotImplementedError("send_output_raw is not available in a test; use send_output")
 
     def _elapsed_secs(self) -> float:
         return time.monotonic() - self._begin_secs
@@ -176,7 +176,7 @@ def _read_event(recorded: Mapping[str, Any], path: str) -> Event:
         return {"type": "INPUT_CLOSED", "kind": "dora", "id": recorded["id"]}
     reasons = {"Stop": "MANUAL", "AllInputsClosed": "ALL_INPUTS_CLOSED"}
     if kind not in reasons:
-        raise ValueError(f"there is no type '{kind}' (there are Input, InputClosed, {reasons})")
+        raise ValueError(f"unknown type '{kind}': expected Input, InputClosed, {reasons}")
     return {"type": "STOP", "kind": "dora", "id": reasons[kind]}
 
 
@@ -241,7 +241,7 @@ def _name_of_field(field: pa.Field[Any]) -> dict[str, Any]:
 def _type_called(name: Any) -> Any:
     if isinstance(name, str):
         if name not in _NAMES:
-            raise ValueError(f"'{name}' is no data_type that is known here")
+            raise ValueError(f"unknown data_type '{name}'")
         return _NAMES[name]
     ((outer, inner),) = name.items()
     made: dict[str, Callable[[], Any]] = {
@@ -252,7 +252,7 @@ def _type_called(name: Any) -> Any:
         "Dictionary": lambda: pa.dictionary(*map(_type_called, inner)),
     }
     if outer not in made:
-        raise ValueError(f"'{outer}' is no data_type that is known here")
+        raise ValueError(f"unknown data_type '{outer}'")
     return made[outer]()
 
 

@@ -6,7 +6,8 @@ inputs, so a line's bound and its policy hold for scripts as they do for operato
 
 What is due is decided anew for each event, in this order (``apis/rust/node/src/event_stream``): a
 stop, the end of an input, what became of other nodes, then the input or timer whose last turn is the
-longest ago. An input's end is told when its line is empty; dora may tell it before the messages in line.
+longest ago. INPUT_CLOSED comes when the input's line is empty; in dora it may come before the messages
+in line.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _CATCH_UP_SECS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Notice:
-    """An event that came from no input; it is told once the inputs named in `after` have closed."""
+    """An event that did not come from an input; due once the inputs named in `after` have closed."""
 
     event: Event
     after: set[str] = field(default_factory=set)
@@ -141,8 +142,8 @@ class Script:
     # -- the thread that serves the engine -------------------------------------------------------------
 
     def _start_serving(self) -> None:
-        # The thread that made this object serves no more. No thread does until the new one has begun:
-        # one that sends meanwhile waits for room without serving, which two threads must never do at once.
+        # No thread serves from here until the new one has begun: two must never do so at once, and a thread
+        # that sends meanwhile just waits for room.
         self.process.serving_thread = 0
         self._serving.start()
 
@@ -263,7 +264,8 @@ class Script:
         with process.inputs_changed:
             self._note_idle()
             self._await_control()
-            if not self._at_end:  # Before anything is looked at: what changes after it wakes again.
+            # Before anything is looked at: what changes afterwards makes the descriptor readable again.
+            if not self._at_end:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._changed)
             self._takers += 1
@@ -386,7 +388,7 @@ class Script:
         return {"type": "INPUT_RECOVERED", "kind": "dora", "id": name}
 
     def _has_due_notice(self) -> bool:
-        """A failure is told after the ends of its inputs, as in dora; unless the node is back already."""
+        """NODE_FAILED comes after the ends of its inputs, as in dora, unless the node is back already."""
         if not self._notices:
             return False
         closed = self.process.input_states.closed
@@ -432,6 +434,8 @@ class Script:
         for descriptor in descriptors:
             os.close(descriptor)
         with self.process.inputs_changed:
+            # Granted here or, while a thread takes an event, by that thread: it is about to handle that event,
+            # which must not happen after the answer.
             self.process.pausing = True
             self._pause_edit = message.edit
             self._pause_if_asked()

@@ -26,6 +26,7 @@ _VARIABLE = "DORA_NB_OPERATOR_MODULE"
 
 def announce(name: str, file: str, descriptor: int) -> None:
     """Called in the operator's process; the descriptor stays open as long as the process lives."""
+    # By /proc, not by inheritance: a pool may pass on no descriptors (close_fds), but passes on the environment.
     os.environ[_VARIABLE] = f"{name}:/proc/{os.getpid()}/fd/{descriptor}:{file}"
 
 
@@ -36,6 +37,7 @@ def make_importable() -> None:
     sys.modules.setdefault("dora", dora_api)
     if _VARIABLE in os.environ:
         name, source_path, file = os.environ[_VARIABLE].split(":", 2)
+        # First, so that a file of the operator's name on `sys.path` is not taken for it.
         sys.meta_path.insert(0, _OperatorFinder(name, source_path, file))
 
 
@@ -56,5 +58,6 @@ class _OperatorFinder(_FinderAndLoader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
+        # Opened anew, with a file position of its own: several workers read it at the same time.
         with open(self._source_path, encoding="utf-8") as source:
             exec(compile(source.read(), self._file, "exec"), module.__dict__)

@@ -1,11 +1,11 @@
-"""What a failed operator leaves behind for whoever looks into it: the event that it failed on, its state.
+"""What a failed operator leaves behind for a post-mortem: the event that it failed on, and its state.
 
 Both are written into an anonymous file that the kernel keeps. The event is encoded as it travels between
 processes. The state is what `get_state` returns, where the operator has one; else its attributes, one by
 one, as far as each can be pickled: an open camera cannot, and the counter beside it can.
 
-A process that is killed writes nothing. The kernel writes the event in its stead (`embedded._in_hand`); the
-state is gone with the process.
+A process that is killed writes nothing. The kernel writes the event in its place
+(`embedded._event_at_death`); the state is lost with the process.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class _Header(msgspec.Struct, frozen=True):
     whole_state: int | None
     """The size of what `get_state` has returned."""
     attributes: dict[str, int]
-    """The size of each attribute that could be had."""
+    """The size of each attribute that could be pickled."""
     missing: dict[str, str]
-    """Those that could not, and why; and ``event``'s reason under the empty name."""
+    """The attributes that could not, and why; under the empty name, why there is no event."""
     why_no_state: str | None
-    """Why there is none at all."""
+    """Why there is no state at all."""
 
 
 class CrashReport(NamedTuple):
@@ -53,7 +53,7 @@ class CrashReport(NamedTuple):
     attributes: Mapping[str, bytes]
     missing: Mapping[str, str]
     why_no_state: str | None = None
-    """Why nothing of it could be had."""
+    """Why there is no state at all."""
 
     @property
     def why_no_event(self) -> str | None:
@@ -69,14 +69,14 @@ def write_crash_report(
     why_no_event: str | None = None,
     why_no_state: str | None = None,
 ) -> None:
-    """Writes them in place of what was there. What cannot be had is left out, and said."""
+    """Writes both in place of what was there. Parts that cannot be saved are named, with the reason."""
     missing: dict[str, str] = {} if why_no_event is None else {"": why_no_event}
     code, size, value, blob, stamp_nanos = 0, 0, b"", b"", 0
     has_message = event is not None and "value" in event and isinstance(event["value"], pa.Array)
     if event is not None and has_message:
         code, size, value, blob, stamp_nanos = _message_bytes(event)
         if size + len(blob) > MOST_EVENT_BYTES:
-            missing[""] = f"it has {size:,} bytes, and {MOST_EVENT_BYTES:,} are kept at most"
+            missing[""] = f"it has {size:,} bytes; at most {MOST_EVENT_BYTES:,} are kept"
             event, code, size, value, blob = None, 0, 0, b"", b""
     whole, parts = (None, {}) if why_no_state is not None else _state_bytes(instance, missing)
     header = msgspec.msgpack.encode(
@@ -115,7 +115,7 @@ def read_crash_report(descriptor: int) -> CrashReport | None:
         nonlocal begin
         begin += size
         if begin > len(view):
-            raise ValueError("what it left behind is not whole")
+            raise ValueError("the crash report is incomplete")
         return view[begin - size : begin]
 
     blob, value = take(header.metadata_size), take(header.value_size)
@@ -161,5 +161,5 @@ def _state_bytes(
 def _pickled(value: object, most: int) -> bytes:
     data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     if len(data) > most:
-        raise ValueError(f"it has {len(data):,} bytes, which is too much to keep")
+        raise ValueError(f"it has {len(data):,} bytes; at most {most:,} are kept")
     return data

@@ -25,7 +25,7 @@ _RELEASE_SECS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Kernel:
-    """A kernel that has opened its door, and what it offers."""
+    """A kernel that lets nodes join, and which nodes."""
 
     connection: socket.socket
     offers: control.Offers
@@ -44,7 +44,7 @@ class Joined(Script):
         control_socket.send(control.encode(control.Join(name)))
         received = control.receive_greeting(control_socket)
         if received is None:
-            raise RuntimeError(f"the kernel ended while '{name}' was to join")
+            raise RuntimeError(f"the kernel ended before '{name}' could join")
         answer, descriptors = received
         if isinstance(answer, control.Refused):
             raise RuntimeError(answer.text)
@@ -139,7 +139,7 @@ def _choose(kernels: list[_Kernel], name: str, kernel_process_id: int | None) ->
 
 
 def _check_version(kernel: _Kernel) -> None:
-    """What the two would say to each other means the same to both. This process has a venv of its own."""
+    """Raises RuntimeError where the two use different protocols: this process has a venv of its own."""
     if kernel.offers.protocol_version != control.PROTOCOL_VERSION:
         raise RuntimeError(
             f"{kernel} runs another version of dora_nb than this process: install the same one in both"
@@ -156,7 +156,7 @@ def _kernels() -> list[_Kernel]:
 
 
 def _greeted(name: str) -> _Kernel | None:
-    """None where nobody answers, or somebody who is not this user."""
+    """The kernel at that socket; None where no kernel of this user answers."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.settimeout(_GREETING_SECS)
     try:

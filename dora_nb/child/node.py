@@ -25,7 +25,7 @@ Event = dict[str, Any]
 Metadata = dict[str, Any]
 
 OUTSIDE = (
-    "Could not initiate node from environment variable: this process is no node of a dataflow. "
+    "Could not initiate node from environment variable: this process is not a node of a dataflow. "
     "Declare the script with %%dora_node"
 )
 IN_AN_OPERATOR = (
@@ -183,7 +183,9 @@ class Node(LogsByLevel):
     ) -> None:
         """Sends the response to a request, whose metadata it needs for the ``request_id``."""
         if "request_id" not in metadata:
-            self.log_warn("send_service_response: the metadata has no request_id to answer to")
+            self.log_warn(
+                "send_service_response: the metadata has no request_id; pass the request's metadata on"
+            )
         self.send_output(output_id, data, metadata)
 
     # -- the log ---------------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ class Node(LogsByLevel):
     ) -> None:
         """Puts a line into the node's log. Levels: error, warn, info, debug, trace."""
         if level not in LEVELS:
-            raise ValueError(f"'{level}' is no level; there are {', '.join(LEVELS)}")
+            raise ValueError(f"unknown level '{level}': expected one of {', '.join(LEVELS)}")
         self._host.log(level, message, target, fields)
 
     # -- what it is ------------------------------------------------------------------------------------
@@ -255,16 +257,16 @@ def _checked_timeout_secs(timeout: float | None) -> float | None:
     if timeout is None:
         return None
     if math.isnan(timeout) or timeout < 0:
-        raise ValueError(f"timeout is seconds, 0 or more, not {timeout!r}")
+        raise ValueError(f"timeout must be >= 0 seconds, got {timeout!r}")
     return float(timeout) if math.isfinite(timeout) else None
 
 
 def _checked_output(output_id: str) -> str:
     if not _OUTPUT_ID.fullmatch(output_id):
         wrong = next((char for char in output_id if not _OUTPUT_ID.fullmatch(char)), "")
-        said = f"invalid character {wrong!r}" if wrong else "no character"
+        problem = f"contains invalid character {wrong!r}" if wrong else "is empty"
         raise RuntimeError(
-            f"invalid output_id: identifier contains {said} -- only [a-zA-Z0-9_./-] are allowed"
+            f"invalid output_id: identifier {problem} -- only [a-zA-Z0-9_./-] are allowed"
         )
     return output_id
 

@@ -42,18 +42,18 @@ def remember_source(source: str, file: str) -> None:
 
 
 def compile_source(source: str, file: str) -> CodeType:
-    """The code of a module's body. SyntaxError where it is none."""
+    """The code of a module's body. Raises SyntaxError."""
     return compile(source, file, "exec", dont_inherit=True)
 
 
 def failure(what: str, error: BaseException) -> NodeFailedError:
-    """The report of an exception of the user's; `what` is a sentence's beginning, without its end."""
-    said = "".join(f"{type(error).__name__}: {safe(str, error)}".splitlines()[:1])
-    return NodeFailedError(Failed(f"{what}: {said}", traceback_lines(error), _hint_for(error)))
+    """The report of an exception in the user's code; `what` begins its sentence ("camera failed")."""
+    problem = "".join(f"{type(error).__name__}: {safe(str, error)}".splitlines()[:1])
+    return NodeFailedError(Failed(f"{what}: {problem}", traceback_lines(error), _hint_for(error)))
 
 
 def safe(show: Callable[[object], str], value: object) -> str:
-    """What `repr` or `str` says of the user's object, whatever that does."""
+    """What `repr` or `str` returns for the user's object, even if that raises."""
     try:
         return show(value)
     except Exception as error:

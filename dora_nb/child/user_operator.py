@@ -72,10 +72,10 @@ class UserOperator:
         operator_class = self._module.__dict__.get("Operator")
         if operator_class is None:
             raise NodeFailedError(
-                Failed(f"{self.name} has no class Operator once {file} has run", [])
+                Failed(f"{self.name} has no class Operator: {file} does not define one", [])
             )
         if not isinstance(operator_class, type):
-            what = f"`Operator` is a {type(operator_class).__name__}, and no class"
+            what = f"`Operator` is of type {type(operator_class).__name__}, not a class"
             raise NodeFailedError(Failed(f"{self.name}: in {file}, {what}.", []))
         return operator_class
 
@@ -150,8 +150,8 @@ class UserOperator:
         except KernelGoneError:
             raise
         except BaseException as error:
-            said = f"{type(error).__name__}: {safe(str, error)}".splitlines()[0]
-            return Paused(edit, problem=f"get_state failed ({said})")
+            problem = f"{type(error).__name__}: {safe(str, error)}".splitlines()[0]
+            return Paused(edit, problem=f"get_state failed ({problem})")
         return Paused(edit, has_state=True)
 
     def load_state(self, file: BinaryIO) -> bool:
@@ -188,7 +188,7 @@ def _keeping_event(report: Failed) -> Failed:
 
 
 def on_event_result(name: str, answer: Any, event: dict[str, Any]) -> EventResult | Failed:
-    """What an answer of `on_event` means, or why it is none."""
+    """What the return value of `on_event` means, or the failure that it is."""
     if answer is None:
         return EventResult.CONTINUE
     value = getattr(answer, "value", None)
@@ -204,9 +204,9 @@ def on_event_result(name: str, answer: Any, event: dict[str, Any]) -> EventResul
 
 
 def is_free(name: str, path: str | None) -> bool:
-    """Whether registering the operator hides no module that somebody may want to import.
+    """Whether the operator can be registered in `sys.modules` without hiding another module.
 
-    An operator called `json` must not become everybody's `json`. The operator's own file may.
+    An operator called `json` must not take the place of `json`. It may take that of its own file.
     """
     if name in sys.modules or name in sys.stdlib_module_names:
         return False

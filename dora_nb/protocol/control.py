@@ -1,9 +1,9 @@
-"""What the kernel and an operator's process say to each other over the control socket.
+"""The messages between the kernel and an operator's process, over the control socket.
 
 One message is one datagram of msgpack on a SOCK_SEQPACKET pair; file descriptors travel beside it.
 The kernel's first message is `Begin` (to a spare, `Adopt` goes before); the process answers with `Ready`
-or `Failed`. Nothing moves before `Go`. The wiring may change at any time. End of file on the socket means
-that the kernel is gone: the operator gets STOP, and the process ends.
+or `Failed`. No message of the dataflow moves before `Go`. The wiring may change at any time. End of file
+on the socket means that the kernel is gone: the operator gets STOP, and the process ends.
 
 ========  =====================================================================================
 kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
@@ -20,8 +20,8 @@ A hand-over: the old process answers `Pause` with `Paused` between two events; t
 `__init__` has returned, may get `TakeState`; the old one handles STOP at `Retire`, sends what it still has
 to send, and answers `HandedOver`; the new one is wired and gets `Go`.
 
-A dynamic node is a process of somebody else's. It connects to a socket of the kernel's, and before
-`Begin` the two agree on a node: `Offers`, `Join`, and `Refused` where that cannot be.
+A dynamic node runs in a process that the kernel did not start. It connects to a socket of the kernel's,
+and before `Begin` the two agree on a node: `Offers`, `Join`, and `Refused` where that fails.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class Wires(msgspec.Struct, frozen=True):
-    """What a node knows of its inputs beside its edges."""
+    """A node's inputs that are not edges, and what applies to all of them."""
 
     timers: dict[str, float]
     """Seconds between ticks, by input."""
     input_timeouts: dict[str, float]
     """Seconds of silence after which an input counts as closed, by input."""
     topics: int
-    """How many inputs read a topic; one that waits for its node keeps the operator alive."""
+    """How many inputs read a topic. An input whose node is not there yet keeps the operator alive."""
 
 
 class Begin(msgspec.Struct, tag=True, frozen=True):
-    """Become this node. Descriptors: the source's text, the page of counters, the dataflow as JSON."""
+    """Become this node. Descriptors: its source text, the page of counters, the dataflow as JSON."""
 
     protocol_version: int
     kind: str
@@ -75,11 +75,11 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
     send_logs_as: str | None
     """The output that gets each line that the node logs."""
     log_levels: list[str]
-    """The levels that are kept of what it logs."""
+    """Which levels of its log lines are kept."""
 
 
 class Adopt(msgspec.Struct, tag=True, frozen=True):
-    """To a spare: have this environment, and this working directory. `Begin` follows."""
+    """To a spare: take on this environment and this working directory. `Begin` follows."""
 
     environment: dict[str, str]
     working_dir: str
@@ -104,7 +104,7 @@ class AddReader(msgspec.Struct, tag=True, frozen=True):
 
 
 class RemoveReader(msgspec.Struct, tag=True, frozen=True):
-    """That edge is no more; what its reader still holds stays untouched until it is given back."""
+    """Stop publishing to that edge. What its reader holds stays untouched until it is given back."""
 
     edge_id: int
 
@@ -117,7 +117,7 @@ class AddInput(msgspec.Struct, tag=True, frozen=True):
 
 
 class RemoveInput(msgspec.Struct, tag=True, frozen=True):
-    """That edge is no more; the input waits, and is not closed."""
+    """Stop reading that edge. The input waits for another one; it does not count as closed."""
 
     edge_id: int
 
@@ -144,13 +144,13 @@ class CloseInput(msgspec.Struct, tag=True, frozen=True):
 
 
 class OpenInput(msgspec.Struct, tag=True, frozen=True):
-    """The publisher that had ended is back: what `CloseInput` said holds no more."""
+    """The publisher that had ended is back: undoes `CloseInput`."""
 
     edge_id: int
 
 
 class VoidLeases(msgspec.Struct, tag=True, frozen=True):
-    """The reader's process has ended; its leases up to this sequence number are free."""
+    """The reader's process has ended. Its leases up to this sequence number are free."""
 
     edge_id: int
     up_to: int
@@ -178,7 +178,7 @@ class ParamUpdated(msgspec.Struct, tag=True, frozen=True):
 
 
 class ParamDeleted(msgspec.Struct, tag=True, frozen=True):
-    """A parameter of the node is there no more. For scripts."""
+    """A parameter of the node was deleted. For scripts."""
 
     key: str
 
@@ -188,32 +188,32 @@ class Go(msgspec.Struct, tag=True, frozen=True):
 
 
 class Stop(msgspec.Struct, tag=True, frozen=True):
-    """Handle STOP, then end. Messages not yet read stay in line for whoever comes next."""
+    """Handle STOP, then end. Messages that were not read stay in line for the next generation."""
 
 
 class Rewire(msgspec.Struct, tag=True, frozen=True):
-    """Inputs and outputs are these now; the edges follow. Descriptors: the dataflow as JSON."""
+    """The inputs and outputs are now these; the edges follow. Descriptors: the dataflow as JSON."""
 
     wires: Wires
     outputs: list[str]
 
 
 class RemoveOutput(msgspec.Struct, tag=True, frozen=True):
-    """That output is no more; its readers were taken away before."""
+    """End that output, whose readers were removed before."""
 
     output: str
 
 
 class Reload(msgspec.Struct, tag=True, frozen=True):
-    """Take the new source into the living operator, between two events. Descriptors: the source.
+    """Apply the new source to the running operator, between two events. Descriptors: the source.
 
-    Answered with `Reloaded` or `Kept`, which carry the number of the edit: a busy process may answer when
-    that edit is long over.
+    Answered with `Reloaded` or `Kept`, which carry the number of the edit, as a busy process may answer long
+    after that edit is over.
     """
 
     edit: int
     after: int
-    """The edit whose source the process took last, 0 for none: what is to be executed was found by it."""
+    """The edit whose source the process applied last, 0 for none: `execute` was computed against it."""
     file: str
     first_line: int
     path: str | None
@@ -226,7 +226,7 @@ class Reload(msgspec.Struct, tag=True, frozen=True):
 
 
 class CancelReload(msgspec.Struct, tag=True, frozen=True):
-    """Do not take the source of that edit, if it has not been taken yet. Not answered."""
+    """Do not apply the source of that edit, if it has not been applied yet. Not answered."""
 
     edit: int
 
@@ -241,11 +241,11 @@ class Pause(msgspec.Struct, tag=True, frozen=True):
 
 
 class Resume(msgspec.Struct, tag=True, frozen=True):
-    """Go on as if nothing had been."""
+    """Undo `Pause`: handle events again."""
 
 
 class TakeState(msgspec.Struct, tag=True, frozen=True):
-    """Take the state of the generation before. Descriptors: the file that it was written to."""
+    """Take over the state of the previous generation. Descriptors: the file that it was written to."""
 
 
 class Retire(msgspec.Struct, tag=True, frozen=True):
@@ -276,7 +276,7 @@ class Inject(msgspec.Struct, tag=True, frozen=True):
 
 
 class Injected(msgspec.Struct, tag=True, frozen=True):
-    """What was to be injected has been sent; or could not, since there is no such output any more."""
+    """The injected message has been sent, or dropped since its output has ended."""
 
 
 class StateShown(msgspec.Struct, tag=True, frozen=True):
@@ -288,20 +288,20 @@ class Given(msgspec.Struct, tag=True, frozen=True):
 
 
 class Reloaded(msgspec.Struct, tag=True, frozen=True):
-    """The operator has the new source; the RELOAD event follows."""
+    """The operator runs the new source; the RELOAD event follows."""
 
     edit: int
 
 
 class Kept(msgspec.Struct, tag=True, frozen=True):
-    """The operator is what it was."""
+    """The operator did not change."""
 
     edit: int
     message: str
     traceback_lines: list[str]
     hint: str | None = None
     replace: bool = False
-    """Only a process of its own can take that source; the message says why."""
+    """Only a new process can run that source; the message says why."""
 
 
 class Paused(msgspec.Struct, tag=True, frozen=True):
@@ -311,7 +311,7 @@ class Paused(msgspec.Struct, tag=True, frozen=True):
     has_state: bool = False
     """What `get_state` returned has been written."""
     problem: str | None = None
-    """Why it could not be had, where the operator has a `get_state`."""
+    """Why there is no state, where the operator has a `get_state`."""
 
 
 class StateTaken(msgspec.Struct, tag=True, frozen=True):
@@ -322,7 +322,7 @@ class StateTaken(msgspec.Struct, tag=True, frozen=True):
 
 
 class HandedOver(msgspec.Struct, tag=True, frozen=True):
-    """Nothing is read or sent any more; the process ends."""
+    """This process neither reads nor sends any more, and ends."""
 
 
 class Warm(msgspec.Struct, tag=True, frozen=True):
@@ -340,7 +340,7 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     traceback_lines: list[str]
     hint: str | None = None
     keeps_event: bool = False
-    """It failed on an event, which it is about to write where `KeepCrashReport` said."""
+    """It failed on an event, which it writes next, to the file of `KeepCrashReport`."""
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True):
@@ -353,13 +353,13 @@ class Finished(msgspec.Struct, tag=True, frozen=True):
 
 
 class Released(msgspec.Struct, tag=True, frozen=True):
-    """The reader of an edge that was removed holds nothing any more; its column may be used again."""
+    """The reader of a removed edge holds no message any more; its column may be used again."""
 
     edge_id: int
 
 
 class Warned(msgspec.Struct, tag=True, frozen=True):
-    """Something went on, but not as the operator's author may think."""
+    """The operator continues, but not as its author may expect."""
 
     text: str
 
@@ -375,24 +375,24 @@ class Logged(msgspec.Struct, tag=True, frozen=True):
 
 
 class Offers(msgspec.Struct, tag=True, frozen=True):
-    """The first words of a kernel to a process that knocks: which dynamic nodes may be joined."""
+    """A kernel's first message to a process that connects: which dynamic nodes it may join as."""
 
     protocol_version: int
     kernel_process_id: int
     folder: str
     """The kernel's working directory, by which a person knows the notebook."""
     nodes: dict[str, bool]
-    """By name: whether somebody has joined as that node already."""
+    """By name: whether a process has joined as that node already."""
 
 
 class Join(msgspec.Struct, tag=True, frozen=True):
-    """The process's answer: it wants to be this node. The kernel's next message is `Begin`, or `Refused`."""
+    """The process's answer: it joins as this node. The kernel's next message is `Begin` or `Refused`."""
 
     name: str
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
-    """It cannot be, and why."""
+    """The process cannot join; says why."""
 
     text: str
 
@@ -420,6 +420,8 @@ def new_id() -> str:
 
 
 encode = msgspec.msgpack.Encoder().encode
+# A decoder for each direction, made once: it rejects whatever the other side never sends, so that a peer of
+# another version cannot make this process act on half a message.
 _decode_greeting = msgspec.msgpack.Decoder(Offers | Join | Refused | Begin).decode
 _decode_to_process = msgspec.msgpack.Decoder(ToProcess).decode
 _decode_to_kernel = msgspec.msgpack.Decoder(ToKernel).decode
@@ -428,17 +430,20 @@ _decode_to_kernel = msgspec.msgpack.Decoder(ToKernel).decode
 def receive_in_process(control: socket.socket) -> tuple[ToProcess, list[int]] | None:
     """The next message of the kernel and its descriptors; None when the kernel is gone. Blocks.
 
-    Raises OSError (EMFILE) where this process may not open as many files as were sent.
+    The descriptors are the caller's to close. OSError (EMFILE) where this process may not open as many files
+    as were sent.
     """
     try:
         data, descriptors = _receive(control)
     except ConnectionError:
+        # A kernel that was killed with unread messages in its socket: a reset instead of an end of file.
         return None
     return (_decode_to_process(data), descriptors) if data else None
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
-    # Not `socket.recv_fds`, which ignores its flags: what the operator starts would inherit all.
+    # Not `socket.recv_fds`, which ignores its flags. Close-on-exec has to be set by the receive itself: set
+    # afterwards, a program that another thread starts in between would inherit the descriptors.
     data, ancillary, flags, _ = control.recvmsg(
         _RECEIVE_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
     )
@@ -448,7 +453,9 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
         for descriptor in array.array("i", packed[: len(packed) // 4 * 4])
     ]
-    if flags & socket.MSG_CTRUNC:  # recvmsg(2): the descriptors that did not fit are lost
+    # recvmsg(2): descriptors that did not fit, or exceed the limit of open files, are lost. The rest are of no
+    # use without them, and would stay open.
+    if flags & socket.MSG_CTRUNC:
         for descriptor in descriptors:
             os.close(descriptor)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -456,12 +463,14 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def join_socket_prefix(user_id: int) -> str:
-    """How the names of the abstract sockets begin on which kernels of that user let nodes join."""
+    """The prefix of the abstract sockets on which that user's kernels let nodes join."""
     return f"dora-nb-{user_id}-"
 
 
 def peer_of_same_user(connection: socket.socket) -> int | None:
     """The process at the other end of a unix socket; None where it is another user's (unix(7))."""
+    # An abstract socket has no permissions: any user may connect, or have taken the name. The operating system
+    # recorded these at connect(2) or listen(2), so the peer cannot forge them.
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     process_id, user_id, _ = _CREDENTIALS.unpack(packed)
     return int(process_id) if user_id == os.geteuid() else None
@@ -472,7 +481,7 @@ def receive_greeting(
 ) -> tuple[Offers | Join | Refused | Begin, list[int]] | None:
     """The next message while two processes agree on a node, and its descriptors; None at the end.
 
-    ValueError (msgspec's) where it is none, and OSError.
+    ValueError (msgspec's) where it is not such a message; OSError.
     """
     data, descriptors = _receive(control)
     return (_decode_greeting(data), descriptors) if data else None
@@ -481,12 +490,12 @@ def receive_greeting(
 def receive_in_kernel(control: socket.socket) -> ToKernel | None:
     """The next message of a process; None when it is gone. BlockingIOError when there is none yet.
 
-    What it said before it went is all read first.
+    All that it sent before it ended is read first.
     """
     try:
         data = control.recv(_RECEIVE_SIZE)
     except ConnectionResetError:
-        # The process has closed its end without reading all that it was told. Linux reports that once, and
-        # before what the process itself had sent: its last words, such as why it failed, are still there.
+        # The process has closed its end without reading all of its messages. Linux reports that once, and
+        # before what the process itself had sent: its last messages, such as why it failed, come after it.
         data = control.recv(_RECEIVE_SIZE)
     return _decode_to_kernel(data) if data else None

@@ -1,8 +1,8 @@
 """Counters of one operator process, and a histogram of how long its `on_event` takes.
 
-The operator's process writes them into a page of shared memory as it goes; the kernel reads them
-whenever somebody looks. No message is sent, and the last values survive a kill. Each word has one
-writer: the process, but for `CONTROL_SENT`, which is the kernel's.
+The operator's process writes them into a page of shared memory; the kernel reads them when a status is
+asked for. No message is sent, and the last values survive a kill. Each word has one writer, so no lock is
+needed: the kernel writes `CONTROL_SENT`, the process all others.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ UNDECLARED_OUTPUTS = 2
 BUSY_SINCE_NANOS = 3
 """Monotonic clock at the beginning of the `on_event` that is running; 0 while none is."""
 HANDLING = 4
-"""What the event that is running came by: 0 for neither, `OF_A_TIMER` and the length of the timer's name
-in `OperatorCounters.hand`, or an edge's number and one, whose datagram lies there."""
+"""Where the event that is running came from: an edge's number plus one, whose datagram is in
+`OperatorCounters.hand`; or `OF_A_TIMER` plus the length of the timer's name, which is there; or 0."""
 OF_A_TIMER = 1 << 63
 CONTROL_SENT = 5
-"""How many control messages the kernel has sent after `Begin`. A process that has served fewer looks at its
-control socket before it handles a message: so it learns of a new reader before it answers what was sent to
-it afterwards. The kernel writes it after the send, or what a process sees of it might not be there yet; one
-that still waits in the kernel counts too, see `ControlSocket`."""
+"""How many control messages the kernel has sent after `Begin`, those in its own outbox included. A process
+that has done fewer serves its control socket before it handles a message. So it knows a new reader before
+it answers a message that was sent afterwards."""
+# The kernel writes it after the send. If it did so before, a process that sees the new value could find its
+# socket still empty, and would handle a message first that was sent behind the control message.
 _FIRST_BUCKET = 8
 _SHORTEST_BITS = 11
-"""Of 1,024 ns, where the first octave begins."""
+"""The bits of 1,024 ns, where the first octave begins."""
 _BITS_PER_OCTAVE = 4
 BUCKETS = 448
-"""Each octave from 1 µs in 16 equal parts: a quantile is within 3 %, up to 274 s. By its bits alone, since
-this is done for each event, and a logarithm would be one more piece of cold code."""
+"""Each octave from 1 µs in 16 equal parts: a quantile is within 3 %, up to 274 s."""
 _PAGE_SIZE = 4096
 HAND_SIZE = 8192
-"""Bytes for the datagram in hand, which no message exceeds (`transport._wire.DATAGRAM_LIMIT`)."""
+"""Room for the datagram of one event (`transport._wire.DATAGRAM_LIMIT`)."""
 
 
 class OperatorCounters:
-    """The memory of one process. The process writes, the kernel reads; `close` ends either's mapping."""
+    """The counters of one process, which writes them, as a mapping that each side has of its own."""
 
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, _PAGE_SIZE + HAND_SIZE)
         self._whole = memoryview(self._map)
         self.words = self._whole[:_PAGE_SIZE].cast("Q")
         self.hand = self._whole[_PAGE_SIZE:]
-        """Where the datagram of the event in hand lies, so that it outlives a process that is killed."""
+        """The datagram of the event that is running: the kernel reads it after the process was killed."""
 
     def record_duration(self, nanos: int) -> None:
         """Counts one call of `on_event` that took that long."""
@@ -58,6 +58,7 @@ class OperatorCounters:
 
     def close(self) -> None:
         """Unmaps the page."""
+        # Every view before the map: it cannot be closed while one exists (BufferError).
         self.words.release()
         self.hand.release()
         self._whole.release()
@@ -73,6 +74,8 @@ def new_counters_page() -> int:
 
 def bucket_of(nanos: int) -> int:
     """The histogram's bucket for a duration."""
+    # By the number's bits alone: this is done for each event, and a logarithm would be one more piece of code
+    # that has left the caches by then.
     bits = nanos.bit_length()
     if bits < _SHORTEST_BITS:
         return 0

@@ -37,18 +37,17 @@ class MetadataError(DoraNbError, RuntimeError, TypeError):
 
 
 def encode_metadata(metadata: Metadata | None, warn: Callable[[str], None]) -> bytes:
-    """The bytes of `metadata`; none for None or an empty dict.
+    """The bytes of `metadata`; empty for None or an empty dict.
 
-    `warn` is given a sentence for each value that has to be turned into a string. Raises
-    `MetadataError` where dora does: not a dict, a key that is no string, an int beyond 64 bits, a
-    list of mixed types.
+    `warn(sentence)` is called for each value that has to be turned into a string. Raises `MetadataError`
+    where dora does: not a dict, a key that is not a string, an int beyond 64 bits, a list of mixed types.
     """
     if metadata is None:
         return b""
     if not isinstance(metadata, dict):
         raise MetadataError(
             f"metadata must be a dict, not {type(metadata).__name__}; "
-            "send_output(output, data, metadata) takes it third"
+            "it is the third argument: send_output(output, data, metadata)"
         )
     if not metadata:
         return b""
@@ -66,12 +65,12 @@ def encode_metadata(metadata: Metadata | None, warn: Callable[[str], None]) -> b
         blob = _encode(plain)
     except UnicodeEncodeError as error:
         raise MetadataError(
-            f"a string in the metadata is no text: {error.reason} ({error.object[:40]!r})"
+            f"a string in the metadata is not valid text: {error.reason} ({error.object[:40]!r})"
         ) from None
     if len(blob) > METADATA_LIMIT:
         raise MetadataError(
-            f"the metadata has {len(blob):,} bytes, and {METADATA_LIMIT:,} is the most; "
-            "send what is large as the value"
+            f"the metadata has {len(blob):,} bytes; the limit is {METADATA_LIMIT:,}. "
+            "Send large data as the value"
         )
     return blob
 
@@ -97,7 +96,7 @@ def _key(key: object) -> str:
     if type(key) is str:
         return key
     raise MetadataError(
-        f"failed to parse metadata: the key {key!r} is of type {type(key).__name__}; keys are strings"
+        f"failed to parse metadata: keys must be strings, and {key!r} is of type {type(key).__name__}"
     )
 
 

@@ -2,9 +2,9 @@
 
 A flat array of numbers without nulls travels as its bare buffer. Everything else travels as an Arrow
 IPC stream of one batch with one column, which covers every type that Arrow has. Of a small one, the
-schema in front is written once for its type, and understood once by a reader: it is told by its bytes,
-so a message needs nothing that went before it. What arrives is always a `pyarrow.Array`, as in dora: a
-record batch becomes a struct array, an extension array its storage.
+schema in front is encoded once for its type, and decoded once by a reader, which recognizes it by its
+bytes; so a message does not depend on those before it. What arrives is always a `pyarrow.Array`, as in
+dora: a record batch becomes a struct array, an extension array its storage.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _schemas: dict[bytes, pa.Schema] = {}
 
 
 class InvalidDataError(DoraNbError, RuntimeError, TypeError):
-    """The data given to `send_output` is nothing that dora sends; says how to convert it."""
+    """The data given to `send_output` is of a type that dora does not send; says how to convert it."""
 
     __module__ = "dora_nb"
 
@@ -78,14 +78,14 @@ def encode_value(data: object) -> tuple[int, int, Any]:
 def decode_value(code: int, buffer: pa.Buffer, size: int) -> pa.Array[Any]:
     """The array in `buffer`, which it holds on to; nothing is copied.
 
-    Raises ValueError, or what Arrow raises, where the bytes are no array of that type.
+    Raises ValueError, or what Arrow raises, where the bytes are not an array of that type.
     """
     if code == IPC_BATCH:
         return _decode_batch(buffer)
     if code == IPC:
         return pa.ipc.open_stream(buffer).read_next_batch().column(0)
     if code >= len(FLAT_WIDTHS) or size % FLAT_WIDTHS[code]:
-        raise ValueError(f"{size} bytes are no array of type {code}")
+        raise ValueError(f"{size} bytes cannot be an array of type {code}")
     return pa.Array.from_buffers(FLAT_TYPES[code], size // FLAT_WIDTHS[code], [None, buffer])
 
 
@@ -135,14 +135,16 @@ def _array_from_numpy(data: np.ndarray[Any, Any]) -> pa.Array[Any]:
     """What dora_nb takes beyond dora: a numpy array, flattened in C order."""
     if data.dtype == object:
         raise InvalidDataError(
-            "this numpy array has dtype object, which has no bytes to send; "
-            "give it a number type, as np.asarray(x, dtype=np.float32)"
+            "a numpy array of dtype object cannot be sent; "
+            "convert it to a number type, such as np.asarray(x, dtype=np.float32)"
         )
     flat = data.ravel() if isinstance(data, np.ma.MaskedArray) else np.asarray(data).ravel()
     try:
         array: pa.Array[Any] = pa.array(flat)  # What is masked becomes null.
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise InvalidDataError(f"Arrow has no array for numpy's {data.dtype}: {error}") from None
+        raise InvalidDataError(
+            f"Arrow has no type for numpy's {data.dtype}: {error}; convert the array to another dtype"
+        ) from None
     return array
 
 
@@ -154,7 +156,7 @@ def _conversion_of(data: object) -> str:
     if isinstance(data, pa.Table):
         return "a Table is several arrays; send table.combine_chunks().to_batches()[0]"
     if isinstance(data, pa.Scalar):
-        return "a Scalar is no array; send pa.array([x.as_py()])"
+        return "a Scalar is not an array; send pa.array([x.as_py()])"
     if type(data).__module__.partition(".")[0] == "torch":
         device = str(getattr(data, "device", "cpu"))
         moved = "" if device == "cpu" else ".cpu()"
@@ -165,5 +167,5 @@ def _conversion_of(data: object) -> str:
     if isinstance(data, str):
         return "send pa.array([text]) instead of a str"
     if data is None:
-        return "None is no data; to send a message without data use pa.array([])"
+        return "None cannot be sent; for a message without data send pa.array([])"
     return f"a {kind} is sent as pa.array(x), or pa.array([x]) for a single value"

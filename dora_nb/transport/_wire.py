@@ -4,8 +4,9 @@ A datagram is a header and a body. The body of a small message is its payload fo
 metadata; the payload of a large one lies in a slot of the publisher's arena, and only the metadata
 travels in the datagram, unless it is large itself: then it lies behind the payload in the slot.
 
-A mark has no body. It stands in line for a message of which nobody knows whether it went, since its
-publisher died at that moment; whoever takes it out, and has not met its number before, knows.
+A mark has no body. It is sent in place of a message whose publisher died while it sent it, so that it is
+unknown whether the message went. The side that takes the mark out, and has not seen its number before,
+knows that it did not.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ SLOT_WITH_METADATA = 2
 MARK = 3
 
 INLINE_LIMIT = 4096
-"""Payload and metadata up to here travel in the datagram: below, copying twice costs less than a slot."""
+"""Payload and metadata up to this size travel in the datagram: to copy them twice costs less than a slot."""
 DATAGRAM_LIMIT = 8192
-"""What a reader asks of one receive; header and body always fit."""
+"""How many bytes a reader receives at most; header and body always fit."""
 METADATA_LIMIT = 1 << 24
-"""16 MiB of metadata: what is larger is data, and belongs into the value."""
+"""16 MiB of metadata; anything larger belongs into the value."""
 
 _HEADER = struct.Struct("<BBHIQQQQQ")
 HEADER_SIZE = _HEADER.size
@@ -36,7 +37,7 @@ unpack_fields = _HEADER.unpack_from
 
 
 class Header(NamedTuple):
-    """What stands in front of each message."""
+    """The header of a message."""
 
     kind: int
     type_code: int
@@ -44,7 +45,7 @@ class Header(NamedTuple):
     slot: int
     metadata_size: int
     sequence: int
-    """Counted by the edge, from 1, without holes: a number that is missing was taken back."""
+    """Counted by the edge, from 1, without holes: a number that a reader misses was evicted."""
     stamp_nanos: int
     """Wall clock at the send, nanoseconds since the epoch."""
     payload_size: int
@@ -59,7 +60,7 @@ def unpack_header(datagram: bytes) -> Header:
         return Header._make(unpack_fields(datagram))
     except struct.error:
         raise malformed(
-            f"it has {len(datagram)} bytes, and a header alone has {HEADER_SIZE}"
+            f"it has {len(datagram)} bytes, less than the {HEADER_SIZE} of a header"
         ) from None
 
 
@@ -72,5 +73,5 @@ def malformed(what: str) -> EngineError:
     """The error for a message that no publisher of this version sends."""
     return EngineError(
         f"a message on an edge is malformed: {what}.",
-        hint="Something else wrote to an operator's descriptors or memory; stop and start the dataflow.",
+        hint="Other code wrote to an operator's descriptors or memory; stop and start the dataflow.",
     )

@@ -3,12 +3,15 @@
 An aligned 64-bit store is atomic on every platform this runs on, and Python's memoryview makes it in
 one instruction. The publisher's words and the reader's lie on cache lines of their own.
 
-A message that enters the socket has a number, and every number has one fate, counted by whoever
-decides it: `RECEIVED` or `MISSED` by the reader, `EVICTED` by the publisher, `LOST` by the engine.
-A message that never enters the socket is `REFUSED` by the publisher or `LOST_UNSENT` by the engine.
-So ``SENT - LAST_PUSHED`` is what was given to the edge and has no number. Who takes a message out of the
-socket says so before (`TAKING`, `EVICTING`), so a crash between two writes cannot hide one: `edge`
-finds it by what does not add up.
+A message that enters the socket has a number, and each number is counted once, by the side that
+decides what becomes of it: `RECEIVED` or `MISSED` by the reader, `EVICTED` by the publisher, `LOST` by
+the engine. A message that never enters the socket is `REFUSED` by the publisher or `LOST_UNSENT` by the
+engine. So ``SENT - LAST_PUSHED`` is how many were given to the edge and have no number. A side announces
+that it takes a message out of the socket before it does (`TAKING`, `EVICTING`). So a crash between two
+writes cannot hide a message: the sum is one short, and `edge` finds out.
+
+No barrier orders what the two sides do. A look that comes too early makes a line look longer than it
+is; where one side waits for the other's word, it looks again after a short time (`ROOM_CHECK_SECS`).
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ RECEIVED = 1
 TAKING = 2
 """One more than RECEIVED while the reader takes a message; else as much."""
 MISSED = 3
-"""How many messages came to the reader unreadable, or as a mark in place of the message."""
+"""How many messages the reader could not read, or got a mark in place of."""
 
 # Written by the publisher (by the engine, while there is none).
 SENT = 8
@@ -34,23 +37,23 @@ SENT = 8
 LAST_PUSHED = 9
 """Number of the last message put into the socket; written after the send."""
 LAST_EVICTED = 10
-"""Number of the last message that was taken back out of the socket."""
+"""Number of the last message that the publisher took back out of the socket."""
 EVICTED = 11
-"""How many messages were taken back out of the socket, and dropped."""
+"""How many messages the publisher took back out of the socket, and dropped."""
 EVICTING = 12
 """One more than EVICTED while the publisher takes one back; else as much."""
 REFUSED = 13
 """How many messages the publisher dropped before they entered the socket."""
 OVERFLOW = 14
-"""How many messages stand in the publisher's own line, since the socket is full."""
+"""How many messages wait in the publisher's overflow, since the socket is full."""
 WAITING = 15
 """1 while a publisher with the policy backpressure waits for room."""
 
 # Written by the engine.
 LOST = 16
-"""How many messages a process took out of the socket and did not live to count."""
+"""How many messages a process took out of the socket, and died before it counted them."""
 LOST_UNSENT = 17
-"""How many messages stood in the line of a publisher that died."""
+"""How many messages were in the overflow of a publisher that died."""
 
 
 class Words:

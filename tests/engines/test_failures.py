@@ -118,7 +118,7 @@ CASES = [
         "SIGKILL", "out of memory", ("The last lines of its stderr:", "    CUDA error 700"),
     ),
     Case(
-        "no class", "x = 1\n", r"NAME has no class Operator once Cell In\[5\] has run", at_start=True,
+        "no class", "x = 1\n", r"NAME has no class Operator: Cell In\[5\] does not define one", at_start=True,
     ),
     Case(
         "class deleted", "class Operator:\n    pass\ndel Operator\n", "NAME has no class Operator",
@@ -136,11 +136,11 @@ CASES = [
     ),
     Case(
         "Operator is no class", "Operator = 3\n",
-        r"NAME: in Cell In\[5\], `Operator` is a int, and no class", at_start=True,
+        r"NAME: in Cell In\[5\], `Operator` is of type int, not a class", at_start=True,
     ),
     Case(
         "send_output turned round", operator(EVENT, "send_output(b'x', 'out')"),
-        r"TypeError: the output's name comes first, and this is bytes: send_output\('OUTPUT', data, metadata\)",
+        r"TypeError: the first argument must be the output's name, not bytes: send_output\('OUTPUT', data, metadata\)",
     ),
     Case("returns True", answering("True"), r"on_event returned True \(a bool\) for INPUT 'tick'", STATUS_HINT),
     Case("returns an int", answering("0"), r"returned 0 \(a int\)", STATUS_HINT),

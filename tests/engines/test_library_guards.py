@@ -214,7 +214,7 @@ def test_input_has_nobody_to_ask(dataflow: CellDataflow) -> None:
     )
     with pytest.raises(OperatorError) as caught:
         dataflow.start()
-    assert "input() has nobody to ask" in caught.value.message
+    assert "input() cannot be used here" in caught.value.message
     assert "(it would have asked: 'Do you trust this repository?')" in caught.value.message
     assert "trust_repo=True" in caught.value.message
 

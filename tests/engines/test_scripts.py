@@ -128,8 +128,8 @@ for wrong in (-1, float("nan")):
     assert run(dataflow, body) == [
         str({"type": "ERROR", "kind": "dora", "error": timed_out}),
         "True None [] True",
-        "timeout is seconds, 0 or more, not -1",
-        "timeout is seconds, 0 or more, not nan",
+        "timeout must be >= 0 seconds, got -1",
+        "timeout must be >= 0 seconds, got nan",
     ]
 
 
@@ -454,7 +454,7 @@ except ValueError as error:
     print(error)
 """
     lines = run(dataflow, body)
-    assert lines == ["'loud' is no level; there are error, warn, info, debug, trace"]
+    assert lines == ["unknown level 'loud': expected one of error, warn, info, debug, trace"]
     logged = [(line.stream, line.text) for line in dataflow.logs("node") if line.stream != "stdout"]
     assert logged == [
         ("error", "by error"),

@@ -54,7 +54,7 @@ def _in_slot(
 
 
 HEADERLESS = {
-    "one byte": (b"x", "it has 1 bytes, and a header alone has 48"),
+    "one byte": (b"x", "it has 1 bytes, less than the 48 of a header"),
     "a header cut short": (_inline()[:-1], "it has 47 bytes"),
     "a number of the future": (
         struct.pack("<BBHIQQQQQ", 0, 0, 0, 0, 10**6, STAMP, 0, 0, 0),
@@ -66,7 +66,10 @@ BODIES = {
     "payload too long": (_inline(payload=b"12345678") + b"9", "it has 57 bytes and says 56"),
     "unknown kind": (_inline(kind=77), "kind 77"),
     "unknown type": (_inline(type_code=100), "no array of type 100"),
-    "half a number": (_inline(type_code=INT16, payload=b"123"), "3 bytes are no array of type 3"),
+    "half a number": (
+        _inline(type_code=INT16, payload=b"123"),
+        "3 bytes cannot be an array of type 3",
+    ),
     "no IPC stream": (_inline(type_code=IPC, payload=b"rubbish!" * 4), "ArrowInvalid"),
     "an empty IPC stream": (_inline(type_code=IPC), "Error|ArrowInvalid"),
     "IPC without a batch": (

@@ -34,10 +34,10 @@ class _Request:
 
 
 class KernelPublisher:
-    """The publisher of one pseudo-node's outputs. Any thread may call it; nothing waits but `send`.
+    """The publisher of one pseudo-node's outputs. Any thread may call it; only `send` blocks.
 
-    `released(edge_id)` is called, on its thread, when the reader of an edge that was taken away holds
-    nothing any more; `warn` is given a sentence where something could be sent only by changing it.
+    `released(edge_id)` is called on its thread when the reader of a detached edge holds no message any
+    more; `warn(sentence)` where a value could be sent only by changing it.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class KernelPublisher:
         self._thread: threading.Thread | None = None
 
     def tell(self, message: control.ToProcess, descriptors: list[int]) -> None:
-        """What the wiring tells a node's process. The descriptors stay the caller's."""
+        """Takes a message of the wiring, as a node's process would. The descriptors stay the caller's."""
+        # Copies, as a socket would make: the wiring may close its own before the thread gets to the message.
         copies = [os.dup(descriptor) for descriptor in descriptors]
         with self._lock:
             if self._closing:
@@ -71,8 +72,8 @@ class KernelPublisher:
     def send(self, output: str, data: Any, metadata: dict[str, Any] | None) -> None:
         """Sends one message; blocks until every queue with backpressure has room.
 
-        Raises what the transport says of data and metadata. An interrupt ends the wait, and the message
-        is sent all the same.
+        Raises `InvalidDataError` or `MetadataError`. An interrupt ends the wait; the message is sent all the
+        same.
         """
         sent: Future[None] = Future()
         with self._lock:
@@ -95,7 +96,7 @@ class KernelPublisher:
             os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """Ends the thread. What waits for room then is given up."""
+        """Ends the thread. A message that waits for room is given up."""
         with self._lock:
             self._closing = True
             os.eventfd_write(self._wake, 1)
@@ -104,7 +105,8 @@ class KernelPublisher:
         self._close_descriptors()
 
     def close_in_fork(self) -> None:
-        """In a process forked from the kernel, which has no such thread."""
+        """Closes the descriptors in a process forked from the kernel, where the thread does not exist."""
+        # A new lock: another thread may have held the old one at the fork, and will never release it here.
         self._lock = threading.Lock()
         self._closing = True
         self._close_descriptors()
@@ -138,7 +140,9 @@ class KernelPublisher:
                 self._thread.start()
             except RuntimeError as error:
                 self._thread = None
-                raise EngineError("the system allows no further thread.") from error
+                raise EngineError(
+                    "cannot start a thread: the system's limit is reached."
+                ) from error
 
     def _run(self) -> None:
         while not self._closing:
@@ -146,7 +150,7 @@ class KernelPublisher:
             self._serve()
             while self._requests and not self._closing:
                 request = self._requests.popleft()
-                # A reader that subscribed before this request is known once the thread has served.
+                # Again for each message: a reader that subscribed before this one was sent must get it.
                 self._serve()
                 self._publish(request)
             self._outputs.flush()
@@ -165,6 +169,7 @@ class KernelPublisher:
 
     def _publish(self, request: _Request) -> None:
         output = self._outputs.by_name.get(request.output)
+        # Every way out answers the request, as the notebook's thread may wait for it.
         try:
             if output is not None:
                 output.publish(request.data, request.metadata)
@@ -178,6 +183,7 @@ class KernelPublisher:
             request.sent.set_result(None)
 
     def _serve(self) -> None:
+        # The wake before the messages: what is told after this read makes the descriptor readable again.
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
         while self._told:

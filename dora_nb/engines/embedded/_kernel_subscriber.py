@@ -1,6 +1,6 @@
 """The kernel as a reader: subscriptions of the notebook, served by one thread.
 
-A thread and not a reader on the kernel's event loop, since that loop stands still while a cell runs.
+A thread, not a reader on the kernel's event loop, since that loop stands still while a cell runs.
 Nothing here slows a dataflow: a subscription's queue drops its oldest message.
 """
 
@@ -60,10 +60,10 @@ class Listener:
 
 
 class _Pace:
-    """How soon a thread that waits for the interpreter gets it, while the kernel reads anything.
+    """Shortens Python's switch interval while the kernel reads anything.
 
-    A cell that computes gives it up after Python's switch interval, 5 ms if nobody changed that, and
-    this thread asks for it twice for each message. The interval is the user's, and is given back.
+    A cell that computes gives the interpreter up after that interval, by default 5 ms, and the subscriber's
+    thread asks for it twice for each message. The interval is the user's, and is restored.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class _Pace:
         self._own_secs = 0.0
 
     def quicken(self) -> None:
-        """One more subscription is read."""
+        """Call when one more subscription is read."""
         with self._lock:
             self._readers += 1
             if self._readers == 1:
@@ -80,10 +80,10 @@ class _Pace:
                 sys.setswitchinterval(min(self._own_secs, SWITCH_SECS))
 
     def relax(self) -> None:
-        """One less is."""
+        """Call when one less is read."""
         with self._lock:
             self._readers -= 1
-            # Whoever has set it since, meant it.
+            # Only if it is still ours: the user's code may have set it since.
             if not self._readers and abs(sys.getswitchinterval() - SWITCH_SECS) < 1e-6:
                 sys.setswitchinterval(self._own_secs)
 
@@ -116,7 +116,7 @@ class KernelSubscriber:
             raise
 
     def attach(self, listener: Listener, edge: Edge) -> None:
-        """Reads that edge for the listener from now on. OSError, and nothing is attached."""
+        """Reads that edge for the listener from now on. On OSError nothing is attached."""
         with self._lock, contextlib.ExitStack() as undo:
             reader = self._inputs.add(
                 edge.edge_id, listener.key, edge.rx.dup(), edge.words_descriptor
@@ -171,6 +171,8 @@ class KernelSubscriber:
             listener = None if edge_id is None else self._listeners.get(edge_id)
             if edge_id is None or listener is None:
                 return
+            # The take is under the lock, so that the input is not closed in the middle of it; the callback is
+            # not, since it may run the user's code, which may unsubscribe.
             try:
                 message = self._inputs.by_edge[edge_id][1].take()
             except Exception as error:
