@@ -286,6 +286,8 @@ class Loop:
         process = self.process
         if self._only_input is not None and _process.monotonic() < self._look_around_secs:
             only_id, name, reader = self._only_input
+            # Only without a control message to serve: the input may be about to be removed, or this process to
+            # stop, and then the rest of the backlog is the next generation's.
             if (
                 process.counters.words[counters.CONTROL_SENT] <= process.served
                 and reader.has_more()

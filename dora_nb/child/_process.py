@@ -102,7 +102,7 @@ class NodeProcess:
         self._has_overflow = False
         """Whether a publisher may keep messages back, or did when the sockets were looked at."""
         self.poller.register(control_socket, select.POLLIN)
-        # Beside the poller, which only the thread that polls may use: of an epoll object any thread may ask.
+        # Beside the poller, which watches the inputs too: this one asks for the control socket alone.
         self._control_poller = select.epoll()
         self._control_poller.register(control_socket, select.EPOLLIN)
         self._overflowed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -216,6 +216,7 @@ class NodeProcess:
             if edge_id is not None:
                 ready.append(edge_id)
             elif descriptor == self._control.fileno():
+                # `ready` may now name inputs that are removed; looked at below, once all is served.
                 changed = True
                 self.serve_engine()
                 self.serve_control_sent()
@@ -358,7 +359,8 @@ class NodeProcess:
             return
         control_socket = self._control.fileno()
         poller.register(control_socket, select.POLLIN)
-        # A thread that reads must not wait for this one, which waits for room or for another thread's turn.
+        # A script's thread that takes an event waits for control messages to be done. It must not while this
+        # one waits in the middle of such a message: for room that it may make, or for its own turn to end.
         self.waits_for_room = True
         ready = [each for each, _ in poller.poll(timeout_secs * 1e3)]
         self.waits_for_room = False
@@ -388,12 +390,14 @@ class NodeProcess:
         if received is None:
             raise KernelGoneError
         message, descriptors = received
+        # These two at once, even in the middle of another action: they end the wait that it may be in.
         if isinstance(message, control.Stop):
             self.stopping = True
             self._give_up_secs = monotonic() + FLUSH_SECS
         elif isinstance(message, control.RemoveReader):
             self.outputs.stop_waiting_for(message.edge_id)
         self._unserved.append((message, descriptors))
+        # Called by an action that waits: the loop below, further up the stack, does this message in its turn.
         if self._serving:
             return
         self._serving = True

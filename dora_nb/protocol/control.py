@@ -36,6 +36,7 @@ import uuid
 
 import msgspec
 
+# To be raised with each change of a message: `--python` and dynamic nodes bring a dora_nb of their own.
 PROTOCOL_VERSION = 8
 _RECEIVE_SIZE = 1 << 17
 _ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
@@ -412,7 +413,7 @@ ToKernel = (
 def new_id() -> str:
     """A UUID of version 7 (RFC 9562 §5.7): milliseconds of the wall clock, then random bits."""
     millis = time.time_ns() // 1_000_000
-    # Not by `secrets`, which loads OpenSSL into every operator.
+    # Not by `secrets`, which loads OpenSSL into every operator's process.
     value = (millis << 80) | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | (7 << 76)
     value = value & ~(0b11 << 62) | (0b10 << 62)
@@ -483,6 +484,7 @@ def receive_greeting(
 
     ValueError (msgspec's) where it is not such a message; OSError.
     """
+    # Decoded strictly: what connects here may be any program.
     data, descriptors = _receive(control)
     return (_decode_greeting(data), descriptors) if data else None
 
@@ -492,6 +494,7 @@ def receive_in_kernel(control: socket.socket) -> ToKernel | None:
 
     All that it sent before it ended is read first.
     """
+    # `recv`, not `recvmsg`: descriptors that a process might send are dropped by the operating system.
     try:
         data = control.recv(_RECEIVE_SIZE)
     except ConnectionResetError:

@@ -65,6 +65,7 @@ class Words:
 
     def close(self) -> None:
         """Unmaps the page."""
+        # The view before the map: it cannot be closed while one exists (BufferError).
         self.view.release()
         self._map.close()
 

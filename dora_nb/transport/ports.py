@@ -135,6 +135,7 @@ class OutputPorts:
 
         Takes no lock: the thread that holds the output's may be the one that waits.
         """
+        # One store, which the thread that waits for room looks at after each of its waits.
         if edge_id in self._edges:
             self._edges[edge_id][1].attached = False
 
@@ -154,6 +155,7 @@ class OutputPorts:
             for output in [*self.by_name.values(), *self._ended]
             for edge in output.released()
         ]
+        # Not before: until then the engine may say that the edge's reader has died (`void_leases`).
         for edge_id in free:
             self._edges.pop(edge_id, None)
         # The memory of an output goes with the last that refers to it.
@@ -175,6 +177,7 @@ class OutputPorts:
 
     def close(self) -> None:
         """Closes every edge and unmaps the memory. What stands in an overflow is lost."""
+        # The edges before the memory: an edge that is closed counts what it loses, an arena only unmaps.
         for _, edge in self._edges.values():
             edge.close()
         self._edges.clear()
