@@ -16,18 +16,19 @@ from dora_nb.protocol import control
 from . import _life
 
 _OFTEN_IMPORTED = ("logging", "pathlib", "random")
-"""By operators; a spare has the time."""
+"""Modules that operators often import; a spare has the time to do it."""
 
 
 def become_node(control_descriptor: int, *, spare: bool) -> None:
     """Runs the node that the engine's first message describes, to its end."""
     control_socket = socket.socket(fileno=control_descriptor)
-    # It had to be inherited once; what the node starts has no business with it.
+    # It had to be inherited once. A program that the node starts must not keep it open: the kernel would not
+    # see the end of this process.
     control_socket.set_inheritable(False)
     if spare and not _be_adopted(control_socket):
         return
     received = control.receive_in_process(control_socket)
-    if received is None:  # The kernel is gone before there was anything to park.
+    if received is None:  # The kernel is gone before there was a node to stop.
         return
     begin, descriptors = received
     assert isinstance(begin, control.Begin)

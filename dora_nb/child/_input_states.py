@@ -1,4 +1,4 @@
-"""Which inputs of a node have closed or fallen silent, and which of that the node has yet to be told."""
+"""Which inputs of a node have closed or fallen silent, and which of that the node does not know yet."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class HostHandler(logging.Handler):
             self.handleError(record)
 
     def _text(self, record: logging.LogRecord) -> str:
-        """In the format that somebody chose; that of `basicConfig` would say level and name once more."""
+        """In the format that the user chose; that of `basicConfig` would repeat level and name."""
         chosen = None if self.formatter is None else self.formatter._fmt
         if chosen == logging.BASIC_FORMAT:
             return logging.Formatter().format(record)
@@ -38,9 +38,9 @@ def _level_of(number: int) -> str:
 
 
 def bridge_logging(node: Node) -> None:
-    """As dora does: where nobody says otherwise, `logging.basicConfig` sets up a `HostHandler`.
+    """As dora does: `logging.basicConfig` without handlers of the caller's sets up a `HostHandler`.
 
-    And where no level is said either, what is at least an ``info`` is kept, not Python's ``warning``.
+    And without a level of the caller's, what is at least an ``info`` is kept, not Python's ``warning``.
     """
     original = logging.basicConfig
 

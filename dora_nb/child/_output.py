@@ -1,8 +1,8 @@
-"""What an operator prints goes to the kernel, and must not fail for want of one.
+"""What an operator prints goes to the kernel, and must not fail when the kernel is gone.
 
 The kernel's end of the pipe closes a moment before the operator learns that its kernel is gone. A
-`print` in between, or in the handling of STOP, would raise BrokenPipeError: the operator would die of
-it instead of parking its robot.
+`print` in between, or in the handling of STOP, would raise BrokenPipeError, and the operator would end
+instead of parking its robot.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TextIO
 
 
 class _Pipe(io.FileIO):
-    """Writes to a pipe; once nobody reads it, to nowhere."""
+    """Writes to a pipe; once that has no reader, to /dev/null."""
 
     def write(self, data: object, /) -> int:
         try:
@@ -34,7 +34,7 @@ def protect() -> None:
 
 
 def lead_nowhere() -> None:
-    """Both streams of this process, C libraries' included, lead nowhere from now on."""
+    """Sends both streams of this process, C libraries included, to /dev/null from now on."""
     for descriptor in (1, 2):
         _lead_nowhere(descriptor)
 

@@ -248,10 +248,10 @@ class NodeProcess:
         there is room. That is waited for once and briefly, since the kernel may be busy.
         """
         while self.is_behind:
-            told = self.counters.words[counters.CONTROL_SENT]
-            timeout_secs = _OUTBOX_SECS if told > self._fruitless_at else 0.0
+            sent = self.counters.words[counters.CONTROL_SENT]
+            timeout_secs = _OUTBOX_SECS if sent > self._fruitless_at else 0.0
             if not self._control_poller.poll(timeout_secs):
-                self._fruitless_at = told
+                self._fruitless_at = sent
                 return
             self.serve_engine()
 

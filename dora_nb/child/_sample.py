@@ -16,7 +16,7 @@ class SampleHandler:
     ``with node.send_output_raw("image", size) as buffer:`` gives a writable buffer and sends it at
     the end, unless the body raised; then it may still be sent. By hand: `as_buffer` or `as_memoryview`,
     then `send`, which refuses while a view is still open, since readers will see what is written through
-    it. The buffer itself, of which there is one, is no view: it is closed when it is sent.
+    it. The buffer itself, of which there is one, does not count as a view: it is closed when it is sent.
     """
 
     def __init__(self, reservation: Reservation, metadata: dict[str, Any] | None) -> None:
@@ -26,7 +26,7 @@ class SampleHandler:
         self._sent = False
 
     def __del__(self) -> None:
-        """Nobody can send it any more: what was made of the buffer is all that is left of it."""
+        """It cannot be sent any more; arrays that were made of the buffer keep the memory."""
         if self._buffer is not None:
             with contextlib.suppress(BufferError):
                 self._buffer.release()
@@ -69,7 +69,7 @@ class SampleHandler:
             raise RuntimeError("Sample has already been sent")
 
     def _close(self, buffer: memoryview) -> None:
-        """Nothing may write any more; what somebody has made of the buffer counts as an open view."""
+        """Ends writing. An array that was made of the buffer counts as an open view: RuntimeError."""
         try:
             buffer.release()
         except BufferError:

@@ -281,8 +281,8 @@ class Script:
                 self._note_event()
             self._pause_if_asked()
             ends = process.stopping or process.retiring or self._at_end
-            told = process.input_states.closing or self._has_due_notice()
-            if ends or (told and not process.paused):
+            may_follow = process.input_states.closing or self._has_due_notice()
+            if ends or (may_follow and not process.paused):
                 # For other threads, which may wait for an event too.
                 os.eventfd_write(self._changed, 1)
             return event
@@ -308,8 +308,9 @@ class Script:
                 return True
             if process.paused:
                 return False
-            told = bool(process.input_states.closing) or self._has_due_notice()
-            return told or process.all_inputs_closed() or bool(self._candidates())
+            if process.input_states.closing or self._has_due_notice():
+                return True
+            return process.all_inputs_closed() or bool(self._candidates())
 
     def fileno(self) -> int:
         """Readable when `event_now` may have something, timers aside."""

@@ -29,7 +29,7 @@ class Tee:
         self._closing = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._kernels = {stream: os.dup(stream) for stream in _STREAMS}
-        # A fault in C must be told on the kernel's own pipe: this process will not pass it on.
+        # A fault in C must be reported on the kernel's own pipe: this process could not pass it on any more.
         faulthandler.enable(self._kernels[2])
         self._pipes: dict[int, int] = {}
         self._rest = dict.fromkeys(_STREAMS, b"")
@@ -45,7 +45,7 @@ class Tee:
     def close(self, while_waiting: Callable[[], None]) -> None:
         """Gives the streams back to the kernel, after what is in the pipes. Blocks until that is done.
 
-        `while_waiting` is called now and then: whoever takes a line may wait for what the caller does.
+        `while_waiting` is called now and then: `take_line` may wait for what the caller does in it.
         """
         self._closing = True
         os.eventfd_write(self._wake, 1)
@@ -94,7 +94,7 @@ class Tee:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """All of it; nothing once nobody reads."""
+    """Writes all of it; nothing once the pipe has no reader."""
     with contextlib.suppress(BrokenPipeError):
         while data:
             data = data[os.write(descriptor, data) :]

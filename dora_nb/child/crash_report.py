@@ -57,7 +57,7 @@ class CrashReport(NamedTuple):
 
     @property
     def why_no_event(self) -> str | None:
-        """Why there is none; None where there is one."""
+        """Why there is no event; None where there is one."""
         return self.missing.get("") if self.event is None else None
 
 

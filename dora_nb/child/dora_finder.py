@@ -39,6 +39,6 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Serves it no more. A module that was imported stays what it is."""
+    """Stops serving `dora`. A module that was imported stays."""
     if DoraFinder in sys.meta_path:
         sys.meta_path.remove(DoraFinder)

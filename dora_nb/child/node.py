@@ -78,7 +78,7 @@ class Host(Protocol):
 host: Host | None = None
 """The process that a `Node()` made here belongs to; None where there is no dataflow."""
 refusal = OUTSIDE
-"""Why there is none."""
+"""Why there is no host."""
 
 
 class Node(LogsByLevel):

@@ -1,4 +1,4 @@
-"""How the user's code is executed, and what the kernel is told where it fails."""
+"""Executes the user's code, and makes the report for the kernel where it fails."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ._traceback import traceback_lines
 
 
 class KernelGoneError(BaseException):
-    """The control socket is at its end. Beyond `Exception`: it passes through the user's code."""
+    """The control socket is at its end. Not an `Exception`, so that it passes through the user's code."""
 
 
 class NodeFailedError(Exception):
-    """The node failed; `report` is what the kernel is told."""
+    """The node failed; `report` goes to the kernel."""
 
     def __init__(self, report: Failed) -> None:
         super().__init__(report.message)

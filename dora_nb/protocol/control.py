@@ -38,6 +38,8 @@ import msgspec
 
 # To be raised with each change of a message: `--python` and dynamic nodes bring a dora_nb of their own.
 PROTOCOL_VERSION = 8
+# A SOCK_SEQPACKET socket cuts off what does not fit into the receive. Each side keeps its messages well below
+# this size: a failure's traceback is shortened (`child._life`), large data comes as the descriptor of a file.
 _RECEIVE_SIZE = 1 << 17
 _ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 """Room for eight descriptors; no message has more than three."""
@@ -460,6 +462,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
         for descriptor in descriptors:
             os.close(descriptor)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    # An empty datagram is the end of the stream: no message is empty in msgpack.
     return data, descriptors
 
 

@@ -9,7 +9,7 @@ from . import control
 
 
 def log_text(line: control.Logged) -> str:
-    """``target: text key=value``; the root logger is no target."""
+    """``target: text key=value``; the root logger has no target."""
     before = f"{line.target}: " if line.target not in (None, "", "root") else ""
     after = "".join(f" {key}={value}" for key, value in (line.fields or {}).items())
     return f"{before}{line.text}{after}"

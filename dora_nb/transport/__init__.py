@@ -5,7 +5,7 @@
     publisher's process                  kernel (the engine)                reader's process
     Output ── OutEdge ─── tx ──────────► Edge keeps copies of ───────► rx ─── Input
        │        │                        every descriptor                       │
-       │        └── words: sent, pushed ◄──── a page a edge ────► words: taken ─┘
+       │        └── words: sent, pushed ◄── a page per edge ────► words: taken ─┘
        └── Arena: slots in one memfd ────────────────────────────► mapped by each reader
 
 What is always true:
@@ -15,12 +15,13 @@ What is always true:
 * A slot is not written while a reader holds an array on it. A lease is one word with one writer, the
   reader; what a dead reader held is voided by the engine.
 * Each word of a page has one writer. Nothing here takes a lock that spans processes.
-* Every message that was given to an edge has one fate, counted by whoever decides it. A kill between
-  any two statements loses at most the message in hand, and the engine counts that.
-* The kernel's queue of the socket *is* the queue: whoever receives a message owns it. That is how a
-  publisher takes the oldest message back from a slow reader without any agreement with it.
+* Every message that was given to an edge is counted once, by the side that decides what becomes of it. A
+  kill between any two statements loses at most the message being handled, and the engine counts that.
+* The operating system's queue of the socket *is* the queue: the side that receives a message owns it. So a
+  publisher evicts a slow reader's oldest message without any agreement with it.
 
-The engine's part is `edge`, which no other process loads. This package knows Arrow and sockets, and nothing of dataflows, operators or notebooks.
+A process holds its ends of edges in `ports`. The engine's part is `edge`, which no other process loads.
+This package knows Arrow and sockets, and nothing of dataflows, operators or notebooks.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def test_a_subscription_that_fails_is_said_once_and_disturbs_nobody(
     dataflow.start()
     assert len(dataflow.take("op/out", 5)) == 5
     said = dataflow.said_by("op", "engine")
-    assert said[0] == "the notebook's subscription to op/out failed (said once):"
+    assert said[0] == "the notebook's subscription to op/out failed (reported once):"
     assert said.count("KeyError: 'a fault of ours'") == 1
 
 

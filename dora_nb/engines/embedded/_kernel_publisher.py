@@ -49,7 +49,7 @@ class KernelPublisher:
         self._released = released
         self._warn = warn
         self._lock = threading.Lock()
-        self._told: collections.deque[tuple[control.ToProcess, list[int]]] = collections.deque()
+        self._unserved: collections.deque[tuple[control.ToProcess, list[int]]] = collections.deque()
         self._requests: collections.deque[_Request] = collections.deque()
         self._outputs = OutputPorts(waiter=self, warn=warn)
         self._closing = False
@@ -65,7 +65,7 @@ class KernelPublisher:
                 for copy in copies:
                     os.close(copy)
                 return
-            self._told.append((message, copies))
+            self._unserved.append((message, copies))
             self._start_thread()
             os.eventfd_write(self._wake, 1)
 
@@ -186,8 +186,8 @@ class KernelPublisher:
         # The wake before the messages: what is told after this read makes the descriptor readable again.
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
-        while self._told:
-            message, descriptors = self._told.popleft()
+        while self._unserved:
+            message, descriptors = self._unserved.popleft()
             self._act(message, descriptors)
 
     def _act(self, message: control.ToProcess, descriptors: list[int]) -> None:
@@ -217,9 +217,9 @@ class KernelPublisher:
             self._released(edge_id)
 
     def _close_descriptors(self) -> None:
-        for _, descriptors in self._told:
+        for _, descriptors in self._unserved:
             for descriptor in descriptors:
                 os.close(descriptor)
-        self._told.clear()
+        self._unserved.clear()
         self._outputs.close()
         os.close(self._wake)

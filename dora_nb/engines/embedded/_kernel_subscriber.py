@@ -202,10 +202,10 @@ class KernelSubscriber:
     def _fail(self, listener: Listener, error: Exception) -> None:
         if not listener.failed:
             listener.failed = True
-            said = "".join(traceback.format_exception(error)).rstrip()
+            text = "".join(traceback.format_exception(error)).rstrip()
             self._report(
                 listener.source.node,
-                f"the notebook's subscription to {listener.source} failed (said once):\n{said}",
+                f"the notebook's subscription to {listener.source} failed (reported once):\n{text}",
             )
 
     def _close_descriptors(self) -> None:
