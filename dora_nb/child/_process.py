@@ -65,7 +65,7 @@ class NodeProcess:
     """The process's side of `dora_nb.protocol.control`, for one node.
 
     `actions` says what each control message does. Those that concern all kinds of nodes are there from
-    the start; whoever runs the node's code adds the others.
+    the start; the code that runs the node adds the others.
     """
 
     def __init__(self, control_socket: socket.socket, watcher: InputWatcher) -> None:
@@ -106,7 +106,7 @@ class NodeProcess:
         self._control_poller = select.epoll()
         self._control_poller.register(control_socket, select.EPOLLIN)
         self._overflowed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        """Written by other threads whose message stands in the overflow, which the serving thread moves on."""
+        """Written by other threads whose message is in the overflow, which the serving thread moves on."""
         self.poller.register(self._overflowed, select.POLLIN)
         self._unserved: collections.deque[tuple[control.ToProcess, list[int]]] = collections.deque()
         self._injected: collections.deque[tuple[str, int, bytes, bytes]] = collections.deque()

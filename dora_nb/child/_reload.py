@@ -38,7 +38,7 @@ def apply_in_place(
     """Executes those top-level statements of the source in the living module; the object gets its new class.
 
     For the three collections see `dora_nb.cells.edits.InPlace`; `source` is numbered as in
-    `_failures.execute`. Raises CannotReloadError, or whatever the statements raise.
+    `user_code.execute`. Raises CannotReloadError, or whatever the statements raise.
     """
     chosen = _chosen(ast.parse(source, file), execute, keep_attributes)
     names, old_class = module.__dict__, type(instance)

@@ -51,7 +51,7 @@ class _Notice:
 
 
 class Script:
-    """Runs a script in its process (`_life.NodeCode`), and is what its `Node` stands on (`node.Host`).
+    """Runs a script in its process (`_life.NodeCode`), and is what its `Node` runs on (`node.Host`).
 
     Any thread may call what a `Node` calls.
     """

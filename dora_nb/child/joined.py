@@ -35,7 +35,7 @@ class _Kernel:
 
 
 class Joined(Script):
-    """What a `Node` stands on in a process that has joined: a script that may leave. Any thread may call it."""
+    """What a `Node` runs on in a process that has joined: a script that may leave. Any thread may call it."""
 
     def __init__(self, control_socket: socket.socket, name: str) -> None:
         super().__init__(control_socket)

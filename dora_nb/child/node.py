@@ -37,7 +37,7 @@ _OUTPUT_ID = re.compile(r"[A-Za-z0-9_./-]+")
 
 
 class Host(Protocol):
-    """What a `Node` stands on: the script's process."""
+    """What a `Node` runs on: the script's process."""
 
     @property
     def begin(self) -> Begin: ...
@@ -235,7 +235,7 @@ class Node(LogsByLevel):
 
 
 def _host_of(node_id: str | None) -> Host:
-    """What a new `Node` stands on. RuntimeError where there is nothing."""
+    """What a new `Node` runs on. RuntimeError outside of a dataflow."""
     if host is None:
         from . import _recorded_inputs  # Only tests need it.
 

@@ -6,7 +6,7 @@ last message in slot *s* that this reader gave back. A column is given to anothe
 publisher has seen every lease of the first one returned, so a late word cannot free the slot of
 another edge. Behind it lie the slots, in pages that exist only once they are touched.
 
-How much memory an output may take has two bounds: `MEMORY_BOUND` for what stands in line, and for
+How much memory an output may take has two bounds: `MEMORY_BOUND` for the messages in line, and for
 what each reading process holds on to, `LEASE_LIMIT` messages or `LEASE_BOUND` bytes (one message, if
 that is larger). What a reader holds never counts against the line, so it can never stop a publisher.
 """

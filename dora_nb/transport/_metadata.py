@@ -84,7 +84,7 @@ def decode_metadata(blob: bytes | memoryview, stamp_nanos: int) -> Metadata:
 
 
 def asks_to_flush(blob: bytes) -> bool:
-    """Whether metadata has ``flush: True``: what stands in line before that message is stale.
+    """Whether metadata has ``flush: True``: the messages in line before that one are stale.
 
     dora drops it (``apis/rust/node/src/event_stream/scheduler.rs``), so that speech can be interrupted.
     """

@@ -15,7 +15,7 @@ What the socket cannot hold of `queue_size` waits in a bounded queue here, the o
 when there is room. Nothing here waits for a reader that the engine has detached.
 
 While a publisher waits, its engine is served on the same thread: edges may come and go in the middle
-of a send. So what stands behind a wait looks again at whether its edge is still attached.
+of a send. So code after a wait looks again at whether its edge is still attached.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class OutEdge:
             pass
 
     def messages_up_to(self, slot: Slot) -> int:
-        """How many messages stand in line up to the one in that slot; 0 if the reader has it already."""
+        """How many messages are in line up to the one in that slot; 0 if the reader has it already."""
         sequence = slot.leases[self]
         if not self.attached:
             return 0

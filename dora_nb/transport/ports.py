@@ -176,7 +176,7 @@ class OutputPorts:
         return (edge for _, edge in self._edges.values() if edge.attached)
 
     def close(self) -> None:
-        """Closes every edge and unmaps the memory. What stands in an overflow is lost."""
+        """Closes every edge and unmaps the memory. Messages in an overflow are lost."""
         # The edges before the memory: an edge that is closed counts what it loses, an arena only unmaps.
         for _, edge in self._edges.values():
             edge.close()
