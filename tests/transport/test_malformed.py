@@ -65,7 +65,7 @@ BODIES = {
     "payload cut short": (_inline(payload=b"12345678")[:-1], "it has 55 bytes and says 56"),
     "payload too long": (_inline(payload=b"12345678") + b"9", "it has 57 bytes and says 56"),
     "unknown kind": (_inline(kind=77), "kind 77"),
-    "unknown type": (_inline(type_code=100), "no array of type 100"),
+    "unknown type": (_inline(type_code=100), "cannot be an array of type 100"),
     "half a number": (
         _inline(type_code=INT16, payload=b"123"),
         "3 bytes cannot be an array of type 3",
@@ -89,7 +89,7 @@ BODIES = {
         _in_slot(kind=SLOT_WITH_METADATA, metadata_size=METADATA_LIMIT + 1),
         "and ends at",
     ),
-    "half a number in a slot": (_in_slot(type_code=INT16, size=LARGE - 1), "no array of type 3"),
+    "half a number in a slot": (_in_slot(type_code=INT16, size=LARGE - 1), "cannot be an array of type 3"),
     "no batch": (_inline(type_code=IPC_BATCH, payload=b"rubbish!" * 4), "Error|ArrowInvalid"),
     "an empty batch": (_inline(type_code=IPC_BATCH), "error"),
     "a batch with a schema of a negative size": (
