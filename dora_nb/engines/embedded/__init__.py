@@ -6,12 +6,15 @@
     ├── _supervisor    a thread for each operator; carries out what `_lifecycle` decides
     │   ├── _lifecycle pure: (life, event) → (life, actions)
     │   ├── _process   one process: its control socket, its output, its end
+    │   ├── _operator_counts  its counts over all processes
     │   ├── _death     pure: exit status and stderr → the error that the user sees
     │   └── _event_at_death  keeps the event that a killed process was handling
     ├── _spawner       the one thread that starts processes (`_launch`), and the orphan reaper
     │   └── _spares    interpreters that were started before they are needed
     ├── _wiring        edges and arenas: which process holds which ends
-    ├── _join_socket   accepts processes that join as dynamic nodes
+    ├── _dynamic_nodes lets processes of the user join, on `_join_socket`
+    ├── _node_messages what a process is told of its node's declaration
+    ├── _node_status   the status of a node
     ├── _kernel_subscriber  the kernel as a reader
     └── _kernel_publisher   the kernel as a publisher: what the notebook sends, what nodes print
 """

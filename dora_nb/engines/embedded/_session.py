@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import socket
 import threading
 import traceback
 import weakref
@@ -32,7 +31,7 @@ from dora_nb.graph.sources import (
     LogSource,
     TopicSource,
 )
-from dora_nb.protocol import control, counters
+from dora_nb.protocol import control
 from dora_nb.protocol.log_entries import log_entry
 from dora_nb.status import EdgeStatus, LogLine, NodeStatus
 from dora_nb.transport import as_bytes
@@ -41,21 +40,19 @@ from ..edit import Applied, Edit
 from ..os_errors import engine_error
 from ..worker import Worker
 from . import _lifecycle as lifecycle
-from ._join_socket import JoinSocket
+from ._dynamic_nodes import DynamicNodes
 from ._kernel_publisher import KernelPublisher
 from ._kernel_subscriber import KernelSubscriber, Listener
 from ._lifecycle import Phase
 from ._node_messages import send_begin, send_reload, send_rewire
 from ._node_status import node_status
-from ._process import ControlSocket, JoinedProcess, NodeProcess
+from ._process import JoinedProcess, NodeProcess
 from ._spawner import Spawner
 from ._stacks import answers, questions
 from ._supervisor import Leases, Supervisor
 from ._wiring import Wiring, log_output
 
 _MAX_ERROR_CHARS = 2000
-_REJOIN_TIMEOUT_SECS = 4.0
-"""Longer than a stop with all its steps takes."""
 MAX_INJECTED = 16
 _CANNOT_START = "the dataflow cannot be started"
 
@@ -95,9 +92,13 @@ class Session:
         self._supervisors: dict[str, Supervisor] = {}
         self._params: dict[str, dict[str, str]] = {}
         """By node and key, as JSON."""
-        self._join_socket: JoinSocket | None = None
-        self._joining: dict[str, tuple[JoinedProcess, int]] = {}
-        """Processes that join as dynamic nodes, and the descriptors of their counters, until they are wired."""
+        self._dynamic_nodes = DynamicNodes(
+            self._dataflow_id,
+            self._supervisors,
+            lock=self._lock,
+            changed=self._changed,
+            is_stopping=lambda: self._stopping,
+        )
         self._restarted_readers: dict[str, tuple[str, int]] = {}
         """Readers that were restarted because a publisher came back: the publisher, their last generation."""
         self._removing: set[str] = set()
@@ -139,7 +140,7 @@ class Session:
             for supervisor in self._supervisors.values():
                 if supervisor.spec.kind != "dynamic":
                     supervisor.post(lifecycle.Start())
-            self._open_join_socket()
+            self._dynamic_nodes.open_if_declared()
 
     # -- called by the dataflow ----------------------------------------------------------------------
 
@@ -197,7 +198,7 @@ class Session:
                     return
                 if spec.kind == "dynamic":
                     supervisor.post(lifecycle.Stop(grace_secs))
-                    self._open_join_socket()
+                    self._dynamic_nodes.open_if_declared()
                 else:
                     supervisor.post(lifecycle.Restart(grace_secs))
 
@@ -494,8 +495,7 @@ class Session:
 
     def _close(self) -> None:
         # No process may join any more before the others are stopped.
-        if self._join_socket is not None:
-            self._join_socket.close()
+        self._dynamic_nodes.close()
         self.request_stop(grace_secs=0.0)
         # Wait before the wiring is closed: the supervisors use it until their processes have ended.
         self.wait_ended(None)
@@ -521,42 +521,6 @@ class Session:
             raise
         except (OSError, RuntimeError) as error:
             raise engine_error(or_else, error) from None
-
-    # -- called by the join socket ---------------------------------------------------------------------
-
-    def _open_join_socket(self) -> None:
-        """Opens the join socket, if a dynamic node is declared."""
-        dynamic = any(each.spec.kind == "dynamic" for each in self._supervisors.values())
-        if dynamic and self._join_socket is None:
-            self._join_socket = JoinSocket(self._dataflow_id, self._offers, self._accept)
-
-    def _offers(self) -> dict[str, bool]:
-        """Returns the dynamic nodes, and whether a process has already joined as each."""
-        with self._lock:
-            return {
-                name: name in self._joining or (each.alive and each.life.phase is not Phase.ENDING)
-                for name, each in self._supervisors.items()
-                if each.spec.kind == "dynamic" and not self._stopping
-            }
-
-    def _accept(self, name: str, connection: socket.socket, process_id: int) -> str | None:
-        """Accepts a process as that node and takes over its connection; or returns why it refuses."""
-        with self._lock:
-            offers = self._offers()
-            if name not in offers:
-                return f"no dynamic node '{name}' is declared in that notebook"
-            if offers[name]:
-                return f"another process has already joined as '{name}'"
-            # The previous process may have closed its end without having been reaped yet. The condition
-            # releases the lock while it waits.
-            earlier = self._supervisors[name]
-            if not self._changed.wait_for(lambda: not earlier.alive, _REJOIN_TIMEOUT_SECS):
-                return f"the process that joined as '{name}' before has not ended yet; try again"
-            counters_descriptor = counters.new_counters_page()
-            process = JoinedProcess(process_id, ControlSocket(connection), counters_descriptor)
-            self._joining[name] = (process, counters_descriptor)
-            self._supervisors[name].post(lifecycle.Start())
-        return None
 
     # -- called by the supervisors (the protocol `Host`) -----------------------------------------------
 
@@ -668,10 +632,7 @@ class Session:
 
     def _begin_joined(self, supervisor: Supervisor) -> None:
         with self._lock:
-            joining = self._joining.pop(supervisor.name, None)
-            if joining is None:
-                raise EngineError(f"no process has joined as {supervisor.name}.")
-            process, counters_descriptor = joining
+            process, counters_descriptor = self._dynamic_nodes.take(supervisor.name)
             try:
                 supervisor.adopt(process)
                 self._begin(supervisor, counters_descriptor)
@@ -743,8 +704,7 @@ class Session:
         for supervisor in self._supervisors.values():
             supervisor.forget_in_fork()
         self._wiring.close_in_fork()
-        if self._join_socket is not None:
-            self._join_socket.close_in_fork()
+        self._dynamic_nodes.close_in_fork()
         for publisher in self._publishers.values():
             publisher.close_in_fork()
 
