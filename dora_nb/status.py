@@ -54,7 +54,7 @@ class EdgeStatus:
     received: int = 0
     """Messages that the reader took."""
     dropped: int = 0
-    """Messages that nobody will read: evicted by newer ones, or left when a process ended."""
+    """Messages that are lost: evicted by newer ones, or left when a process ended."""
     queued: int = 0
     """Messages that wait in the queue now."""
 

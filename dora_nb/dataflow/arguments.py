@@ -1,6 +1,6 @@
-"""What a person passes to a `Dataflow` in Python, checked, and made into what the graph takes.
+"""Checks what users pass to a `Dataflow` in Python, and makes of it what the graph takes.
 
-All of it raises GraphError, in words that say what to write instead: no type checker has seen a notebook.
+Each check raises GraphError and says what to write instead, as no type checker has seen a notebook.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dora_nb.graph.nodes import (
 from dora_nb.graph.sources import parse_source
 
 MOST_PARAM_CHARS = 65536
-"""Of JSON, key and value: one message on a control socket."""
+"""Key and value as JSON: they go in one message on a control socket."""
 
 
 def check_wiring(name: str, inputs: object, outputs: object) -> None:
-    """Inputs are a mapping, and outputs a list: a text would be a list of its letters."""
+    """Checks that inputs are a mapping, and outputs a list: a text would be a list of its letters."""
     if isinstance(outputs, str):
         hint = f"give outputs=['{outputs}']."
         raise GraphError(f"the outputs of {name} are a text, not a list:", hint=hint)
@@ -39,13 +39,13 @@ def check_wiring(name: str, inputs: object, outputs: object) -> None:
 
 
 def check_count(count: object, what: str) -> None:
-    """A number of something, which is 1 or more; `what` begins the sentence."""
+    """Checks that the argument named `what` is a whole number of 1 or more."""
     if not _is_count(count):
-        raise GraphError(f"{what} is a whole number, 1 or more, not {count!r}.")
+        raise GraphError(f"{what} must be a whole number >= 1, got {count!r}.")
 
 
 def read_source(name: str, source: object) -> SourceCode:
-    """The code of a node: as text, or what is in a file."""
+    """The code of a node, from its text or from a file."""
     if isinstance(source, Path):
         path = source.resolve()
         try:
@@ -55,12 +55,14 @@ def read_source(name: str, source: object) -> SourceCode:
             hint = f"Relative paths begin at {Path.cwd()}."
             raise GraphError(f"{name}: cannot read {source} ({why}).", hint=hint) from None
     if not isinstance(source, str):
-        hint = "give it as text, or the Path of its file: a process of its own runs it."
+        hint = "give the code as text, or the Path of its file: another process runs it."
         kind = "class" if isinstance(source, type) else type(source).__name__
-        raise GraphError(f"the source of {name} is its code, and this is a {kind}:", hint=hint)
+        raise GraphError(f"source of {name} must be its code, got a {kind}:", hint=hint)
     if "\n" not in source and source.endswith(".py"):
         hint = f"give Path('{source}') for the file."
-        raise GraphError(f"the source of {name} is the code itself, and this is a path:", hint=hint)
+        raise GraphError(
+            f"source of {name} must be the code itself, got a path as text:", hint=hint
+        )
     return SourceCode(source, f"<source of {name}>")
 
 
@@ -74,7 +76,7 @@ def node_spec(
     env: Mapping[str, str] | None,
     python: str | None,
 ) -> NodeSpec:
-    """The node that was declared by these, to run in the kernel's working directory."""
+    """The declaration of a node that runs in the kernel's working directory."""
     return NodeSpec(
         name=name,
         code=code,
@@ -93,7 +95,7 @@ def _input_specs(
     for name in queues:
         if name not in inputs:
             hint = did_you_mean(name, inputs)
-            raise GraphError(f"queues names '{name}', which is no input.", hint=hint)
+            raise GraphError(f"queues names '{name}', which is not an input.", hint=hint)
     specs = []
     for name, source in inputs.items():
         queue_spec = queues.get(name, DEFAULT_QUEUE_SIZE)
@@ -108,7 +110,7 @@ def _input_specs(
 
 
 def as_sendable(data: Any) -> Any:
-    """An Arrow array of what Python would write as a list, a number or a text; anything else as it is."""
+    """A list, a number, a text or a dict as an Arrow array; anything else unchanged."""
     if isinstance(data, (list, tuple, str, bool, int, float, dict)):
         import pyarrow as pa
 
@@ -116,22 +118,22 @@ def as_sendable(data: Any) -> Any:
         try:
             return pa.array(values)
         except pa.ArrowException as error:
-            raise GraphError(f"this cannot be made an Arrow array: {error}.") from None
+            raise GraphError(f"cannot make an Arrow array of this: {error}.") from None
     return data
 
 
 def param_json(key: str, value: Any) -> str:
-    """The value of a parameter as JSON, where that fits into a message."""
+    """The value of a parameter as JSON, if it fits into one message."""
     if not isinstance(key, str):
-        raise GraphError(f"the key of a parameter is a text, not {key!r}.")
+        raise GraphError(f"the key of a parameter must be a text, got {key!r}.")
     try:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise GraphError(f"the value of '{key}' is not what JSON knows: {error}.") from None
+        raise GraphError(f"cannot write the value of '{key}' as JSON: {error}.") from None
     length = len(json.dumps(key)) + len(text)
     if length > MOST_PARAM_CHARS:
         raise GraphError(
-            f"the parameter '{key[:40]}' has {length} characters, and {MOST_PARAM_CHARS} is the most:",
+            f"the parameter '{key[:40]}' has {length} characters, more than {MOST_PARAM_CHARS}:",
             hint="send it on an input.",
         )
     return text

@@ -1,4 +1,4 @@
-"""What can be done with any dataflow that runs, whoever has started it: watch it, read it, feed it."""
+"""What can be done with any running dataflow, one of the notebook or another: watch it, read it, feed it."""
 
 from __future__ import annotations
 

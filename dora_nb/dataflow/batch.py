@@ -1,4 +1,4 @@
-"""A dataflow run from a shell: started, its output passed on, stopped."""
+"""Runs a dataflow from a shell: starts it, passes its output on, stops it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def run_to_the_end(
     stop_after_secs: float | None,
     say: Callable[[str], None],
 ) -> list[OperatorError]:
-    """Runs it until every node has ended, the time is over, or an interrupt; then nothing is left.
+    """Runs it until every node has ended, the time is over, or an interrupt; then stops it.
 
-    `say` is given each line that a node printed, with the node's name before it. Returns the errors
-    of nodes that failed. An OperatorError of the start is one of them; what else a start raises goes
-    through.
+    Calls `say` with each line that a node printed, after the node's name. Returns the errors of the nodes
+    that failed, at the start too; whatever else a start raises goes through.
     """
     printed: dict[str, int] = {}
     deadline_secs = None if stop_after_secs is None else time.monotonic() + stop_after_secs

@@ -54,7 +54,7 @@ class CurrentRun:
         return session is not None and session.alive
 
     def running_session(self, what: str) -> EngineSession:
-        """The session, which has living nodes; DataflowStateError, which begins with `what`, if it has not."""
+        """The session, if it has living nodes; else raises DataflowStateError, which begins with `what`."""
         session = self.session
         if session is None or not session.alive:
             raise DataflowStateError(f"{what}: {self._why_not_running}", hint=self._way_out)
@@ -69,16 +69,16 @@ class CurrentRun:
         return session if session.alive or session.edit_refusal is None else None
 
     def check_is_own(self, what: str) -> None:
-        """DataflowStateError, which begins with `what`, while a dataflow of somebody else is watched."""
+        """Raises DataflowStateError, which begins with `what`, while another dataflow is watched."""
         session = self.session
         if session is not None and session.belongs_to is not None:
             raise DataflowStateError(
-                f"{what}, as the notebook watches {session.belongs_to}, which belongs to whoever started it:",
+                f"{what} while the notebook watches {session.belongs_to}, which was started elsewhere:",
                 hint="%dora detach first.",
             )
 
     def check_may_change(self, what: str) -> None:
-        """DataflowStateError, which begins with `what`, where the engine cannot change one node alone."""
+        """Raises DataflowStateError, which begins with `what`, if the engine cannot change one node alone."""
         session = self.open_session()
         if session is not None and session.edit_refusal is not None:
             raise DataflowStateError(f"{what}, as {session.edit_refusal}.")
@@ -91,7 +91,7 @@ class CurrentRun:
         session.open()
 
     def close_session(self) -> None:
-        """Keeps what is worth keeping of a session that has ended, and lets go of it."""
+        """Closes a session that has ended, and keeps its last states and logs."""
         session = self.session
         if session is None:
             return
@@ -127,11 +127,11 @@ class CurrentRun:
 
     @property
     def watches(self) -> bool:
-        """Whether graph and session are those of a dataflow that somebody else has started."""
+        """Whether graph and session are those of a dataflow that was started elsewhere."""
         return self._own_graph is not None
 
     def watch(self, graph: Graph, session: EngineSession) -> None:
-        """Shows a dataflow of somebody else until `end_watching`; what is declared here is kept for then.
+        """Shows a dataflow that was started elsewhere until `end_watching`; keeps what is declared here.
 
         The session is the caller's to open, after it has let go of the lock.
         """
@@ -187,11 +187,11 @@ class CurrentRun:
             return self._last_logs if self.session is None else self.session.logs()
 
     def forget_status(self, name: str) -> None:
-        """A node that is declared anew has no state of the last run."""
+        """Forgets the state that the node had in the last run, as it is declared anew."""
         self._last_status.pop(name, None)
 
     def forget(self, name: str) -> None:
-        """Nothing is kept of a node that is removed."""
+        """Forgets a node that is removed."""
         self._last_status.pop(name, None)
         self._last_logs.pop(name, None)
         self._without_cell.discard(name)
@@ -230,7 +230,7 @@ class CurrentRun:
         return end
 
     def changed(self) -> None:
-        """Anything may have changed: calls whoever asked for it. On any thread."""
+        """Calls the callbacks, as anything may have changed. On any thread."""
         for callback in list(self._callbacks):
             callback()
 

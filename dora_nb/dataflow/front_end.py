@@ -78,7 +78,7 @@ class FrontEnd:
         coordinator: str = COORDINATOR,
         daemon_port: int = DAEMON_PORT,
     ) -> Attached:
-        """Has `dataflow` show one that somebody else has started, until `detach`; see `dora_nb.attach`.
+        """Has `dataflow` show one that was started elsewhere, until `detach`; see `dora_nb.attach`.
 
         Raises also DataflowStateError where the notebook's own dataflow runs.
         """

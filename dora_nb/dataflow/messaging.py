@@ -72,7 +72,7 @@ def too_few(
     """The error of a wait that is over, with the state of the topic's node."""
     name = topic.partition("/")[0]
     if name == NOTEBOOK:
-        state = "nobody has sent any"
+        state = "none was sent"
     elif name not in run.graph:
         state = f"{name} is not declared"
     else:
@@ -91,11 +91,11 @@ def send(run: CurrentRun, topic: str, data: Any, metadata: Mapping[str, Any] | N
     about = None if metadata is None else dict(metadata)
     if source.node == NOTEBOOK:
         _check_is_read(run, topic)
-        session = run.running_session(f"'{topic}' reaches nobody")
+        session = run.running_session(f"'{topic}' cannot be sent")
         session.send(source, as_sendable(data), about)
         return
     run.graph.node(source.node)
-    session = run.running_session(f"'{topic}' reaches nobody")
+    session = run.running_session(f"'{topic}' cannot be sent")
     if not session.inject(source, as_sendable(data), about):
         instead = f"send on {NOTEBOOK}/NAME, and let an input read that."
         if session.edit_refusal is not None:

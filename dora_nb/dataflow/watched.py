@@ -1,4 +1,4 @@
-"""A dataflow that somebody else has started with dora-rs, watched and fed from here."""
+"""A dataflow that was started elsewhere with dora-rs, watched and fed from here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAEMON_PORT = 53291
 
 
 class WatchedDataflow(BaseDataflow):
-    """A running dataflow of dora-rs that somebody else has started, from `dora_nb.attach`.
+    """A running dataflow of dora-rs that was started elsewhere, from `dora_nb.attach`.
 
     Its states, logs and topics can be read, messages sent on ``notebook/NAME``, and parameters of its nodes
     changed; it cannot be stopped or edited from here. As a context manager it detaches on exit.
@@ -82,7 +82,7 @@ def attach(
     coordinator: str = COORDINATOR,
     daemon_port: int = DAEMON_PORT,
 ) -> WatchedDataflow:
-    """Returns a view of a dataflow that somebody else has started with dora-rs.
+    """Returns a view of a dataflow that was started elsewhere with dora-rs.
 
     `name` is its name or UUID, and may be left out where only one runs on the coordinator, ``HOST:PORT``. To
     read a topic, a process of ours joins at the daemon of this machine that listens on `daemon_port`. Blocks

@@ -143,6 +143,10 @@ class CameraView(anywidget.AnyWidget):
 
     Raises DeclarationError for arguments that mean nothing; GraphError where a topic's node is
     declared and has no such output.
+
+    Example::
+
+        >>> CameraView("camera/image", boxes="detector/bbox", labels=["cup", "plate"])
     """
 
     _esm = traitlets.Unicode(_asset("camera.js")).tag(sync=True)
@@ -223,12 +227,22 @@ class CameraView(anywidget.AnyWidget):
     # ----- what a user does with it
 
     def pause(self) -> None:
-        """Keeps the picture as it is; the cell's saved output holds it as a still. Any thread."""
+        """Keeps the picture as it is; the cell's saved output holds it as a still. Any thread.
+
+        Example::
+
+            >>> view.pause()
+        """
         self.paused = True
         self.settle()
 
     def resume(self) -> None:
-        """Shows the newest frame again."""
+        """Shows the newest frame again.
+
+        Example::
+
+            >>> view.resume()
+        """
         self.paused = False
 
     def snapshot(self) -> bytes | None:
@@ -236,6 +250,10 @@ class CameraView(anywidget.AnyWidget):
 
         It is the newest frame, or while paused the one that is shown; what `min_score` and
         `show_boxes` hide is not drawn. Decoding and encoding take some 10 ms. Any thread.
+
+        Example::
+
+            >>> Path("picture.jpg").write_bytes(view.snapshot())
         """
         shown = self._newest()
         if shown is None:
@@ -251,6 +269,10 @@ class CameraView(anywidget.AnyWidget):
         Returns at once if it ever had one. Where no page shows the view (a notebook run headless),
         the cell's output holds it as a still afterwards. Raises TopicTimeoutError, which names the
         topic, what came, and the state of its node; DataflowStateError if the view is closed or paused.
+
+        Example::
+
+            >>> view.wait_for_frame(timeout_secs=30)
         """
         feed = self._open_feed()
         if feed.last is None and self.paused:
@@ -262,7 +284,13 @@ class CameraView(anywidget.AnyWidget):
 
     @property
     def stats(self) -> ViewStats:
-        """What became of all frames and boxes so far. Any thread; also after `close`."""
+        """What became of all frames and boxes so far. Any thread; also after `close`.
+
+        Example::
+
+            >>> view.stats().frames_drawn
+            250
+        """
         assert self._feed is not None
         tally = self._feed.tally()
         counts = tally.counts
@@ -284,7 +312,12 @@ class CameraView(anywidget.AnyWidget):
         )
 
     def close(self) -> None:
-        """Ends the view: it reads nothing any more and its cell keeps a still. May be called twice."""
+        """Ends the view: it reads nothing any more and its cell keeps a still. May be called twice.
+
+        Example::
+
+            >>> view.close()
+        """
         feed = self._feed
         if feed is None or sys.is_finalizing():  # refused by its arguments; or all ends, by __del__
             return
@@ -302,7 +335,14 @@ class CameraView(anywidget.AnyWidget):
         super().close()
 
     def settle(self) -> None:
-        """Saves a still into the cell's output if one is asked for by a pause or a stop."""
+        """Saves a still into the cell's output if one is asked for by a pause or a stop.
+
+        It is called after every cell, and need not be called.
+
+        Example::
+
+            >>> view.settle()
+        """
         feed = self._feed
         if feed is None or feed.closed:
             return

@@ -18,7 +18,7 @@ WRONG: dict[str, Callable[[Any], object]] = {
     "give outputs=['image']": lambda flow: flow.add_operator("a", CODE, outputs="image"),
     "are a list, not a dict": lambda flow: flow.add_operator("a", CODE, inputs=["i=a/b"]),
     "give Path('camera.py') for the file": lambda flow: flow.add_node("a", "camera.py"),
-    "a process of its own runs it": lambda flow: flow.add_operator("a", Dataflow),
+    "another process runs it": lambda flow: flow.add_operator("a", Dataflow),
     "cannot read gone.py (No such file or directory)": lambda flow: flow.add_node(
         "a", path="gone.py"
     ),
@@ -26,8 +26,10 @@ WRONG: dict[str, Callable[[Any], object]] = {
     "the queue of 'i' is True; give a size of 1 or more": lambda flow: flow.add_operator(
         "a", CODE, inputs={"i": "a/o"}, queues={"i": True}
     ),
-    "queue_size is a whole number": lambda flow: flow.subscribe("a/b", queue_size=0),
-    "count is a whole number": lambda flow: flow.take("a/b", -1),
+    "queue_size must be a whole number >= 1, got 0": lambda flow: flow.subscribe(
+        "a/b", queue_size=0
+    ),
+    "count must be a whole number >= 1, got -1": lambda flow: flow.take("a/b", -1),
     "grace_secs must be >= 0, got -1": lambda flow: flow.stop(grace_secs=-1),
 }
 

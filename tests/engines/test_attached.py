@@ -123,7 +123,7 @@ def test_nothing_of_it_is_changed(dataflow: CellDataflow, lasting_robot: Robot) 
         lambda: dataflow.cell("camera", CAMERA, inputs=TICK, outputs=("image",)),
         lambda: dataflow.cell("another", CAMERA, inputs=TICK, outputs=("image",)),
     ):
-        with pytest.raises(DataflowStateError, match="belongs to whoever started it: %dora detach"):
+        with pytest.raises(DataflowStateError, match="which was started elsewhere: %dora detach"):
             act()
     assert lasting_robot.nodes() == ["camera", "notebook", "reader"]
 

@@ -89,11 +89,12 @@ def test_run_all_stops_at_a_mistake() -> None:
 
 SLOW_START = """\
 import dora_nb
+from dora_nb.dataflow.results import Started
 flow = dora_nb.get_dataflow()
 def start(engine, *, progress):
     progress("starting: camera (2 s)")
     progress("starting: camera (3 s)")
-    return "started: camera"
+    return Started(("camera",))
 flow.start = start
 """
 
