@@ -178,7 +178,7 @@ CASES = [
     ),
     Case("sends a list", operator(EVENT, "send_output('out', [1, 2])"), "`data`.*pa.array"),
     Case("sends a str", operator(EVENT, "send_output('out', 'text')"), r"pa.array\(\[text\]\)"),
-    Case("sends None", operator(EVENT, "send_output('out', None)"), r"use pa.array\(\[\]\)"),
+    Case("sends None", operator(EVENT, "send_output('out', None)"), r"send pa\.array\(\[\]\)"),
     Case("sends a number", operator(EVENT, "send_output('out', 4.5)"), r"pa.array\(\[x\]\)"),
     Case("sends a bytearray", operator(EVENT, "send_output('out', bytearray(3))"), r"bytes\(x\)"),
     Case(

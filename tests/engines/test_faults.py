@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from dora_nb.engines.embedded import (
-    _kernel_subscriber,
     _launch,
     _session,
     _spawner,
@@ -30,6 +29,7 @@ from dora_nb.engines.worker import Worker
 from dora_nb.errors import DoraNbError, EngineError, OperatorError
 from dora_nb.protocol import control, counters
 from dora_nb.status import State
+from dora_nb.transport import Input
 
 from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow
@@ -161,7 +161,7 @@ def test_a_subscription_that_fails_is_said_once_and_disturbs_nobody(
 def test_a_subscription_that_cannot_be_read_is_left_alone(
     dataflow: CellDataflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tap's thread goes on for all others."""
+    """The subscriber's thread goes on for all others."""
     declare_two(dataflow)
     dataflow.start()
     reported = threading.Event()
@@ -176,7 +176,7 @@ def test_a_subscription_that_cannot_be_read_is_left_alone(
     assert session is not None
     with monkeypatch.context() as patch, dataflow.subscribe("op/out"):
         patch.setattr(session._subscriber, "_report", report)
-        patch.setattr(_kernel_subscriber.Input, "take", is_broken)
+        patch.setattr(Input, "take", is_broken)
         assert reported.wait(TIMEOUT_SECS)
     assert len(said) == 1
     assert said[0][0] == "op"

@@ -89,7 +89,10 @@ BODIES = {
         _in_slot(kind=SLOT_WITH_METADATA, metadata_size=METADATA_LIMIT + 1),
         "and ends at",
     ),
-    "half a number in a slot": (_in_slot(type_code=INT16, size=LARGE - 1), "cannot be an array of type 3"),
+    "half a number in a slot": (
+        _in_slot(type_code=INT16, size=LARGE - 1),
+        "cannot be an array of type 3",
+    ),
     "no batch": (_inline(type_code=IPC_BATCH, payload=b"rubbish!" * 4), "Error|ArrowInvalid"),
     "an empty batch": (_inline(type_code=IPC_BATCH), "error"),
     "a batch with a schema of a negative size": (
