@@ -32,7 +32,7 @@ class Declared:
     """Whether the operator's attributes are still there: the same object, or carried over."""
     notes: tuple[str, ...] = ()
     """What else happened while the new generation took over, each the end of a sentence."""
-    waiting_for: Mapping[str, str | None] = field(default_factory=dict)
+    waiting_for: Mapping[str, str | None] = field(default_factory=dict, hash=False)
     """The undeclared nodes that its inputs wait for, each with the declared name nearest to it."""
     held_by: tuple[str, ...] = ()
     """The failed nodes for which the whole start still waits."""

@@ -267,7 +267,7 @@ def test_an_exclusive_operator_that_fails_is_what_it_was_again(
 def test_going_back_to_an_earlier_generation(running: CellDataflow) -> None:
     declare(running, COUNTING.format(start=1000))
     declare(running, COUNTING.format(start=2000))
-    said = running.restart("op", generation=2)
+    said = in_words(running.restart("op", generation=2))
     assert said == "op: generation 4, restarted: the code of generation 2, state not kept"
     assert newest(running)["start"] == 1000
     # What is declared is what runs: that cell again changes nothing.
@@ -279,6 +279,6 @@ def test_going_back_to_an_earlier_generation(running: CellDataflow) -> None:
 def test_going_back_after_a_crash(running: CellDataflow) -> None:
     declare(running, COUNTING.format(start=1000).replace("self.n += 1", "1 / 0"))
     running.failure_of("op")
-    said = running.restart("op", generation=1)
+    said = in_words(running.restart("op", generation=1))
     assert said.startswith("op: generation 3, restarted")
     assert newest(running)["start"] == 0

@@ -229,7 +229,7 @@ def test_what_differs_on_dora_is_said_at_the_start(dataflow: CellDataflow) -> No
         outputs=("out",),
         queues={"own": (5, "backpressure")},
     )
-    said = dataflow.start("dora").splitlines()
+    said = in_words(dataflow.start("dora")).splitlines()
     assert said[0] == "started on dora-rs: a"
     assert len(said) == 2
     assert "backpressure at own" in said[1]
@@ -382,7 +382,7 @@ def test_without_dora_rs_one_line_says_how_to_get_it(
 def test_a_dynamic_node_holds_no_start_up(two: CellDataflow) -> None:
     """It is joined as dora has it; the start says how."""
     two.add_node("plotter", path="dynamic", inputs={"image": "camera/image"}, outputs=["out"])
-    port = two.start("dora").rpartition("daemon_port=")[2].rstrip(").")
+    port = in_words(two.start("dora")).rpartition("daemon_port=")[2].rstrip(").")
     assert two.status("plotter").state_text() == "waiting (for a process to join)"
     joins = (
         f"import dora\nnode = dora.Node('plotter', daemon_port={port})\n"

@@ -118,7 +118,7 @@ def test_one_that_fails_leaves_the_others_ready_until_it_is_corrected(
         with pytest.raises(OperatorError, match="source failed before its first event"):
             dataflow.cell("source", FAILING + "# still", outputs=("n",))
         idle = dataflow.cell("idle", IDLE)
-        assert str(idle) == "idle: started; the start is held by source"
+        assert in_words(idle) == "idle: started; the start is held by source"
         dataflow.cell("source", COUNTING, inputs=TICK, outputs=("n",))
         assert passed_on.next(TIMEOUT_SECS)["metadata"]["n"] == 0
     reader = dataflow.status("reader")
@@ -265,7 +265,7 @@ def test_many_may_stop_at_once(dataflow: CellDataflow, background: ThreadPoolExe
     dataflow.cell("counter", COUNTING, inputs=TICK, outputs=("n",))
     dataflow.start()
     stops = [background.submit(dataflow.stop) for _ in range(8)]
-    said = {stop.result(TIMEOUT_SECS) for stop in stops}
+    said = {in_words(stop.result(TIMEOUT_SECS)) for stop in stops}
     assert "stopped" in said
     assert said <= {"stopped", "already stopped"}
 
