@@ -21,6 +21,7 @@ from dora_nb.protocol import control
 from dora_nb.status import State
 from dora_nb.transport import InvalidDataError
 
+from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow
 
 ECHO = """
@@ -84,9 +85,9 @@ def test_every_reader_gets_it_whenever_it_came(echo: CellDataflow) -> None:
     with echo.subscribe("echo/out") as out:
         echo.send("notebook/command", 1)
         out.next(20.0)
-        assert str(echo.cell("late", READER, inputs={"in": "notebook/command"}, kind="script")) == (
-            "late: started"
-        )
+        assert in_words(
+            echo.cell("late", READER, inputs={"in": "notebook/command"}, kind="script")
+        ) == ("late: started")
         echo.send("notebook/command", 2)
         assert out.next(20.0)["value"].to_pylist() == [2]
     echo.cell("echo", ECHO + "\n# edited", inputs={"in": "notebook/command"}, outputs=("out",))

@@ -200,7 +200,9 @@ def test_where_no_event_is_kept_it_says_so(dataflow: CellDataflow) -> None:
     ):
         dataflow.debug("op")
     dataflow.failure_of("script")
-    with pytest.raises(DataflowStateError, match="it is a script, and the events of scripts are not kept"):
+    with pytest.raises(
+        DataflowStateError, match="it is a script, and the events of scripts are not kept"
+    ):
         dataflow.retry("script")
     with pytest.raises(GraphError, match="only an operator can be rebuilt here"):
         dataflow.debug("script")
