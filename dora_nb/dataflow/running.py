@@ -131,9 +131,9 @@ class Running:
         if session is None:
             return Stopped((name,), already_stopped=True)
         self._run.check_may_change(f"{name} cannot be stopped alone")
-        had_process = session.stop_node(name, grace_secs=grace_secs)
+        stopped = session.stop_node(name, grace_secs=grace_secs)
         self._run.changed()
-        return Stopped((name,), already_stopped=not had_process)
+        return Stopped((name,), already_stopped=not stopped)
 
     def restart(self, name: str, generation: int | None, progress: Progress | None) -> Declared:
         """Lets another generation of a node follow, or an earlier one take over; waits until it is ready."""

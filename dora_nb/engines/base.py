@@ -76,7 +76,7 @@ class EngineSession(Protocol):
 
     def stop_node(self, name: str, *, grace_secs: float) -> bool:
         """Stops one node, and waits until it has ended; its readers' inputs from it are closed. False where
-        it had no process."""
+        it had ended by itself, or was never started."""
 
     def remove(self, declared: Graph, name: str, *, grace_secs: float) -> None:
         """Stops a node and removes it. Waits until it has ended."""

@@ -367,7 +367,7 @@ class Session:
     def stop_node(self, name: str, *, grace_secs: float) -> bool:
         """Stops one operator. Waits until it has ended; it ends without the wait too.
 
-        Its readers' inputs from it are closed. False where it had no process and was not about to get one.
+        Its readers' inputs from it are closed. False where it had ended by itself, or was never started.
         """
         supervisor = self._supervisors.get(name)
         if supervisor is None or not supervisor.alive:
@@ -375,7 +375,9 @@ class Session:
         stop = lifecycle.Stop(grace_secs, closes_outputs=True)
         self._run_on_worker(lambda: supervisor.post(stop))
         with self._lock:
-            return self._changed.wait_for(lambda: not supervisor.alive)
+            self._changed.wait_for(lambda: not supervisor.alive)
+            # A failure is known a moment before its process has ended: then there is nothing to stop.
+            return supervisor.life.phase is Phase.STOPPED
 
     def remove(self, declared: graph.Graph, name: str, *, grace_secs: float) -> None:
         """Stops an operator and removes it. Waits until it has ended; an interrupt ends only the wait."""
