@@ -1,7 +1,6 @@
-"""The command ``dora-nb``: what can be done without a notebook.
+"""The command ``dora-nb``: what works without a notebook.
 
-Exit status: 0 done, 1 it could not be done (one line on stderr says why), 2 the command line is
-wrong, 130 interrupted.
+Exit status: 0 success, 1 failure (one line on stderr says why), 2 wrong command line, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ if TYPE_CHECKING:
     from .graph.graph import Graph
 
 TUTORIAL_FOLDERS = ("notebooks", "samples")
-"""They stay side by side, so that ``../samples`` resolves from a notebook as in the repository."""
+"""Copied side by side, so that ``../samples`` resolves from a notebook as in the repository."""
 DEFAULT_TUTORIAL_DIR = Path("dora-nb-tutorial")
 COMMANDS = ("doctor", "export", "run", "tutorial")
 
 
 class CommandError(DoraNbError):
-    """The command cannot do what it was asked; the message is all that is shown."""
+    """The command failed; only the message is shown."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status. Shows no traceback for a mistake of the user's."""
+    """Runs one command and returns its exit status. A mistake of the user shows no traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and not words[0].startswith("-"):
         wrong = _unknown_command(words[0])
@@ -91,25 +90,22 @@ def _parser() -> argparse.ArgumentParser:
     tutorial.add_argument("--force", action="store_true", help="overwrite files that differ")
     commands.add_parser(
         "doctor",
-        help="say what this machine lacks",
-        description="Try what dora_nb needs from this machine, and say what is missing. "
-        "Exit status 1 if something is.",
+        help="check what dora_nb needs from this machine",
+        description="Check what dora_nb needs from this machine, and show what is missing. "
+        "Exit status 1 if something is missing.",
         allow_abbrev=False,
     )
     run = commands.add_parser(
         "run",
         help="run a dataflow.yml, or what a notebook declares",
-        description="Run a dataflow until every node has ended, and print what the nodes print. Of a "
-        "notebook only the declarations are read; none of its cells is executed. Exit status 1 if a "
-        "node fails.",
+        description="Run a dataflow until every node has ended, and print what the nodes print. The cells "
+        "of a notebook are not executed; only its declarations are read. Exit status 1 if a node fails.",
         allow_abbrev=False,
     )
     run.add_argument("file", type=Path, metavar="FILE", help="a dataflow.yml, or an .ipynb")
+    run.add_argument("--stop-after", type=_seconds, metavar="SECONDS", help="stop after this time")
     run.add_argument(
-        "--stop-after", type=_seconds, metavar="SECONDS", help="stop it after that time"
-    )
-    run.add_argument(
-        "--build", action="store_true", help="run the build commands of the file before it starts"
+        "--build", action="store_true", help="run the build commands of the file first"
     )
     run.add_argument(
         "--engine",
@@ -122,8 +118,8 @@ def _parser() -> argparse.ArgumentParser:
         "export",
         help="write what a notebook declares as files for dora-rs",
         description="Read the declarations of a notebook, without executing any cell, and write a "
-        "dataflow.yml, a file for each node and requirements.txt. Of a dataflow.yml, one of dora 0.x "
-        "too, it writes the same.",
+        "dataflow.yml, a file for each node and requirements.txt. Also accepts a dataflow.yml, including "
+        "one of dora 0.x.",
         allow_abbrev=False,
     )
     export.add_argument("file", type=Path, metavar="FILE", help="an .ipynb, or a dataflow.yml")
@@ -137,10 +133,10 @@ def _add_allowances(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-shell-nodes",
         action="store_true",
-        help="take nodes that are a line for a shell, which may do anything",
+        help="accept nodes that are a shell command, which may do anything",
     )
     parser.add_argument(
-        "--allow-url-sources", action="store_true", help="take code from the network"
+        "--allow-url-sources", action="store_true", help="accept code from the network"
     )
 
 
@@ -178,7 +174,7 @@ def _print_line(line: str) -> None:
 
 
 def _read(arguments: argparse.Namespace) -> Graph:
-    """The graph in the file of the command line; runs the builds of a ``dataflow.yml`` if it may."""
+    """The graph in the file of the command line; runs the builds of a ``dataflow.yml`` if asked to."""
     from .descriptor import Allowed, read_dataflow
     from .descriptor.notebook_files import read_notebook
 
@@ -201,7 +197,7 @@ def _run_build(build: Build, command: str) -> None:
     print(f"{build.node}: {command}", flush=True)
     try:
         program, *words = shlex.split(command)
-        # What pip installs is for this Python, which runs the nodes.
+        # The nodes run on this Python, so pip must install for it.
         words = ["-m", "pip", *words] if program in ("pip", "pip3") else words
         program = sys.executable if program in ("pip", "pip3") else program
         environment = {**os.environ, **dict(build.env)}
@@ -239,7 +235,7 @@ def _tutorial(arguments: argparse.Namespace) -> int:
 
 
 def _next_command(folder: Path) -> str:
-    """What to type to open the first notebook."""
+    """The command that opens the first notebook."""
     first = min((folder / "notebooks").glob("*.ipynb"), default=folder / "notebooks")
     install = ""
     if importlib.util.find_spec("jupyterlab") is None:
@@ -248,7 +244,7 @@ def _next_command(folder: Path) -> str:
 
 
 def tutorial_root() -> Path:
-    """The folder that holds the tutorial's: in an installed wheel, or the repository itself."""
+    """The folder that contains the tutorial: in an installed wheel, or in the repository."""
     package = Path(__file__).resolve().parent
     roots = [package / "tutorial"]
     if (package.parent / "pyproject.toml").is_file():
@@ -262,7 +258,7 @@ def tutorial_root() -> Path:
 
 
 def tutorial_files(root: Path) -> Iterator[Path]:
-    """Every file of the tutorial, relative to `root`; nothing that running it leaves behind."""
+    """Every file of the tutorial, relative to `root`, without files that running it has created."""
     for folder in TUTORIAL_FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             relative = path.relative_to(root)
@@ -274,9 +270,9 @@ def tutorial_files(root: Path) -> Iterator[Path]:
 
 
 def copy_tutorial(root: Path, folder: Path, *, force: bool) -> int:
-    """Copy what is not there yet and return how many files that were.
+    """Copies the files that are not there yet; returns how many.
 
-    Raises CommandError, with nothing copied, where files in `folder` differ and `force` is false.
+    Raises CommandError, with nothing copied, if files in `folder` differ and `force` is false.
     """
     files = list(tutorial_files(root))
     new = [file for file in files if not (folder / file).exists()]

@@ -3,20 +3,20 @@
 ::
 
     DoraNbError
-    ├── DeclarationError (ValueError)        what was written is wrong; nothing was changed
+    ├── DeclarationError (ValueError)        a declaration is wrong; nothing was changed
     │   ├── GrammarError                     the line of a magic
     │   ├── SourceError                      the Python of an operator, before it ran
     │   ├── GraphError                       names and wiring
     │   │   └── UnknownParamError (KeyError) a node has no parameter of that name
-    │   └── DescriptorError                  a dataflow.yml, or a notebook that is read as a file
+    │   └── DescriptorError                  a dataflow.yml, or a notebook read as a file
     ├── OperatorError                        the operator's own code failed, in its own process
-    ├── DataflowStateError (RuntimeError)    the right thing at the wrong moment
-    ├── MessageError (ValueError)            a message is not what was asked of it (an image, boxes)
+    ├── DataflowStateError (RuntimeError)    the call is right, but not in this state
+    ├── MessageError (ValueError)            a message is not of the expected kind (an image, boxes)
     ├── TopicTimeoutError (TimeoutError)     too few messages came in time
     └── EngineError (RuntimeError)           the engine or the system underneath failed
 
-Each says what happened, the likely cause and the way out. In IPython none of them shows a frame of
-dora_nb: `_render_traceback_` is IPython's documented way for an exception to draw itself
+Each says what happened, the likely cause and the way out. In IPython they show no frames of dora_nb:
+`_render_traceback_` is IPython's documented way for an exception to draw itself
 (https://ipython.readthedocs.io/en/stable/config/integrating.html#custom-exceptions), and unlike
 `UsageError` it leaves an ``error`` output, at which Run All, nbclient and nbval stop.
 """
@@ -31,7 +31,7 @@ _PLACE = re.compile(r'(Cell In\[\d+\], line \d+)|File "([^"]+)", line (\d+)')
 
 
 class Location(NamedTuple):
-    """A place in what the user wrote, numbered as the editor numbers it (the `%%` line is line 1)."""
+    """A place in the user's text, numbered as in the editor (the `%%` line is line 1)."""
 
     file: str
     """``Cell In[5]`` or the path of a file."""
@@ -39,13 +39,13 @@ class Location(NamedTuple):
     column: int | None = None
     """Counted from 0."""
     text: str | None = None
-    """The line itself, to be shown above the caret."""
+    """The line itself, which is shown above the caret."""
 
     def __str__(self) -> str:
         return self.file if self.line is None else f"{self.file}, line {self.line}"
 
     def render(self) -> list[str]:
-        """The place, the line and a caret under the column, as far as they are known."""
+        """Returns the place, the line and a caret under the column, as far as they are known."""
         lines = [str(self)]
         if self.text is not None:
             shown = self.text.lstrip()
@@ -74,12 +74,12 @@ class DoraNbError(Exception):
     def __str__(self) -> str:
         if not self.hint:
             return self.message
-        # What ends in words of the user's (an exception's) has no full stop of its own.
+        # A message that ends in the user's words (of an exception) has no full stop.
         stop = "" if self.message.endswith((".", ":", ";", ",", "!", "?")) else "."
         return f"{self.message}{stop} {self.hint}"
 
     def render(self) -> list[str]:
-        """The lines that a cell shows."""
+        """Returns the lines that a cell shows."""
         place = self.location.render() if self.location else []
         return [*place, f"{type(self).__name__}: {self}"]
 
@@ -88,7 +88,7 @@ class DoraNbError(Exception):
 
 
 class DeclarationError(DoraNbError, ValueError):
-    """What was written cannot be declared. Nothing was changed by trying."""
+    """The declaration is refused, and nothing has changed."""
 
 
 class GrammarError(DeclarationError):
@@ -96,7 +96,7 @@ class GrammarError(DeclarationError):
 
 
 class SourceError(DeclarationError):
-    """The Python of an operator cannot be run as one; found before any of it ran."""
+    """The Python code cannot run as an operator; found before any of it ran."""
 
 
 class GraphError(DeclarationError):
@@ -108,14 +108,14 @@ class UnknownParamError(GraphError, KeyError):
 
 
 class DescriptorError(DeclarationError):
-    """A ``dataflow.yml`` cannot be read or written as it stands, or a notebook's file not be read."""
+    """A ``dataflow.yml`` cannot be read or written, or a notebook cannot be read as a file."""
 
 
 class OperatorError(DoraNbError):
     """An operator failed in its own process: an exception, a forbidden return value, a signal.
 
     `traceback_lines` is the child's traceback without frames of dora_nb, with the lines of the cell;
-    it is empty where the process died without one. `node` is the operator's name.
+    it is empty if the process died without one. `node` is the operator's name.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class OperatorError(DoraNbError):
 
     @property
     def place(self) -> str | None:
-        """``Cell In[5], line 7``, or a file and its line: the innermost that the traceback names."""
+        """``Cell In[5], line 7``, or a file and its line: the innermost place that the traceback names."""
         for line in reversed(self.traceback_lines):
             if found := _PLACE.match(line.strip()):
                 return found[1] or f"{found[2]}, line {found[3]}"
@@ -144,15 +144,15 @@ class OperatorError(DoraNbError):
 
 
 class DataflowStateError(DoraNbError, RuntimeError):
-    """The call is right, but not in the state that the dataflow is in."""
+    """The call is right, but not in the present state of the dataflow."""
 
 
 class MessageError(DoraNbError, ValueError):
-    """A message is not what a view or a conversion was told it is."""
+    """A message is not of the kind that a view or a conversion expects."""
 
 
 class TopicTimeoutError(DoraNbError, TimeoutError):
-    """Too few messages came on a topic; names it, how many came, and the state of its node."""
+    """Too few messages came on a topic; the text has the topic, how many came, and the state of its node."""
 
 
 class EngineError(DoraNbError, RuntimeError):
@@ -160,14 +160,14 @@ class EngineError(DoraNbError, RuntimeError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """``Did you mean 'x'?`` for the nearest of the known words, or None when none is near."""
+    """Returns ``Did you mean 'x'?`` for the nearest known word, or None if none is near."""
     near = nearest(word, known)
     return None if near is None else f"Did you mean '{near}'?"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like this one, or None when none is near."""
-    import difflib  # Here, since an operator that makes no mistake has no use for it.
+    """Returns the known word that is most like this one, or None if none is near."""
+    import difflib  # Imported here, since an operator needs it only after a mistake.
 
     near = difflib.get_close_matches(word, list(known), n=1)
     return near[0] if near else None

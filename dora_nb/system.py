@@ -1,8 +1,8 @@
-"""What dora_nb needs from the system under Python, and which package brings what is missing.
+"""What dora_nb needs from the operating system, and which package provides what is missing.
 
-Python packages cannot declare the system's shared libraries, so a missing one shows up as an
-ImportError that names a file. Here that file gets the name of its package. Standard library only,
-and importing this module loads nothing: scripts run it before anything is installed.
+Python packages cannot declare shared libraries of the system, so a missing one shows up as an
+ImportError that names a file. This module knows the package of that file. It uses the standard library
+only, because scripts run it before anything is installed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OLDEST_PYTHON = (3, 11)
 
 @dataclass(frozen=True, slots=True)
 class SystemLibrary:
-    """A shared library, and the package of Debian and Ubuntu that brings it."""
+    """A shared library, and the package of Debian and Ubuntu that provides it."""
 
     soname: str
     package: str
@@ -36,10 +36,10 @@ class SystemLibrary:
 
 OPENCV_LIBRARIES = (
     SystemLibrary("libGL.so.1", "libgl1"),
-    # Ubuntu 24.04 and Debian 13 call it libglib2.0-0t64, which provides this name to apt as well.
+    # Ubuntu 24.04 and Debian 13 call it libglib2.0-0t64, and apt accepts the old name as well.
     SystemLibrary("libgthread-2.0.so.0", "libglib2.0-0"),
 )
-"""What the opencv-python wheel links to and does not carry (``ldd cv2.abi3.so``)."""
+"""Libraries that the opencv-python wheel needs but does not contain (``ldd cv2.abi3.so``)."""
 
 _NOT_FOUND = re.compile(r"(?P<soname>lib[^\s:]+\.so[\d.]*): cannot open shared object file")
 
@@ -49,7 +49,7 @@ def missing_libraries(
     *,
     load: Callable[[str], object] = ctypes.CDLL,
 ) -> list[SystemLibrary]:
-    """Those of the libraries that the dynamic loader does not find."""
+    """Returns the libraries that the dynamic loader does not find."""
     return [library for library in libraries if not _loads(library.soname, load)]
 
 
@@ -62,9 +62,9 @@ def _loads(soname: str, load: Callable[[str], object]) -> bool:
 
 
 def hint_for_import_error(error: ImportError) -> str | None:
-    """The way out where an import failed for want of a system library, else None.
+    """Returns the way out if an import failed because a system library is missing, else None.
 
-    Also for errors that come from an operator's process, where no function of ours did the import.
+    Also for errors from an operator's process, where the user's code did the import.
     """
     found = _NOT_FOUND.search(str(error))
     if found is None:
@@ -72,12 +72,12 @@ def hint_for_import_error(error: ImportError) -> str | None:
     packages = {library.soname: library.package for library in OPENCV_LIBRARIES}
     package = packages.get(found["soname"])
     if package is None:
-        return f"Install the system package that has {found['soname']}."
+        return f"Install the system package that provides {found['soname']}."
     return install_hint([package])
 
 
 def install_hint(packages: list[str]) -> str:
-    """One sentence that says how to install system packages."""
+    """Returns one sentence that says how to install system packages."""
     names = " ".join(packages)
     return f"Install {names} (Debian, Ubuntu: apt-get install {names})."
 
@@ -87,10 +87,9 @@ def import_cv2(
     load_module: Callable[[str], ModuleType] = importlib.import_module,
     load_library: Callable[[str], object] = ctypes.CDLL,
 ) -> ModuleType:
-    """OpenCV's module, or EngineError naming what is missing and its package.
+    """Returns OpenCV's module; EngineError names what is missing and its package.
 
-    A failed import leaves nothing behind: after the package is installed, the same process can try
-    again.
+    A failed import leaves nothing behind, so the same process can try again once the package is installed.
     """
     path_before = list(sys.path)
     try:
@@ -100,8 +99,8 @@ def import_cv2(
             f"OpenCV is not installed ({error}).", hint="pip install opencv-python"
         ) from error
     except ImportError as error:
-        # cv2/__init__.py cleans up only where it succeeds; what it leaves makes every further
-        # import say "recursion is detected" (opencv, modules/python/package/cv2/__init__.py).
+        # cv2/__init__.py cleans up only after a success; what a failure leaves makes every further
+        # import raise "recursion is detected" (opencv, modules/python/package/cv2/__init__.py).
         vars(sys).pop("OpenCV_LOADER", None)
         sys.path[:] = path_before
         missing = [library.package for library in missing_libraries(load=load_library)]
@@ -121,12 +120,12 @@ class Holder:
 
 
 def webcams(dev: Path = Path("/dev")) -> list[Path]:
-    """The video devices of this machine; one webcam often has two."""
+    """Returns the video devices of this machine; one webcam often has two."""
     return sorted(dev.glob("video[0-9]*"), key=lambda path: (len(path.name), path.name))
 
 
 def holders(device: Path, *, proc: Path = Path("/proc")) -> list[Holder]:
-    """The processes that have the device open, as far as this user may see them."""
+    """Returns the processes that have the device open, as far as this user may see them."""
     target = os.path.realpath(device)
     return [
         Holder(int(process.name), _command_of(process))
@@ -138,12 +137,12 @@ def holders(device: Path, *, proc: Path = Path("/proc")) -> list[Holder]:
 def _open_files(process: Path) -> Iterator[str]:
     try:
         links = list((process / "fd").iterdir())
-    except OSError:  # ended meanwhile, or another user's
+    except OSError:  # it has ended, or is another user's
         return
     for link in links:
         try:
             yield str(link.readlink())
-        except OSError:  # closed meanwhile
+        except OSError:  # it was closed meanwhile
             continue
 
 
@@ -156,7 +155,7 @@ def _command_of(process: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of `dora-nb doctor`: ``missing`` is needed and not there, ``note`` is good to know."""
+    """One line of `dora-nb doctor`: ``missing`` is needed but not there, ``note`` is good to know."""
 
     result: Literal["ok", "missing", "note"]
     subject: str
@@ -164,7 +163,7 @@ class Check:
 
 
 def check_system() -> list[Check]:
-    """Everything that the doctor looks at, each tried for real. Takes as long as importing OpenCV."""
+    """Runs all checks, each by trying the real thing. Takes as long as importing OpenCV."""
     return [
         _check_python(),
         _check_shared_memory(),
@@ -250,5 +249,7 @@ def _check_webcam(device: Path) -> Check:
         names = ", ".join(map(str, busy))
         return Check("note", "webcam", f"{device} is open in {names}")
     if not os.access(device, os.R_OK | os.W_OK):
-        return Check("note", "webcam", f"{device} may not be opened by this user (group video?)")
+        return Check(
+            "note", "webcam", f"this user may not open {device} (is it in the group video?)"
+        )
     return Check("ok", "webcam", f"{device} is free")

@@ -46,7 +46,9 @@ def test_every_missing_library_is_named_at_once_with_its_package() -> None:
 
 def test_a_library_that_nobody_foresaw_is_named_as_it_is() -> None:
     error = ImportError("libodd.so.3: cannot open shared object file: No such file or directory")
-    with pytest.raises(EngineError, match=r"Install the system package that has libodd\.so\.3\."):
+    with pytest.raises(
+        EngineError, match=r"Install the system package that provides libodd\.so\.3\."
+    ):
         system.import_cv2(load_module=_failing_import(error), load_library=_loader_without())
 
 

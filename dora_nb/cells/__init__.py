@@ -1,1 +1,1 @@
-"""What a cell may say, and how it is read: options, parsing, declaring, checks, and the plan of an edit."""
+"""The language of cells: options, parsing, declarations, checks of the source, and the plan of an edit."""

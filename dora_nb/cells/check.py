@@ -1,12 +1,12 @@
-"""What can be said of an operator's source before any of it runs.
+"""Checks an operator's source before any of it runs.
 
-Refused is only what is certainly wrong; whatever depends on what the code does is left to run time.
-Two witnesses are asked, both CPython's own::
+Only what is certainly wrong is refused; what depends on what the code does is left to run time. The
+checks use two representations, both CPython's own::
 
     text ─► syntax tree ─► the class `Operator` and its two methods
                 └─► bytecode ─► the globals that are read, and those that anything in the text binds
 
-The bytecode decides about names because the compiler has settled there what a scope is: class
+The bytecode decides about names, because the compiler has resolved the scopes there: class
 bodies, comprehensions, `global`, walrus, `except … as`, `match`, annotations that are never
 evaluated, branches that can never run.
 """
@@ -35,7 +35,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def check_operator_source(code: SourceCode, *, notebook_names: Collection[str] = ()) -> None:
-    """Refuse source that cannot be run as an operator, before any of it runs.
+    """Refuses source that cannot run as an operator, before any of it runs.
 
     `notebook_names` are the names that the notebook defines; a body that reads one of them and does
     not define it is refused, since an operator sees nothing of the notebook. Where it is a mapping
@@ -48,7 +48,7 @@ def check_operator_source(code: SourceCode, *, notebook_names: Collection[str] =
 
 
 def check_node_source(code: SourceCode, *, notebook_names: Collection[str] = ()) -> None:
-    """The same for a script that makes a `Node()`: any script will do, but no operator's."""
+    """Does the same for a script that makes a `Node()`: any script is accepted, but not an operator."""
     source = _parse(code, skeleton=_SCRIPT_SKELETON)
     operator = _last_class(source, "Operator")
     if operator is not None and _node_call(source.tree) is None:
@@ -62,9 +62,9 @@ def check_node_source(code: SourceCode, *, notebook_names: Collection[str] = ())
 
 
 def on_event_of(code: SourceCode) -> ast.FunctionDef | None:
-    """The `def on_event` that an operator certainly has; None where the text leaves it open.
+    """Returns the `def on_event` that an operator certainly has; None if the text does not decide it.
 
-    Raises SourceError where the text is no Python.
+    Raises SourceError if the text is not Python.
     """
     source = _parse(code)
     operator = _last_class(source, "Operator")
@@ -79,7 +79,7 @@ def on_event_of(code: SourceCode) -> ast.FunctionDef | None:
 
 @dataclass
 class _Source:
-    """The text of an operator with what Python makes of it, numbered as the editor numbers it."""
+    """The text of an operator, its syntax tree and its names; lines are numbered as in the editor."""
 
     code: SourceCode
     lines: list[str]
@@ -176,7 +176,7 @@ _IPYTHON_SYNTAX = (
 
 
 def _ipython_syntax(line: str) -> tuple[int, str] | None:
-    """The column and the way out, where a line that is no Python is IPython's."""
+    """The column and the way out if a line that is not Python is IPython's."""
     for pattern, hint in _IPYTHON_SYNTAX:
         if found := pattern.search(line):
             return found.start(found.lastindex or 0), hint
@@ -227,7 +227,7 @@ def _collect_globals(code: types.CodeType, found: _Globals, *, is_module: bool) 
         elif _is_star_import(step):
             found.star_import = True
     for constant in code.co_consts:
-        # From 3.14 on annotations wait in a function of this name until somebody asks for them.
+        # From 3.14 on, a function of this name evaluates the annotations when they are first read.
         if isinstance(constant, types.CodeType) and constant.co_name != "__annotate__":
             _collect_globals(constant, found, is_module=False)
 
@@ -347,7 +347,7 @@ def _check_operator_class(source: _Source) -> None:
     names = source.names
     if "Operator" not in names.stores:
         may_come_about = {"__getattr__", "setattr"} & {*names.stores, *names.reads}
-        # Bound in the text and not in the bytecode: it stands after a `raise`, which will speak.
+        # Bound in the text but not in the bytecode: it follows a `raise`, whose error is the better message.
         if (
             names.certain
             and not may_come_about
@@ -362,8 +362,8 @@ def _check_operator_class(source: _Source) -> None:
     ]
     if len(classes) > 1 and not _used_before(source.tree, classes[0], classes[1]):
         raise source.error(
-            "this defines the class `Operator` twice, and the second would silently win:",
-            hint="one operator a cell; put the other into a cell of its own.",
+            "this defines the class `Operator` twice, and the second would silently replace the first:",
+            hint="declare one operator per cell, and move the other into a cell of its own.",
             node=classes[1],
             word="Operator",
         )
@@ -385,7 +385,7 @@ def _used_before(tree: ast.Module, first: ast.ClassDef, second: ast.ClassDef) ->
 
 
 def _last_class(source: _Source, name: str) -> ast.ClassDef | None:
-    """The class of that name, where one statement at the top of the module is all that binds it."""
+    """The class of that name, if a single statement at the top of the module binds it."""
     found = [n for n in source.tree.body if isinstance(n, ast.ClassDef) and n.name == name]
     return found[0] if len(found) == 1 and source.names.stores[name] == 1 else None
 
@@ -408,10 +408,10 @@ def _no_operator(source: _Source) -> SourceError:
     ]
     near = able[0] if len(able) == 1 else _node_like("operator", named)
     if near is not None:
-        hint = f"did you mean '{near.name}' to be it? Name it `Operator`."
+        hint = f"did you mean '{near.name}'? Rename it to `Operator`."
         return source.error(message, hint=hint, node=near, word=near.name)
     if "on_event" in named:
-        hint = "`on_event` is a method of it; " + _SKELETON
+        hint = "`on_event` must be a method of that class; " + _SKELETON
         return source.error(message, hint=hint, node=named["on_event"], word="on_event")
     return source.error(message, hint=_SKELETON, node=top[0])
 
@@ -420,7 +420,7 @@ _Named = TypeVar("_Named")
 
 
 def _node_like(word: str, named: Mapping[str, _Named]) -> _Named | None:
-    """What has the name that is most like `word`, upper and lower case taken as one."""
+    """The entry whose name is most like `word`, ignoring case."""
     lower = {name.lower(): node for name, node in named.items()}
     near = nearest(word, lower)
     return None if near is None else lower[near]
@@ -436,8 +436,8 @@ def _find_method(
 ) -> _Found:
     """The `def` that an instance of this class certainly has under that name.
 
-    ``absent`` if it certainly has none; ``unknown`` where decorators, metaclasses, imported bases
-    or assignments leave it open.
+    ``absent`` if it certainly has none; ``unknown`` if decorators, metaclasses, imported bases
+    or assignments make it impossible to tell.
     """
     if cls.decorator_list or cls.keywords or cls.name in seen:
         return "unknown"
@@ -526,7 +526,7 @@ def _no_on_event(source: _Source, operator: ast.ClassDef) -> SourceError:
     methods = {node.name: node for node in operator.body if isinstance(node, _FUNCTIONS)}
     near = _node_like("on_event", methods)
     if near is not None:
-        hint = f"did you mean '{near.name}' to be it? Name it `on_event`."
+        hint = f"did you mean '{near.name}'? Rename it to `on_event`."
         return source.error(message, hint=hint, node=near, word=near.name)
     return source.error(
         message,
@@ -551,15 +551,15 @@ def _check_init(source: _Source, operator: ast.ClassDef) -> None:
     own = _implicit_arguments(found)
     if own and not ast.unparse(found.args):
         raise source.error(
-            "`__init__()` takes no argument, and Python gives it one:",
+            "`__init__()` takes no arguments, but Python passes one:",
             hint="write `def __init__(self):`.",
             node=found,
             word="__init__",
         )
     if own is not None and not _accepts(found.args, own):
         raise source.error(
-            f"`__init__({ast.unparse(found.args)})` cannot be called as `Operator()`, which is how "
-            "an operator is made;",
+            f"`__init__({ast.unparse(found.args)})` cannot be called as `Operator()`, but that is how "
+            "an operator is created;",
             hint="give every argument but self a default, or read it from os.environ and set it "
             "with --env KEY=VALUE.",
             node=found,

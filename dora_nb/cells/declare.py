@@ -1,4 +1,4 @@
-"""From the lines of a cell to a node's declaration: what the magics do, and who reads a notebook's file."""
+"""From the lines of a cell to the declaration of a node, for the magics and for notebooks read as files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .node_line import NodeLine, parse_node_line
 
 
 class SourceCheck(Protocol):
-    """What is refused of a kind's source before any of it runs."""
+    """Checks the source of one kind of node before any of it runs."""
 
     def __call__(self, code: SourceCode, *, notebook_names: Collection[str] = ()) -> None: ...
 
@@ -40,7 +40,7 @@ MAGICS = {
 
 @dataclass(frozen=True, slots=True)
 class DeclaredNode:
-    """A declaration, and the line that it was written in."""
+    """A declaration, and the line that it comes from."""
 
     spec: NodeSpec
     line: NodeLine
@@ -55,15 +55,15 @@ def read_declaration(
     folder: Path,
     notebook_names: Collection[str] = (),
 ) -> DeclaredNode:
-    """The node that a magic's line and the cell below it declare; `body` is None for a line magic.
+    """Returns the node that a magic's line and the cell below it declare; `body` is None for a line magic.
 
-    `folder` is where paths begin, and the node's working directory. Raises GrammarError, SourceError
+    `folder` is the node's working directory, to which paths are relative. Raises GrammarError, SourceError
     or GraphError with the place.
     """
     line = parse_node_line(header, words, what=magic.word, from_file=body is None)
     code, kind = body, magic.kind
     if code is None:
-        assert line.file is not None  # the grammar has asked for it
+        assert line.file is not None  # the parser requires it
         if kind == "script" and line.file.text == DYNAMIC:
             code, kind = SourceCode("", header.file), "dynamic"
         else:
@@ -88,7 +88,7 @@ def read_declaration(
 
 
 def read_source_file(header: Header, word: Word, folder: Path) -> SourceCode:
-    """The code in the file that `word` names, which is looked for from `folder`."""
+    """Returns the code in the file that `word` names, relative to `folder`."""
     path = folder / Path(word.text).expanduser()
     try:
         with tokenize.open(path) as file:  # honours a coding line, as Python does
@@ -97,7 +97,7 @@ def read_source_file(header: Header, word: Word, folder: Path) -> SourceCode:
         raise _no_file(header, word, folder) from None
     except IsADirectoryError:
         raise header.error(
-            f"'{word.text}' is a folder;", hint="name a file in it.", at=word
+            f"'{word.text}' is a folder;", hint="give a file in it.", at=word
         ) from None
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -106,18 +106,18 @@ def read_source_file(header: Header, word: Word, folder: Path) -> SourceCode:
 
 
 def _no_file(header: Header, word: Word, base: Path) -> GrammarError:
-    """Names the file that is most like the missing one, in the nearest folder that is there."""
+    """Suggests the file whose name is most like the missing one, in the nearest folder that exists."""
     path = Path(word.text).expanduser()
     folder, name = path.parent, path.name
     while not (base / folder).is_dir() and folder != folder.parent:
         folder, name = folder.parent, folder.name
     try:
         there = sorted(each.name for each in (base / folder).iterdir())
-    except OSError:  # not ours to read: then nothing can be suggested
+    except OSError:  # not readable: then there is no suggestion
         there = []
     near = nearest(name, there)
     if near is not None:
         hint = f"Did you mean '{folder / near}'?"
     else:
-        hint = f"Paths begin at the kernel's working directory, {base.name}/."
+        hint = f"Paths are relative to the kernel's working directory, {base.name}/."
     return header.error(f"there is no file '{word.text}'.", hint=hint, at=word)

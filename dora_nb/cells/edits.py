@@ -1,14 +1,15 @@
-"""What an edit of an operator's source means: can the living process take it, and keep its state? Pure.
+"""Decides whether a running operator can take an edit in place, and keep its state. Pure.
 
-Both sources are compared as syntax trees, top-level statement by statement, and the class `Operator`
-member by member. The living module can take what changed if
+Both sources are compared as syntax trees, one top-level statement after the other, and the class
+`Operator` member by member. The running module can take what changed if
 
 * each changed statement is an import, a `def`, the class `Operator` or an assignment of a literal;
-* `__init__`, and whatever it reads on its way (functions that it calls, members that it reaches through
-  `self`, names that those read), is what it was: then the object that it made is what it would make;
-* nothing that runs no more was made from something that changed.
+* `__init__` and all that it reads (functions that it calls, members that it reaches through `self`, names
+  that those read) did not change: then `__init__` would make the same object again;
+* no statement that is not executed again has used something that changed.
 
-Otherwise only a new process is what the cell says. In doubt it is `Fresh`: "state kept" must not be a lie.
+Otherwise only a new process does what the cell says. In doubt the answer is `Fresh`: "state kept" must be
+true.
 """
 
 from __future__ import annotations
@@ -26,35 +27,35 @@ _MAKERS = ("__init__", "__new__", "__init_subclass__", "__setattr__", "__getattr
 _LOOKS_UP_NAMES = frozenset(
     {"exec", "eval", "globals", "locals", "vars", "__import__", "__dict__", "setattr", "delattr"}
 )
-"""Who calls one of these may read or bind any name."""
+"""Code that uses one of these may read or bind any name."""
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _NAMING = (*_FUNCTIONS, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
-"""What binds the name that it has."""
+"""Syntax that binds the name in its `name` field."""
 _MOST_SHOWN_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class InPlace:
-    """The living module takes the new source: of it only what changed is executed."""
+    """The running module takes the new source, and executes only the statements that changed."""
 
     execute: tuple[int, ...]
     """Which top-level statements of the new source."""
     forget: tuple[str, ...]
-    """The module's names that the new source binds no more."""
+    """The names of the module that the new source does not bind any more."""
     keep_attributes: tuple[str, ...]
-    """The attributes of class `Operator` whose statements did not change: their objects live on."""
+    """The attributes of class `Operator` whose statements did not change: they keep their objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """Only a new process becomes what the new source says; `reason` is the end of a sentence."""
+    """The edit needs a new process; `reason` is the end of a sentence."""
 
     reason: str
 
 
 def plan_edit(old: SourceCode, new: SourceCode, *, on_edit: OnEdit = "auto") -> InPlace | Fresh:
-    """What of the new source the living module of the old one can take."""
+    """Returns how a module that runs the old source can become the new one."""
     if on_edit == "restart":
         return Fresh("--on-edit restart")
     try:
@@ -73,7 +74,7 @@ class _NeedsAProcessError(Exception):
 
 @dataclass
 class _Reads:
-    """What some code reads: names of the module, and attributes of anything."""
+    """What some code reads: names of the module, and attributes of any object."""
 
     names: set[str] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)
@@ -94,11 +95,11 @@ class _Reads:
         if isinstance(name, ast.Constant) and isinstance(name.value, str):
             self.attributes.add(name.value)
         else:
-            self.names.add("__dict__")  # It may read any.
+            self.names.add("__dict__")  # It may read any attribute.
 
 
 class _Edit:
-    """Two trees of one module, and what is different between them."""
+    """Two syntax trees of one module, and the differences."""
 
     def __init__(self, before: ast.Module, after: ast.Module) -> None:
         self._before, self._after = before.body, after.body
@@ -128,10 +129,10 @@ class _Edit:
     # -- the class Operator ----------------------------------------------------------------------
 
     def _changed_members(self) -> set[str]:
-        """The members of `Operator` that are not what they were; none where its text is the same."""
+        """The members of `Operator` that changed; empty if its text is the same."""
         old, new = _class_in(self._before), _class_in(self._after)
         if old is None or new is None:
-            raise _NeedsAProcessError("class Operator is another")
+            raise _NeedsAProcessError("class Operator was replaced")
         if ast.dump(old) == ast.dump(new):
             return set()
         if old.decorator_list or new.decorator_list or old.keywords or new.keywords:
@@ -152,7 +153,7 @@ class _Edit:
         return names
 
     def _keep_attributes(self, new: ast.ClassDef, put_in: set[int], changed: set[str]) -> None:
-        """The class is executed anew, but for those of its statements that made something."""
+        """The class body is executed again, except statements that made an object and did not change."""
         for at, statement in enumerate(new.body):
             if at in put_in or isinstance(statement, _FUNCTIONS) or _does_nothing(statement):
                 continue
@@ -167,8 +168,10 @@ class _Edit:
     # -- what was made before --------------------------------------------------------------------
 
     def _check_what_was_made(self) -> None:
-        """A statement that did not change may have made something from what did: then it is made again,
-        where that is a function or the class, and else by a new process."""
+        """Finds unchanged statements that have used something that changed.
+
+        A function is defined again; anything else needs a new process.
+        """
         again = True
         while again:
             again = False
@@ -201,7 +204,7 @@ class _Edit:
         if unknown := sorted((reads.names | reads.attributes) & _LOOKS_UP_NAMES):
             anything = "getattr" if unknown[0] == "__dict__" else unknown[0]
             if self._changed or members:
-                raise _NeedsAProcessError(f"__init__ may read anything, as it uses {anything}")
+                raise _NeedsAProcessError(f"__init__ uses {anything}, so it may read anything")
         own = {*(maker.name for maker in makers)}
         found = sorted((reads.names & self._changed) - {_OPERATOR}) or sorted(
             (reads.attributes & members) - own
@@ -210,7 +213,7 @@ class _Edit:
             raise _NeedsAProcessError(f"__init__ reads {found[0]}, which changed")
 
     def _reached(self, roots: Iterable[ast.AST], *, members: ast.ClassDef | None) -> _Reads:
-        """What code reads, and what the functions, classes and members that it reads do, and so on."""
+        """What some code reads, together with what the functions, classes and members read that it uses."""
         reads = _Reads()
         reads.add(roots)
         by_name = {
@@ -238,7 +241,7 @@ class _Edit:
 
 
 def _differences(old: Sequence[ast.stmt], new: Sequence[ast.stmt]) -> tuple[list[int], list[int]]:
-    """Which statements were taken out, and which were put in; one that moved is both."""
+    """The indexes of the removed statements in `old`, and of the added ones in `new`; a moved one is both."""
     matcher = difflib.SequenceMatcher(None, _dumps(old), _dumps(new), autojunk=False)
     taken_out: list[int] = []
     put_in: list[int] = []
@@ -254,14 +257,14 @@ def _dumps(nodes: Iterable[ast.AST]) -> list[str]:
 
 
 def _class_in(body: Sequence[ast.stmt]) -> ast.ClassDef | None:
-    """The only statement that binds `Operator`, where that is a class."""
+    """The class statement that binds `Operator`, if no other statement binds that name."""
     binding = [statement for statement in body if _OPERATOR in _bound_by(statement)]
     found = binding[0] if len(binding) == 1 else None
     return found if isinstance(found, ast.ClassDef) else None
 
 
 def _check_can_change(statement: ast.stmt, *, inside: str = "") -> None:
-    """Whether executing only this statement in the living module is what the source says."""
+    """Raises if executing this statement alone in the running module is not enough."""
     if isinstance(statement, ast.ImportFrom):
         if statement.module == "__future__":
             raise _NeedsAProcessError("a __future__ import changed")
@@ -289,7 +292,7 @@ def _does_nothing(statement: ast.stmt) -> bool:
 
 
 def _is_plain_assignment(statement: ast.stmt) -> bool:
-    """Whether it binds names, and does nothing else to anything."""
+    """Whether the statement only binds names."""
     if isinstance(statement, ast.Assign):
         targets: Sequence[ast.expr] = statement.targets
     elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
@@ -316,7 +319,7 @@ def _is_literal(statement: ast.stmt) -> bool:
 
 
 def _bound_by(statement: ast.stmt) -> list[str]:
-    """The names that a statement binds in its own scope, as far as its text says."""
+    """The names that a statement binds in its own scope, as far as its text shows."""
     if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
         return [statement.name]
     names: list[str] = []
@@ -331,7 +334,7 @@ def _bound_by(statement: ast.stmt) -> list[str]:
 
 
 def _same_scope(node: ast.AST) -> Iterator[ast.AST]:
-    """The node and all below it, but for what stands in scopes of their own."""
+    """The node and all nodes below it, without the contents of inner scopes."""
     yield node
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (*_FUNCTIONS, ast.ClassDef, ast.Lambda)):
@@ -341,7 +344,7 @@ def _same_scope(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _when_defined(statement: ast.stmt) -> Iterator[ast.AST]:
-    """What is evaluated when the statement is executed: of a function not its body."""
+    """What is evaluated when the statement is executed: for a function, all but its body."""
     if isinstance(statement, _FUNCTIONS):
         parts: list[ast.AST] = [*statement.decorator_list, *statement.args.defaults]
         parts += [default for default in statement.args.kw_defaults if default is not None]

@@ -1,8 +1,8 @@
-r"""The line of a magic as the user wrote it, cut into words that know where they stand.
+r"""Splits the line of a magic into words that know their place in the cell.
 
-Words are those of a shell (`shlex.split` with ``comments=True``): quotes, backslashes, ``#`` to the
-line's end. Two things are refused that `shlex` takes in silence, as both lose what was written: a
-``#`` inside a word, and a line that ends in ``\`` with nothing after it.
+The words are those of a shell (`shlex.split` with ``comments=True``): quotes, backslashes, ``#`` to the
+end of the line. Two things that `shlex` accepts silently are refused, because both lose what was written:
+a ``#`` inside a word, and a line that ends in ``\`` with nothing after it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from dora_nb.errors import DoraNbError, GrammarError, Location
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word; `offsets` says for each of its characters where it stands in the header's text."""
+    """One word; `offsets` has the place of each of its characters in the header's text."""
 
     text: str
     start: int
     offsets: tuple[int, ...]
     quoted: bool = False
-    """Whether it begins with a quote: then it is a value, whatever it looks like."""
+    """Whether it begins with a quote; it is then a value, even if it looks like an option."""
 
     @property
     def is_option(self) -> bool:
         return self.text.startswith("-") and not self.quoted
 
     def at(self, index: int) -> int:
-        """Where the character of that index stands; the word's beginning if there is none."""
+        """The place of the character with that index; the start of the word if there is none."""
         return self.offsets[index] if index < len(self.offsets) else self.start
 
     def part(self, start: int, end: int | None = None) -> Word:
@@ -38,11 +38,11 @@ class Word:
 
 
 class Header:
-    r"""The first line of a magic, with the lines that it goes on in after a ``\``.
+    r"""The first line of a magic, with its continuation lines after a ``\``.
 
-    `lines` are the lines as the editor shows them, the magic's own name included (``%%dora_operator
-    detector --inputs …``), `name_end` is where that name ends in the first one, and `first_line` the
-    number of the first one; None where it is not known.
+    `lines` are the lines as the editor shows them, including the name of the magic (``%%dora_operator
+    detector --inputs …``), `name_end` is where that name ends in the first line, and `first_line` is the
+    number of that line; None if it is not known.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Header:
         self._name_end = name_end
         cut = [line.rstrip()[:-1] if goes_on(line) else line for line in self.lines]
         self.text = "\n".join(cut)
-        """The lines joined; a line break counts as a blank."""
+        """The lines joined; a line break counts as a space."""
 
     def location(self, offset: int | None = None) -> Location:
-        """Where that character of `text` stands in the editor; without one, the first line."""
+        """The place of that character of `text` in the editor; without an offset, the first line."""
         before = self.text[: offset or 0]
         index = before.count("\n")
         column = None if offset is None else len(before) - (before.rfind("\n") + 1)
@@ -77,7 +77,7 @@ class Header:
         return GrammarError(message, hint=hint, location=self.location(offset))
 
     def placed(self, error: DoraNbError, at: Word | None = None) -> DoraNbError:
-        """The same error, told where it happened if it did not know."""
+        """Adds the place to an error that has none; returns the error."""
         if error.location is None:
             error.location = self.location(None if at is None else at.start)
         return error
@@ -89,7 +89,7 @@ class Header:
 
     @property
     def end(self) -> int:
-        """Just after the last character that is no blank."""
+        """Just after the last character that is not a space."""
         return max(len(self.text.rstrip()), self._name_end)
 
     def words(self) -> list[Word]:
@@ -97,7 +97,7 @@ class Header:
         if goes_on(self.lines[-1]):
             raise self.error(
                 "this line ends in '\\', and nothing follows.",
-                hint="Take the '\\' out, or go on in the next line.",
+                hint="Remove the '\\', or continue in the next line.",
                 at=len(self.text),
             )
         words: list[Word] = []
@@ -132,7 +132,7 @@ class Header:
             elif character == "#":
                 raise self.error(
                     "a '#' inside a word is neither a comment nor a character:",
-                    hint="put a blank before it, or quotes around the word.",
+                    hint="put a space before it, or quotes around the word.",
                     at=position,
                 )
             else:
@@ -152,7 +152,7 @@ class Header:
                 return position + 1
             if quote == '"' and self.text.startswith(('\\"', "\\\\"), position):
                 position += 1
-            # A line break is only there because the line goes on: a shell takes it out as well.
+            # The line break is a continuation; a shell removes it as well.
             if self.text[position] != "\n":
                 characters.append((self.text[position], position))
             position += 1
@@ -174,7 +174,7 @@ def split_header(line: str, body: str) -> tuple[list[str], str]:
 
 
 def goes_on(line: str) -> bool:
-    """Whether the line ends in an odd number of backslashes; blanks after them do not show."""
+    """Whether the line ends in an odd number of backslashes, ignoring spaces after them."""
     stripped = line.rstrip()
     return (len(stripped) - len(stripped.rstrip("\\"))) % 2 == 1
 

@@ -2,12 +2,12 @@
 
 ::
 
-    line ─► _header (words with their places) ─► _grammar (tables, parser) ─► Dataflow
+    line ─► cells.header (words with their places) ─► cells (tables, parser) ─► Dataflow
                                                      ├─► _help
                                                      └─► _completion
 
-They own no logic: they read a line, call one method of the notebook's `Dataflow`, and show what it
-says. Mistakes are exceptions of `dora_nb.errors` that know their place in the cell.
+They contain no logic: they read a line, call one method of the notebook's `Dataflow`, and show its
+result. Mistakes are exceptions of `dora_nb.errors` with their place in the cell.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _callbacks: dict[int, Callable[[object], None]] = {}
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Called by ``%load_ext dora_nb``; a second call only renews what the first one did."""
+    """Called by ``%load_ext dora_nb``; may be called again."""
     from dora_nb.child import dora_finder
     from dora_nb.engines.embedded import SPARES
 
@@ -46,7 +46,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     def look_for_deleted_cells(_info: object) -> None:
         from ._shell import notebook_front_end
 
-        if "dora_nb.dataflow.front_end" in sys.modules:  # Else nothing was declared yet.
+        if "dora_nb.dataflow.front_end" in sys.modules:  # Otherwise nothing is declared yet.
             note_deleted_cells(shell, cells, notebook_front_end())
 
     shell.register_magics(OperatorMagics(shell, cells), DoraMagics)
@@ -61,7 +61,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Called by ``%unload_ext dora_nb``. What runs goes on running."""
+    """Called by ``%unload_ext dora_nb``. A running dataflow goes on."""
     from dora_nb.child import dora_finder
 
     magics = shell.magics_manager.magics
@@ -82,8 +82,8 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 def give_empty_cells_a_body(lines: list[str]) -> list[str]:
     """An input transformer: a line ``%%dora_operator ...`` alone gets an empty line below it.
 
-    Without a body IPython refuses a cell magic itself, by a text on stderr that stops no Run All
-    (`InteractiveShell.run_cell_magic`); with one, the magic says what is wrong.
+    IPython refuses a cell magic without a body by a text on stderr, at which Run All does not stop
+    (`InteractiveShell.run_cell_magic`); with a body, the magic itself says what is wrong.
     """
     alone = len(lines) == 1 and lines[0].split(maxsplit=1)[:1] in (
         ["%%dora_operator"],

@@ -1,7 +1,7 @@
-"""What Tab offers on the lines of the magics.
+"""Completions for the lines of the magics.
 
-`candidates` is pure; `Matcher` fits it into IPython's completer, whose matchers of the second kind
-see the whole cell, so lines that a magic goes on in are completed too.
+`candidates` is pure; `make_matcher` fits it into IPython's completer. It is a matcher of the second kind,
+which sees the whole cell, so that continuation lines are completed too.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _MAGIC = re.compile(r"^\s*(?:\w+\s*=\s*)?(%%?dora(?:_operator|_node)?)(?=\s|$)")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The names that there are to complete."""
+    """The names that can be completed."""
 
     nodes: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     wanted: tuple[str, ...] = ()
-    """Topics that inputs wait for, as their node is not declared."""
+    """Topics that inputs read although their node is not declared."""
 
     @classmethod
     def of(cls, graph: Graph) -> Known:
@@ -54,13 +54,13 @@ class Cursor:
 
     magic: str
     words: tuple[str, ...]
-    """Those that are complete."""
+    """The words before the one at the cursor."""
     word: str
-    """The one that is being written; empty after a blank."""
+    """The word at the cursor; empty after a space."""
 
 
 def cursor_in_magic(text: str, line: int, column: int) -> Cursor | None:
-    """Where the cursor stands in a line of a magic, its continuations included; None elsewhere."""
+    """The cursor in the line of a magic or in its continuation lines; None elsewhere."""
     lines = text.split("\n")
     if line >= len(lines):
         return None
@@ -83,7 +83,7 @@ def cursor_in_magic(text: str, line: int, column: int) -> Cursor | None:
 
 
 def candidates(cursor: Cursor, known: Known, *, folder: Path | None = None) -> list[str]:
-    """Words that may stand in place of the one being written; `folder` is where files are."""
+    """Returns the words that can replace the one at the cursor; `folder` is where files are looked up."""
     if cursor.magic == "%dora":
         offered = _dora_words(cursor, known, folder or Path.cwd())
     else:
@@ -92,7 +92,7 @@ def candidates(cursor: Cursor, known: Known, *, folder: Path | None = None) -> l
 
 
 _FILES = {"FILE.yml": (".yml", ".yaml"), "DIR": ()}
-"""The endings of the files that an argument may be, beside folders."""
+"""The suffixes of the files that complete an argument, besides folders."""
 
 
 def _dora_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
@@ -146,7 +146,7 @@ def _values(option: Option, cursor: Cursor, known: Known) -> list[str]:
 
 
 def _inputs(cursor: Cursor, topics: Sequence[str]) -> list[str]:
-    """``image=camera/image``: an input that is named as what it reads, or the name's own source."""
+    """``image=camera/image``: an input with the name of what it reads, or the sources for a given name."""
     name, equals, source = cursor.word.partition("=")
     if not equals:
         pairs = [f"{topic.partition('/')[2]}={topic}" for topic in topics]
@@ -165,7 +165,7 @@ def _queues(cursor: Cursor) -> list[str]:
 
 
 def _files(word: str, folder: Path, endings: Sequence[str]) -> list[str]:
-    """Folders, and files with one of these endings, whose path begins so."""
+    """The folders and the files with one of these suffixes whose path begins with `word`."""
     start, slash, name = word.rpartition("/")
     within = folder / Path(start + slash).expanduser()
     try:
@@ -183,7 +183,7 @@ def _files(word: str, folder: Path, endings: Sequence[str]) -> list[str]:
 def make_matcher(
     declared: Callable[[], Graph],
 ) -> Callable[[CompletionContext], SimpleMatcherResult]:
-    """A matcher for `shell.Completer.custom_matchers`; it hides all others on the magics' lines."""
+    """Returns a matcher for `shell.Completer.custom_matchers`; it hides the others on the magics' lines."""
     from IPython.core.completer import SimpleCompletion, context_matcher
 
     @context_matcher(identifier="dora_nb", priority=100)  # type: ignore[untyped-decorator]
@@ -191,8 +191,8 @@ def make_matcher(
         cursor = cursor_in_magic(context.full_text, context.cursor_line, context.cursor_position)
         if cursor is None:
             return {"completions": []}
-        # An empty answer would let the other matchers speak, who see Python in this line. A word
-        # that nothing fits is offered as it is, which changes nothing.
+        # With an empty answer IPython would ask the other matchers, which read this line as Python. So a
+        # word without completions is offered as it is, which changes nothing.
         offered = candidates(cursor, Known.of(declared())) or [cursor.word]
         return {
             "completions": [SimpleCompletion(each, type="dora") for each in offered if each],

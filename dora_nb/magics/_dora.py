@@ -1,4 +1,4 @@
-"""``%dora``: everything that is done with what was declared."""
+"""``%dora``: acts on the declared dataflow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dora_nb.errors import DescriptorError, GraphError, UnknownParamError
 from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
 from ._help import command_help, dora_help
-from ._shell import line_header, located, notebook_front_end, say, say_what_nobody_saw
+from ._shell import line_header, located, notebook_front_end, say, say_unseen_failures
 from ._wording import (
     attached_text,
     declared_text,
@@ -45,7 +45,7 @@ DEFAULT_LOG_LINES = 50
 
 _IF_INTERRUPTED = {
     "start": "the start was interrupted, and what it had started is stopped.",
-    "stop": "what was asked to stop still does; look at it with %dora status.",
+    "stop": "the operators are still stopping; look at them with %dora status.",
     "restart": "the operator may still be starting; look at it with %dora status.",
     "remove": "the operator may still be stopping.",
 }
@@ -53,7 +53,7 @@ _IF_INTERRUPTED = {
 
 @magics_class
 class DoraMagics(Magics):
-    """The magic that acts."""
+    """The magic ``%dora``."""
 
     shell: InteractiveShell
 
@@ -61,7 +61,7 @@ class DoraMagics(Magics):
     @line_magic
     def dora(self, line: str) -> None:
         __tracebackhide__ = (
-            True  # What `%dora debug` lets through shows the operator's frames alone.
+            True  # The error that `%dora debug` passes on shows only frames of the operator.
         )
         header = line_header(self.shell, "%dora", line)
         words = header.words()
@@ -70,9 +70,9 @@ class DoraMagics(Magics):
             return
         front_end = notebook_front_end()
         if words[0].text in ("retry", "debug"):
-            for word in words[1:2]:  # Who asks for that knows of the failure.
+            for word in words[1:2]:  # Asking for this shows that the failure is known.
                 front_end.mark_failure_seen(word.text)
-        say_what_nobody_saw(front_end)
+        say_unseen_failures(front_end)
         asked = parse_dora_line(header, words)
         command = asked.command.name
         if_interrupted = _IF_INTERRUPTED.get(command, f"%dora {command} was interrupted.")
@@ -87,7 +87,7 @@ class DoraMagics(Magics):
 
 
 def _word_in_question(asked: DoraLine, error: GraphError) -> Word | None:
-    """What of the line the error is about: a parameter's key where it names that."""
+    """The word of the line that the error is about: the key of a parameter if the error names it."""
     key = None if asked.param is None else asked.param.key
     if key is not None and f"'{key.text}'" in error.message:
         return key
@@ -154,7 +154,7 @@ def _remove(front_end: FrontEnd, asked: DoraLine) -> None:
 
 
 def _name(asked: DoraLine) -> str:
-    assert asked.name is not None  # the grammar has asked for it
+    assert asked.name is not None  # the parser requires it
     return asked.name.text
 
 
@@ -169,7 +169,7 @@ def _status(front_end: FrontEnd, asked: DoraLine) -> None:
 
 def _doctor(front_end: FrontEnd, asked: DoraLine) -> None:
     del front_end, asked
-    # On the system's Python the first import of OpenCV takes a second: only who asks pays for it.
+    # Here, since importing the checks is of use to this command only.
     from dora_nb import __version__
     from dora_nb.system import check_system, report
 
@@ -190,7 +190,7 @@ def _logs(front_end: FrontEnd, asked: DoraLine) -> None:
 
 def _param(front_end: FrontEnd, asked: DoraLine) -> None:
     param = asked.param
-    assert param is not None  # the grammar has read it
+    assert param is not None  # the parser sets it
     name = _name(asked)
     key = "" if param.key is None else param.key.text
     if param.action == "set":
@@ -234,7 +234,7 @@ def _import(front_end: FrontEnd, asked: DoraLine) -> None:
     for note in imported.notes:
         say(note)
     for build in imported.builds:
-        say(f"{build.node}: not built, which takes: {' && '.join(build.commands)}")
+        say(f"{build.node}: not built; its build command is: {' && '.join(build.commands)}")
     if chosen is not None:
         _put_into_a_cell(chosen)
     if asked.cells:
@@ -242,14 +242,14 @@ def _import(front_end: FrontEnd, asked: DoraLine) -> None:
 
 
 def _put_into_a_cell(spec: NodeSpec) -> None:
-    """A new cell below this one. The protocol has room for one such cell an execution."""
+    """Makes a new cell below this one. Jupyter's protocol has room for one per execution."""
     from dora_nb.descriptor import cell_text
 
     text, shell = cell_text(spec), get_ipython()
     if text is None or shell is None:
         raise GraphError(f"{spec.name} has no code for a cell.")
     shell.set_next_input(text)
-    for line in _what_no_cell_keeps(spec):
+    for line in _lost_in_a_cell(spec):
         say(line)
 
 
@@ -262,24 +262,24 @@ def _show_cells(graph: Graph) -> None:
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
             shown = {"text/plain": text, "text/markdown": f"{fence}python\n{text}\n{fence}"}
             display(shown, raw=True)  # type: ignore[no-untyped-call]
-            for line in _what_no_cell_keeps(spec):
+            for line in _lost_in_a_cell(spec):
                 say(line)
 
 
-def _what_no_cell_keeps(spec: NodeSpec) -> Iterator[str]:
-    """What a cell cannot say of a node that was read from a file, and that is lost if it is run."""
+def _lost_in_a_cell(spec: NodeSpec) -> Iterator[str]:
+    """What a node that was read from a file loses when its cell is run, a sentence each."""
     kept = {"name", "description", "operator", *RESTART_KEYS}
     lost = [f"'{key}'" for key in spec.other_keys if key not in kept]
     lost += [f"'{key}'" for key in spec.other_keys.get("operator", ())]
     if lost:
-        yield f"{spec.name}: a cell cannot say {', '.join(lost)}."
+        yield f"{spec.name}: a cell has no option for {', '.join(lost)}."
     if Path(spec.working_dir) != Path.cwd():
-        yield f"{spec.name}: run from a cell, its paths begin at the notebook's folder."
+        yield f"{spec.name}: once its cell is run, its paths are relative to the notebook's folder."
 
 
 @contextlib.contextmanager
 def _file_errors(what: str) -> Iterator[None]:
-    """What the system says of a file, as an error of ours."""
+    """Turns the system's error about a file into one of ours."""
     try:
         yield
     except OSError as error:
@@ -287,7 +287,7 @@ def _file_errors(what: str) -> Iterator[None]:
 
 
 def log_text(lines: Sequence[LogLine], *, name: str | None, most: int) -> str:
-    """The last lines as a cell shows them; those of one operator without its name."""
+    """Returns the last lines as a cell shows them; the lines of a single operator come without its name."""
     if not lines:
         return "nothing was printed yet" if name is None else f"{name} has printed nothing yet"
     shown = [_log_line(line, named=name is None) for line in lines[-most:]]

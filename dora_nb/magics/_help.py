@@ -1,4 +1,4 @@
-"""What the magics say of themselves, made from the tables of the grammar. The same each time."""
+"""The help texts of the magics, made from the tables of the grammar."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def operator_help() -> str:
     """For ``%%dora_operator?`` and ``%%dora_operator --help``."""
     return "\n".join(
         [
-            "Declare an operator: the class `Operator` in the cell's body, run in an interpreter of its",
-            "own. Run the cell again to change it; while the dataflow runs, that restarts it.",
+            "Declare an operator: the class `Operator` in the cell's body. It runs in an interpreter of its",
+            "own. Run the cell again to change it, also while the dataflow runs.",
             "",
             "  %%dora_operator NAME [options]         the code is the cell's body",
             "  %dora_operator NAME FILE.py [options]  the code is a file, read each time",
             *_option_lines(OPERATOR_OPTIONS),
             "",
-            "NAME comes first. Options may be repeated, values quoted as in a shell; '#' begins a comment",
-            "and a line that ends in '\\' goes on in the next. The body sees nothing of the notebook.",
+            "NAME comes first. Options may be repeated. Quotes work as in a shell, '#' begins a comment, and a",
+            "line that ends in '\\' continues in the next. The body does not see the notebook's names.",
             "",
             "Example:",
             "  %%dora_operator detector --inputs image=camera/image --outputs bbox --queue image=1",
@@ -62,8 +62,8 @@ def node_help() -> str:
     """For ``%%dora_node?`` and ``%%dora_node --help``."""
     return "\n".join(
         [
-            "Declare a node: a script that makes a `Node()` and loops over its events, run in an",
-            "interpreter of its own. Run the cell again to change it; while the dataflow runs, that",
+            "Declare a node: a script that makes a `Node()` and loops over its events. It runs in an",
+            "interpreter of its own. Run the cell again to change it, also while the dataflow runs; that",
             "restarts it.",
             "",
             "  %%dora_node NAME [options]         the code is the cell's body",
@@ -71,8 +71,8 @@ def node_help() -> str:
             "  %dora_node NAME dynamic [options]  a Python process of yours joins: dora_nb.Node('NAME')",
             *_option_lines(NODE_OPTIONS),
             "",
-            "NAME comes first. Options may be repeated, values quoted as in a shell; '#' begins a comment",
-            "and a line that ends in '\\' goes on in the next. The body sees nothing of the notebook.",
+            "NAME comes first. Options may be repeated. Quotes work as in a shell, '#' begins a comment, and a",
+            "line that ends in '\\' continues in the next. The body does not see the notebook's names.",
             "",
             "Example:",
             "  %%dora_node echo --inputs in=camera/image --outputs out",

@@ -24,7 +24,7 @@ from ._shell import (
     notebook_front_end,
     notebook_names,
     say,
-    say_what_nobody_saw,
+    say_unseen_failures,
 )
 from ._wording import declared_text, kept_text, removed_text
 
@@ -38,7 +38,7 @@ _HELP = {"dora_operator": operator_help, "dora_node": node_help}
 
 @magics_class
 class OperatorMagics(Magics):
-    """The magics that declare."""
+    """The magics ``%%dora_operator`` and ``%%dora_node``."""
 
     shell: InteractiveShell
 
@@ -63,7 +63,7 @@ class OperatorMagics(Magics):
             say(_HELP[magic]())
             return
         front_end = notebook_front_end()
-        say_what_nobody_saw(front_end)
+        say_unseen_failures(front_end)
         try:
             declared = read_declaration(
                 MAGICS[magic],
@@ -125,7 +125,7 @@ def _kept(front_end: FrontEnd, name: str) -> str | None:
 
 
 def with_what_goes_on(error: SourceError, kept: str | None) -> SourceError:
-    """The error of new source, with what of the operator runs on under the old one."""
+    """Adds to an error in new source that the old generation runs on."""
     if kept is None:
         return error
     return SourceError(f"{kept}: {error.message}", hint=error.hint, location=error.location)

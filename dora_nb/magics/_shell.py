@@ -1,4 +1,4 @@
-"""What the magics need to know of the cell that they run in, and how they speak in it."""
+"""What the magics need to know about the cell that they run in, and how they print."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def cell_name(shell: InteractiveShell) -> str:
 
 
 def _cell_frame(shell: InteractiveShell) -> FrameType | None:
-    """The frame of the cell itself: the outermost that has the notebook's names as its globals."""
+    """The frame of the cell itself: the outermost one whose globals are the notebook's names."""
     frame: FrameType | None = sys._getframe()
     found = None
     while frame is not None:
@@ -57,7 +57,7 @@ def _cell_frame(shell: InteractiveShell) -> FrameType | None:
 
 
 def raw_cell(shell: InteractiveShell) -> str:
-    """The running cell as the user wrote it; the last one that is known if nothing better is."""
+    """The running cell as the user wrote it, or else the last one in the history."""
     get_parent = getattr(shell, "get_parent", None)
     if get_parent is not None:
         content = get_parent().get("content") or {}
@@ -90,8 +90,8 @@ def cell_header(
 def line_header(shell: InteractiveShell, magic: str, line: str) -> Header:
     """The header of a line magic, with the line of the cell that it stands in, as far as it is known.
 
-    IPython gives the words only. Where the cell's text has no line with them at the place that runs,
-    nor any single line elsewhere, the header has no line number.
+    IPython passes only the words. The header has no line number if these words are neither in the line
+    that runs nor in exactly one other line of the cell.
     """
     lines = raw_cell(shell).split("\n")
     start = re.compile(rf"(?:^|[\s=]){re.escape(magic)}(?=\s|$)")
@@ -119,14 +119,14 @@ def line_header(shell: InteractiveShell, magic: str, line: str) -> Header:
 
 
 def _running_line(shell: InteractiveShell, lines: list[str]) -> int:
-    """The number of the line of the cell that runs, if none above it goes on in the next."""
+    """The number of the running line of the cell, if no line above it has a continuation."""
     frame = _cell_frame(shell)
     above = next((index for index, text in enumerate(lines) if text.strip()), 0)
     return above + (0 if frame is None else frame.f_lineno)
 
 
 def notebook_names(shell: InteractiveShell) -> dict[str, Any]:
-    """What the user has defined in the notebook, without what IPython puts there itself."""
+    """What the user has defined in the notebook, without IPython's own names."""
     hidden: Mapping[str, Any] = shell.user_ns_hidden
     return {
         name: value
@@ -137,11 +137,11 @@ def notebook_names(shell: InteractiveShell) -> dict[str, Any]:
 
 @contextmanager
 def located(header: Header, *, if_interrupted: str) -> Iterator[None]:
-    """Tells errors of ours where in the cell they happened, and interrupts what they mean."""
+    """Adds the place in the cell to our errors, and words to an interrupt."""
     try:
         yield
     except OperatorError:
-        raise  # it shows the operator's own lines
+        raise  # it shows the lines of the operator
     except DoraNbError as error:
         raise header.placed(error) from None
     except KeyboardInterrupt:
@@ -149,12 +149,12 @@ def located(header: Header, *, if_interrupted: str) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line of the cell's output."""
+    """Prints a line of the cell's output."""
     sys.stdout.write(text + "\n")
 
 
-def say_what_nobody_saw(front_end: FrontEnd) -> None:
-    """Names, once, failures that no front end has shown since the last magic."""
+def say_unseen_failures(front_end: FrontEnd) -> None:
+    """Prints, once, the failures that have not been shown since the last magic."""
     lines = [
         _failure_line(error, front_end.dataflow.graph) for error in front_end.unseen_failures()
     ]

@@ -128,13 +128,16 @@ def test_lines_are_those_of_the_editor_also_below_a_form_feed() -> None:
             GOOD.replace("Operator", "operator"),
             (
                 "line 3\n    class operator:\n          ^\nSourceError: there is no class `Operator`: "
-                "did you mean 'operator' to be it? Name it `Operator`."
+                "did you mean 'operator'? Rename it to `Operator`."
             ),
         ),
         ("class Operators:\n    pass\n", "did you mean 'Operators'"),
         (GOOD.replace("Operator", "Detector"), "did you mean 'Detector'"),
         ("def operator():\n    pass\n", "did you mean 'operator'"),
-        ("def on_event(a, b):\n    pass\n", "`on_event` is a method of it; write `class Op"),
+        (
+            "def on_event(a, b):\n    pass\n",
+            "`on_event` must be a method of that class; write `class Op",
+        ),
         ("def f():\n    class Operator: pass\n", "there is no class `Operator`"),
         ("import operator\n", "there is no class `Operator`"),
         (
@@ -153,7 +156,7 @@ def test_lines_are_those_of_the_editor_also_below_a_form_feed() -> None:
         ),
         (
             "class Operator:\n    def on_Event(self, a, b): pass\n",
-            "did you mean 'on_Event' to be it?",
+            "did you mean 'on_Event'? Rename it to `on_event`.",
         ),
         ("class Operator:\n    def on_events(self, a, b): pass\n", "did you mean 'on_events'"),
         ("class Base: pass\nclass Operator(Base): pass\n", "has no `on_event`"),
@@ -186,8 +189,8 @@ def test_lines_are_those_of_the_editor_also_below_a_form_feed() -> None:
         (
             GOOD + "    def __init__(self, model):\n        pass\n",
             (
-                "`__init__(self, model)` cannot be called as `Operator()`, which is how an operator is "
-                "made; give every argument but self a default"
+                "`__init__(self, model)` cannot be called as `Operator()`, but that is how an operator is "
+                "created; give every argument but self a default"
             ),
         ),
         (GOOD + "    def __init__(self, *, model): pass\n", "cannot be called as `Operator()`"),

@@ -340,7 +340,7 @@ def test_an_import_says_what_it_does_not_do(notebook: Any, flow: None) -> None:
     assert notebook.run("%dora import flow.yml").stdout == (
         "imported: eye, log, hand\n"
         "flow.yml, line 2: the embedded engine ignores 'cpu_affinity'.\n"
-        "eye: not built, which takes: make\n"
+        "eye: not built; its build command is: make\n"
     )
 
 
@@ -352,7 +352,7 @@ def test_imported_nodes_are_shown_as_cells(notebook: Any, flow: None) -> None:
     ]
     assert ran.displayed[0]["text/markdown"] == f"```python\n{ran.texts[0]}\n```"
     assert ran.displayed[1]["text/markdown"] == f"````python\n{ran.texts[1]}\n````"
-    assert "eye: a cell cannot say 'cpu_affinity', 'build'.\n" in ran.stdout
+    assert "eye: a cell has no option for 'cpu_affinity', 'build'.\n" in ran.stdout
 
 
 def test_one_imported_node_goes_into_a_new_cell(

@@ -202,7 +202,7 @@ def test_a_missing_file_gets_the_near_one(notebook: Any, tmp_path: Path) -> None
     )
     assert "Did you mean 'samples'?" in notebook.refused("%dora_operator cam sample/camera.py")
     shown = notebook.refused("%dora_operator cam nothing/like/it.py")
-    assert f"Paths begin at the kernel's working directory, {tmp_path.name}/." in shown
+    assert f"Paths are relative to the kernel's working directory, {tmp_path.name}/." in shown
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_missing_file_gets_the_near_one(notebook: Any, tmp_path: Path) -> None
     [
         (b"# coding: no-such-thing\n", "unknown encoding"),
         (b"x = '\xff\xfe'\n", "invalid or missing encoding declaration"),
-        (None, "is a folder; name a file in it."),
+        (None, "is a folder; give a file in it."),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(

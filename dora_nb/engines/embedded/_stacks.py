@@ -171,6 +171,8 @@ def _send(process_id: int, thread: int) -> None:
     # A thread has no descriptor to send to, so this goes by numbers. Both must match, and the process is
     # ours to reap: another one gets them only if it starts right after that, and on the same numbers.
     libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "tgkill"):
+        raise EngineError("stacks need the function tgkill of libc: glibc 2.30 or newer.")
     if libc.tgkill(process_id, thread, int(stacks.SIGNAL)):
         number = ctypes.get_errno()
         if number == errno.ESRCH:
