@@ -1,6 +1,6 @@
-"""Widgets: what a dataflow looks like while it runs, under a cell.
+"""Widgets that show a running dataflow below a cell.
 
-Each is loaded when it is first used, since one of them must not cost the imports of another.
+Each is loaded when it is first used, so that one does not pay for the imports of another.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where a view lives in the notebook: the cell that made it, and the outputs that show it.
+"""Ties a view to the notebook: to the cell that made it, and to the outputs that show it.
 
-A view ends when the cell that made it runs again. Its outputs are kept by a display id, so that they
-can be replaced by ones that hold a still. Both must work from any thread, and after every cell: a
-front end or a headless run may save the notebook as soon as the cell is done.
+A view ends when the cell that made it runs again. Its outputs have a display id, so that outputs with
+a still can replace them. Both must work from any thread, and after every cell: a front end or a
+headless run may save the notebook as soon as the cell is done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from IPython.display import display
 
 
 class CellOutput:
-    """The outputs that show one view; all are replaced at once."""
+    """The outputs that show one view. They are all replaced at once."""
 
     def __init__(self) -> None:
         self._display_id = uuid.uuid4().hex
@@ -26,16 +26,17 @@ class CellOutput:
 
     @property
     def shown(self) -> bool:
-        """Whether the view was displayed at all."""
+        """Whether the view was ever displayed."""
         return self._shown
 
     def show(self, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-        """Adds an output to the cell that runs now."""
+        """Adds an output to the running cell."""
         self._shown = True
         display(dict(data), metadata=dict(metadata), raw=True, display_id=self._display_id)  # type: ignore[no-untyped-call]
 
     def replace(self, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-        """Replaces what was shown, wherever that was; from any thread. Prints nothing."""
+        """Replaces all outputs of the view. Any thread; prints nothing."""
+        # `display` would need the thread of the cell: it takes the parent message from there.
         shell = get_ipython()
         if shell is None or not self._shown:
             return
@@ -48,12 +49,12 @@ class CellOutput:
 
 
 class LiveView(Protocol):
-    """What lives as long as its cell is not run again."""
+    """A view that lives until its cell runs again."""
 
     def close(self) -> None: ...
 
     def settle(self) -> None:
-        """Called after every cell, in its thread, before the front end learns that it is done."""
+        """Called after every cell, in the cell's thread, before the front end learns that it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,14 @@ class CellRun:
 
 
 class Registry:
-    """Which living views each cell has made."""
+    """The living views of each cell."""
 
     def __init__(self) -> None:
         self._made: dict[str, tuple[str, list[weakref.ref[LiveView]]]] = {}
         self._living: weakref.WeakSet[LiveView] = weakref.WeakSet()
 
     def add(self, view: LiveView, cell_run: CellRun | None) -> None:
-        """Takes the view in, and closes those that an earlier run of its cell has made."""
+        """Adds the view, and closes those that an earlier run of its cell has made."""
         self._living.add(view)
         _call_after_cells(self.settle)
         if cell_run is None:
@@ -88,7 +89,7 @@ class Registry:
         self._made[cell_run.cell] = (cell_run.run, [*views, weakref.ref(view)])
 
     def remove(self, view: LiveView) -> None:
-        """The view is closed."""
+        """Removes a view that is closed."""
         self._living.discard(view)
         if not self._living:
             _call_after_cells(self.settle, register=False)
@@ -109,10 +110,10 @@ class Registry:
 
 
 def current_cell_run() -> CellRun | None:
-    """The cell that runs now, and which of its runs it is; None outside of a notebook.
+    """Returns the running cell and its run; None outside of a notebook.
 
-    Front ends that edit notebooks send the cell's id. Those that only run them (nbclient, nbval) do
-    not: there its text stands for it.
+    Front ends that edit notebooks send the cell's id. Those that only run notebooks (nbclient, nbval)
+    do not: there, the cell's text identifies it.
     """
     get_parent = getattr(get_ipython(), "get_parent", None)
     parent = get_parent() if get_parent is not None else None
@@ -124,7 +125,7 @@ def current_cell_run() -> CellRun | None:
 
 
 def _call_after_cells(callback: Any, *, register: bool = True) -> None:
-    """IPython's own event; it comes after the cell's result was shown and before its reply."""
+    """Registers with IPython's event after a cell: its result is shown, its reply not sent yet."""
     shell = get_ipython()
     if shell is None:
         return

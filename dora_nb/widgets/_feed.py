@@ -1,14 +1,15 @@
-"""What the threads around one view share, and the order in which its sender works.
+"""The state that the threads around one camera view share, and the order in which its sender works.
 
 ::
 
-    tap thread            take_frame, take_boxes ──┐
-    any thread            note_change ─────────────┤   one lock,
-    front end's messages  hear, set_paused ────────┼─► nothing waits ─► sender thread: next_task
-    the user's cell       wait_for_picture, close ─┘   while holding it
+    subscriber thread     take_frame, take_boxes ──┐
+    any thread            note_change ─────────────┤   one lock, never held
+    front end's messages  receive, set_paused ─────┼─► during a blocking call ─► sender thread: next_task
+    the user's cell       wait_for_picture, close ─┘
 
-It knows neither the widget nor the browser: a view that is forgotten can be collected, and its sender
-ends. Frames wait in one place (`Pairing`), so memory and age do not grow whatever the browser does.
+It knows neither the widget nor the browser, so the garbage collector can take a forgotten view, and
+the sender then ends. At most one pair of frame and boxes waits to be sent (`Pairing`), so memory and
+age are bounded however slow the browser is.
 """
 
 from __future__ import annotations
@@ -27,31 +28,31 @@ from dora_nb.data.arrow import Event
 from dora_nb.data.boxes import Labels, read_boxes
 from dora_nb.errors import MessageError
 
+from ._condition import FeedState
 from ._matching import Frame, NewestPairing, Pair, Pairing, SamePairing, StampedBoxes, stamp_micros
 from ._pacing import WINDOW, Pacer
 from ._pictures import DrawnBox, Picture
-from ._viewed import Seen
 
 STATUS_INTERVAL_SECS = 0.5
 BOXES_ALONE_SECS = 0.1
-"""Boxes travel with the next frame; alone only where no frame has come for this long."""
+"""Boxes are sent with the next frame, or alone if no frame has come for this long."""
 _INTERVAL_SMOOTHING = 0.1
 
 
 class SendStep(enum.Enum):
-    """What the sender is to do next."""
+    """What the sender does next."""
 
     PICTURE = enum.auto()
     BOXES = enum.auto()
     GREETING = enum.auto()
-    """Of a page: the last picture and the status."""
+    """The answer to a page's ``hello``: the last picture and the status."""
     STATUS = enum.auto()
-    """With a look at whether the dataflow stopped, and a still if one is due."""
+    """The status; also checks whether the dataflow stopped, and saves a still if one is due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An errand with what it is about."""
+    """One step of the sender, with what it sends."""
 
     send_step: SendStep
     pair: Pair | None = None
@@ -60,15 +61,15 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture that was sent, as it was sent. It holds nothing of the camera's memory."""
+class SentPicture:
+    """A picture as it was sent. It is a copy: nothing of it uses the camera's memory."""
 
     seq: int
     picture: Picture
     stamp_micros: int | None
     """Of its frame."""
     received_secs: float
-    """When that came, monotonic."""
+    """When its frame came, monotonic."""
     boxes: StampedBoxes | None
     drawn: list[DrawnBox] | None
     """The boxes as they are drawn."""
@@ -76,24 +77,27 @@ class Shown:
 
 @dataclass(slots=True)
 class Counts:
-    """Every frame that came is in exactly one of these, or still waits (`Pairing`)."""
+    """What became of the frames. Each is counted once, or still waits (`Pairing`)."""
 
     frames_received: int = 0
     frames_sent: int = 0
     frames_dropped: int = 0
     """A newer one came before it could be sent."""
     frames_skipped: int = 0
-    """A newer one came while nobody looked: paused, or not on the screen."""
+    """A newer one came while the view was paused or not on the screen."""
     frames_broken: int = 0
-    """They were no pictures."""
+    """They could not be read as pictures."""
     frames_blind: int = 0
-    """Of those sent: without an answer to the ones before."""
+    """Part of `frames_sent`: sent without an answer to the ones before."""
     boxes_received: int = 0
     boxes_broken: int = 0
 
 
 class Feed:
-    """One view's shared state. Methods take the lock themselves and return at once, but two."""
+    """One view's shared state.
+
+    Methods take the lock themselves. Only `next_task` and `wait_for_picture` block.
+    """
 
     def __init__(
         self,
@@ -113,15 +117,15 @@ class Feed:
         self._pacer = Pacer(max_fps)
         self._counts = Counts()
         self._paused = False
-        self._standing = False
-        """Paused by a person, at the picture that is `_last`; what goes out nevertheless is not seen."""
+        self._held_by_page = False
+        """A person paused a page, which stays at the picture `_last`; it ignores what is still sent."""
         self._closed = False
         self._was_running: bool | None = None
         self._stopped_secs = 0.0
         self._waiters = 0
-        self._last: Shown | None = None
-        self._recent: deque[Shown] = deque(maxlen=WINDOW)
-        """Pictures that may still be under way; a page that is paused says at which it stands."""
+        self._last: SentPicture | None = None
+        self._recent: deque[SentPicture] = deque(maxlen=WINDOW)
+        """Pictures that may still be under way: a page that a person pauses may show any of them."""
         self._newest_boxes: StampedBoxes | None = None
         self._picture_sent_secs = 0.0
         self._frame_secs: float | None = None
@@ -131,10 +135,10 @@ class Feed:
         self._own_problem: str | None = None
         self._greeting_due = False
         self._still_due = False
-        self._looked_secs = self._told_secs = -STATUS_INTERVAL_SECS
+        self._status_checked_secs = self._status_sent_secs = -STATUS_INTERVAL_SECS
         self._status_changed = True
 
-    # ----- the tap
+    # ----- the subscriber's thread
 
     def take_frame(self, event: Event) -> None:
         """Keeps a message of the picture's topic until it is sent or a newer one comes."""
@@ -144,7 +148,7 @@ class Feed:
                 return
             self._counts.frames_received += 1
             self._note_interval(frame.received_secs)
-            self._took_in(replaced=self._pairing.add_frame(frame))
+            self._note_added(replaced=self._pairing.add_frame(frame))
 
     def take_boxes(self, event: Event) -> None:
         """Reads a message of the boxes' topic."""
@@ -156,7 +160,7 @@ class Feed:
                 self._counts.boxes_received += 1
                 self._counts.boxes_broken += 1
                 self._boxes_problem = error
-                self._tell_status()
+                self._mark_status_changed()
             return
         stamped = StampedBoxes(boxes, stamp_micros(event.get("metadata")), received_secs)
         with self._changed:
@@ -167,14 +171,14 @@ class Feed:
             self._newest_boxes = stamped
             replaced = self._pairing.add_boxes(stamped)
             if self._sync or self._boxes_may_go_alone(received_secs):
-                self._took_in(replaced=replaced)
+                self._note_added(replaced=replaced)
 
     def _frame(self, event: Event) -> Frame:
         received_secs = self._clock()
         stamp = stamp_micros(event.get("metadata"))
         if not self._sync:
             return Frame(event, stamp, received_secs)
-        # Many frames wait here for their boxes: each as a copy, or they would hold the sender's memory.
+        # Many frames wait here for their boxes. Each is a copy, so that the sender can reuse its memory.
         return Frame(_copied(event), stamp, received_secs, getattr(event.get("value"), "nbytes", 0))
 
     def _note_interval(self, received_secs: float) -> None:
@@ -184,12 +188,10 @@ class Feed:
             self._interval_secs = usual_secs + _INTERVAL_SMOOTHING * (interval_secs - usual_secs)
         self._frame_secs = received_secs
 
-    def _took_in(self, *, replaced: bool) -> None:
-        """Counts a frame that gave way; wakes the sender for the first that waits, and only for that.
-
-        Where another was waiting already, the sender is at work or knows when to be. Each waking
-        costs a turn at the interpreter's lock, 5 ms while a cell computes.
-        """
+    def _note_added(self, *, replaced: bool) -> None:
+        """Counts a frame that was replaced; wakes the sender only if nothing was waiting before."""
+        # If a pair was waiting already, the sender is busy or knows when its turn is. Each wake-up
+        # costs a turn at the interpreter's lock, 5 ms while a cell computes.
         if not replaced:
             self._changed.notify_all()
         elif self._pacer.visible and not self._paused:
@@ -198,22 +200,22 @@ class Feed:
             self._counts.frames_skipped += 1
 
     def _boxes_may_go_alone(self, now_secs: float) -> bool:
-        """Whether the next frame is too far away for these boxes to wait for it."""
+        """Returns whether the next frame is too far away for these boxes to wait for it."""
         since_picture_secs = now_secs - self._picture_sent_secs
         return max(since_picture_secs, self._interval_secs) > BOXES_ALONE_SECS
 
     # ----- what changes around the view
 
     def note_change(self) -> None:
-        """Something about the dataflow changed; the sender will look."""
+        """Notes that something about the dataflow changed; the sender will check the status."""
         with self._changed:
-            self._tell_status()
+            self._mark_status_changed()
 
     def note_running(self, running: bool) -> bool:
-        """Notes whether the dataflow runs now; whether it has just stopped.
+        """Notes whether the dataflow runs; returns whether it has just stopped.
 
         A start forgets what came in the run before: its boxes would be drawn on the first frames of
-        this one, and the pause between the two counted as silence.
+        the new run, and the time between the runs would count as silence.
         """
         with self._changed:
             was_running, self._was_running = self._was_running, running
@@ -222,11 +224,12 @@ class Feed:
             stopped = was_running is True and not running
             if stopped:
                 self._stopped_secs = self._clock()
-                self._pairing.keep_copies(_copied)  # the memory of what waits went with its sender
+                # The pair that waits must not keep the memory of a publisher that has ended.
+                self._pairing.keep_copies(_copied)
             return stopped
 
     def _forget_run_before(self) -> None:
-        """The sender may be late to notice a start: what came since the stop is of the new run."""
+        # This may run late, after messages of the new run came: what came since the stop is kept.
         before_secs = self._stopped_secs
         self._pairing.forget_boxes(before_secs)
         if self._newest_boxes is not None and self._newest_boxes.received_secs < before_secs:
@@ -238,32 +241,32 @@ class Feed:
         with self._changed:
             self._still_due |= paused and not self._paused
             self._paused = paused
-            self._standing &= paused
-            self._tell_status()
+            self._held_by_page &= paused
+            self._mark_status_changed()
 
-    def hear(self, content: object) -> None:
-        """A message from a page. Whatever is no message of the protocol is ignored."""
+    def receive(self, content: object) -> None:
+        """Handles a message from a page. Ignores what does not follow the protocol."""
         if not isinstance(content, Mapping) or not isinstance(content.get("client"), str):
             return
         client: str = content["client"]
         now_secs = self._clock()
         with self._changed:
-            is_news = self._pacer.is_news(client, _count(content, "n"), now_secs)
-            if not is_news and content.get("type") != "hello":
+            is_newer = self._pacer.is_newer(client, _count(content, "n"), now_secs)
+            if not is_newer and content.get("type") != "hello":
                 return
             if content.get("type") == "hello":
-                self._pacer.hear_hello(client, now_secs)
+                self._pacer.on_hello(client, now_secs)
                 self._greeting_due = True
             elif content.get("type") == "visible":
-                # On a subshell's thread a page is heard at any time, on this one between two cells.
+                # A subshell's thread gets messages at any time, the main thread between two cells.
                 late = threading.current_thread() is threading.main_thread()
                 count = _count(content, "count")
-                self._pacer.hear_visible(client, count, now_secs, speaks_late=late)
-                self._tell_status()
+                self._pacer.on_visible(client, count, now_secs, delayed=late)
+                self._mark_status_changed()
             elif content.get("type") == "pause":
-                self._stand_at(_count(content, "seq"))
+                self._pause_at(_count(content, "seq"))
             elif content.get("type") == "ack":
-                self._pacer.hear_ack(
+                self._pacer.on_ack(
                     client,
                     seq=_count(content, "seq"),
                     drawn=_count(content, "drawn"),
@@ -273,32 +276,32 @@ class Feed:
                 )
             self._changed.notify_all()
 
-    def _stand_at(self, seq: int) -> None:
-        """A person paused a page at that picture, while newer ones were under way."""
-        seen = next((shown for shown in self._recent if shown.seq == seq), None)
-        if seen is None:
+    def _pause_at(self, seq: int) -> None:
+        """Handles a person's pause of a page at that picture, while newer ones may be under way."""
+        paused_at = next((shown for shown in self._recent if shown.seq == seq), None)
+        if paused_at is None:
             return
-        self._last = seen
-        self._standing = True
+        self._last = paused_at
+        self._held_by_page = True
         self._still_due |= not self._paused
-        self._paused = True  # the trait follows, but the sender may be quicker
-        self._tell_status()
+        self._paused = True  # the trait follows in a message of its own; no frame may go until then
+        self._mark_status_changed()
 
     def close(self) -> None:
-        """Ends the sender and whoever waits. May be called twice, and by anybody."""
+        """Ends the sender and the calls that wait. Any thread; may be called twice."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def forget_frames(self) -> None:
-        """Lets go of what waits, once the view is closed and its last still made."""
+        """Drops what waits, once the view is closed and its last still made."""
         with self._changed:
             self._pairing.forget_frames()
 
     # ----- the sender
 
     def next_task(self) -> Task | None:
-        """Blocks until there is something to do; None when the view is closed."""
+        """Blocks until there is something to do; returns None when the view is closed."""
         with self._changed:
             while not self._closed:
                 task, wait_secs = self._choose(self._clock())
@@ -309,8 +312,8 @@ class Feed:
 
     def sent(
         self, pair: Pair, picture: Picture, drawn: list[DrawnBox] | None, *, blind: bool
-    ) -> Shown:
-        """Notes that a pair's picture goes now, and numbers it."""
+    ) -> SentPicture:
+        """Notes that a pair's picture is sent now, and numbers it."""
         with self._changed:
             now_secs = self._clock()
             self._counts.frames_sent += 1
@@ -319,49 +322,51 @@ class Feed:
             self._picture_sent_secs = now_secs
             seq = self._pacer.sent(now_secs)
             frame = pair.frame
-            shown = Shown(seq, picture, frame.stamp_micros, frame.received_secs, pair.boxes, drawn)
+            shown = SentPicture(
+                seq, picture, frame.stamp_micros, frame.received_secs, pair.boxes, drawn
+            )
             self._recent.append(shown)
-            if not self._standing:
+            if not self._held_by_page:
                 self._last = shown
             self._changed.notify_all()
             return shown
 
-    def sent_boxes(self, boxes: StampedBoxes, drawn: list[DrawnBox]) -> Shown | None:
-        """Notes that boxes go to the picture that was sent last."""
+    def boxes_sent(self, boxes: StampedBoxes, drawn: list[DrawnBox]) -> SentPicture | None:
+        """Notes that boxes are sent for the picture that was sent last."""
         with self._changed:
-            if self._last is not None and not self._standing:
+            if self._last is not None and not self._held_by_page:
                 self._last = replace(self._last, boxes=boxes, drawn=drawn)
                 self._recent[-1] = self._last
             self._changed.notify_all()
             return self._last
 
-    def refused(self, error: MessageError) -> None:
-        """Notes that the frame that was taken is no picture."""
+    def frame_broken(self, error: MessageError) -> None:
+        """Notes that the frame that was taken cannot be read as a picture."""
         with self._changed:
             self._counts.frames_broken += 1
             self._frame_problem = error
-            self._tell_status()
+            self._mark_status_changed()
 
-    def told(self) -> None:
+    def status_sent(self) -> None:
         """Notes that a status was sent."""
         with self._changed:
-            self._told_secs = self._clock()
+            self._status_sent_secs = self._clock()
 
     def failed(self, task: Task, problem: str) -> None:
-        """Notes that the view itself could not do its work."""
+        """Notes that the view itself failed at this task."""
         with self._changed:
             self._counts.frames_broken += task.send_step is SendStep.PICTURE
             self._own_problem = problem
-            self._tell_status()
+            self._mark_status_changed()
 
     def take_still_due(self) -> bool:
-        """Whether a still is asked for; it no longer is afterwards."""
+        """Returns whether a still is due, and clears the request."""
         with self._changed:
             due, self._still_due = self._still_due, False
             return due
 
     def _choose(self, now_secs: float) -> tuple[Task | None, float | None]:
-        """The task that is due, or how long there is none (None: until something changes)."""
+        """Returns the task that is due, or the seconds until one is (None: until something changes)."""
         if self._greeting_due:
             self._greeting_due = False
             return Task(SendStep.GREETING), None
@@ -372,28 +377,28 @@ class Feed:
                 return task, None
         status_secs = self._status_delay_secs(now_secs)
         if status_secs is not None and status_secs <= 0:
-            self._looked_secs = now_secs
+            self._status_checked_secs = now_secs
             self._status_changed = False
             return Task(SendStep.STATUS), None
         delays_secs = [each for each in (picture_secs, status_secs) if each is not None]
         return None, min(delays_secs, default=None)
 
     def _status_delay_secs(self, now_secs: float) -> float | None:
-        """Until somebody has to look whether there is anything to tell; None: until something changes.
+        """Returns the seconds until the status must be checked; None: until something changes.
 
-        A change is told at once, but for the limit of two a second. While the view is on a screen a
-        look is due even without a change that was noted: silence and drops show only so.
+        A change is sent at once, at most twice a second. While the view is on a screen, a check is due
+        even without a noted change: nothing else finds silence and drops.
         """
         if self._still_due:
             return 0.0
         if self._status_changed:
-            return self._told_secs + STATUS_INTERVAL_SECS - now_secs
+            return self._status_sent_secs + STATUS_INTERVAL_SECS - now_secs
         if self._pacer.visible:
-            return self._looked_secs + STATUS_INTERVAL_SECS - now_secs
+            return self._status_checked_secs + STATUS_INTERVAL_SECS - now_secs
         return None
 
     def _choose_picture(self, now_secs: float) -> tuple[Task | None, float | None]:
-        """The picture or the boxes that may go now, or how long what there is has to wait."""
+        """Returns the picture or boxes that may be sent now, or the seconds that they must wait."""
         delay_secs = self._pacer.delay_secs(now_secs)
         blind = self._pacer.is_blind()
         if self._pairing.waiting is not None:
@@ -414,10 +419,10 @@ class Feed:
         return self._newest_boxes
 
     def _wanted(self) -> bool:
-        """Whether somebody looks, or might, or waits for a picture."""
+        """Returns whether a page shows the view, or may, or a cell waits for a picture."""
         return not self._paused and (self._pacer.wanted or self._waiters > 0)
 
-    def _tell_status(self) -> None:
+    def _mark_status_changed(self) -> None:
         self._status_changed = True
         self._changed.notify_all()
 
@@ -428,28 +433,29 @@ class Feed:
         return self._closed
 
     @property
-    def last(self) -> Shown | None:
+    def last(self) -> SentPicture | None:
         return self._last
 
     @property
     def greeted(self) -> bool:
-        """Whether any page has ever shown the view."""
+        """Whether any page has ever said ``hello``."""
         return self._pacer.greeted
 
     @property
     def silent_secs(self) -> float:
-        """How long pages have left pictures without an answer."""
+        """For how long pictures have had no answer."""
         return self._pacer.silence_secs(self._clock())
 
     def newest(self) -> Pair | None:
-        """A picture that came since the last one that was sent, and is not held back by a pause."""
+        """Returns the pair that waits to be sent; None while paused."""
         with self._changed:
             return None if self._paused else self._pairing.waiting
 
     def wait_for_picture(self, timeout_secs: float) -> bool:
-        """Blocks until a picture was sent, with boxes if the view has any, or the view is closed.
+        """Blocks until a picture was sent, with boxes if the view has a topic of boxes; returns whether it was.
 
-        Whether it came in time. A picture is taken for who waits here even if nobody looks.
+        Returns False after `timeout_secs`, or if the view is closed. Meanwhile pictures are sent even if
+        no page shows the view.
         """
         with self._changed:
             self._waiters += 1
@@ -465,12 +471,12 @@ class Feed:
             return False
         return self._last.drawn is not None or not self._with_boxes
 
-    def seen(self) -> Seen:
-        """What there is to say about the two topics."""
+    def state(self) -> FeedState:
+        """Returns what has come so far of the two topics."""
         with self._changed:
             now_secs = self._clock()
             never_matched = self._pairing.boxes_unmatched if self._last is None else 0
-            return Seen(
+            return FeedState(
                 paused=self._paused,
                 frame_came=self._last is not None,
                 silent_secs=float("inf")
@@ -485,7 +491,7 @@ class Feed:
             )
 
     def tally(self) -> Tally:
-        """All counts of one moment."""
+        """Returns all counts, taken at one moment."""
         with self._changed:
             return Tally(
                 replace(self._counts),
@@ -499,7 +505,7 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of the feed, the pages and the pairing."""
+    """Counts of the feed, of the pages and of the pairing."""
 
     counts: Counts
     drawn: int
@@ -512,14 +518,15 @@ class Tally:
 def _copied(event: Event) -> Event:
     value = event.get("value")
     if not isinstance(value, pa.Array) or value.null_count:
-        return event  # no picture: whoever looks will say so
+        return event  # not a picture: reading it will raise the error
     if not (pa.types.is_integer(value.type) or pa.types.is_floating(value.type)):
         return event
     return {**event, "value": pa.array(value.to_numpy(zero_copy_only=True).copy())}
 
 
 def _count(content: Mapping[str, Any], key: str) -> int:
-    """A count from a page: JavaScript has only one kind of number, and pages may be anybody's."""
+    """Returns a count from a page's message; 0 for anything else, as a page may send anything."""
+    # JavaScript has one type of number, so a whole one may arrive as a float.
     number = content.get(key)
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 2**53:
         return 0

@@ -1,4 +1,4 @@
-"""Widgets that show what a dataflow says of itself, all kept up to date by one thread.
+"""Widgets that show the state of a dataflow, kept up to date by one thread.
 
 ::
 
@@ -6,20 +6,21 @@
     page: hello, visible, seen ─────┼─► Refresher (one thread) ─► LiveWidget.refresh ─► comm ─► page
     every 0.5 s, while it runs ─────┘
 
-A widget gets a message at most twice a second, only while a page shows it, and only if the message
-differs from the one before. What a cell saves of it never changes. The thread ends with the last
-widget. Nothing here prints.
+A page gets a message at most twice a second, only while it shows the widget, and only if the message
+differs from the one before. What a cell saves of the widget never changes. The thread ends with the
+last widget. Nothing here prints.
 
-Messages, version 1. All are custom comm messages; what either side does not know it MUST ignore.
+Messages, version 1. All are custom comm messages; each side MUST ignore what it does not know.
 
 kernel to page
     ``status``: `v` and what the widget shows. With `greeting`, every page MUST answer ``visible``.
 page to kernel
-    each has `client`, a name that the page made up when it created its model, and `n`, which counts
-    its messages: they may overtake each other on different threads, and late ones MUST NOT count.
-    ``hello``: the model exists; MUST be the first. It is answered with a ``status``, a greeting. Until
-        then the page says it again, ever more rarely: the first may wait behind a cell, for want of a
-        subshell.
+    Each message has `client`, a name that the page chose when it created its model, and `n`, the number
+    of the message. Messages may overtake each other on different threads; the kernel MUST ignore one
+    with a lower `n` than an earlier one.
+    ``hello``: the model exists; MUST be the first. The kernel answers with a ``status`` that is a
+        greeting. Until then the page repeats it at growing intervals: without a subshell, the first one
+        waits until the running cell is done.
     ``visible``: `count` of views on the screen.
     ``seen``: `failure`, the number of the failure that a view on the screen has shown.
 """
@@ -48,7 +49,7 @@ RATE_WINDOW_SECS = 2.5
 _JOIN_SECS = 2.0
 
 
-class Watched(Protocol):
+class LiveDataflow(Protocol):
     """The part of a `Dataflow` that these widgets use."""
 
     @property
@@ -67,18 +68,18 @@ class Watched(Protocol):
 
 
 def asset(name: str) -> str:
-    """The text of a front-end file that lies beside this one."""
+    """Returns the text of a front-end file beside this module."""
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 class RateMeter:
-    """Events per second, from a count that only grows; over the last seconds, not since the start."""
+    """Events per second over the last `RATE_WINDOW_SECS`, from a count that only grows."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
 
     def rate(self, count: int | None, now_secs: float) -> float | None:
-        """Takes a sample; None until two are far enough apart to say anything, or nobody counts."""
+        """Adds a sample and returns the rate; None without a count, or until two samples are far enough apart."""
         if count is None:
             return None
         if self._samples and count < self._samples[-1][1]:  # a new run counts from 0
@@ -94,90 +95,93 @@ class RateMeter:
 
 
 class LiveWidget(anywidget.AnyWidget):
-    """A widget whose page shows `content`, anew whenever it has changed."""
+    """A widget whose page shows `content`, and is updated whenever it has changed."""
 
-    def __init__(self, dataflow: Watched, *, refresher: Refresher | None = None) -> None:
+    def __init__(self, dataflow: LiveDataflow, *, refresher: Refresher | None = None) -> None:
         self.dataflow = dataflow
         self._state_lock = threading.Lock()
         self._pages: dict[str, int] = {}
-        self._heard_from: dict[str, int] = {}
-        """The number of each page's newest message."""
+        self._newest_numbers: dict[str, int] = {}
+        """By page, the number of its newest message."""
         self._greeting_due = False
-        self._seen: set[int] = set()
-        self._told: dict[str, Any] | None = None
+        self._seen_failures: set[int] = set()
+        self._last_content: dict[str, Any] | None = None
         self._refresher = refresher or REFRESHER
         super().__init__()
         let_page_choose_thread(self.comm)
-        self.on_msg(LiveWidget._heard)
+        self.on_msg(LiveWidget._on_message)
         self._unwatch = dataflow.on_change(self._refresher.wake)
         self._refresher.add(self)
 
     def content(self, now_secs: float) -> dict[str, Any]:
-        """What a page shows now, as JSON. Called on the refresher's thread."""
+        """Returns what a page shows now, as JSON. Called on the refresher's thread."""
         raise NotImplementedError
 
     def confirm_seen(self, failures: set[int]) -> None:
-        """Pages have shown these failures. Called on the refresher's thread."""
+        """Called on the refresher's thread when pages have shown these failures."""
 
     @property
     def on_screen(self) -> bool:
-        """Whether a page shows it, as far as the pages have said."""
+        """Whether a page shows the widget, as far as the kernel knows."""
         with self._state_lock:
             return any(self._pages.values())
 
     def refresh(self, now_secs: float) -> None:
-        """Sends what has changed, if a page wants it. The refresher's thread only."""
+        """Sends the content if it has changed and a page shows it. The refresher's thread only."""
         with self._state_lock:
             greeting, self._greeting_due = self._greeting_due, False
-            seen, self._seen = self._seen, set()
+            seen, self._seen_failures = self._seen_failures, set()
             on_screen = any(self._pages.values())
         if seen:
             self.confirm_seen(seen)
         if not (on_screen or greeting):
             return
         content = self.content(now_secs)
-        if greeting or content != self._told:
-            self._told = content
+        if greeting or content != self._last_content:
+            self._last_content = content
             message = {"type": "status", "v": PROTOCOL_VERSION, **content}
             self.send({**message, "greeting": True} if greeting else message)
 
     def close(self) -> None:
-        """Ends it; a page takes it off. May be called twice."""
+        """Ends the widget and removes it from its pages. May be called twice."""
         self._unwatch()
         self._refresher.discard(self)
         super().close()
 
     def settle(self) -> None:
-        """Called after every cell; what a cell saves of this does not change."""
+        """Called after every cell. Does nothing: what a cell saves of the widget never changes."""
 
-    def _heard(self, content: Mapping[str, Any], _buffers: object) -> None:
-        """A page has spoken: on the kernel's main thread, or a subshell's while a cell runs."""
+    def _on_message(self, content: Mapping[str, Any], _buffers: object) -> None:
+        """Handles a page's message: on the kernel's main thread, or on a subshell while a cell runs."""
         client, kind = str(content.get("client")), content.get("type")
         number = int(content.get("n", 0))
         with self._state_lock:
-            if number <= self._heard_from.get(client, 0):
+            if number <= self._newest_numbers.get(client, 0):
                 return
-            self._heard_from[client] = number
+            self._newest_numbers[client] = number
             if kind == "hello":
-                # Pages that are gone never say so: those that live answer to the greeting.
+                # A closed page sends no goodbye, so all others are forgotten. Those that are still
+                # open answer the greeting, and count again.
                 self._pages = {client: 1}
                 self._greeting_due = True
             elif kind == "visible":
                 self._pages[client] = int(content.get("count", 0))
             elif kind == "seen":
-                self._seen.add(int(content.get("failure", 0)))
+                self._seen_failures.add(int(content.get("failure", 0)))
             else:
                 return
         self._refresher.wake()
 
 
 class Refresher:
-    """The thread that refreshes all living widgets; it lives as long as there are any."""
+    """Refreshes all living widgets from one thread, which runs as long as there are any."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Re-entrant, since the garbage collector may call `wake` on a thread that holds it. Never
-        # held while a dataflow is asked something: that may wait for a lock whose owner calls `wake`.
+        # Re-entrant, since the garbage collector may call `_collected` or `wake` on a thread that
+        # holds it.
+        # Never held during a call into the dataflow: that call may wait for a lock whose owner is
+        # calling `wake`, which would be a deadlock.
         self._condition = threading.Condition(threading.RLock())
         self._widgets: list[weakref.ref[LiveWidget]] = []
         self._changed = False
@@ -195,19 +199,19 @@ class Refresher:
                 self._thread.start()
 
     def discard(self, widget: LiveWidget) -> None:
-        """The widget is refreshed no more, or once more if that has begun."""
+        """Stops refreshing the widget; a refresh that has begun still ends."""
         with self._condition:
             self._widgets = [each for each in self._widgets if each() is not widget]
             self._condition.notify_all()
 
     def wake(self) -> None:
-        """Something may have changed. Any thread; returns at once."""
+        """Notes that something may have changed. Any thread; returns at once."""
         with self._condition:
             self._changed = True
             self._condition.notify_all()
 
     def stop(self) -> None:
-        """Forgets all widgets and waits for the thread's end."""
+        """Forgets all widgets and waits up to `_JOIN_SECS` for the thread's end."""
         with self._condition:
             self._widgets.clear()
             self._condition.notify_all()
@@ -216,7 +220,7 @@ class Refresher:
             thread.join(_JOIN_SECS)
 
     def take_problems(self) -> list[str]:
-        """What went wrong with widgets since the last call, for the next cell to say."""
+        """Returns what went wrong with widgets since the last call, for the next cell to print."""
         with self._condition:
             problems, self._problems = self._problems, []
         return problems
@@ -239,23 +243,24 @@ class Refresher:
     def _refresh(self, widget: LiveWidget) -> None:
         try:
             widget.refresh(self._clock())
-        except Exception as error:  # it must be seen, and this thread may not print
+        except Exception as error:  # kept for `take_problems`, as this thread must not print
             self.discard(widget)
             with self._condition:
-                self._problems.append(f"{widget!r} is not live any more: {error!r}")
+                self._problems.append(f"{widget!r} is no longer updated: {error!r}")
 
     def _await_turn(self, *, ticking: bool) -> bool:
-        """Waits for the next pass, which is never sooner than `REFRESH_SECS`; False at the end."""
+        """Waits for the next pass, at least `REFRESH_SECS` after the last; returns False at the end."""
         with self._condition:
             early_secs = self._last_pass_secs + REFRESH_SECS - self._clock()
+            # This wait ignores `_changed`, so that a burst of changes costs one pass.
             if early_secs > 0:
                 self._condition.wait_for(lambda: not self._widgets, early_secs)
             timeout_secs = 0.0 if ticking else None
             self._condition.wait_for(lambda: self._changed or not self._widgets, timeout_secs)
             if not self._widgets:
-                self._thread = None
+                self._thread = None  # under the lock, so that `add` starts another one
                 return False
-            self._changed = False
+            self._changed = False  # before the pass: a change during it is for the next one
             self._last_pass_secs = self._clock()
             return True
 

@@ -1,8 +1,8 @@
-"""Which boxes are drawn on which frame. Pure: no clock, no thread; the caller holds a lock.
+"""Pairs frames with the boxes to draw on them. Pure: no clock, no thread; the caller holds a lock.
 
-Both pairings offer one place: the newest picture that nobody took. What it replaces is counted. A
-frame never comes after a newer one of its topic, judged by the order of arrival: an edge keeps its
-order, while stamps may jump (a video that starts again, a clock that was set).
+Both pairings hold one pair to be taken: the newest. The caller counts the pairs that it replaces.
+"Newest" goes by the order of arrival, which an edge keeps; stamps may jump back (a video that starts
+again, a clock that was set).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dora_nb.data.arrow import Event
 from dora_nb.data.boxes import Boxes
 
 SAME_STAMP_MICROS = 50
-"""Boxes belong to the frame whose stamp they forwarded, which may be rounded on the way."""
+"""Stamps this close count as equal: a detector that forwards a frame's stamp may round it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def stamp_micros(metadata: Mapping[str, Any] | None) -> int | None:
-    """Microseconds since the epoch of a message's ``timestamp``; None where it has none to go by."""
+    """Returns a message's ``timestamp`` in microseconds since the epoch; None without a usable one."""
     stamp = metadata.get("timestamp") if isinstance(metadata, Mapping) else None
     if not isinstance(stamp, datetime) or stamp.tzinfo is None:
         return None
@@ -31,7 +31,7 @@ def stamp_micros(metadata: Mapping[str, Any] | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A message of the picture's topic as it arrived; nobody has looked into it."""
+    """A message of the picture's topic as it arrived, not decoded or checked."""
 
     event: Event
     stamp_micros: int | None
@@ -59,7 +59,7 @@ class Pair:
 
 
 def lag_micros(frame_stamp: int | None, boxes_stamp: int | None) -> int | None:
-    """How much older than the frame its boxes are; None where the stamps do not say."""
+    """Returns how much older the boxes are than the frame; None without both stamps."""
     if frame_stamp is None or boxes_stamp is None:
         return None
     lag = frame_stamp - boxes_stamp
@@ -67,38 +67,38 @@ def lag_micros(frame_stamp: int | None, boxes_stamp: int | None) -> int | None:
 
 
 class Pairing(Protocol):
-    """The one place, filled by two topics."""
+    """Holds the one pair to be sent next, made from the messages of two topics."""
 
     boxes_unmatched: int
-    """Boxes whose frame was never there, or had to give way to a newer one."""
+    """Boxes whose frame never came, or was replaced by a newer one."""
     frames_unmatched: int
-    """Frames that were let go without boxes."""
+    """Frames that were dropped without boxes."""
 
     @property
     def waiting(self) -> Pair | None:
-        """What `take` would give."""
+        """The pair that `take` would return."""
 
     def add_frame(self, frame: Frame) -> bool:
-        """Takes a frame in; whether one that was waiting to be taken gave way."""
+        """Adds a frame; returns whether it replaced a pair that was waiting."""
 
     def add_boxes(self, boxes: StampedBoxes) -> bool:
-        """Takes boxes in; whether a frame that was waiting to be taken gave way."""
+        """Adds boxes; returns whether they replaced a pair that was waiting."""
 
     def take(self) -> Pair | None:
-        """The newest picture, once."""
+        """Removes and returns the newest pair."""
 
     def forget_boxes(self, before_secs: float) -> None:
-        """The boxes that were received before belong to a run that is over."""
+        """Drops boxes that were received before: they belong to an earlier run."""
 
     def keep_copies(self, copied: Callable[[Event], Event]) -> None:
-        """What waits goes on waiting without the sender's memory."""
+        """Replaces what waits by copies that do not use the sender's memory."""
 
     def forget_frames(self) -> None:
-        """Nothing will be taken any more."""
+        """Drops all frames: none will be taken any more."""
 
 
 class NewestPairing:
-    """The newest frame with the newest boxes, whatever frame those were computed on."""
+    """Pairs the newest frame with the newest boxes, even if those were computed on another frame."""
 
     def __init__(self) -> None:
         self.boxes_unmatched = 0
@@ -136,10 +136,10 @@ class NewestPairing:
 
 
 class SamePairing:
-    """Each frame with the boxes that were computed on it; frames without boxes are never offered.
+    """Pairs each frame with the boxes that were computed on it; never offers a frame without boxes.
 
-    Frames wait for their boxes, at most `max_frames` and `max_bytes` of them (one always fits). Boxes
-    that overtook their frame wait for it too, a few.
+    Frames wait for their boxes, at most `max_frames` and `max_bytes` of them (one always fits). Up to
+    `MAX_EARLY_BOXES` boxes that overtook their frame wait for it.
     """
 
     MAX_EARLY_BOXES = 16
@@ -209,7 +209,7 @@ class SamePairing:
         self._pair = None
 
     def _offer(self, boxes: StampedBoxes) -> bool:
-        """Its frame is kept: it takes the one place, and what is older can no longer be drawn."""
+        """Pairs the boxes with their frame, which is kept here, and drops older frames: their turn is over."""
         while not _same_stamp(self._frames[0], boxes):
             self._drop_oldest_frame()
         frame = self._frames.popleft()
@@ -219,7 +219,7 @@ class SamePairing:
         return replaces
 
     def _take_early(self, frame: Frame) -> StampedBoxes:
-        """The boxes that waited for this frame; those before them have missed theirs."""
+        """Returns the boxes that waited for this frame; those before them have missed theirs."""
         while not _same_stamp(frame, self._early[0]):
             self._early.popleft()
             self.boxes_unmatched += 1

@@ -1,6 +1,6 @@
-"""What the browser is sent, and what a saved notebook keeps: pictures as JPEG or PNG, and a still.
+"""Encodes the pictures that go to the browser, and the still that a saved notebook keeps.
 
-Colours are decided here alone, so that a box looks the same live and in the still.
+The colours of boxes are chosen here only, so that a box looks the same live and in the still.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ STILL_MAX_WIDTH = 640
 STILL_MAX_BYTES = 75_000
 """100 KB once it is base64 in a notebook."""
 MAX_DRAWN_BOXES = 1000
-"""Those with the highest scores; nobody reads more, and a message of 10,000 would be half a megabyte."""
+"""The boxes with the highest scores are drawn. A message with 10,000 would be half a megabyte."""
 
 PALETTE = (
     *("#ff6b6b", "#4dabf7", "#51cf66", "#fcc419", "#cc5de8", "#22d3c5"),
     *("#ff922b", "#f783ac", "#a9e34b", "#91a7ff", "#f1f3f5", "#63e6be"),
 )
-"""Bright enough for dark text on each; none is the colour of wood, cardboard or skin."""
+"""Bright enough for dark text; unlike the colours of wood, cardboard and skin."""
 TAG_TEXT = "#10151c"
 
 
@@ -42,16 +42,16 @@ class Picture:
     data: bytes
     mime: str
     width: int
-    """Of the frame that boxes refer to; 0 where only decoding tells (a JPEG may say "turn me")."""
+    """Of the frame that boxes refer to; 0 if only decoding can tell (a JPEG may have an orientation)."""
     height: int
 
 
 def picture_of(
     event: Event, size: tuple[int, int] | None = None, encoding: str | None = None
 ) -> Picture:
-    """The message's picture for a browser: compressed ones as they are, others as JPEG.
+    """Returns the message's picture for a browser: compressed ones unchanged, others as JPEG.
 
-    Raises MessageError where the message is no picture, EngineError where OpenCV is missing.
+    Raises MessageError if the message is not a picture, EngineError if OpenCV is missing.
     """
     form = image_form(event, size, encoding)
     if form.encoding in COMPRESSED:
@@ -64,17 +64,18 @@ def picture_of(
 
 
 def shown_pixels(image: npt.NDArray[Any], *, rgb: bool = False) -> npt.NDArray[np.uint8]:
-    """Eight bits a channel, blue first. Depth goes from its nearest (dark) to its farthest value.
+    """Returns the picture with 8 bits per channel, blue first.
 
-    Zero and what is not finite is no depth: black. A few extreme values do not count, as a single
-    wrong one would turn the rest grey.
+    Depth is scaled from the nearest value (dark) to the farthest; zero and values that are not finite
+    mean "unknown" and are black. The scale ignores the outer 2 %, as one wrong value would turn the
+    rest grey.
     """
     if image.dtype == np.uint8:
         if not rgb:
             return image
         cv2 = import_cv2()
-        turned: npt.NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        return turned
+        converted: npt.NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        return converted
     depth = image.astype(np.float32)
     valid = np.isfinite(depth) & (depth != 0)
     if not valid.any():
@@ -87,11 +88,11 @@ def shown_pixels(image: npt.NDArray[Any], *, rgb: bool = False) -> npt.NDArray[n
 
 
 def encode_jpeg(image: npt.NDArray[np.uint8], quality: int = LIVE_QUALITY) -> bytes:
-    """The image, blue first or grey, as a JPEG file."""
+    """Returns the image, blue first or grey, as a JPEG file."""
     cv2 = import_cv2()
     done, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise MessageError(f"a picture of shape {image.shape} cannot be shown as JPEG.")
+        raise MessageError(f"cannot encode a picture of shape {image.shape} as JPEG.")
     data: bytes = encoded.tobytes()
     return data
 
@@ -107,9 +108,9 @@ def _at_most(image: npt.NDArray[np.uint8], max_width: int) -> npt.NDArray[np.uin
 
 
 class Colours:
-    """A colour for each label, for as long as the view lives.
+    """A colour for each label, fixed for the life of the view.
 
-    Chosen by the label itself, so that two views agree, unless another label has that colour already.
+    It depends on the label, so that two views agree, unless another label has that colour already.
     """
 
     def __init__(self) -> None:
@@ -117,7 +118,9 @@ class Colours:
 
     def of(self, label: str) -> str:
         if label not in self._of_label:
-            if len(self._of_label) >= MAX_DRAWN_BOXES:  # labels that never come back, such as ids
+            if (
+                len(self._of_label) >= MAX_DRAWN_BOXES
+            ):  # bounds labels that never repeat, such as ids
                 self._of_label.clear()
             self._of_label[label] = self._choose(zlib.crc32(label.encode(errors="replace")))
         return self._of_label[label]
@@ -133,7 +136,7 @@ DrawnBox = tuple[float, float, float, float, float, str, str]
 
 
 def drawn_boxes(boxes: Boxes, colours: Colours) -> list[DrawnBox]:
-    """The boxes as both the browser and the still draw them, the highest scores last (on top)."""
+    """Returns the boxes as the browser and the still draw them, the highest scores last (on top)."""
     order = np.argsort(boxes.values[:, 4], kind="stable")[-MAX_DRAWN_BOXES:]
     values = boxes.values.astype(float)
     return [
@@ -148,10 +151,10 @@ def drawn_boxes(boxes: Boxes, colours: Colours) -> list[DrawnBox]:
 
 
 def still_jpeg(picture: Picture, boxes: list[DrawnBox]) -> bytes:
-    """The picture with its boxes, small enough to be saved with a notebook.
+    """Returns the picture with its boxes as a JPEG file, small enough to be saved with a notebook.
 
-    At most `STILL_MAX_WIDTH` wide and `STILL_MAX_BYTES` long. Raises DamagedPictureError where the
-    picture cannot be decoded.
+    It is at most `STILL_MAX_WIDTH` pixels wide and `STILL_MAX_BYTES` long. Raises DamagedPictureError
+    if the picture cannot be decoded.
     """
     image = picture_files.decode(picture.data)
     image = shown_pixels(image)
@@ -194,7 +197,7 @@ def _draw_box(image: npt.NDArray[np.uint8], box: DrawnBox, scale: float) -> None
 
 
 def tag_text(label: str, score: float) -> str:
-    """``robot 0.87``; long labels are cut."""
+    """Returns ``robot 0.87``; long labels are cut."""
     shown = label if len(label) <= 40 else f"{label[:39]}…"
     return f"{shown} {score:.2f}" if shown else f"{score:.2f}"
 
@@ -218,7 +221,7 @@ def _text_width(text: str) -> int:
 
 
 def _put_text(image: npt.NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
-    """OpenCV 5 has a font for all scripts; before, there were strokes for ASCII alone."""
+    """Draws text. OpenCV 5 has a font for all scripts; older versions draw ASCII only."""
     cv2 = import_cv2()
     if not hasattr(cv2, "FontFace"):
         style = (cv2.FONT_HERSHEY_SIMPLEX, 0.42, _bgr(TAG_TEXT), 1, cv2.LINE_AA)

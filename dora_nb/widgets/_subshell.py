@@ -1,7 +1,7 @@
-"""The thread on which the kernel hears what a page says.
+"""Keeps the messages of a page on the kernel's thread that the page chose.
 
-JupyterLab sends what widgets say to a subshell, a thread of the kernel's that goes on while a cell
-runs. ipykernel 7.4 may decide otherwise.
+JupyterLab sends widget messages to a subshell, a thread of the kernel that goes on while a cell runs.
+ipykernel 7.4 may move them to the main thread.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ _ROUTER = "_reply_subshell_for"
 
 
 def let_page_choose_thread(comm: Any) -> None:
-    """Has whatever the page says on this comm handled where the page wants it.
+    """Makes the kernel handle the messages of this comm on the shell that the page sent them to.
 
-    ipykernel 7.4 notes on a comm which shell sent last, and routes answers to that one
-    (``ipykernel/comm/comm.py``). What a thread sends is taken for the main shell's, which a running
-    cell keeps busy. Clearing the note after each message leaves a gap into which some words fall, so
-    this one comm gets no router (``kernelbase.py`` asks whether there is one). It is private: where
-    there is none, there is nothing to do.
+    ipykernel 7.4 notes on a comm which shell sent last, and routes the page's answers to that shell
+    (``ipykernel/comm/comm.py``). It takes our sender threads for the main shell, which a running cell
+    keeps busy. To clear the note after each message would leave a gap in which some answers still go
+    astray, so this function removes the comm's router (``kernelbase.py`` checks whether there is one).
+    The router is private: without it, there is nothing to do.
     """
     if hasattr(comm, _ROUTER):
         setattr(comm, _ROUTER, None)

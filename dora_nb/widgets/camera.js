@@ -1,13 +1,13 @@
-// The page's side of CameraView; its protocol stands at the top of camera.py.
+// The page's side of CameraView. The protocol is described at the top of camera.py.
 //
-// A Stream belongs to a model: it decodes and acknowledges. A View belongs to an output: it draws. What
-// comes from the dataflow is only ever drawn on a canvas or set as textContent, so it cannot be markup.
+// A Stream belongs to a model: it decodes and acknowledges. A View belongs to an output: it draws. Data
+// from the dataflow is only drawn on a canvas or set as textContent, so it cannot become markup.
 
 const ACK_MS = 250;
 const REFRESH_MS = 500;
-// Until a front end has made a subshell, what a page says waits behind the cells that were run before.
+// Until a front end has made a subshell, a page's messages wait behind the cells that were run before.
 const GREET_AGAIN_MS = 500;
-const SILENCE_MS = 6000; // the kernel speaks at least every 2 s
+const SILENCE_MS = 6000; // the kernel sends a status at least every 2 s
 const MAX_AGE_MS = 3600e3;
 const FADE_FROM_MS = 300;
 const FADE_TO_MS = 1500;
@@ -15,7 +15,7 @@ const FADED_ALPHA = 0.4;
 const SCORE_STEP = 0.05;
 const PLACEHOLDER = [640, 480];
 const TAG_TEXT = "#10151c";
-const SHADOW = "rgba(0, 0, 0, 0.35)"; // or a box would vanish on something of its colour
+const SHADOW = "rgba(0, 0, 0, 0.35)"; // keeps a box visible on something of its own colour
 
 /** @typedef {[number, number, number, number, number, string, string]} Box x1 y1 x2 y2 score label colour */
 /** @typedef {{seq: number, t: number | null, mime: string, w: number, h: number, boxes: Box[] | null,
@@ -23,13 +23,13 @@ const SHADOW = "rgba(0, 0, 0, 0.35)"; // or a box would vanish on something of i
 
 // ----- pure
 
-/** A front end hands over a DataView, an ArrayBuffer, or a view into a larger one. */
+/** A front end passes a DataView, an ArrayBuffer, or a view into a larger buffer. */
 function bytesOf(buffer) {
   if (buffer instanceof ArrayBuffer) return new Uint8Array(buffer);
   return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
 }
 
-/** How long something took or how old it is; a clock that disagrees shows as "?". */
+/** A duration or an age as text; "?" if the sender's clock does not agree with ours. */
 function duration(ms) {
   if (ms === null || !(ms >= 0) || ms > MAX_AGE_MS) return "?";
   if (ms < 1000) return `${Math.round(ms)} ms`;
@@ -56,7 +56,7 @@ function dropsText(places) {
   return `dropped ${total}: ${lost.map(([place, count]) => `${place} ${count}`).join(", ")}`;
 }
 
-/** Boxes first and tags above them all, or a box would cross the text of its neighbour. */
+/** Draws all boxes before all tags, so that no box crosses the text of its neighbour. */
 function drawBoxes(context, boxes, scale, width) {
   for (const [x1, y1, x2, y2, , , colour] of boxes) {
     const edges = [x1 * scale, y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale];
@@ -92,20 +92,20 @@ class Stream {
     /** @type {{bitmap: ImageBitmap, frame: Frame} | null} */
     this.last = null;
     this.pending = null;
-    this.takenSeq = 0; // of the newest frame taken in, drawn or not
+    this.takenSeq = 0; // of the newest frame received, drawn or not
     this.ackSeq = 0;
     this.drawn = this.dropped = this.broken = 0;
     this.drawTimes = [];
     this.ageMs = null;
-    this.heardMs = performance.now();
+    this.lastMessageMs = performance.now();
     this.pumping = this.closed = false;
-    this.frozen = false; // by a person on this page: not even what is under way may be drawn
+    this.frozen = false; // a person paused this page: frames under way must not be drawn either
     this.disconnected = false;
-    this.focus = null; // where the keyboard was, if an output is made anew
+    this.focus = null; // the focused part, to restore it when the output is made anew
     this.onMessage = (message, buffers) => this.receive(message, buffers);
     this.onPaused = () => this.pausedChanged();
     this.onLife = () => this.noteDisconnected();
-    this.onVisibility = () => this.tellVisible();
+    this.onVisibility = () => this.reportVisible();
     this.onLeave = () => this.send({ type: "visible", count: 0 });
     model.on("msg:custom", this.onMessage);
     model.on("change:paused", this.onPaused);
@@ -113,7 +113,8 @@ class Stream {
     document.addEventListener("visibilitychange", this.onVisibility);
     window.addEventListener("pagehide", this.onLeave);
     this.greet(GREET_AGAIN_MS);
-    this.tellTimer = setTimeout(() => this.tellVisible(), 2000); // for a model that nobody displays
+    // A model without an output would never report that it is not visible.
+    this.reportTimer = setTimeout(() => this.reportVisible(), 2000);
     this.refreshTimer = setInterval(() => this.refresh(), REFRESH_MS);
   }
 
@@ -121,7 +122,7 @@ class Stream {
     return this.model.get("paused");
   }
 
-  /** Says hello, and again, ever more rarely, until it is answered. */
+  /** Says hello until the kernel answers, at intervals that double. */
   greet(patienceMs) {
     this.greetTimer = setTimeout(() => this.greet(2 * patienceMs), patienceMs);
     this.send({ type: "hello" });
@@ -129,7 +130,7 @@ class Stream {
 
   receive(message, buffers) {
     if (message?.type === "status" && message.greeting) clearTimeout(this.greetTimer);
-    this.heardMs = performance.now();
+    this.lastMessageMs = performance.now();
     this.disconnected = false;
     if (message?.type === "frame") this.receiveFrame(message, buffers?.[0]);
     else if (message?.type === "boxes") this.receiveBoxes(message);
@@ -140,7 +141,7 @@ class Stream {
   }
 
   receiveFrame(frame, buffer) {
-    if (!buffer || !(frame.seq > this.takenSeq)) return; // older than one we have, or sent again
+    if (!buffer || !(frame.seq > this.takenSeq)) return; // older than the newest, or sent again
     this.takenSeq = frame.seq;
     if (this.frozen) return this.ack(frame.seq);
     if (this.pending) this.dropped++; // the newest wins
@@ -154,7 +155,7 @@ class Stream {
     for (const view of this.views) view.drawBoxes();
   }
 
-  /** One frame at a time: decoded, then drawn with the screen. Waits while nobody looks. */
+  /** Decodes and draws one frame at a time, in step with the screen. Waits while no output is visible. */
   async pump() {
     if (this.pumping) return;
     this.pumping = true;
@@ -167,7 +168,7 @@ class Stream {
         await new Promise(requestAnimationFrame);
         this.show(bitmap, frame);
       } catch {
-        this.broken++; // reported with the next answer; the next frame may be whole
+        this.broken++; // reported with the next ack; the next frame may be whole
       }
       this.ack(frame.seq);
     }
@@ -176,7 +177,7 @@ class Stream {
 
   show(bitmap, frame) {
     if (this.closed || this.frozen) return bitmap.close();
-    this.last?.bitmap.close(); // or decoded pictures pile up until a garbage collection
+    this.last?.bitmap.close(); // else decoded pictures pile up until a garbage collection
     this.last = { bitmap, frame };
     for (const view of this.views) view.draw();
     this.drawn++;
@@ -194,7 +195,7 @@ class Stream {
     return ((times.length - 1) * 1000) / (times[times.length - 1] - times[0]);
   }
 
-  /** Cumulative and rare: each message to the kernel costs the front end a round of busy and idle. */
+  /** Acknowledges rarely, with totals: each message to the kernel costs a round of busy and idle. */
   ack(seq) {
     this.ackSeq = Math.max(this.ackSeq, seq);
     if (this.ackTimer !== undefined) return;
@@ -212,7 +213,7 @@ class Stream {
     try {
       this.model.send({ ...message, client: this.client, n: ++this.numSent });
     } catch {
-      // the kernel is gone; the view says so
+      // The kernel has ended; `condition` shows that.
     }
   }
 
@@ -221,16 +222,17 @@ class Stream {
     return [...this.views].filter((view) => view.visible).length;
   }
 
-  tellVisible() {
+  reportVisible() {
     const count = this.visibleCount();
-    if (count === this.toldVisible) return;
-    if (count && !this.toldVisible) this.heardMs = performance.now(); // the kernel was told to be silent
-    this.toldVisible = count;
+    if (count === this.reportedVisible) return;
+    // While the view was hidden the kernel sent nothing, which does not count as silence.
+    if (count && !this.reportedVisible) this.lastMessageMs = performance.now();
+    this.reportedVisible = count;
     this.send({ type: "visible", count });
     if (count) this.pump();
   }
 
-  /** By a person: the picture on the screen is the one to stay, whatever is under way. */
+  /** Called for a person, who wants to keep the picture on the screen even if newer ones are under way. */
   togglePause() {
     const paused = !this.paused;
     if (paused && this.last) {
@@ -248,7 +250,7 @@ class Stream {
     this.refresh();
   }
 
-  /** ipywidgets tells that something about the comm changed, and not what; a message tells the rest. */
+  /** ipywidgets reports that the comm changed, but not how. If it still lives, the next message shows it. */
   noteDisconnected() {
     this.disconnected = true;
     this.refresh();
@@ -264,7 +266,7 @@ class Stream {
     for (const view of [...this.views]) view.close();
     clearTimeout(this.ackTimer);
     clearTimeout(this.greetTimer);
-    clearTimeout(this.tellTimer);
+    clearTimeout(this.reportTimer);
     clearInterval(this.refreshTimer);
     this.model.off("msg:custom", this.onMessage);
     this.model.off("change:paused", this.onPaused);
@@ -314,7 +316,7 @@ class View {
     stream.views.add(this);
     this.draw();
     this.refresh();
-    this.takeFocusBack();
+    this.restoreFocus();
   }
 
   build(topic, boxes) {
@@ -363,7 +365,7 @@ class View {
       this.refresh();
     };
     for (const name of ["show_boxes", "min_score"]) this.model.on(`change:${name}`, this.onSettings);
-    // At the window, before a notebook's own shortcuts: in JupyterLab "b" would insert a cell.
+    // In the capture phase at the window, before a notebook's shortcuts: in JupyterLab "b" inserts a cell.
     this.onKey = (event) => this.handleKey(event);
     window.addEventListener("keydown", this.onKey, true);
     this.root.addEventListener("focusin", ({ target }) => {
@@ -374,26 +376,26 @@ class View {
     });
     this.watcher = new IntersectionObserver((entries) => {
       this.visible = entries[entries.length - 1].isIntersecting;
-      if (!this.visible && !this.root.isConnected) this.letGo();
+      if (!this.visible && !this.root.isConnected) this.releasePixels();
       if (this.visible) {
         this.released = false;
         this.draw();
       }
-      this.stream.tellVisible();
+      this.stream.reportVisible();
     });
     this.watcher.observe(this.picture);
     this.sizer = new ResizeObserver(() => this.drawBoxes());
     this.sizer.observe(this.picture);
   }
 
-  /** An output that the front end took off the page, perhaps for good: its pixels are 2 MB. */
-  letGo() {
+  /** Frees 2 MB of pixels of an output that the front end took off the page, perhaps for good. */
+  releasePixels() {
     this.released = true;
     this.picture.width = this.overlay.width = 0;
   }
 
-  /** JupyterLab makes an output anew when a still is put into it; the keyboard stays where it was. */
-  takeFocusBack() {
+  /** JupyterLab makes an output anew when it gets a still; the keyboard focus must not be lost with it. */
+  restoreFocus() {
     const focus = this.stream.focus;
     if (!focus || document.activeElement !== document.body) return;
     if (focus.leftMs !== Infinity && performance.now() - focus.leftMs > 1000) return;
@@ -410,13 +412,13 @@ class View {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const path = event.composedPath();
     if (!path.includes(this.root)) return;
-    const keysOfItsOwn =
+    const ownKeys =
       path[0] === this.slider
         ? ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"]
         : path[0] instanceof HTMLButtonElement
           ? [" ", "Enter"]
           : [];
-    if (keysOfItsOwn.includes(event.key)) return event.stopImmediatePropagation();
+    if (ownKeys.includes(event.key)) return event.stopImmediatePropagation();
     const action = this.actionOf(event.key);
     if (!action) return;
     event.preventDefault();
@@ -453,10 +455,10 @@ class View {
     this.root.dataset.seq = String(frame.seq);
   }
 
-  /** At the resolution of the screen, whatever the picture's is: text and lines stay crisp. */
+  /** Draws at the resolution of the screen, not of the picture, so that text and lines stay crisp. */
   drawBoxes() {
     const last = this.stream.last;
-    const width = this.picture.clientWidth; // 0 before it is on the page, where its size tells us
+    const width = this.picture.clientWidth; // 0 until it is on the page; then the sizer calls again
     if (!last || this.released || !width) return;
     const { bitmap, frame } = last;
     const minScore = this.model.get("min_score");
@@ -505,16 +507,16 @@ class View {
     setText(this.figures, this.figuresText(state));
   }
 
-  /** What the kernel says, unless the kernel says nothing any more, or this page knows better. */
+  /** The kernel's status, unless the kernel is lost, or this page has a newer setting of `paused`. */
   condition() {
-    const { status, paused, heardMs, last, disconnected } = this.stream;
+    const { status, paused, lastMessageMs, last, disconnected } = this.stream;
     if (disconnected) {
-      return { state: "lost", reason: "the kernel was restarted or is gone; run the cell again" };
+      return { state: "lost", reason: "the kernel has ended or was restarted; run the cell again" };
     }
-    const silentMs = performance.now() - heardMs;
+    const silentMs = performance.now() - lastMessageMs;
     if (this.visible && silentMs > SILENCE_MS) {
       const secs = Math.round(silentMs / 1000);
-      return { state: "lost", reason: `no word from the kernel for ${secs} s` };
+      return { state: "lost", reason: `no message from the kernel for ${secs} s` };
     }
     if (paused && last && ["running", "stale"].includes(status.state)) return { state: "paused", reason: "" };
     if (!paused && status.state === "paused") return { state: "running", reason: "" };
@@ -543,13 +545,13 @@ class View {
     window.removeEventListener("keydown", this.onKey, true);
     for (const name of ["show_boxes", "min_score"]) this.model.off(`change:${name}`, this.onSettings);
     this.stream.views.delete(this);
-    this.stream.tellVisible();
-    this.letGo();
+    this.stream.reportVisible();
+    this.releasePixels();
     this.root.remove();
   }
 }
 
-/** Text that did not change is left alone: a screen reader would say it again. */
+/** Leaves text alone that did not change: a screen reader would read it again. */
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,42 +1,43 @@
-"""The live camera view: the newest frame of a topic with the boxes of another, under a cell.
+"""The live camera view: the newest frame of a topic with the boxes of another, below a cell.
 
 ::
 
-    tap ─► Feed (one place) ─► sender thread ─► comm ─► camera.js: newest pending frame ─► canvas
-                                    ▲                        │
-                                    └── hello, visible, ack ◄┘   (cumulative, every 250 ms at most)
+    subscriber ─► Feed (one pair) ─► sender thread ─► comm ─► camera.js: newest pending frame ─► canvas
+                                        ▲                         │
+                                        └── hello, visible, ack ◄─┘   (cumulative, every 250 ms at most)
 
-Messages between this file and camera.js, version 1. All are custom comm messages of anywidget; what
-either side does not know it MUST ignore.
+Messages between this file and camera.js, version 1. All are custom comm messages of anywidget; each
+side MUST ignore what it does not know.
 
 kernel to page
-    ``frame``: `v`, `seq`, `t`, `mime`, `w`, `h`, `boxes`, `lag`, `age`, and the picture as the one buffer.
-        `seq` counts up from 1; a page MUST NOT draw one that is not above the last it drew, and MAY
-        skip any that a newer one follows. `t` is the frame's stamp in ms since the epoch, or null. `w`
-        and `h` are the size in pixels that boxes refer to; 0 means the picture's own. `boxes` is null
-        or a list of [x1, y1, x2, y2, score, label, colour]; a label is text and MUST NOT become markup.
-        `lag` is how many ms the boxes' frame is older than this one, or null where stamps do not say;
+    ``frame``: `v`, `seq`, `t`, `mime`, `w`, `h`, `boxes`, `lag`, `age`, and the picture as the only buffer.
+        `seq` counts up from 1; a page MUST NOT draw a frame whose `seq` is not above the last it drew,
+        and MAY skip a frame that a newer one follows. `t` is the frame's stamp in ms since the epoch, or
+        null. `w` and `h` are the size in pixels that boxes refer to; 0 means the picture's own. `boxes`
+        is null or a list of [x1, y1, x2, y2, score, label, colour]; a label is text and MUST NOT become
+        markup. `lag` is how many ms the boxes' frame is older than this one, or null without stamps;
         `age` is how many ms ago the boxes came.
     ``boxes``: `seq`, `boxes`, `lag`, `age`: newer boxes for the frame `seq`; a page that shows another
-        frame MUST ignore it.
+        frame MUST ignore them.
     ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`; `greeting`, if it
         answers a ``hello``. The kernel MUST send one at least every 2 s while the view is visible and
-        the page answers, so that silence means something, and at most two a second.
+        the page answers, so that a page can tell silence from a lost kernel, and at most two a second.
 page to kernel
-    each has `client`, a name that the page made up when it created its model, and `n`, which counts
-    its messages: they may overtake each other on different threads, and late ones MUST NOT count.
+    Each message has `client`, a name that the page chose when it created its model, and `n`, the number
+    of the message. Messages may overtake each other on different threads; the kernel MUST ignore one
+    with a lower `n` than an earlier one.
     ``hello``: the model exists; MUST be the first. The kernel MUST answer with the last frame, if
-        there is one, under its old `seq`, and a status that is a greeting. Until then the page says
-        it again, ever more rarely: the first may wait behind a cell, for want of a subshell.
-    ``visible``: `count` of views on the screen. At 0 everywhere the kernel MUST NOT send frames, but
-        for one a second where the page's next word would have to wait for the end of a running cell.
-    ``pause``: `seq` that the page shows. It MUST come before the trait `paused`, if a person paused
-        the page, which then MUST stay at that picture; the still shows it too.
-    ``ack``: `seq` last come to, `drawn`, `dropped`, `broken` since the page was loaded. Cumulative; a
-        page MUST NOT send more than one in 250 ms. The kernel MUST go on without them, slower.
+        there is one, under its old `seq`, and a status that is a greeting. Until then the page repeats
+        it at growing intervals: without a subshell, the first one waits until the running cell is done.
+    ``visible``: `count` of views on the screen. At 0 everywhere the kernel MUST NOT send frames, except
+        for one a second if the page's next message would have to wait for the end of a running cell.
+    ``pause``: a person paused the page, which shows the frame `seq` and MUST stay at it; the still
+        shows it too. MUST come before the change of the trait `paused`.
+    ``ack``: the last `seq` taken, and `drawn`, `dropped`, `broken` since the page was loaded. Cumulative;
+        a page MUST NOT send more than one in 250 ms. The kernel MUST go on without them, slower.
 traits
-    `paused`, `show_boxes`, `min_score` are set by both sides. Frames that the kernel sent before it
-    paused the page MUST still be drawn: the last of them is the one that the still shows.
+    Both sides set `paused`, `show_boxes`, `min_score`. Frames that the kernel sent before it paused the
+    page MUST still be drawn: the still shows the last of them.
 """
 
 from __future__ import annotations
@@ -70,19 +71,19 @@ from dora_nb.errors import (
 )
 
 from ._cells import CellOutput, Registry, current_cell_run
-from ._feed import Feed, SendStep, Shown, Task
+from ._condition import Listener, ViewedDataflow, condition, drops
+from ._feed import Feed, SendStep, SentPicture, Task
 from ._matching import Pair, StampedBoxes, lag_micros
 from ._pictures import Colours, DrawnBox, drawn_boxes, picture_of, still_jpeg
 from ._subshell import let_page_choose_thread
-from ._viewed import Listening, Viewed, condition, drops
 
 PROTOCOL_VERSION = 1
 HEARTBEAT_SECS = 2.0
 MAX_SHOWN_AGE_SECS = 3600.0
-"""An older frame, or one from the future, was stamped by another clock: its age is not known."""
+"""A frame that is older, or from the future, was stamped by another clock: its age is unknown."""
 MAX_FPS = 240
-IN_LINE = 10
-"""Messages that may wait for the kernel's tap, which is held up for moments by a busy cell."""
+QUEUE_SIZE = 10
+"""Messages that may wait for the subscriber's thread, which a busy cell holds up for moments."""
 _JOIN_SECS = 2.0
 
 _VIEWS = Registry()
@@ -94,16 +95,16 @@ def _asset(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ViewStats:
-    """What became of every frame and every message with boxes, since the view was made.
+    """Counts of frames and of messages with boxes, since the view was made; see `CameraView.stats`.
 
-    At a quiet moment ``frames_received == frames_sent + frames_dropped + frames_skipped +
-    frames_broken + frames_unmatched``, but for the few that still wait.
+    When no message is under way, ``frames_received == frames_sent + frames_dropped + frames_skipped +
+    frames_broken + frames_unmatched``, except for the few frames that still wait.
     """
 
     frames_received: int
     frames_sent: int
     frames_drawn: int
-    """As the pages reported it, all together; 0 where no page shows the view."""
+    """The sum over all pages, as they reported it; 0 if no page shows the view."""
     frames_dropped: int
     """A newer one came before they could be sent."""
     frames_dropped_by_browser: int
@@ -111,38 +112,42 @@ class ViewStats:
     frames_skipped: int
     """They came while the view was paused or not on the screen."""
     frames_broken: int
-    """They were no pictures."""
+    """They could not be read as pictures."""
     frames_undecodable: int
     """The page could not decode them."""
     frames_blind: int
-    """Of those sent: without an answer to the ones before."""
+    """Part of `frames_sent`: sent before the page had answered the ones before."""
     frames_unmatched: int
-    """With ``sync=True``: they gave way without boxes of theirs."""
+    """With ``sync=True``: they were dropped without boxes of their own."""
     boxes_received: int
     boxes_broken: int
+    """They could not be read as boxes."""
     boxes_unmatched: int
     """With ``sync=True``: their frame was not there."""
     last_age_secs: float | None
-    """From the stamp of the last frame sent to now; None where that is negative or above an hour."""
+    """From the stamp of the last frame sent until now; None if that is negative or above an hour."""
 
 
 class CameraView(anywidget.AnyWidget):
     """Shows a topic's pictures live, with another topic's boxes drawn on them.
 
-    Show it as a cell's last line. It may be made before the dataflow starts, lives over stop, start
-    and edits, and ends when its cell runs again or by `close`. Making it blocks on nothing.
+    Make it in the last line of a cell, before or after the dataflow starts: it lives through stops,
+    starts and edits, and ends when its cell runs again or by `close`. Making it does not block.
 
-    `topic` carries pictures and `boxes` carries boxes, both in any form that `as_image` and `as_boxes`
-    read. `labels` names classes by number. `size` (width, height) and `encoding` stand in where the
-    messages' metadata is silent. By default the newest frame is shown with the newest boxes, faded as
-    they get old; with ``sync=True`` each frame is shown with the boxes that were computed on it, as
-    late as the detector is. `dataflow` is the notebook's own unless given.
+    `topic` carries pictures and `boxes` carries boxes, in any form that `as_image` and `as_boxes` read.
+    `labels` are the names of the classes, as a list or a dict by number. `size` as (width, height) in
+    pixels and `encoding` are used for pictures without that metadata. At most `max_fps` pictures a
+    second are sent to the browser. `dataflow` is the notebook's own unless given.
 
-    In the view: space pauses, b shows or hides boxes, [ and ] (also - and +) set the lowest score.
-    `paused`, `show_boxes` and `min_score` may be set from Python too, and observed.
+    By default the view shows the newest frame with the newest boxes, which fade as they get old. With
+    ``sync=True`` it shows each frame with the boxes that were computed on it, as late as the detector
+    is; the detector must forward the frame's metadata.
 
-    Raises DeclarationError for arguments that mean nothing; GraphError where a topic's node is
-    declared and has no such output.
+    In the view: space pauses, b shows or hides boxes, [ and ] (also - and +) set the lowest score, from
+    0 to 1. Python code may set and observe `paused`, `show_boxes` and `min_score` too.
+
+    Raises DeclarationError for an argument of the wrong type or range; GraphError if the node of a
+    topic is declared and lacks that output. What goes wrong later, the view shows below the picture.
 
     Example::
 
@@ -158,7 +163,7 @@ class CameraView(anywidget.AnyWidget):
     min_score = traitlets.Float(0.0, min=0.0, max=1.0).tag(sync=True)
 
     _feed: Feed | None = None
-    """None while the arguments are not accepted yet."""
+    """None until the arguments are checked."""
 
     def __init__(
         self,
@@ -166,7 +171,7 @@ class CameraView(anywidget.AnyWidget):
         boxes: str | None = None,
         *,
         labels: Labels | None = None,
-        dataflow: Viewed | None = None,
+        dataflow: ViewedDataflow | None = None,
         size: tuple[int, int] | None = None,
         encoding: str | None = None,
         sync: bool = False,
@@ -183,9 +188,9 @@ class CameraView(anywidget.AnyWidget):
         self._output = CellOutput()
         self._still_lock = threading.RLock()
         self._still_key: tuple[Any, ...] | None = None
-        self._told: dict[str, Any] = {}
-        self._told_secs = -math.inf
-        self._listeners: list[Listening] = []
+        self._last_status: dict[str, Any] = {}
+        self._last_status_secs = -math.inf
+        self._listeners: list[Listener] = []
         self._unwatch: Callable[[], None] | None = None
         self._sender: threading.Thread | None = None
         self.set_trait("topic", topic)  # before the page hears of the view
@@ -201,17 +206,18 @@ class CameraView(anywidget.AnyWidget):
         _VIEWS.add(self, current_cell_run())
 
     def _start(self, feed: Feed) -> None:
-        """From here on messages come in. Those who bring them know the feed, and not the view."""
-        self.on_msg(lambda _view, content, _buffers: feed.hear(content))
+        """Starts to receive messages, and the sender thread."""
+        # The callbacks hold the feed and not the view, or a forgotten view could not be collected.
+        self.on_msg(lambda _view, content, _buffers: feed.receive(content))
         self.observe(lambda change: feed.set_paused(change["new"]), "paused")
         handlers = {self.topic: feed.take_frame}
         if self.boxes is not None:
             handlers[self.boxes] = feed.take_boxes
         for topic, handler in handlers.items():
-            # Of frames the newest is enough, and each in line holds memory of the camera.
+            # The newest frame is enough, and each one that waits holds memory of the camera.
             only_newest = topic == self.topic and not self._sync
             listener = self._dataflow.subscribe(
-                topic, handler, queue_size=1 if only_newest else IN_LINE, replay_last=True
+                topic, handler, queue_size=1 if only_newest else QUEUE_SIZE, replay_last=True
             )
             self._listeners.append(listener)
         feed.note_running(self._dataflow.running)
@@ -224,10 +230,10 @@ class CameraView(anywidget.AnyWidget):
         )
         self._sender.start()
 
-    # ----- what a user does with it
+    # ----- what a user calls
 
     def pause(self) -> None:
-        """Keeps the picture as it is; the cell's saved output holds it as a still. Any thread.
+        """Pauses at the newest picture, and saves it as a still in the cell's output. Any thread.
 
         Example::
 
@@ -237,7 +243,7 @@ class CameraView(anywidget.AnyWidget):
         self.settle()
 
     def resume(self) -> None:
-        """Shows the newest frame again.
+        """Shows the newest frames again. Any thread.
 
         Example::
 
@@ -246,13 +252,15 @@ class CameraView(anywidget.AnyWidget):
         self.paused = False
 
     def snapshot(self) -> bytes | None:
-        """The picture with its boxes as a JPEG file of 640 pixels' width at most; None before the first.
+        """Returns the picture with its boxes as a JPEG file, at most 640 pixels wide; None before the first.
 
-        It is the newest frame, or while paused the one that is shown; what `min_score` and
-        `show_boxes` hide is not drawn. Decoding and encoding take some 10 ms. Any thread.
+        It is the newest frame, or while paused the one that is shown, without the boxes that `min_score`
+        and `show_boxes` hide. Decoding and encoding take about 10 ms. Any thread. Raises EngineError if
+        OpenCV is missing.
 
         Example::
 
+            >>> view.wait_for_frame()
             >>> Path("picture.jpg").write_bytes(view.snapshot())
         """
         shown = self._newest()
@@ -266,9 +274,10 @@ class CameraView(anywidget.AnyWidget):
     def wait_for_frame(self, timeout_secs: float = 10.0) -> None:
         """Blocks until the view has a picture to show, with boxes if it was given a topic of boxes.
 
-        Returns at once if it ever had one. Where no page shows the view (a notebook run headless),
-        the cell's output holds it as a still afterwards. Raises TopicTimeoutError, which names the
-        topic, what came, and the state of its node; DataflowStateError if the view is closed or paused.
+        Returns at once if it ever had one. If no page shows the view (in a headless run), the cell's
+        output then holds the picture as a still. Raises TopicTimeoutError after `timeout_secs`, with the
+        topic, the number of messages received, and the state of the view; DataflowStateError if the view
+        is closed or paused.
 
         Example::
 
@@ -276,7 +285,9 @@ class CameraView(anywidget.AnyWidget):
         """
         feed = self._open_feed()
         if feed.last is None and self.paused:
-            raise DataflowStateError("the view is paused and takes no frame;", hint="resume it.")
+            raise DataflowStateError(
+                "the view is paused and has no picture yet;", hint="call resume() first."
+            )
         if not feed.wait_for_picture(timeout_secs):
             raise self._timeout(self._open_feed(), timeout_secs)
         if not feed.greeted:
@@ -284,11 +295,11 @@ class CameraView(anywidget.AnyWidget):
 
     @property
     def stats(self) -> ViewStats:
-        """What became of all frames and boxes so far. Any thread; also after `close`.
+        """The counts of frames and boxes so far. Any thread; also after `close`.
 
         Example::
 
-            >>> view.stats().frames_drawn
+            >>> view.stats.frames_drawn
             250
         """
         assert self._feed is not None
@@ -312,14 +323,18 @@ class CameraView(anywidget.AnyWidget):
         )
 
     def close(self) -> None:
-        """Ends the view: it reads nothing any more and its cell keeps a still. May be called twice.
+        """Ends the view: it unsubscribes, and its cell keeps a still. Any thread; may be called twice.
+
+        Blocks until the sender thread ends, for at most 2 s.
 
         Example::
 
             >>> view.close()
         """
         feed = self._feed
-        if feed is None or sys.is_finalizing():  # refused by its arguments; or all ends, by __del__
+        # `__del__` calls this too: after an error in `__init__`, or while the interpreter shuts down,
+        # when threads and comms can no longer be used.
+        if feed is None or sys.is_finalizing():
             return
         feed.close()
         while self._listeners:
@@ -335,9 +350,9 @@ class CameraView(anywidget.AnyWidget):
         super().close()
 
     def settle(self) -> None:
-        """Saves a still into the cell's output if one is asked for by a pause or a stop.
+        """Saves a still into the cell's output if a pause or a stop requires one.
 
-        It is called after every cell, and need not be called.
+        IPython calls it after every cell; there is no need to call it.
 
         Example::
 
@@ -346,7 +361,7 @@ class CameraView(anywidget.AnyWidget):
         feed = self._feed
         if feed is None or feed.closed:
             return
-        with self._still_lock:  # so that whoever comes second finds it done
+        with self._still_lock:  # the cell's thread and the sender may both come: the second waits
             paused = feed.take_still_due()
             stopped = feed.note_running(self._dataflow.running)
             if paused or stopped:
@@ -359,11 +374,11 @@ class CameraView(anywidget.AnyWidget):
     # ----- outputs of cells
 
     def _ipython_display_(self, **_options: object) -> None:
-        """IPython's hook: displays by an id of our own, so that the output can be replaced later."""
+        """IPython's hook: displays with a display id of our own, so that the output can be replaced later."""
         self._output.show(*self._bundle(living=self._feed is not None and not self._feed.closed))
 
     def _repr_mimebundle_(self, **_options: object) -> tuple[dict[str, Any], dict[str, Any]]:
-        """For those who ask for it themselves: a view inside of another widget, a test."""
+        """Returns the bundle for callers that display it themselves: another widget, a test."""
         return self._bundle(living=self._feed is not None and not self._feed.closed)
 
     def _bundle(self, *, living: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -392,18 +407,18 @@ class CameraView(anywidget.AnyWidget):
                 self._still_key = key
                 self._output.replace(*self._bundle(living=living))
 
-    def _newest(self) -> Shown | None:
-        """The picture that a still shows: the one that waits to be sent, else the last that was."""
+    def _newest(self) -> SentPicture | None:
+        """Returns the picture for a still: the one that waits to be sent, else the last one sent."""
         assert self._feed is not None
         pair = self._feed.newest()
         if pair is not None:
             try:
                 picture = picture_of(pair.frame.event, self._size, self._encoding)
             except MessageError:
-                pass  # the sender will come to it, and say so
+                pass  # the sender will read this frame too, and report the error
             else:
                 frame = pair.frame
-                return Shown(
+                return SentPicture(
                     0,
                     picture,
                     frame.stamp_micros,
@@ -433,21 +448,21 @@ class CameraView(anywidget.AnyWidget):
                 self._greet(feed)
             else:
                 self.settle()
-                self._tell(feed)
+                self._send_status(feed)
         except DoraNbError as error:
             feed.failed(task, str(error))
-        except Exception as error:  # it must be seen, and a thread of ours may not print
+        except Exception as error:  # shown in the view, as this thread must not print
             feed.failed(task, f"the view failed: {type(error).__name__}: {error}")
 
     def _send_picture(self, feed: Feed, task: Task, pair: Pair) -> None:
         try:
             picture = picture_of(pair.frame.event, self._size, self._encoding)
         except MessageError as error:
-            feed.refused(error)
+            feed.frame_broken(error)
             return
         self._send_frame(feed.sent(pair, picture, self._drawn(pair), blind=task.blind))
 
-    def _send_frame(self, shown: Shown) -> None:
+    def _send_frame(self, shown: SentPicture) -> None:
         message = {
             "type": "frame",
             "v": PROTOCOL_VERSION,
@@ -461,28 +476,33 @@ class CameraView(anywidget.AnyWidget):
         self.send(message, buffers=[shown.picture.data])
 
     def _send_boxes(self, feed: Feed, boxes: StampedBoxes) -> None:
-        shown = feed.sent_boxes(boxes, drawn_boxes(boxes.boxes, self._colours))
+        shown = feed.boxes_sent(boxes, drawn_boxes(boxes.boxes, self._colours))
         if shown is not None:
             self.send({"type": "boxes", "seq": shown.seq, **_boxes_message(shown)})
 
     def _greet(self, feed: Feed) -> None:
         if feed.last is not None:
             self._send_frame(feed.last)
-        self._tell(feed, greeting=True)
+        self._send_status(feed, greeting=True)
 
-    def _tell(self, feed: Feed, *, greeting: bool = False) -> None:
-        """Sends the status if it changed, or if the page has not heard of the kernel for a while."""
+    def _send_status(self, feed: Feed, *, greeting: bool = False) -> None:
+        """Sends the status if it changed, or if a page might take the kernel for lost."""
         status = self._status(feed)
         now_secs = time.monotonic()
+        # Rarer the longer no page has answered: a server keeps all messages for a page that is gone.
         heartbeat_secs = max(HEARTBEAT_SECS, feed.silent_secs / 30)
-        if greeting or status != self._told or now_secs - self._told_secs >= heartbeat_secs:
-            self._told, self._told_secs = status, now_secs
-            feed.told()
+        if (
+            greeting
+            or status != self._last_status
+            or now_secs - self._last_status_secs >= heartbeat_secs
+        ):
+            self._last_status, self._last_status_secs = status, now_secs
+            feed.status_sent()
             message = {"type": "status", **status}
             self.send({**message, "greeting": True} if greeting else message)
 
     def _status(self, feed: Feed) -> dict[str, Any]:
-        found = condition(self._dataflow, self._source, self._boxes_source, feed.seen())
+        found = condition(self._dataflow, self._source, self._boxes_source, feed.state())
         tally = feed.tally()
         places = drops(
             self._dataflow,
@@ -498,12 +518,12 @@ class CameraView(anywidget.AnyWidget):
             "unmatched": tally.boxes_unmatched,
         }
 
-    # ----- small things
+    # ----- helpers
 
     def _open_feed(self) -> Feed:
         if self._feed is None or self._feed.closed:
             raise DataflowStateError(
-                "the view is closed;", hint="make a new one by running its cell."
+                "the view is closed;", hint="run its cell again to make a new one."
             )
         return self._feed
 
@@ -513,15 +533,16 @@ class CameraView(anywidget.AnyWidget):
             topic, what, received = self.topic, "frame", counts.frames_received
         else:
             topic, what, received = str(self.boxes), "boxes", counts.boxes_received
-        found = condition(self._dataflow, self._source, self._boxes_source, feed.seen())
+        found = condition(self._dataflow, self._source, self._boxes_source, feed.state())
+        state = f"{found.state}: {found.reason}" if found.reason else found.state
         return TopicTimeoutError(
-            f"no {what} to show came on '{topic}' within {timeout_secs:g} s "
-            f"({received} messages received): {found.state}, {found.reason or 'nothing is wrong'}."
+            f"the view got no {what} to show from '{topic}' within {timeout_secs:g} s "
+            f"({received} messages received). Its state is {state}."
         )
 
 
 def _send_until_closed(view_ref: weakref.ref[CameraView], feed: Feed) -> None:
-    """The sender thread. Between two tasks it does not keep the view alive."""
+    """Runs the sender thread. Between two tasks it holds no reference to the view, which may be collected."""
     while (task := feed.next_task()) is not None:
         view = view_ref()
         if view is None:
@@ -530,7 +551,7 @@ def _send_until_closed(view_ref: weakref.ref[CameraView], feed: Feed) -> None:
         del view, task
 
 
-def _boxes_message(shown: Shown) -> dict[str, Any]:
+def _boxes_message(shown: SentPicture) -> dict[str, Any]:
     boxes = shown.boxes
     lag = lag_micros(shown.stamp_micros, None if boxes is None else boxes.stamp_micros)
     return {
@@ -540,17 +561,17 @@ def _boxes_message(shown: Shown) -> dict[str, Any]:
     }
 
 
-def _age_secs(shown: Shown | None) -> float | None:
+def _age_secs(shown: SentPicture | None) -> float | None:
     if shown is None or shown.stamp_micros is None:
         return None
     age_secs = time.time() - shown.stamp_micros / 1e6
     return age_secs if 0 <= age_secs <= MAX_SHOWN_AGE_SECS else None
 
 
-def _notebook_dataflow() -> Viewed:
+def _notebook_dataflow() -> ViewedDataflow:
     from dora_nb.dataflow.dataflow import get_dataflow
 
-    dataflow: Viewed = get_dataflow()
+    dataflow: ViewedDataflow = get_dataflow()
     return dataflow
 
 
@@ -563,27 +584,32 @@ def _check_arguments(
     sync: bool,
     max_fps: object,
 ) -> None:
-    """DeclarationError for what could only fail later, in a thread, where nobody sees it."""
+    """Raises DeclarationError for what would else fail later, in a thread."""
     for name, text in (("topic", topic), ("boxes", boxes)):
         if not isinstance(text, str) and not (name == "boxes" and text is None):
-            raise DeclarationError(f"{name} is {text!r};", hint="name a topic, as 'camera/image'.")
+            raise DeclarationError(f"{name} must be a topic such as 'camera/image', got {text!r}.")
     if boxes is not None and boxes == topic:
-        raise DeclarationError(f"'{topic}' cannot carry both;", hint="name the detector's output.")
+        raise DeclarationError(
+            f"topic and boxes are both '{topic}';", hint="pass the detector's output as boxes."
+        )
     if sync and boxes is None:
         raise DeclarationError(
-            "sync=True waits for boxes;", hint="say which: boxes='detector/bbox'."
+            "sync=True needs a topic of boxes;", hint="pass one, such as boxes='detector/bbox'."
         )
     if labels is not None and (
         isinstance(labels, str) or not isinstance(labels, Sequence | Mapping)
     ):
-        raise DeclarationError(f"labels is {labels!r};", hint="give a list of names, or a dict.")
+        raise DeclarationError(f"labels must be a list of names or a dict, got {labels!r}.")
     if size is not None and not _is_size(size):
-        raise DeclarationError(f"size is {size!r};", hint="give (width, height) in pixels.")
+        raise DeclarationError(f"size must be (width, height) in pixels, got {size!r}.")
     if encoding is not None and encoding not in ENCODINGS:
-        near = did_you_mean(str(encoding), ENCODINGS) or f"Known are {', '.join(ENCODINGS)}."
-        raise DeclarationError(f"encoding is {encoding!r}.", hint=near)
+        near = did_you_mean(str(encoding), ENCODINGS)
+        raise DeclarationError(
+            f"unknown encoding {encoding!r}.",
+            hint=near or f"Known encodings: {', '.join(ENCODINGS)}.",
+        )
     if not isinstance(max_fps, int | float) or not 0 < max_fps <= MAX_FPS:
-        raise DeclarationError(f"max_fps is {max_fps!r};", hint=f"give a number up to {MAX_FPS}.")
+        raise DeclarationError(f"max_fps must be > 0 and <= {MAX_FPS}, got {max_fps!r}.")
 
 
 def _is_size(size: object) -> bool:
@@ -596,7 +622,7 @@ def _is_size(size: object) -> bool:
 
 @atexit.register
 def _end_senders() -> None:
-    """Before the interpreter takes the comms away."""
+    """Ends the sender threads before the interpreter shuts down the comms that they use."""
     for view in _VIEWS.living():
         if isinstance(view, CameraView) and view._feed is not None:
             view._feed.close()

@@ -1,9 +1,9 @@
-"""The picture of a dataflow: one SVG, drawn from `dora_nb.graph.layout`, and the same as text.
+"""The picture of a dataflow: an SVG, drawn from `dora_nb.graph.layout`, and the same as text.
 
-The SVG says the same for the same graph: no ids, no times, no counts. All text stands on boxes with
-a colour of their own, and lines have a colour that shows on white and on black, so it can be read
-on either, also where a page shows it as an image and its own styles do not reach it (JupyterLab).
-Where the viewer is known to be in the dark, the boxes darken too.
+The same graph always gives the same SVG: no ids, no times, no counts. All text is on boxes with a
+background of their own, and lines have a colour that shows on white and on black. So the picture is
+readable on both, even if a page shows it as an image, which the page's styles do not reach
+(JupyterLab). With a dark colour scheme the boxes are dark too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STATE_COLORS = {
     State.STOPPED: "#8b949e",
 }
 
-# Every rule is under .dora-graph: nbconvert puts the SVG into the page, where a style reaches all.
+# Every rule begins with .dora-graph: nbconvert inlines the SVG, and its styles apply to the whole page.
 _STYLE = """
 .dora-graph text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;\
 font-size:11px;fill:#57606a}
@@ -52,11 +52,11 @@ font-size:11px;fill:#57606a}
 
 
 class GraphPicture:
-    """How the operators of a dataflow are connected, and the state that each was in.
+    """A picture of the operators of a dataflow, their connections, and the state that each was in.
 
-    `states` are by operator's name; an operator that is not in it is shown as declared.
-    `subscriptions` are topics that the notebook itself reads. What a cell saves of it does not
-    change afterwards.
+    `states` are by operator's name; an operator without one is shown as declared. `subscriptions` are
+    topics that the notebook itself reads. The picture never changes. A cell shows it as an SVG,
+    ``print`` as text.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class GraphPicture:
 
     @property
     def svg(self) -> str:
-        """An SVG document that stands on its own."""
+        """The picture as a complete SVG document."""
         details = {name: self._state_text(name) for name in self._states}
         layout = lay_out(self._graph, subscriptions=self._subscriptions, details=details)
         return _svg(layout, self._states)
 
     def __str__(self) -> str:
-        """The graph as text: each operator with its inputs, its outputs and who reads them."""
+        """Returns the graph as text: each operator with its inputs, its outputs and their readers."""
         if not self._graph.nodes:
             return "no operator is declared"
         readers = self._readers()
@@ -87,7 +87,7 @@ class GraphPicture:
             lines.append(f"{spec.name} [{self._state_text(spec.name)}]")
             lines += [f"  {read.name} ← {read.source}" for read in spec.inputs]
             for output in spec.outputs:
-                reads = ", ".join(readers.get(f"{spec.name}/{output}", ["(nobody)"]))
+                reads = ", ".join(readers.get(f"{spec.name}/{output}", ["(no reader)"]))
                 lines.append(f"  {output} → {reads}")
         return "\n".join(lines)
 
@@ -112,7 +112,7 @@ class GraphPicture:
         return self._states[name].value
 
     def _readers(self) -> dict[str, list[str]]:
-        """For each topic the inputs that read it."""
+        """Returns, for each topic, the inputs that read it."""
         readers: dict[str, list[str]] = {}
         for spec in self._graph:
             for read in spec.inputs:
@@ -156,7 +156,7 @@ def _wire_svg(wire: Wire, *, waits: bool) -> str:
 
 
 def _flowing_path(points: tuple[Point, ...]) -> str:
-    """Level lines, and between different heights an S whose ends are level."""
+    """Draws level lines, and between different heights an S whose ends are level."""
     steps = [f"M{_place(*points[0])}"]
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if y0 == y1:
@@ -168,7 +168,7 @@ def _flowing_path(points: tuple[Point, ...]) -> str:
 
 
 def _turning_path(points: tuple[Point, ...], *, radius: float = 5.0) -> str:
-    """Straight lines with rounded corners."""
+    """Draws straight lines with rounded corners."""
     steps = [f"M{_place(*points[0])}"]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         into, out = _towards(corner, before, radius), _towards(corner, after, radius)
@@ -177,7 +177,7 @@ def _turning_path(points: tuple[Point, ...], *, radius: float = 5.0) -> str:
 
 
 def _towards(start: Point, end: Point, distance: float) -> Point:
-    """The point that far from `start` on a level or upright line to `end`, or half-way there."""
+    """Returns the point `distance` from `start` on a level or upright line to `end`, at most half-way."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = abs(dx) + abs(dy)
     part = min(0.5, distance / length) if length else 0.0
@@ -230,5 +230,5 @@ def _place(x: float, y: float) -> str:
 
 
 def _number(value: float) -> str:
-    """At most one decimal: a hundredth of a pixel is nothing but bytes."""
+    """Formats with at most one decimal: smaller parts of a pixel cannot be seen."""
     return f"{value:.1f}".removesuffix(".0")

@@ -1,5 +1,5 @@
 // @ts-check
-// The line under an operator's cell. live_page.js stands above this text.
+// The line below an operator's cell. live_page.js is prepended to this file.
 
 /** @typedef {{number: number, message: string, traceback: string[]}} Failure */
 /**
@@ -12,7 +12,7 @@ const ANSI = /\x1b\[[0-9;]*[A-Za-z]/g;
 /** @param {number} count @param {string} one @param {string} many */
 const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
-/** @param {Status} status the numbers worth saying: what is zero is left out */
+/** The numbers to show; those that are zero are left out. @param {Status} status */
 export function factsOf(status) {
   const facts = [];
   if (status.generation > 1) facts.push(`generation ${status.generation}`);
@@ -27,9 +27,9 @@ export function factsOf(status) {
 }
 
 /**
- * @param {string} note what the cell said when it ran
+ * @param {string} note the cell's sentence when it ran
  * @param {Status} status
- * @returns {string[]} what of it the line does not say anyway, as long as it is about this generation
+ * @returns {string[]} the part of it that the line does not show anyway; none of an older generation
  */
 export function noteworthy(note, status) {
   const restarted = note.match(/^generation (\d+), (.*)$/);
@@ -52,7 +52,7 @@ class LineView extends LiveView {
     row.append(dot, element("span", "dora-line-name", model.get("name")), this.state, this.facts);
     this.root.append(row);
   }
-  /** What the cell said, without the name that stands before it anyway. */
+  /** The cell's sentence without the name, which the line shows already. */
   note() {
     const sentence = this.model.get("sentence");
     const name = this.model.get("name");
@@ -64,15 +64,15 @@ class LineView extends LiveView {
     const text = status ? status.text : note;
     const facts = status ? factsOf(status) : [];
     if (status) facts.push(...noteworthy(note, status));
-    if (!connected) facts.push("the kernel is gone");
+    if (!connected) facts.push("the kernel has ended");
     this.root.dataset.state = status ? status.state : "declared";
     this.root.classList.toggle("dora-line-gone", !connected);
-    // A screen reader reads the state when it changes, so it is not written again when it does not.
+    // A screen reader reads the state whenever it is written, so it is written only when it changes.
     if (this.state.textContent !== text) this.state.textContent = text;
     this.facts.textContent = facts.join(" · ");
     this.drawFailure(status?.failure ?? null);
   }
-  /** @param {Failure | null} failure one that is shown already is left alone, open or closed */
+  /** Shows a failure. One that is shown already stays open or closed. @param {Failure | null} failure */
   drawFailure(failure) {
     if ((failure?.number ?? 0) === this.drawnFailure) return;
     this.drawnFailure = failure?.number ?? 0;

@@ -1,10 +1,10 @@
-"""The small line under an operator's cell: what the operator does now, and why it failed.
+"""The line below an operator's cell: what the operator does now, and why it failed.
 
 A cell saves one stable sentence (``detector: declared``). Only the page's line changes later, by the
-messages of `dora_nb.widgets._live`; here they hold `state` (a word for the dot's colour), `text`,
-`generation`, `rate` in events per second or null, `dropped`, `undeclared`, `missed`, `busy`
-(for how many seconds with one event, where that is long, or null) and `failure`,
-null or its `number`, `message` and `traceback` (a list of lines).
+messages of `dora_nb.widgets._live`. Here they hold `state` (a word for the dot's colour), `text`,
+`generation`, `rate` in events per second or null, `dropped`, `undeclared`, `missed`, `busy` (the
+seconds that one event has taken so far, if that is long, or null) and `failure`, null or its `number`,
+`message` and `traceback` (a list of lines).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from dora_nb.errors import GraphError, OperatorError
 from dora_nb.status import NodeStatus, State
 
 from ._cells import CellRun, Registry, current_cell_run
-from ._live import LiveWidget, RateMeter, Refresher, Watched, asset
+from ._live import LiveDataflow, LiveWidget, RateMeter, Refresher, asset
 
 TRACEBACK_LINES = 200
-"""A longer traceback loses lines in its middle."""
+"""A longer traceback is cut in its middle."""
 
 _LINES = Registry()
-_LINE_OF: weakref.WeakKeyDictionary[Watched, dict[str, LiveLine]] = weakref.WeakKeyDictionary()
+_LINE_OF: weakref.WeakKeyDictionary[LiveDataflow, dict[str, LiveLine]] = weakref.WeakKeyDictionary()
 
 
 class LiveLine(LiveWidget):
-    """One operator's line. `sentence` is what the cell says and saves; it begins with the name.
+    """One operator's line. `sentence` is what the cell shows and saves; it begins with the name.
 
-    Show it with `show_live_line`, which ends the line that an earlier run of the cell has made.
+    `show_live_line` makes it, and ends the line that an earlier run of the cell has made.
     """
 
     _esm = traitlets.Unicode(asset("live_page.js") + asset("live_line.js")).tag(sync=True)
@@ -44,7 +44,7 @@ class LiveLine(LiveWidget):
         name: str,
         sentence: str,
         *,
-        dataflow: Watched,
+        dataflow: LiveDataflow,
         on_failure_seen: Callable[[str], None] | None = None,
         refresher: Refresher | None = None,
     ) -> None:
@@ -60,7 +60,7 @@ class LiveLine(LiveWidget):
 
     def content(self, now_secs: float) -> dict[str, Any]:
         if self._taken_over:
-            return _bare_content("removed", "declared by another cell now")
+            return _bare_content("removed", "now declared in another cell")
         try:
             status = self.dataflow.status(self.name)
             reads = bool(self.dataflow.graph.node(self.name).inputs)
@@ -85,7 +85,7 @@ class LiveLine(LiveWidget):
             self._on_failure_seen(self.name)
 
     def give_up_name(self) -> None:
-        """Another cell has declared the operator: this line says so, and nothing else from now on."""
+        """Called when another cell declares the operator: from now on the line says that, and no more."""
         self._taken_over = True
         self._refresher.wake()
 
@@ -124,14 +124,14 @@ def show_live_line(
     name: str,
     sentence: str,
     *,
-    dataflow: Watched,
+    dataflow: LiveDataflow,
     on_failure_seen: Callable[[str], None] | None = None,
     refresher: Refresher | None = None,
 ) -> LiveLine:
-    """A line for the cell that runs now; the caller displays it.
+    """Returns a line for the running cell; the caller displays it.
 
-    Lines that an earlier run of the cell has made are closed. A name has one line: where another
-    cell had declared the operator, its line says so from now on.
+    Lines that an earlier run of the cell has made are closed. If another cell had declared the
+    operator, its line says from now on that the operator is declared elsewhere.
     """
     line = LiveLine(
         name, sentence, dataflow=dataflow, on_failure_seen=on_failure_seen, refresher=refresher
@@ -144,7 +144,7 @@ def show_live_line(
     if earlier is None:
         return line
     if line.cell_run is None or earlier.cell_run is None:
-        earlier.close()  # nobody knows whether it is the same cell: then it most likely is
+        earlier.close()  # without cell ids, it is most likely the same cell
     else:
         earlier.give_up_name()
     return line

@@ -1,7 +1,7 @@
 // @ts-check
 // The page's side of dora_nb/widgets/_live.py, prepended to each widget that uses it.
 
-// Until a front end has made a subshell, what a page says waits behind the cells that were run before.
+// Until a front end has made a subshell, a page's messages wait behind the cells that were run before.
 const GREET_AGAIN_MS = 500;
 
 /** @param {string} tag @param {string} kind @param {string} [text] */
@@ -13,8 +13,8 @@ export function element(tag, kind, text) {
 }
 
 /**
- * What one model has heard from the kernel, and what its views have told it. There is one for each
- * model; `views` are its outputs on the page.
+ * The page's side of one model: receives the kernel's messages, and reports what is visible. `views`
+ * are the outputs of the model on the page.
  */
 export class LivePage {
   constructor(model) {
@@ -25,17 +25,17 @@ export class LivePage {
     /** @type {any} the kernel's last message */
     this.status = null;
     this.connected = true;
-    this.told = -1;
-    this.seen = 0;
+    this.reportedCount = -1;
+    this.reportedFailure = 0;
     this.numSent = 0;
-    this.hear = (message) => this.receive(message);
-    this.lose = () => this.disconnect();
-    model.on("msg:custom", this.hear);
-    // Not of anywidget's own: the widget manager triggers it when the kernel is gone or restarts.
-    model.on("comm_live_update", this.lose);
+    this.onMessage = (message) => this.receive(message);
+    this.onLost = () => this.disconnect();
+    model.on("msg:custom", this.onMessage);
+    // An event of the widget manager, not of anywidget: the kernel has ended or restarts.
+    model.on("comm_live_update", this.onLost);
     this.greet(GREET_AGAIN_MS);
   }
-  /** Says hello, and again, ever more rarely, until it is answered. @param {number} patienceMs */
+  /** Says hello until the kernel answers, at intervals that double. @param {number} patienceMs */
   greet(patienceMs) {
     this.greetTimer = setTimeout(() => this.greet(2 * patienceMs), patienceMs);
     this.send({ type: "hello" });
@@ -54,7 +54,7 @@ export class LivePage {
     this.connected = true;
     this.status = message;
     for (const view of this.views) view.draw();
-    if (message.greeting) this.told = -1;
+    if (message.greeting) this.reportedCount = -1; // the kernel has forgotten it
     this.report();
   }
   disconnect() {
@@ -63,28 +63,28 @@ export class LivePage {
     this.connected = false;
     for (const view of this.views) view.draw();
   }
-  /** Tells how many views are on the screen, if that has changed, and which failure they show. */
+  /** Reports how many views are on the screen, if that has changed, and which failure they show. */
   report() {
     const onScreen = [...this.views].filter((view) => view.onScreen).length;
     const count = document.visibilityState === "hidden" ? 0 : onScreen;
-    if (count !== this.told) {
-      this.told = count;
+    if (count !== this.reportedCount) {
+      this.reportedCount = count;
       this.send({ type: "visible", count });
     }
     const failure = this.status?.failure;
-    if (count && failure && failure.number !== this.seen) {
-      this.seen = failure.number;
+    if (count && failure && failure.number !== this.reportedFailure) {
+      this.reportedFailure = failure.number;
       this.send({ type: "seen", failure: failure.number });
     }
   }
   close() {
     clearTimeout(this.greetTimer);
-    this.model.off("msg:custom", this.hear);
-    this.model.off("comm_live_update", this.lose);
+    this.model.off("msg:custom", this.onMessage);
+    this.model.off("comm_live_update", this.onLost);
   }
 }
 
-/** One output. A widget's own view fills `root`, and draws `page.status` in `draw`. */
+/** One output. Each widget has a subclass that fills `root`, and shows `page.status` in `draw`. */
 export class LiveView {
   /** @param {LivePage} page @param {HTMLElement} host @param {string} kind */
   constructor(page, host, kind) {
@@ -112,7 +112,7 @@ export class LiveView {
 }
 
 /**
- * anywidget's entry: a page for each model, a view for each output.
+ * The entry point for anywidget: makes a page for each model, and a view for each output.
  * @param {(page: LivePage, model: any, host: HTMLElement) => LiveView} makeView
  */
 export const liveWidget = (makeView) => () => {

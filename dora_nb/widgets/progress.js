@@ -1,5 +1,5 @@
 // @ts-check
-// One line of text that says what a cell waits for.
+// A line of text that shows what a cell waits for.
 
 function render({ model, el }) {
   const line = document.createElement("div");

@@ -1,8 +1,8 @@
-"""What a cell waits for, while it waits; nothing of it stays.
+"""A line that says what a cell waits for, and disappears afterwards.
 
-The text is a widget's alone, without `text/plain`, and its output is emptied in place at the end.
-`clear_output` would take with it what the user's own lines have printed before, and would leave the
-progress in place where a notebook is compared (nbval knows neither way, but skips widgets).
+The line is a widget without `text/plain`, and its output is emptied in place at the end.
+`clear_output` would also remove what the user's own code has printed before. nbval understands neither
+way, but it skips widgets, so the line does not make a comparison fail.
 """
 
 from __future__ import annotations
@@ -24,10 +24,7 @@ class _ProgressLine(anywidget.AnyWidget):
 
 
 class Progress:
-    """A context manager; `show` may be called in it as often as there is something to say.
-
-    For the thread that runs the cell.
-    """
+    """A context manager in which `show` sets the line, any number of times. For the cell's thread only."""
 
     def __init__(self) -> None:
         self._line: _ProgressLine | None = None

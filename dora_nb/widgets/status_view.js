@@ -1,7 +1,6 @@
 // @ts-check
-// The table of `%dora status`, drawn from rows of text. What the kernel said when the cell ran is a
-// trait; what it says later comes as messages with the same rows and their numbers. live_page.js
-// stands above this text.
+// The table of `%dora status`, drawn from rows of text. The rows of the moment when the cell ran are a
+// trait; later ones come as messages, with live numbers. live_page.js is prepended to this file.
 
 /**
  * @typedef {{name: string, state: string, text: string, generation: string, inputs: string[],
@@ -17,7 +16,7 @@ function lines(texts) {
   return cell;
 }
 
-/** @param {Row} row its line of the table, and where it failed, another one with the reason */
+/** The table row of an operator, and a second one with the reason if it failed. @param {Row} row */
 function rowElements(row) {
   const made = element("tr", "");
   const name = element("th", "", row.name);

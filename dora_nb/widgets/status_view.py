@@ -1,7 +1,7 @@
-"""`%dora status`: one stable table, and live numbers beside it while a page shows it.
+"""The view of `%dora status`: a stable table, and live numbers beside it while a page shows it.
 
-The table holds what is the same each time a notebook runs: states, generations, connections, bounds
-of queues, errors. The rest (rates, drops, times) comes by the messages of `dora_nb.widgets._live`, as
+The table holds what is the same each time a notebook runs: states, generations, connections, queue
+sizes, errors. The rest (rates, drops, times) comes by the messages of `dora_nb.widgets._live`, as
 `rows` of the same form with their numbers filled in.
 """
 
@@ -20,7 +20,7 @@ from dora_nb.graph.sources import TimerSource
 from dora_nb.status import EdgeStatus, NodeStatus, State
 
 from ._cells import Registry, current_cell_run
-from ._live import LiveWidget, RateMeter, Refresher, Watched, asset
+from ._live import LiveDataflow, LiveWidget, RateMeter, Refresher, asset
 
 COLUMNS = ("operator", "state", "generation", "inputs", "outputs")
 NOTHING = "no operator is declared"
@@ -29,13 +29,13 @@ _VIEWS = Registry()
 
 
 class StatusView(LiveWidget):
-    """The table of all operators as they are when it is made; a page shows it live."""
+    """A table of all operators. It saves their state at its creation; a page shows it live."""
 
     _esm = traitlets.Unicode(asset("live_page.js") + asset("status_view.js")).tag(sync=True)
     _css = traitlets.Unicode(asset("live_line.css") + asset("status_view.css")).tag(sync=True)
     rows: traitlets.List[dict[str, Any]] = traitlets.List(read_only=True).tag(sync=True)
 
-    def __init__(self, dataflow: Watched, *, refresher: Refresher | None = None) -> None:
+    def __init__(self, dataflow: LiveDataflow, *, refresher: Refresher | None = None) -> None:
         self._meters: dict[str, RateMeter] = {}
         self._stable = table_rows(dataflow.status(), dataflow.graph)
         self.set_trait("rows", self._stable)  # before the page hears of the widget
@@ -49,7 +49,7 @@ class StatusView(LiveWidget):
         return {"rows": rows}
 
     def _numbers(self, status: NodeStatus, now_secs: float) -> list[str]:
-        """Short texts, as a page shows them."""
+        """Returns the live numbers of one operator as short texts."""
         rate = self._meters.setdefault(status.name, RateMeter()).rate(status.events, now_secs)
         numbers = []
         if (busy_secs := status.long_busy_secs) is not None:
@@ -87,15 +87,15 @@ class StatusView(LiveWidget):
         return bundle
 
 
-def show_status(dataflow: Watched, *, refresher: Refresher | None = None) -> StatusView:
-    """A view for the cell that runs now, which the caller displays; earlier ones of it are closed."""
+def show_status(dataflow: LiveDataflow, *, refresher: Refresher | None = None) -> StatusView:
+    """Returns a view for the running cell; the caller displays it. Earlier views of the cell are closed."""
     view = StatusView(dataflow, refresher=refresher)
     _VIEWS.add(view, current_cell_run())
     return view
 
 
 def table_rows(statuses: Iterable[NodeStatus], graph: Graph) -> list[dict[str, Any]]:
-    """One row for each operator: texts and lists of texts, as JSON; nothing that varies."""
+    """Returns one row for each operator, as JSON: texts and lists of texts that are the same in every run."""
     return [_row(status, graph.nodes.get(status.name)) for status in statuses]
 
 
@@ -115,7 +115,7 @@ def _row(status: NodeStatus, spec: NodeSpec | None) -> dict[str, Any]:
 
 
 def _input_text(read: InputSpec, edge: EdgeStatus | None) -> str:
-    """``image ← camera/image (10, drop_oldest)``; the bound is the one in force, where there is one."""
+    """Returns ``image ← camera/image (10, drop_oldest)``, with the size and policy of the running edge."""
     text = f"{read.name} ← {read.source}"
     if isinstance(read.source, TimerSource):
         return text
@@ -125,7 +125,7 @@ def _input_text(read: InputSpec, edge: EdgeStatus | None) -> str:
 
 
 def _remark(status: NodeStatus) -> str:
-    """What stands below the table of it: its failure, and that nothing in the notebook declares it."""
+    """Returns the lines below the table: the failure, and whether the cell of the operator was deleted."""
     remarks = [] if status.error is None else [_failure_text(status, status.error)]
     if status.cell_deleted:
         remarks.append(
@@ -135,8 +135,8 @@ def _remark(status: NodeStatus) -> str:
 
 
 def _failure_text(status: NodeStatus, error: OperatorError) -> str:
-    said = str(error)
-    named = said if said.startswith(status.name) else f"{status.name}: {said}"
+    message = str(error)
+    named = message if message.startswith(status.name) else f"{status.name}: {message}"
     return f"{error.place or status.declared_in}: {named}"
 
 
@@ -145,7 +145,7 @@ def _millis(secs: float) -> str:
 
 
 def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table in columns, with a line for each failure below."""
+    """Returns the table as text in columns, with a line for each failure below."""
     if not rows:
         return NOTHING
     lines = [COLUMNS]
@@ -169,7 +169,7 @@ def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The same table for pages without a kernel; all text is escaped."""
+    """Returns the table as HTML, for pages without a kernel; all text is escaped."""
     if not rows:
         return f"<p>{NOTHING}</p>"
     head = "".join(_html_cell("th", column) for column in COLUMNS)

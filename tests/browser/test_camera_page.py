@@ -466,7 +466,7 @@ def test_a_silent_kernel_is_noticed(camera: CameraPage):
     )
 
     camera.wait_for_text("state", "lost")
-    reason = re.compile(r"no word from the kernel for \d+ s")
+    reason = re.compile(r"no message from the kernel for \d+ s")
     expect(camera.page.locator(".dora-reason")).to_have_text(reason)
     camera.tell_status("running")
     camera.wait_for_text("state", "running")

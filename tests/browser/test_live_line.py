@@ -354,7 +354,7 @@ def test_a_cell_that_runs_again_has_one_line_and_a_restarted_kernel_is_said(
     page.evaluate(
         "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
     )
-    expect(page.locator(".dora-line-facts")).to_contain_text("the kernel is gone")
+    expect(page.locator(".dora-line-facts")).to_contain_text("the kernel has ended")
 
 
 def test_progress_of_a_slow_start_is_shown_and_leaves_nothing(

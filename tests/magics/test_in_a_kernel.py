@@ -76,7 +76,7 @@ def test_mistakes_are_error_outputs_with_our_lines_only() -> None:
     assert shown[6][:2] == ["Cell In[7], line 5", "    SIZE"]
     assert shown[7][-1] == "GraphError: no operator 'camra' is declared. Did you mean 'camera'?"
     assert "image/svg+xml" in outputs[8][0].data
-    assert outputs[8][0].data["text/plain"] == "camera [declared]\n  image → (nobody)"
+    assert outputs[8][0].data["text/plain"] == "camera [declared]\n  image → (no reader)"
 
 
 def test_run_all_stops_at_a_mistake() -> None:

@@ -130,16 +130,16 @@ def test_a_cell_that_runs_again_ends_its_earlier_view():
 
 
 def test_no_thread_of_the_view_prints():
-    """A message that is no picture, a failure, a stop: all is shown by the view, and by it alone."""
+    """A message that is not a picture, a failure, a stop: the view shows all of it, and prints nothing."""
     notebook = run(
         SETUP,
         SHOW,
         "import pyarrow, time\n"
         "def wait_until_shown(what):\n"
-        "    while what not in view._told.get('reason', ''):\n"
+        "    while what not in view._last_status.get('reason', ''):\n"
         "        time.sleep(0.01)\n"
         "dataflow.publish('camera/image', pyarrow.array([1]))\n"
-        "wait_until_shown('no image')",
+        "wait_until_shown('cannot show camera/image as a picture')",
         "dataflow.fail('detector', 'no such model')\nwait_until_shown('no such model')",
         "dataflow.stop()",
     )

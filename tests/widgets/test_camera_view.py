@@ -121,7 +121,8 @@ def test_sync_says_when_nothing_ever_matches(dataflow: Any, make_view: Make):
 
     told = page.wait_for("status", state="waiting", unmatched=1)[-1]
 
-    assert "none of 1 messages of detector/bbox" in told["reason"]
+    assert "no boxes of detector/bbox have the timestamp of a frame" in told["reason"]
+    assert "(messages received: 1)" in told["reason"]
     assert "forward event['metadata']" in told["reason"]
 
 
@@ -212,12 +213,14 @@ def test_no_memory_of_the_camera_is_held_after_the_end(dataflow: Any, make_view:
 # ----- what may come instead of pictures and boxes
 
 
-def test_what_is_no_picture_is_said_and_the_next_one_shown(dataflow: Any, make_view: Make):
+def test_a_message_that_is_not_a_picture_is_an_error_until_the_next_picture(
+    dataflow: Any, make_view: Make
+):
     view, page = make_view()
     dataflow.publish("camera/image", pa.array(np.zeros(10, np.uint8)))
 
     told = page.wait_for("status", state="error")[-1]
-    assert told["reason"].startswith("camera/image: ")
+    assert told["reason"].startswith("cannot show camera/image as a picture: ")
     assert "takes 921600 bytes" in told["reason"]
 
     dataflow.publish_image(GREY)
@@ -234,8 +237,8 @@ def test_an_image_topic_given_as_boxes_is_named(dataflow: Any, make_view: Make):
 
     told = page.wait_for("status", state="error")[-1]
 
-    assert told["reason"].startswith("wide/image: ")
-    assert "looks like an image" in told["reason"]
+    assert told["reason"].startswith("cannot read wide/image as boxes: ")
+    assert "looks like a picture" in told["reason"]
     page.wait_for_frame(1)  # the picture itself is fine
     assert view.stats.boxes_broken == 1
 
@@ -497,26 +500,26 @@ def test_a_misspelt_output_is_refused_at_once(dataflow: Any):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "error"),
     [
-        ({"topic": 3}, "topic is 3"),
-        ({"boxes": ["a"]}, "boxes is"),
-        ({"boxes": "camera/image"}, "cannot carry both"),
-        ({"sync": True}, "waits for boxes"),
-        ({"labels": "cup"}, "labels is 'cup'"),
-        ({"size": (640,)}, "size is"),
-        ({"size": (0, 480)}, "size is"),
-        ({"size": 640}, "size is"),
+        ({"topic": 3}, "topic must be a topic such as 'camera/image', got 3"),
+        ({"boxes": ["a"]}, "boxes must be a topic"),
+        ({"boxes": "camera/image"}, "topic and boxes are both 'camera/image'"),
+        ({"sync": True}, "sync=True needs a topic of boxes"),
+        ({"labels": "cup"}, "labels must be a list of names or a dict, got 'cup'"),
+        ({"size": (640,)}, r"size must be \(width, height\) in pixels, got"),
+        ({"size": (0, 480)}, r"size must be \(width, height\) in pixels, got"),
+        ({"size": 640}, r"size must be \(width, height\) in pixels, got"),
         ({"encoding": "brg8"}, "Did you mean 'rgb8'"),
-        ({"max_fps": 0}, "max_fps is 0"),
-        ({"max_fps": float("nan")}, "max_fps is nan"),
-        ({"max_fps": "fast"}, "max_fps is 'fast'"),
+        ({"max_fps": 0}, "max_fps must be > 0 and <= 240, got 0"),
+        ({"max_fps": float("nan")}, "max_fps must be > 0 and <= 240, got nan"),
+        ({"max_fps": "fast"}, "max_fps must be > 0 and <= 240, got 'fast'"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(
-    dataflow: Any, arguments: dict[str, Any], said: str
+    dataflow: Any, arguments: dict[str, Any], error: str
 ):
-    with pytest.raises(DeclarationError, match=said):
+    with pytest.raises(DeclarationError, match=error):
         CameraView(**{"topic": "camera/image", "dataflow": dataflow, **arguments})
     assert dataflow.listeners == []
 
@@ -565,7 +568,7 @@ def test_waiting_is_for_boxes_too(dataflow: Any, make_view: Make):
     view, _ = make_view(boxes="detector/bbox")
     dataflow.publish_image(GREY)
     with pytest.raises(
-        TopicTimeoutError, match=r"no boxes to show came on 'detector/bbox'.*\(0 mess"
+        TopicTimeoutError, match=r"got no boxes to show from 'detector/bbox'.*\(0 mess"
     ):
         view.wait_for_frame(0.05)
 
@@ -590,8 +593,8 @@ def test_waiting_in_vain_says_what_is_wrong(dataflow: Any, make_view: Make):
         view.wait_for_frame(0.01)
 
     assert str(raised.value) == (
-        "no frame to show came on 'camera/image' within 0.01 s (0 messages received): "
-        "waiting, camera is not declared."
+        "the view got no frame to show from 'camera/image' within 0.01 s (0 messages received). "
+        "Its state is waiting: camera is not declared."
     )
 
 

@@ -45,7 +45,7 @@ def test_the_usual_interval_is_known_from_the_second_frame_on():
     feed = feed_with(clock)
     take_frames(feed, clock, 2, interval_secs=3.0)
 
-    assert feed.seen().usual_interval_secs == pytest.approx(3.0)
+    assert feed.state().usual_interval_secs == pytest.approx(3.0)
 
 
 def test_the_time_between_two_runs_is_no_silence_and_no_interval():
@@ -57,9 +57,9 @@ def test_the_time_between_two_runs_is_no_silence_and_no_interval():
     clock.now_secs += 3600
     feed.note_running(True)
 
-    assert feed.seen().silent_secs == float("inf")
+    assert feed.state().silent_secs == float("inf")
     take_frames(feed, clock, 2, interval_secs=0.1)
-    assert feed.seen().usual_interval_secs == pytest.approx(0.1)
+    assert feed.state().usual_interval_secs == pytest.approx(0.1)
 
 
 def test_what_came_before_the_start_was_noticed_is_of_the_new_run():
@@ -71,7 +71,7 @@ def test_what_came_before_the_start_was_noticed_is_of_the_new_run():
     feed.take_frame(message())
     feed.note_running(True)
 
-    assert feed.seen().silent_secs == 0
+    assert feed.state().silent_secs == 0
 
 
 def test_a_picture_goes_before_a_status():
@@ -86,7 +86,7 @@ def test_a_greeting_goes_first():
     clock = Clock()
     feed = feed_with(clock)
     feed.take_frame(message())
-    feed.hear({"type": "hello", "client": "page", "n": 1})
+    feed.receive({"type": "hello", "client": "page", "n": 1})
 
     assert next_send_step(feed) is SendStep.GREETING
 
@@ -95,7 +95,7 @@ def test_changes_are_told_at_once_but_twice_a_second_at_most():
     clock = Clock()
     feed = feed_with(clock)
     assert next_send_step(feed) is SendStep.STATUS
-    feed.told()
+    feed.status_sent()
     feed.note_change()
     feed.note_change()
 
@@ -111,9 +111,9 @@ def test_changes_are_told_at_once_but_twice_a_second_at_most():
 def test_out_of_sight_nothing_is_done_until_something_changes():
     clock = Clock()
     feed = feed_with(clock)
-    feed._pacer.hear_visible("page", 0, clock())
+    feed._pacer.on_visible("page", 0, clock())
     assert next_send_step(feed) is SendStep.STATUS
-    feed.told()
+    feed.status_sent()
     clock.now_secs += 10
 
     assert feed._choose(clock()) == (None, None)
@@ -123,7 +123,7 @@ def test_a_still_that_is_due_does_not_wait_for_the_status():
     clock = Clock()
     feed = feed_with(clock)
     assert next_send_step(feed) is SendStep.STATUS
-    feed.told()
+    feed.status_sent()
     feed.set_paused(True)
 
     assert next_send_step(feed) is SendStep.STATUS

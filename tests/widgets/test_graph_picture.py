@@ -57,7 +57,7 @@ def test_text_says_the_same(graph: Graph) -> None:
         "arm [waiting (for planner)]\n"
         "  boxes ← detector/bbox\n"
         "  plan ← planner/path\n"
-        "  state → (nobody)"
+        "  state → (no reader)"
     )
 
 

@@ -442,7 +442,7 @@ def test_a_name_that_another_cell_takes_leaves_a_line_that_says_so(
     show_live_line("detector", "detector: unchanged", dataflow=dataflow, refresher=refresher)
     refresher.refresh_all()
     assert not closed(first)
-    assert page.last["text"] == "declared by another cell now"
+    assert page.last["text"] == "now declared in another cell"
 
 
 def test_where_no_cell_is_known_a_name_has_one_line(
@@ -591,7 +591,7 @@ def test_a_widget_that_fails_is_left_out_and_named_later(dataflow: Scripted) -> 
     dataflow.change("detector", generation=1)
     sound.wait_for_pass()
     (problem,) = refresher.take_problems()
-    assert problem.endswith("is not live any more: RuntimeError('broken')")
+    assert problem.endswith("is no longer updated: RuntimeError('broken')")
     assert refresher.take_problems() == []
     broken.fails = False
     dataflow.change("detector", generation=2)

@@ -30,12 +30,12 @@ def send_for(pacer: Pacer, secs: float, *, start: float, acks_every: float | Non
 
 def ack(pacer: Pacer, now: float, *, drawn: int, dropped: int = 0, client: str = "page") -> None:
     seq = drawn + dropped
-    pacer.hear_ack(client, seq=seq, drawn=drawn, dropped=dropped, broken=0, now_secs=now)
+    pacer.on_ack(client, seq=seq, drawn=drawn, dropped=dropped, broken=0, now_secs=now)
 
 
 def test_the_pace_is_the_one_that_was_asked_for():
     pacer = Pacer(30)
-    pacer.hear_hello("page", 0)
+    pacer.on_hello("page", 0)
 
     assert send_for(pacer, 10, start=0, acks_every=0.25) == pytest.approx(300, abs=5)
 
@@ -51,7 +51,7 @@ def test_a_picture_that_comes_late_does_not_delay_those_after_it():
 
 def test_without_answers_only_a_window_of_pictures_is_under_way():
     pacer = Pacer(30)
-    pacer.hear_hello("page", 0)
+    pacer.on_hello("page", 0)
 
     assert send_for(pacer, ANSWER_SILENCE_SECS, start=0) <= WINDOW
     assert pacer.seq >= WINDOW - 1
@@ -60,7 +60,7 @@ def test_without_answers_only_a_window_of_pictures_is_under_way():
 def test_without_answers_pictures_go_on_blindly_and_slower():
     """A running cell may hold answers back for as long as it likes."""
     pacer = Pacer(30)
-    pacer.hear_hello("page", 0)
+    pacer.on_hello("page", 0)
     send_for(pacer, 5, start=0)
 
     assert pacer.is_blind()
@@ -90,7 +90,7 @@ def test_what_is_sent_to_nobody_grows_with_the_logarithm_of_time():
 
 def test_a_browser_that_drops_gets_fewer_pictures_and_then_more_again():
     pacer = Pacer(30)
-    pacer.hear_hello("page", 0)
+    pacer.on_hello("page", 0)
     ack(pacer, 1.0, drawn=0)
 
     ack(pacer, 2.0, drawn=12, dropped=18)
@@ -129,41 +129,41 @@ def test_answers_that_were_held_back_say_nothing_about_speed(elapsed_secs: float
 def test_the_view_counts_as_visible_until_a_page_says_no():
     pacer = Pacer(30)
     assert pacer.visible
-    pacer.hear_hello("page", 0)
+    pacer.on_hello("page", 0)
     assert pacer.visible
-    pacer.hear_visible("page", 0, 1)
+    pacer.on_visible("page", 0, 1)
     assert not pacer.visible
 
 
 def test_a_page_that_is_heard_only_between_cells_gets_a_picture_now_and_then():
     pacer = Pacer(30)
-    pacer.hear_hello("page", 0)
-    pacer.hear_visible("page", 0, 0, speaks_late=True)
+    pacer.on_hello("page", 0)
+    pacer.on_visible("page", 0, 0, delayed=True)
 
     assert pacer.wanted
     assert not pacer.visible
     assert send_for(pacer, 10, start=1) == 10
 
-    pacer.hear_visible("page", 0, 12, speaks_late=False)
+    pacer.on_visible("page", 0, 12, delayed=False)
     assert not pacer.wanted
 
 
 def test_one_page_that_shows_it_is_enough():
     pacer = Pacer(30)
     for page in ("one", "two"):
-        pacer.hear_hello(page, 0)
-    pacer.hear_visible("one", 0, 1)
+        pacer.on_hello(page, 0)
+    pacer.on_visible("one", 0, 1)
     assert pacer.visible
-    pacer.hear_visible("two", 0, 1)
+    pacer.on_visible("two", 0, 1)
     assert not pacer.visible
 
 
 def test_a_page_that_was_lost_is_forgotten_when_the_next_one_comes():
     """It could not say that it shows the view no more."""
     pacer = Pacer(30)
-    pacer.hear_hello("lost", 0)
-    pacer.hear_hello("reloaded", 100)
-    pacer.hear_visible("reloaded", 0, 101)
+    pacer.on_hello("lost", 0)
+    pacer.on_hello("reloaded", 100)
+    pacer.on_visible("reloaded", 0, 101)
 
     assert not pacer.visible
 
@@ -171,7 +171,7 @@ def test_a_page_that_was_lost_is_forgotten_when_the_next_one_comes():
 def test_a_new_page_does_not_wait_for_answers_to_what_it_never_got():
     pacer = Pacer(30)
     send_for(pacer, 5, start=0)
-    pacer.hear_hello("page", 5)
+    pacer.on_hello("page", 5)
 
     assert not pacer.is_blind()
 

@@ -10,11 +10,11 @@ import pytest
 from dora_nb.errors import MessageError
 from dora_nb.graph.sources import TopicSource
 from dora_nb.status import EdgeStatus, State
-from dora_nb.widgets._viewed import Seen, ViewCondition, condition, drops
+from dora_nb.widgets._condition import FeedState, ViewCondition, condition, drops
 
 IMAGE = TopicSource("camera", "image")
 BBOX = TopicSource("detector", "bbox")
-ALL_WELL = Seen(
+ALL_WELL = FeedState(
     paused=False,
     frame_came=True,
     silent_secs=0.03,
@@ -27,7 +27,9 @@ ALL_WELL = Seen(
 NOTHING_YET = replace(ALL_WELL, frame_came=False, silent_secs=float("inf"), boxes_came=False)
 
 
-def look(dataflow: Any, seen: Seen = ALL_WELL, boxes: TopicSource | None = BBOX) -> tuple[str, str]:
+def look(
+    dataflow: Any, seen: FeedState = ALL_WELL, boxes: TopicSource | None = BBOX
+) -> tuple[str, str]:
     found = condition(dataflow, IMAGE, boxes, seen)
     return found.state, found.reason
 
@@ -42,33 +44,37 @@ def test_all_is_well(dataflow: Any):
         (replace(ALL_WELL, paused=True), ("paused", "")),
         (replace(ALL_WELL, silent_secs=3.2), ("stale", "no frame of camera/image for 3 s")),
         (replace(ALL_WELL, silent_secs=3.2, usual_interval_secs=1.0), ("running", "")),
-        (NOTHING_YET, ("waiting", "for the first frame of camera/image")),
+        (NOTHING_YET, ("waiting", "no frame of camera/image yet")),
         (
             replace(
                 ALL_WELL, silent_secs=float("inf")
             ),  # of this run; there is a picture of the last
-            ("waiting", "for the first frame of camera/image"),
+            ("waiting", "no frame of camera/image yet"),
         ),
         (
             replace(NOTHING_YET, silent_secs=0.1),
-            ("waiting", "for the first boxes of detector/bbox"),
+            ("waiting", "no boxes of detector/bbox yet"),
         ),
         (
             replace(ALL_WELL, boxes_came=False),
-            ("running", "waiting for the first boxes of detector/bbox"),
+            ("running", "no boxes of detector/bbox yet"),
         ),
         (
-            replace(ALL_WELL, frame_problem=MessageError("'x' is no image.")),
-            ("error", "camera/image: 'x' is no image."),
+            replace(ALL_WELL, frame_problem=MessageError("cannot show x as a picture.")),
+            ("error", "camera/image: cannot show x as a picture."),
         ),
         (
-            replace(ALL_WELL, boxes_problem=MessageError("'x' has no boxes.")),
-            ("error", "detector/bbox: 'x' has no boxes."),
+            replace(ALL_WELL, frame_problem=MessageError("cannot show camera/image as a picture.")),
+            ("error", "cannot show camera/image as a picture."),
+        ),
+        (
+            replace(ALL_WELL, boxes_problem=MessageError("cannot read x as boxes.")),
+            ("error", "detector/bbox: cannot read x as boxes."),
         ),
         (replace(ALL_WELL, own_problem="OpenCV is missing."), ("error", "OpenCV is missing.")),
     ],
 )
-def test_what_was_seen_of_the_topics(dataflow: Any, seen: Seen, expected: tuple[str, str]):
+def test_what_was_seen_of_the_topics(dataflow: Any, seen: FeedState, expected: tuple[str, str]):
     assert look(dataflow, seen) == expected
 
 
@@ -79,7 +85,7 @@ def test_what_was_seen_of_the_topics(dataflow: Any, seen: Seen, expected: tuple[
         (State.STARTING, ("waiting", "camera is starting")),
         (State.FINISHED, ("stopped", "camera has finished")),
         (State.STOPPED, ("stopped", "camera has stopped")),
-        (State.FAILED, ("error", "camera failed: it ended without saying why")),
+        (State.FAILED, ("error", "camera failed: it ended without an error message")),
     ],
 )
 def test_the_state_of_the_camera(dataflow: Any, state: State, expected: tuple[str, str]):
@@ -121,7 +127,10 @@ def test_a_dataflow_that_is_not_started_or_was_stopped(dataflow: Any):
     dataflow.stop()
 
     assert look(dataflow) == ("stopped", "the dataflow is stopped")
-    assert look(dataflow, NOTHING_YET) == ("waiting", "the dataflow is not started: %dora start")
+    assert look(dataflow, NOTHING_YET) == (
+        "waiting",
+        "the dataflow is not running; start it with %dora start",
+    )
 
 
 def test_a_failure_counts_more_than_a_pause_or_a_stop(dataflow: Any):
@@ -146,8 +155,8 @@ def test_boxes_that_match_no_frame_are_explained(dataflow: Any):
     assert look(dataflow, seen) == (
         "waiting",
         (
-            "none of 7 messages of detector/bbox has the timestamp of a frame; "
-            "the detector has to forward event['metadata']"
+            "no boxes of detector/bbox have the timestamp of a frame (messages received: 7); "
+            "the detector must forward event['metadata']"
         ),
     )
 
