@@ -1,14 +1,14 @@
-"""How long new code takes: dora_nb's edits beside dora-rs's hot reload, in one run.
+"""Measures how long an edit takes: dora_nb's edits and dora-rs's hot reload, in one run.
 
     python -m benchmarks.live_edits [--rounds 3] [--edits 20]
 
-Numbers go at 1 kHz from a source through the operator that is edited to a sink, on both engines, by turns.
+Numbers go at 1 kHz from a source through the operator that is edited to a sink, on both engines in turn.
 The operator stamps the beginning of each `on_event` with the machine's monotonic clock, and the sink
-notes the first stamp of each generation and the last of the one before. Reported are, in milliseconds:
+keeps the first stamp of each generation and the last one of the generation before. The figures, in ms:
 
-latency   from the moment the edit is asked for (the cell reaches the kernel; the file is written) to the
-          first event that new code handles
-gap       from the last event that old code began to the first that new code began; the messages are 1 ms apart
+latency   from the edit (the cell reaches the kernel; the file is written) to the first event that the
+          new code handles
+gap       from the last event of the old code to the first of the new code; the messages are 1 ms apart
 """
 
 from __future__ import annotations

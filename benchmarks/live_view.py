@@ -1,11 +1,11 @@
-"""How live the live view is: what a person sees in JupyterLab, measured by the pixels of the canvas.
+"""Measures the delay and the rate of the live view in JupyterLab, by the pixels of the canvas.
 
     .venv/bin/python benchmarks/live_view.py [--seconds 60] [--json FILE]
 
 A camera sends 640x480 pictures at 30 Hz, each with the time of sending in its pixels. A page of
-Chromium reads them from the canvas in every animation frame: a stamp that it has not seen before is a
-picture that was drawn, and the difference to the page's clock is its age (both are the machine's wall
-clock). Three situations:
+Chromium reads them from the canvas in every animation frame: a new stamp means that a picture was
+drawn, and the difference to the page's clock is its age (both are the machine's wall clock). Three
+situations:
 
 =========  =====================================================================================
 idle       camera and view; the kernel has nothing to do
@@ -13,7 +13,7 @@ cell       the same, while a cell sleeps, as long as it is measured
 detector   the tutorial's detector beside it (one torch thread, ``--queue image=1``), boxes drawn
 =========  =====================================================================================
 
-It prints a table; nothing here passes or fails. Figures of one machine, and of one minute on it.
+It prints a table; nothing here passes or fails. The figures hold for one machine and one run.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """The rendered scene, with the time of sending written into the picture as a row of black and white.
 
-For live_view.py: whoever sees the picture, on whatever path, can say how old it is. The stamp is
-`BITS` bits of the wall clock in milliseconds, each followed by its inverse, so that a reader knows
-when something was drawn over it.
+For live_view.py: any reader of the pixels can compute the picture's age. The stamp is `BITS` bits of the
+wall clock in milliseconds, each followed by its inverse, so that a reader notices if something was
+drawn over it.
 """
 
 import sys
@@ -26,7 +26,7 @@ class Operator:
 
     def __init__(self):
         scene = MovingScene(0, (WIDTH, HEIGHT))
-        # Rendered before, so that what is measured is the path and not the scene.
+        # Rendered in advance, so that the benchmark measures the path and not the scene.
         self.pictures = [scene.frame(index) for index in range(60)]
         self.sent = 0
 

@@ -1,4 +1,4 @@
-"""A camera for everybody, as a dora operator: a webcam, a video file, or the rendered scene.
+"""A camera as a dora operator: a webcam, a video file, or the rendered scene.
 
     %dora_operator camera ../samples/camera.py --inputs tick=dora/timer/hz/30 --outputs image
 
@@ -11,12 +11,11 @@ Settings, from the environment (``--env CAMERA_SOURCE=scene``):
 
 CAMERA_SOURCE                 ``auto`` (default): a webcam if one answers, else the rendered scene;
                               ``scene``; ``webcam``, ``0`` or ``/dev/video0``; the path of a video
-CAMERA_WIDTH, CAMERA_HEIGHT   what is sent, in pixels: 640 and 480 unless said otherwise; what a
-                              webcam or a video shows is scaled to cover that, and cut
+CAMERA_WIDTH, CAMERA_HEIGHT   the size of the pictures in pixels, by default 640 and 480; pictures of
+                              a webcam or a video are scaled to cover it, and cut
 
-There are always pictures. Where the source that was asked for does not answer, or stops in the
-middle, the rendered scene takes its place, and a line on stdout says so and why. To try the source
-again, restart the operator.
+There are always pictures. If the source does not answer, or stops later, the rendered scene takes its
+place, and a line on stdout gives the reason. To try the source again, restart the operator.
 """
 
 import contextlib
@@ -37,8 +36,8 @@ import pyarrow as pa
 from dora import DoraStatus
 from numpy.typing import NDArray
 
-# The folder of this file is on no path everywhere; the file beside it is meant, whatever else is
-# called `scene`.
+# The folder of this file is not on `sys.path` everywhere. It goes first, so that no other module
+# named `scene` is found.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from scene import MovingScene
@@ -80,12 +79,12 @@ def _pixels(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text:
         return default
     if not text.isdecimal() or not 32 <= int(text) <= 8192:
-        raise ValueError(f"{name} is a number of pixels from 32 to 8192, not {text!r}")
+        raise ValueError(f"{name} must be a number of pixels from 32 to 8192, got {text!r}")
     return int(text)
 
 
 def devices_of(source: str, found: list[str]) -> list[str] | None:
-    """The devices to try for a setting, in order; None where it names no device but a file."""
+    """The devices to try for a setting, in order; None if it names a file."""
     if source in ("auto", "webcam"):
         return found
     if source.isdecimal():
@@ -102,13 +101,13 @@ def webcams() -> list[str]:
 
 
 def number_of(device: str) -> int:
-    """What OpenCV calls the device; links as in /dev/v4l/by-id are followed.
+    """OpenCV's number of the device; links as in /dev/v4l/by-id are followed.
 
-    Raises ValueError for what is no video device.
+    Raises ValueError if it is not a video device.
     """
     digits = re.search(r"/video(\d+)$", str(Path(device).resolve()))
     if digits is None:
-        raise ValueError("this is no video device; they are called /dev/video0 and so on")
+        raise ValueError("this is not a video device; their names are /dev/video0 and so on")
     return int(digits[1])
 
 
@@ -125,16 +124,16 @@ class Shot:
 
 class Source(Protocol):
     failure: str | None
-    """Why nothing more will come; None as long as something may."""
+    """Why no more pictures will come; None as long as some may."""
 
     def take(self) -> Shot | None:
         """The next picture if there is one. Never blocks."""
 
     def notes(self) -> list[str]:
-        """What a person should know, each line once."""
+        """New lines for the user, each of them once."""
 
     def close(self, wait_secs: float = 0.0) -> None:
-        """Releases what it holds; waits no longer than that until it has."""
+        """Releases the device or file; waits at most that long until it is released."""
 
 
 class SceneSource:
@@ -162,9 +161,9 @@ class SceneSource:
 class CaptureSource:
     """A webcam or a video file, opened and read in a thread of its own.
 
-    OpenCV can block in opening, reading and releasing for as long as a driver likes, and nothing
-    can interrupt it there. So only that thread calls it; when it does not come back it is left
-    behind (it is a daemon), and releases what it opened if it ever does.
+    OpenCV can block in opening, reading and releasing for as long as a driver likes, and cannot be
+    interrupted. So only that thread calls it. If a call does not return, the thread is left behind (it
+    is a daemon), and releases the device if the call ever returns.
     """
 
     def __init__(self, target: str, size: Size) -> None:
@@ -183,7 +182,7 @@ class CaptureSource:
         self._thread.start()
 
     def wait_for_answer(self, limit_secs: float) -> bool:
-        """Waits for the first picture or for `failure`, which is set when the time is over too."""
+        """Waits for the first picture; sets `failure` if none comes in time. Returns whether one came."""
         with self._changed:
             self._changed.wait_for(lambda: self._answered or self.failure, limit_secs)
             if not self._answered and self.failure is None:
@@ -290,13 +289,13 @@ class Film(CaptureSource):
             if self._closing.is_set():
                 return
             if not shown:
-                readable = "is no video that OpenCV can read"
+                readable = "is not a video that OpenCV can read"
                 self._fail(f"{name} {readable if Path(self.target).exists() else 'is gone'}")
             elif shown < promised:
                 self._note(f"{name} ends after {shown} of {promised} pictures (damaged?); again")
 
     def _play(self) -> tuple[int, int]:
-        """Shows the file once: how many pictures there were, and how many it promised."""
+        """Shows the file once; returns how many pictures it had, and how many its header promised."""
         capture = cv2.VideoCapture(self.target)
         try:
             promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -317,7 +316,7 @@ class Film(CaptureSource):
 def fit(image: Image, size: Size) -> Image:
     """Any uint8 picture as ``(height, width, 3)`` BGR: scaled to cover the size, its middle kept."""
     if image.dtype != np.uint8:
-        raise ValueError(f"pictures of {image.dtype} cannot be shown, only of uint8")
+        raise ValueError(f"pictures must be uint8, got {image.dtype}")
     if image.ndim == 2 or image.shape[2] == 1:
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     elif image.shape[2] == 4:
@@ -335,7 +334,7 @@ def fit(image: Image, size: Size) -> Image:
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
-# ---------------------------------------------------------------- who holds the device
+# ---------------------------------------------------------------- other users of the device
 
 
 def holders_of(device: str) -> list[str]:
@@ -347,7 +346,7 @@ def holders_of(device: str) -> list[str]:
 
 
 def _open_files(pid: int) -> set[str]:
-    """Empty for a process that has ended meanwhile, or that belongs to somebody else."""
+    """The files that a process has open; empty if it has ended, or belongs to another user."""
     files = set()
     with contextlib.suppress(OSError):
         for entry in (PROCESSES / str(pid) / "fd").iterdir():
@@ -364,11 +363,11 @@ def _name_of(pid: int) -> str:
 
 
 def _held_by(device: str) -> str:
-    """Who or what may be the reason, to be put after the sentence that says what happened."""
+    """The likely reason why a device does not work, to be appended to a sentence; may be empty."""
     if not Path(device).exists():
         return ""
     if not os.access(device, os.R_OK | os.W_OK):
-        return ": this account may not use it (the group 'video' may, as a rule)"
+        return ": this account may not use it (members of the group 'video' usually may)"
     holders = holders_of(device)
     return f": it is held by {' and '.join(holders[:3])}" if holders else ""
 
@@ -377,9 +376,9 @@ def _held_by(device: str) -> str:
 
 
 def open_source(settings: Settings) -> tuple[Source, str]:
-    """A source that has pictures, and the line that says which it is.
+    """A source that has pictures, and a line that describes it.
 
-    Blocks for `ANSWER_SECS` at most, whatever a driver does.
+    Blocks for at most `ANSWER_SECS`, whatever a driver does.
     """
     width, height = settings.size
     if settings.source == "scene":
@@ -399,15 +398,15 @@ def open_source(settings: Settings) -> tuple[Source, str]:
 
 
 def _open_webcam(devices: list[str], settings: Settings) -> tuple[CaptureSource | None, str]:
-    """The first device that answers; or None, and why none did."""
+    """The first device that answers; else None and the reasons."""
     if not devices:
         return None, "no webcam was found"
     deadline_secs = time.monotonic() + ANSWER_SECS
     reasons = []
     for device in devices:
         if not Path(device).exists():
-            there = ", ".join(webcams()) or "no webcam at all"
-            reasons.append(f"{device} does not exist, there is {there}")
+            found = ", ".join(webcams()) or "none"
+            reasons.append(f"{device} does not exist (webcams found: {found})")
             continue
         webcam = Webcam(device, settings.size)
         if webcam.wait_for_answer(max(0.0, deadline_secs - time.monotonic())):
@@ -453,7 +452,7 @@ class Operator:
         for note in self._source.notes():
             _say(note)
         if shot is None and self._source.failure is not None:
-            _say(f"{self._source.failure}; the rendered scene goes on in its place")
+            _say(f"{self._source.failure}; the rendered scene takes its place")
             self._source.close()
             self._source = SceneSource(self._settings.size)
             shot = self._source.take()

@@ -1,16 +1,16 @@
-"""A rendered table with robots on it: a camera for those who have none, and data for a detector.
+"""A rendered table with robots on it: a substitute for a camera, and training data for a detector.
 
-Two views of one world, drawn by the same code, so that what was learned on one holds on the other::
+The same code draws both, so a detector that was trained on one works on the other::
 
-    random_scene(rng, size)         one still after another, no two alike: training and evaluation
+    random_scene(rng, size)         a still, always a different one: for training and evaluation
     MovingScene(seed, size)         a film: frame(index) and boxes(index), for any index, in any order
 
-Both know the truth. Boxes are an ``(N, 5)`` float32 array of ``x1, y1, x2, y2, class``: the edges of
-what was drawn of an object (without its shadow), in pixels, clipped to the picture; the class is an
-index into `CLASS_NAMES`. Pictures are ``(height, width, 3)`` uint8 in BGR, as OpenCV has them.
-Sizes are ``(width, height)`` in pixels; objects grow with the shorter side.
+Both return the true boxes: an ``(N, 5)`` float32 array of ``x1, y1, x2, y2, class``. Edges enclose the
+drawn object (without its shadow), in pixels, clipped to the picture; the class is an index into
+`CLASS_NAMES`. Pictures are ``(height, width, 3)`` uint8 in BGR, as in OpenCV. Sizes are ``(width,
+height)`` in pixels; objects grow with the shorter side.
 
-Needs numpy and OpenCV only; nothing here keeps state that a second call could see.
+Needs only numpy and OpenCV. No call has an effect on a later one.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def _cast_shadow(
 
 def _scale_of(size: tuple[int, int]) -> float:
     if min(size) < _MIN_SIDE:
-        raise ValueError(f"a scene has at least {_MIN_SIDE}x{_MIN_SIDE} pixels, not {size}")
+        raise ValueError(f"a scene must have at least {_MIN_SIDE}x{_MIN_SIDE} pixels, got {size}")
     return min(size) / _SHORT_SIDE
 
 
@@ -289,7 +289,7 @@ def random_table(
 ) -> Image:
     """A table without objects: a colour, light from a side, grain, seams and litter.
 
-    Unless it is said, two in five are of wood and the others of any colour.
+    By default, two in five are of wood and the others of any colour.
     """
     width, height = size
     scale = _scale_of(size)
@@ -379,7 +379,7 @@ def random_scene(
     """
     image = random_table(rng, size)
     boxes = _draw_things(image, _scatter(rng, size))
-    # An empty table may lie in the dark, down to black: whoever sees nothing should find nothing.
+    # An empty table may be dark, down to black: a detector that sees nothing should find nothing.
     return _through_camera(rng, image, least_light=0.5 if len(boxes) else 0.0), boxes
 
 
@@ -424,7 +424,7 @@ def _noise(
 ) -> tuple[Image, Image]:
     """Gaussian noise as what it adds and what it takes away: two fast saturating uint8 operations.
 
-    A quarter of it is drawn and laid out four times: nobody sees that, and drawing is slow.
+    Only a quarter of it is drawn, and repeated four times: drawing is slow, and the repetition invisible.
     """
     width, height = size
     quarter = rng.standard_normal((height + 1 >> 1, width + 1 >> 1, 3), np.float32)
@@ -528,7 +528,7 @@ class MovingScene:
 
     def _things(self, index: int) -> list[Thing]:
         if index < 0:
-            raise ValueError(f"frames are numbered from 0, not {index}")
+            raise ValueError(f"the index of a frame must be >= 0, got {index}")
         return [self._at(traveller, index) for traveller in self._travellers]
 
     def _at(self, traveller: _Traveller, index: int) -> Thing:

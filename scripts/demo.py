@@ -1,16 +1,16 @@
-"""Run the first notebook without a screen, and show that it did what it says. See `make demo`.
+"""Run the first notebook without a screen, and check that it does what it promises. See `make demo`.
 
 ::
 
-    cells up to the one tagged `demo-measure`     executed as they stand
+    cells up to the one tagged `demo-measure`     executed unchanged
     measure()                                     in the same kernel, beside the running dataflow
     the other cells                               executed; the last one stops the dataflow
-    build/demo/01_first_dataflow.html             the notebook with what it showed; opens offline
+    build/demo/01_first_dataflow.html             the notebook with its outputs; opens offline
     build/demo/camera.png                         one picture with the boxes found on it
 
-The picture is judged by what the scene knows about itself: the frame's number comes with it, and
-`samples/scene.py` says where the objects of that frame are. Exit status 1 if no detection lies on
-one of them, or if anything else that was promised is not there.
+The detections are compared with the scene: the picture comes with the number of its frame, and
+`samples/scene.py` knows where the objects of that frame are. Exit status 1 if no detection lies on
+one of them, or if the notebook fails or shows no picture.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 import cv2
 import nbformat
 import numpy as np
-from demo_report import Boxes, Measurement, report, verdict
+from demo_report import Boxes, Measurement, check_detections, report
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from offline_page import offline_page, pictures, remote_references
@@ -47,11 +47,11 @@ BOX_COLOUR = (0, 220, 255)
 
 
 class DemoError(Exception):
-    """The demonstration failed; the message says at what."""
+    """The demonstration failed; the message says why."""
 
 
 def main() -> int:
-    # A laptop's webcam shows no scene whose objects are known.
+    # Not a webcam: only the objects of the rendered scene are known.
     os.environ["CAMERA_SOURCE"] = "scene"
     BUILD.mkdir(parents=True, exist_ok=True)
     page_path, picture_path = BUILD / f"{NOTEBOOK.stem}.html", BUILD / "camera.png"
@@ -66,7 +66,7 @@ def main() -> int:
     page_path.write_text(page, encoding="utf-8")
     picture_path.write_bytes(picture_with_boxes(measured))
     print(report(measured))
-    good, sentence = verdict(measured.frame, measured.boxes, truth_of(measured))
+    good, sentence = check_detections(measured.frame, measured.boxes, truth_of(measured))
     print(f"\n{sentence}\n")
     for path in (page_path, picture_path):
         print(path.relative_to(REPOSITORY))
@@ -82,24 +82,24 @@ async def run(path: Path) -> tuple[nbformat.NotebookNode, Measurement]:
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_SECS,
-        # With the widgets' state the page would show widgets, which need code from a CDN.
+        # With the widgets' state the page would show widgets, which load code from a CDN.
         store_widget_state=False,
         kernel_name="python3",
-        # ipykernel 7.4 warns of its own sockets on the loopback interface, for all to see.
+        # ipykernel 7.4 warns about its own sockets on the loopback interface, in the outputs.
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
     )
-    said: dict[str, Any] = {}
+    answer: dict[str, Any] = {}
     try:
         async with client.async_setup_kernel():
             for number, cell in enumerate(notebook.cells):
                 await client.async_execute_cell(cell, number)
                 if number == tagged:
-                    said = await _measure(client)
+                    answer = await _measure(client)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise DemoError(f"{path.name} stopped: {error}") from error
-    picture_png = base64.b64decode(said.pop("picture_png"))
-    return notebook, Measurement.from_json(said, picture_png)
+    picture_png = base64.b64decode(answer.pop("picture_png"))
+    return notebook, Measurement.from_json(answer, picture_png)
 
 
 def measured_cell(notebook: nbformat.NotebookNode) -> int:
@@ -115,12 +115,12 @@ def measured_cell(notebook: nbformat.NotebookNode) -> int:
 
 
 async def _measure(client: NotebookClient) -> dict[str, Any]:
-    """What `demo_measure.measure` says in the notebook's kernel."""
+    """Call `demo_measure.measure` in the notebook's kernel."""
     module = str(Path(__file__).with_name("demo_measure.py"))
     expression = (
         f"__import__('runpy').run_path({module!r})['measure']({IMAGE_TOPIC!r}, {BOXES_TOPIC!r})"
     )
-    # Declared as the blocking client, whose signature is another; nbclient makes an asynchronous one.
+    # `Any`, since nbclient makes an asynchronous client and declares the blocking one.
     kernel: Any = client.kc
     reply = await kernel.execute(
         "",
@@ -132,29 +132,29 @@ async def _measure(client: NotebookClient) -> dict[str, Any]:
     result = reply["content"]["user_expressions"]["measured"]
     if result["status"] != "ok":
         raise DemoError(f"measuring failed: {result['ename']}: {result['evalue']}")
-    said: dict[str, Any] = json.loads(ast.literal_eval(result["data"]["text/plain"]))
-    return said
+    answer: dict[str, Any] = json.loads(ast.literal_eval(result["data"]["text/plain"]))
+    return answer
 
 
 def checked_page(page: str) -> str:
-    """The page itself, once it is sure that it opens offline with a picture in it."""
+    """Return the page. Raise DemoError unless it opens offline and shows a picture."""
     remote = remote_references(page)
     if remote:
-        raise DemoError(f"the page would fetch {', '.join(remote)}")
+        raise DemoError(f"the page would load {', '.join(remote)} from the network")
     if not any(kind in ("image/jpeg", "image/png") for kind in pictures(page)):
         raise DemoError("the page shows no picture")
     return page
 
 
 def truth_of(measured: Measurement) -> Boxes:
-    """Where the objects of that frame are, by the scene itself."""
+    """Return the true boxes of that frame's objects."""
     height, width = _decoded(measured.picture_png).shape[:2]
     boxes: Boxes = _scene().MovingScene(size=(width, height)).boxes(measured.frame)
     return boxes
 
 
 def picture_with_boxes(measured: Measurement) -> bytes:
-    """The picture as a PNG file, with a frame, a name and a confidence for every box."""
+    """Return the picture as a PNG file, with a frame, a name and a confidence for every box."""
     picture = _decoded(measured.picture_png)
     names = _scene().CLASS_NAMES
     for x1, y1, x2, y2, confidence, kind in measured.boxes.tolist():
@@ -172,7 +172,7 @@ def _decoded(png: bytes) -> np.ndarray:
 
 
 def _scene() -> ModuleType:
-    """The rendered scene of samples/, which is no package."""
+    """Import the rendered scene of samples/, which is not a package."""
     if str(SAMPLES) not in sys.path:
         sys.path.append(str(SAMPLES))
     return importlib.import_module("scene")

@@ -1,7 +1,7 @@
 """The part of `make demo` that runs in the notebook's kernel, beside the running dataflow.
 
-It uses what any cell could use. `scripts/demo.py` has the kernel evaluate `measure` as a user
-expression of a silent request: it shows nothing, keeps no name, and leaves the history alone.
+It uses what any cell could use. `scripts/demo.py` makes the kernel evaluate `measure` as a user
+expression of a silent request: that shows nothing, defines no name, and does not change the history.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ TIMEOUT_SECS = 20.0
 
 
 def measure(image_topic: str, boxes_topic: str, *, pictures: int = 30) -> str:
-    """Watch the dataflow for that many pictures and say, as JSON, what was seen.
+    """Watch the dataflow for that many pictures, and return the figures as JSON.
 
-    Of all pictures that came back with boxes, the last is sent along, with its boxes.
+    They include the last picture that has boxes, with its boxes.
     """
     dataflow = dora_nb.get_dataflow()
     with (
@@ -41,7 +41,7 @@ def measure(image_topic: str, boxes_topic: str, *, pictures: int = 30) -> str:
     times = dataflow.status(detector)
     return json.dumps(
         {
-            # Once the two subscriptions above are closed, so that they do not count.
+            # After the two subscriptions above are closed, so that their edges are not listed.
             "edges": _edges(dataflow),
             "detector": detector,
             "detector_p50_secs": times.on_event_p50_secs,
@@ -56,7 +56,7 @@ def measure(image_topic: str, boxes_topic: str, *, pictures: int = 30) -> str:
 
 
 def _pictures(images: Subscription, count: int) -> tuple[dict[int, np.ndarray], list[float]]:
-    """The next pictures, copied, by the number that the camera gave them; and how old each was."""
+    """Return copies of the next pictures by frame number, and the age of each in seconds."""
     seen, ages_secs = {}, []
     for _ in range(count):
         event = images.next(TIMEOUT_SECS)
@@ -66,7 +66,7 @@ def _pictures(images: Subscription, count: int) -> tuple[dict[int, np.ndarray], 
 
 
 def _boxes_of(boxes: Subscription, seen: dict[int, Any]) -> dict[int, np.ndarray]:
-    """The boxes of those pictures that the detector looked at; it may have skipped some."""
+    """Return the boxes by frame number; the detector may have skipped some of the pictures."""
     found: dict[int, np.ndarray] = {}
     last = max(seen)
     while True:
@@ -77,7 +77,7 @@ def _boxes_of(boxes: Subscription, seen: dict[int, Any]) -> dict[int, np.ndarray
         if frame >= last and found:
             return found
         if frame > last + 10 * len(seen):
-            raise LookupError("the detector's boxes belong to none of the pictures that were seen")
+            raise LookupError("the detector's boxes do not belong to any of the measured pictures")
 
 
 def _frame_of(event: dora_nb.Event) -> int:
@@ -85,12 +85,12 @@ def _frame_of(event: dora_nb.Event) -> int:
         return int(event["metadata"]["frame"])
     except KeyError:
         raise LookupError(
-            f"'{event['id']}' has no number of its frame in the metadata: is it a rendered scene?"
+            f"the metadata of {event['id']} lacks the frame number: is it a rendered scene?"
         ) from None
 
 
 def _edges(dataflow: Dataflow) -> list[dict[str, Any]]:
-    """Every edge once, at its publisher."""
+    """Return every edge once, from its publisher."""
     return [edge for node in dataflow.status() for edge in _edges_of(node)]
 
 

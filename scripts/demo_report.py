@@ -1,4 +1,4 @@
-"""What `make demo` prints, and how it judges the picture. Pure."""
+"""The report of `make demo`, and the check of its picture. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Boxes = NDArray[np.float32]
-"""One row a box, its first four columns x1, y1, x2, y2 in pixels."""
+"""One row for each box; the first four columns are x1, y1, x2, y2 in pixels."""
 
 MIN_IOU = 0.5
 """How much a detection must overlap an object to lie on it, as in mAP50."""
@@ -30,40 +30,40 @@ class EdgeCounts:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the kernel said about the running dataflow."""
+    """What was measured of the running dataflow."""
 
     edges: tuple[EdgeCounts, ...]
     detector: str
     detector_p50_secs: float | None
     detector_p95_secs: float | None
     ages_secs: tuple[float, ...]
-    """Of each picture: from its stamp until the kernel had it."""
+    """For each picture: from its stamp until the kernel had it."""
     detections: tuple[int, ...]
-    """How many boxes each of the judged pictures got."""
+    """The number of boxes on each picture that the detector processed."""
     frame: int
     picture_png: bytes
     boxes: Boxes
-    """Those of `frame`: N x 6, with confidence and class."""
+    """The boxes of `frame`: N x 6, with confidence and class."""
 
     @classmethod
-    def from_json(cls, said: dict[str, Any], picture_png: bytes) -> Measurement:
+    def from_json(cls, answer: dict[str, Any], picture_png: bytes) -> Measurement:
         return cls(
-            edges=tuple(EdgeCounts(**edge) for edge in said["edges"]),
-            detector=said["detector"],
-            detector_p50_secs=said["detector_p50_secs"],
-            detector_p95_secs=said["detector_p95_secs"],
-            ages_secs=tuple(said["ages_secs"]),
-            detections=tuple(said["detections"]),
-            frame=said["frame"],
+            edges=tuple(EdgeCounts(**edge) for edge in answer["edges"]),
+            detector=answer["detector"],
+            detector_p50_secs=answer["detector_p50_secs"],
+            detector_p95_secs=answer["detector_p95_secs"],
+            ages_secs=tuple(answer["ages_secs"]),
+            detections=tuple(answer["detections"]),
+            frame=answer["frame"],
             picture_png=picture_png,
-            boxes=np.array(said["boxes"], np.float32).reshape(-1, 6),
+            boxes=np.array(answer["boxes"], np.float32).reshape(-1, 6),
         )
 
 
 def intersection_over_union(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
-    """For each pair the area that both cover over the area that either covers: (N, M), 0 to 1.
+    """Return, for each pair, the shared area over the area of the union: (N, M), 0 to 1.
 
-    Boxes without area overlap nothing.
+    A box without area has an overlap of 0.
     """
     one, other = boxes[:, None, :4], others[None, :, :4]
     width = np.minimum(one[..., 2], other[..., 2]) - np.maximum(one[..., 0], other[..., 0])
@@ -82,14 +82,14 @@ def _areas(boxes: Boxes) -> Boxes:
 
 
 def detections_on_objects(detected: Boxes, truth: Boxes, *, min_iou: float = MIN_IOU) -> int:
-    """How many of the detections lie on an object of the scene."""
+    """Return how many of the detections lie on an object of the scene."""
     if not len(detected) or not len(truth):
         return 0
     return int((intersection_over_union(detected, truth).max(axis=1) >= min_iou).sum())
 
 
-def verdict(frame: int, detected: Boxes, truth: Boxes) -> tuple[bool, str]:
-    """Whether the picture shows a detection that lies on an object, and the sentence about it."""
+def check_detections(frame: int, detected: Boxes, truth: Boxes) -> tuple[bool, str]:
+    """Return whether a detection lies on an object of the scene, and a sentence about it."""
     hits = detections_on_objects(detected, truth)
     sentence = (
         f"frame {frame}: {hits} of {len(detected)} detections lie on one of the "
@@ -99,12 +99,12 @@ def verdict(frame: int, detected: Boxes, truth: Boxes) -> tuple[bool, str]:
 
 
 def report(measured: Measurement) -> str:
-    """The table of edges and the figures under it, as lines for a terminal."""
+    """Return the table of edges and the figures below it, as text for a terminal."""
     return "\n".join([*edge_table(measured.edges), "", *_figures(measured)])
 
 
 def edge_table(edges: Sequence[EdgeCounts]) -> list[str]:
-    """One line an edge: ``sent == received + dropped + waiting`` where nothing moves."""
+    """Return one line for each edge. When no message is under way, sent == received + dropped + waiting."""
     heads = ("edge", "sent", "received", "dropped", "waiting")
     rows = [
         (f"{edge.topic} → {edge.reader}", edge.sent, edge.received, edge.dropped, edge.queued)
@@ -130,7 +130,7 @@ def _figures(measured: Measurement) -> list[str]:
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Linear between the two nearest values; None where there are none."""
+    """Return the percentile, linear between the two nearest values; None for no values."""
     return float(np.percentile(np.array(values), percent)) if len(values) else None
 
 

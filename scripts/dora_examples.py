@@ -25,7 +25,7 @@ SHOWN_LINES = 12
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One dataflow in the folder ``examples``, and what it prints where all went well."""
+    """A dataflow in the folder ``examples``; `prints` is a pattern of what it prints on success."""
 
     folder: str
     file: str = "dataflow.yml"
@@ -57,7 +57,7 @@ EXAMPLES = (
 
 
 def run(example: Example, checkout: Path) -> tuple[str, str]:
-    """The verdict, ``passed`` or why not, and what was printed."""
+    """Returns ``passed`` or why it did not pass, and all that was printed."""
     path = checkout / "examples" / example.folder / example.file
     if not path.is_file():
         return "is not in this checkout", ""
@@ -74,11 +74,11 @@ def run(example: Example, checkout: Path) -> tuple[str, str]:
         )
     except subprocess.TimeoutExpired:
         return f"did not end within {HUNG_AFTER_SECS} s", ""
-    return verdict(example, ran.returncode, ran.stdout), ran.stdout
+    return outcome_of(example, ran.returncode, ran.stdout), ran.stdout
 
 
-def verdict(example: Example, status: int, printed: str) -> str:
-    """What is to be said of a run with that exit status and those lines."""
+def outcome_of(example: Example, status: int, printed: str) -> str:
+    """Returns ``passed``, or why a run with that exit status and output did not pass."""
     if status:
         return f"ended with status {status}"
     if failed := re.search(r"^.*(?:\[FAIL\]|\bERROR\b).*$", printed, re.MULTILINE):
@@ -98,15 +98,15 @@ def main(argv: list[str] | None = None) -> int:
     known = {each.name: each for each in EXAMPLES}
     unknown = [name for name in arguments.names if name not in known]
     if unknown:
-        parser.error(f"there is no example {', '.join(unknown)}")
+        parser.error(f"unknown example: {', '.join(unknown)}")
     chosen = [known[name] for name in arguments.names] or list(EXAMPLES)
     passed = 0
     for example in chosen:
         begin_secs = time.monotonic()
-        said, printed = run(example, arguments.checkout.resolve())
-        print(f"{example.name:40}{time.monotonic() - begin_secs:6.1f} s  {said}", flush=True)
-        passed += said == "passed"
-        if said != "passed":
+        outcome, printed = run(example, arguments.checkout.resolve())
+        print(f"{example.name:40}{time.monotonic() - begin_secs:6.1f} s  {outcome}", flush=True)
+        passed += outcome == "passed"
+        if outcome != "passed":
             print("".join(f"    {line}\n" for line in printed.splitlines()[-SHOWN_LINES:]), end="")
     print(f"{passed} of {len(chosen)} passed")
     return 0 if passed == len(chosen) else 1

@@ -1,4 +1,4 @@
-"""A notebook as one HTML page that needs nothing else: no network, no kernel, no JavaScript."""
+"""Renders a notebook as one HTML page that needs no network, no kernel and no JavaScript."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _REMOTE_IN_TEXT = re.compile(
     r"""url\(\s*["']?(?:https?:)?//[^)]*|@import[^;]*|\bfrom\s*["']https?:[^"']*"""
     r"""|\bimport\s*\(?\s*["']https?:[^"']*"""
 )
-# An <a href> is followed when somebody clicks on it, and not before.
+# An <a href> is not listed: a browser loads it only after a click.
 _LOADED_ATTRIBUTES = {"src", "srcset", "data", "poster", "background"}
 
 
 def offline_page(notebook: NotebookNode, *, title: str) -> str:
-    """The page, as nbconvert makes it for JupyterLab's look, without what it would fetch."""
+    """The page, as nbconvert makes it in JupyterLab's style, without what it would load from elsewhere."""
     shown = copy.deepcopy(notebook)
     for cell in shown.cells:
         if cell.cell_type == "code":
@@ -46,12 +46,12 @@ def offline_page(notebook: NotebookNode, *, title: str) -> str:
 
 
 def _is_emptied(output: NotebookNode) -> bool:
-    """Whether this was a progress line, whose display is empty once it is done."""
+    """Whether this was a progress line, which is empty once it is done."""
     return "data" in output and not output.data
 
 
 def remote_references(page: str) -> list[str]:
-    """Whatever a browser would fetch from elsewhere to show this page."""
+    """The URLs that a browser would load to show this page."""
     finder = _Finder()
     finder.feed(page)
     finder.close()
@@ -59,7 +59,7 @@ def remote_references(page: str) -> list[str]:
 
 
 def pictures(page: str) -> list[str]:
-    """The media types of the pictures that the page carries in itself."""
+    """The media types of the pictures that the page contains."""
     finder = _Finder()
     finder.feed(page)
     finder.close()

@@ -1,8 +1,8 @@
 """Install with apt, or name, the system packages that a `make` target needs.
 
-Runs before anything is installed, so on the standard library alone. Where nothing is missing it
-says nothing. As root with apt it says which packages it installs and installs them; otherwise one
-line names them, and the exit status is 1.
+It runs before anything is installed, so it needs only the standard library. If nothing is missing it
+prints nothing. As root with apt it prints and installs the missing packages; otherwise it prints their
+names, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dora_nb.system import missing_libraries
 
 
 def missing_for_venv() -> list[str]:
-    """Debian keeps what `python -m venv` needs in a package of its own, one for each Python."""
+    """Debian has a separate package for what `python -m venv` needs, one for each Python."""
     if importlib.util.find_spec("ensurepip") is not None:
         return []
     return [f"python{sys.version_info.major}.{sys.version_info.minor}-venv"]
@@ -57,7 +57,7 @@ def missing_packages(purpose: str) -> list[str]:
 
 
 def install(packages: list[str]) -> bool:
-    """Install with apt; whether that worked."""
+    """Install with apt; return whether that worked."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     commands = (
         ["apt-get", "update", "-qq"],

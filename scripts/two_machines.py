@@ -1,12 +1,13 @@
-"""Two machines on one: the tutorial's camera on one, its detector on the other, watched from a notebook.
+"""Runs the tutorial on two simulated machines: the camera on one, the detector on the other.
 
     sudo .venv/bin/python scripts/two_machines.py
 
-Two network namespaces, joined by a cable, are the machines (ip-netns(8)); each has a daemon of dora's,
-the first a coordinator too. The notebook is exported, the two lines that say where a node runs are added,
-and dora starts it. A real kernel on the first machine then attaches and reads pictures and boxes: the
-pictures come from the camera beside it, the boxes over the cable. docs/scale-out.md says the same for
-real machines. Prints what came, and exits with status 1 where it is not what it should be.
+The machines are two network namespaces with a virtual cable between them (ip-netns(8)). Each has a
+daemon of dora's, the first also a coordinator. The notebook is exported, the two lines that say where a
+node runs are added, and dora starts it. A kernel on the first machine then attaches and reads pictures
+and boxes: the pictures come from the camera on the same machine, the boxes over the cable.
+docs/scale-out.md describes the same for real machines. Prints what was read, and exits with status 1 if
+it is not what was expected.
 
 Needs root, and the program `ip` (iproute2). Leaves nothing behind.
 """
@@ -61,9 +62,9 @@ print(json.dumps({
 
 
 def main() -> int:
-    """Builds both machines, runs all of it, and takes them away again."""
+    """Builds both machines, runs the dataflow on them, and removes them."""
     with contextlib.ExitStack() as stack:
-        stack.callback(remove_orphaned_segments)  # what zenoh leaves of processes that were killed
+        stack.callback(remove_orphaned_segments)  # zenoh leaves them after a kill
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="two-machines-")))
         for name in NAMES:
             stack.enter_context(network(name))
@@ -80,11 +81,11 @@ def main() -> int:
         stack.callback(dora, "stop", "two", "--grace-duration=1s")
         report = watched(folder / "alpha")
     print(json.dumps(report, indent=2))
-    return 0 if is_as_it_should_be(report) else 1
+    return 0 if is_as_expected(report) else 1
 
 
-def is_as_it_should_be(report: dict[str, Any]) -> bool:
-    """Whether the kernel was on the first machine, and saw the work of both."""
+def is_as_expected(report: dict[str, Any]) -> bool:
+    """Returns whether the kernel was on the first machine, and read the outputs of both."""
     return (
         sorted(report["interfaces"]) == ["cable", "lo"]
         and set(report["states"].values()) == {"running"}

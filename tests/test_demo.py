@@ -70,25 +70,25 @@ def test_intersection_over_union(
 
 def test_detections_elsewhere_fail_the_demo(demo_report: ModuleType) -> None:
     elsewhere = boxes((0, 0, 50, 50, 0.99, 0), (400, 20, 500, 120, 0.98, 1))
-    good, sentence = demo_report.verdict(7, elsewhere, TRUTH)
+    good, sentence = demo_report.check_detections(7, elsewhere, TRUTH)
     assert not good
     assert sentence.startswith("frame 7: 0 of 2 detections lie on one of the 2 objects")
 
 
 def test_detections_that_only_touch_an_object_fail_the_demo(demo_report: ModuleType) -> None:
     touching = boxes((160, 160, 260, 260, 0.9, 0), (0, 0, 640, 480, 0.9, 0))
-    assert not demo_report.verdict(7, touching, TRUTH)[0]
+    assert not demo_report.check_detections(7, touching, TRUTH)[0]
 
 
 def test_no_detection_and_no_object_fail_the_demo(demo_report: ModuleType) -> None:
-    assert not demo_report.verdict(7, np.empty((0, 6), np.float32), TRUTH)[0]
+    assert not demo_report.check_detections(7, np.empty((0, 6), np.float32), TRUTH)[0]
     found = boxes((100, 100, 200, 200, 0.9, 0))
-    assert not demo_report.verdict(7, found, np.empty((0, 5), np.float32))[0]
+    assert not demo_report.check_detections(7, found, np.empty((0, 5), np.float32))[0]
 
 
 def test_one_detection_on_an_object_is_enough(demo_report: ModuleType) -> None:
     found = boxes((0, 0, 50, 50, 0.9, 0), (105, 95, 205, 195, 0.9, 3))
-    good, sentence = demo_report.verdict(7, found, TRUTH)
+    good, sentence = demo_report.check_detections(7, found, TRUTH)
     assert good
     assert sentence.startswith("frame 7: 1 of 2 detections")
 
@@ -168,7 +168,7 @@ def test_the_truth_is_that_of_the_very_frame(demo: ModuleType, demo_report: Modu
     measured = _measurement(demo_report)
     truth = demo.truth_of(measured)
     assert len(truth) > 3
-    good, sentence = demo_report.verdict(40, truth, truth)
+    good, sentence = demo_report.check_detections(40, truth, truth)
     assert good
     assert f"{len(truth)} of {len(truth)} detections" in sentence
     later = demo.truth_of(_measurement(demo_report, frame=140))

@@ -56,7 +56,7 @@ def measure(arguments: Sequence[str]) -> None:
 
 
 def compile_ours() -> None:
-    """As an installation does: no process of ours is to compile what those of the peers find compiled."""
+    """Compiles our modules, as an installation does, since those of the peers are compiled already."""
     for folder in (dora_nb.__path__[0], engines.NODES):
         compileall.compile_dir(folder, quiet=1)
 
@@ -65,7 +65,7 @@ def one_round(options: argparse.Namespace, number: int) -> Iterator[Record]:
     """Every chosen measure of every chosen peer, once."""
     sizes = [size for size in SIZES if SIZE_NAMES[size] in options.sizes]
     divisor = _QUICK_DIVISOR if options.quick else 1
-    # Who comes first differs from round to round.
+    # Another peer comes first in each round.
     turn = number % len(options.peers)
     peers = options.peers[turn:] + options.peers[:turn]
     yield from path.measure_limits(sizes, number=number, divisor=divisor)
@@ -101,7 +101,7 @@ def report(arguments: Sequence[str]) -> None:
 
 
 def line_of(record: Record) -> str:
-    """One record, for a person who watches."""
+    """Returns one record as a line for the terminal."""
     figures = "  ".join(f"{name} {value:,.5g}" for name, value in record.figures.items())
     return f"{record.measure:12} {record.peer:16} {record.case:8} {figures}"
 
@@ -140,8 +140,8 @@ def _measure_parser() -> argparse.ArgumentParser:
         description="The whole path of a message, beside every peer. "
         "'report FILE.json' prints an earlier run again.",
     )
-    parser.add_argument("--quick", action="store_true", help="a look whether it works")
-    parser.add_argument("--rounds", type=int, help="how often all is measured (3; 1 if quick)")
+    parser.add_argument("--quick", action="store_true", help="a short check that it works")
+    parser.add_argument("--rounds", type=int, help="number of rounds (3; 1 if quick)")
     parser.add_argument("--measures", nargs="+", choices=MEASURES, default=list(MEASURES))
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
     names = list(SIZE_NAMES.values())

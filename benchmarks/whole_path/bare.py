@@ -1,7 +1,7 @@
 """The same sender and receiver over transports without an engine, each in a process of its own.
 
-What such a transport does not have (an event loop, timers, several inputs, Arrow) is made up for here
-in the fewest lines, so these figures are what a message costs there at the least.
+This module adds what such a transport lacks (an event loop, timers, several inputs, Arrow) in as few
+lines as possible, so the figures are the least that a message costs there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class End(Protocol):
     """One end of a transport that goes both ways."""
 
     def send(self, array: Any) -> None:
-        """Sends the bytes of a flat Arrow array; waits while there is no room."""
+        """Sends the bytes of a flat Arrow array; waits while the transport is full."""
 
     def receive(self, timeout_secs: float) -> Any | None:
         """The next message as an Arrow array; None when the time is over."""
@@ -63,13 +63,13 @@ def run_on(
                 )
                 process.start()
                 processes.append(process)
-            said = reports.wait(lambda: _ended(processes))
+            reported = reports.wait(lambda: _ended(processes))
         finally:
             for process in processes:
                 process.join(2.0)
                 process.kill()
                 process.join()
-    return said["sender"], said["receiver"]
+    return reported["sender"], reported["receiver"]
 
 
 def _environment(
@@ -184,7 +184,7 @@ def _zmq_address(folder: Path) -> Iterator[tuple[Any, Any]]:
 
 
 class _IceoryxEnd:
-    """A service of slices each way, and one of events that says that something is there."""
+    """A service of slices each way, and one of events that announces a message."""
 
     def __init__(self, where: tuple[str, str]) -> None:
         import iceoryx2
@@ -208,7 +208,7 @@ class _IceoryxEnd:
     def receive(self, timeout_secs: float) -> Any | None:
         sample = self._subscriber.receive()
         if sample is None:
-            # No time at all would mean for ever.
+            # 0 would mean forever.
             wait_secs = max(timeout_secs, _SHORTEST_WAIT_SECS)
             self._listener.timed_wait(self._iox.Duration.from_secs_f64(wait_secs))
             while self._listener.try_wait():
@@ -258,7 +258,7 @@ class _IceoryxEnd:
             or self._own_events.dynamic_config.number_of_listeners < 1
         ):
             if time.monotonic() > deadline_secs:
-                raise RunFailedError(f"nobody subscribed to {name}")
+                raise RunFailedError(f"{name} got no subscriber within {_ATTACH_SECS:g} s")
             time.sleep(0.005)
 
 

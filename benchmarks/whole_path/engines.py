@@ -1,4 +1,4 @@
-"""Nodes running on an engine: dora_nb through its public API, dora-rs through its command line.
+"""Runs nodes on an engine: dora_nb through its public API, dora-rs through its command line.
 
 Both get the same files with the same inputs, and report through a FIFO each.
 """
@@ -40,7 +40,7 @@ class BenchNode:
     inputs: Mapping[str, str]
     outputs: Sequence[str] = ()
     queue_size: int | None = None
-    """For every input that is no timer; nothing is to be dropped."""
+    """For every input except timers; large enough that nothing is dropped."""
     env: Mapping[str, str] = field(default_factory=dict)
     kind: Literal["operator", "script"] = "operator"
     reports: bool = True
@@ -52,7 +52,7 @@ class BenchNode:
 
 
 class RunFailedError(RuntimeError):
-    """A run ended, or the time was over, before every node had reported."""
+    """A run ended or timed out before every node had reported."""
 
 
 class Reports:
@@ -71,7 +71,7 @@ class Reports:
                 self._descriptors[os.open(path, os.O_RDONLY | os.O_NONBLOCK)] = node.name
 
     def wait(self, why_ended: Any, *, timeout_secs: float = REPORT_SECS) -> dict[str, Any]:
-        """Each node's report, as it came from JSON. `why_ended()` says why there can be none any more."""
+        """Returns each node's report, parsed. `why_ended()` returns why a run has ended early, or None."""
         deadline_secs = time.monotonic() + timeout_secs
         while missing := [name for name, text in self._texts.items() if not text.endswith("\n")]:
             reason = why_ended()
@@ -171,14 +171,14 @@ def dora_running(
 def run_on_dora(nodes: Sequence[BenchNode], *, pool_bytes: int | None) -> dict[str, Any]:
     """What each node reports, from the start to the end of ``dora run``.
 
-    dora drops a message now and then that stands in no queue's count, and so a mark that the nodes wait for:
-    such a run is said, and made again.
+    dora occasionally drops a message without counting it, and with it a mark that the nodes wait for: such
+    a run is repeated, with a note.
     """
     for _ in range(_ATTEMPTS - 1):
         try:
             return _run_once_on_dora(nodes, pool_bytes=pool_bytes)
         except RunFailedError as error:
-            print(f"once more on dora-rs: {error}", file=sys.stderr)
+            print(f"repeating a run on dora-rs: {error}", file=sys.stderr)
     return _run_once_on_dora(nodes, pool_bytes=pool_bytes)
 
 

@@ -1,4 +1,4 @@
-"""What the engine is to reach, as ratios to a peer or a limit of the same round."""
+"""The goals of the engine, as ratios to a peer or to a limit of the same round."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from .peers import LIMIT, OURS
 from .records import Results, Summary
 
 WORST_FACTOR = 1.3
-"""A round may miss its goal by that much."""
+"""A single round may miss its goal by this factor."""
 _SMALL = ("0 B", "8 B", "1 KB")
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One figure of ours over one of another's, with what it may be at most (or at least) in each case.
-
-    Where there is no other, the figure itself.
-    """
+    """A bound for one of our figures over that of a peer, in each case; without a peer, for the figure itself."""
 
     title: str
     measure: str
@@ -47,7 +44,7 @@ class Outcome(NamedTuple):
 
     @property
     def worst_holds(self) -> bool:
-        """Whether the worst round misses it by no more than it may."""
+        """Whether the worst round is within `WORST_FACTOR` of the goal."""
         return self.reached is not None and self._holds(self.reached.worst, WORST_FACTOR)
 
     def _holds(self, value: float, factor: float) -> bool:
@@ -141,7 +138,7 @@ GOALS = [
 
 
 def outcomes(results: Results) -> list[Outcome]:
-    """Every goal that this run can say something about."""
+    """Every goal whose figures this run has measured."""
     found = []
     for goal in GOALS:
         for case, limit in goal.limits.items():

@@ -1,4 +1,4 @@
-"""More than two nodes: one that many read, a chain, and arrays that are more than a flat buffer."""
+"""Graphs of more than two nodes: a fan-out, a chain; and arrays with more than a flat buffer."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def measure_types(peers: Sequence[str], *, number: int) -> Iterator[Record]:
         run = PEERS[name].run_nodes
         assert run is not None
         with placed("one"):
-            said = run(nodes)["typed"]
-        for kind, round_trips in said.items():
+            reported = run(nodes)["typed"]
+        for kind, round_trips in reported.items():
             yield Record("types", name, kind, number, quantiles_micros(round_trips))
 
 

@@ -1,4 +1,4 @@
-"""What no peer can be below: two hops between two Python processes, and one copy of the bytes."""
+"""Lower limits for all peers: two hops between two Python processes, and one copy of the bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is not about messages: starting, editing, memory, and what a dataflow costs that does nothing."""
+"""Figures that are not about messages: starting, editing, memory, and the cost of an idle dataflow."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def dora_start_millis(operators: int) -> dict[str, float]:
     with reports_for(nodes) as (reports, folder):
         begin_nanos = time.perf_counter_ns()
         with engines.dora_running(nodes, reports, folder, pool_bytes=None, ends=False) as popen:
-            said = reports.wait(lambda: engines.why_dora_ended(popen, folder))
-    return _start_figures(said, begin_nanos)
+            reported = reports.wait(lambda: engines.why_dora_ended(popen, folder))
+    return _start_figures(reported, begin_nanos)
 
 
 class keeping_spares:  # noqa: N801 - reads as the context that it is
@@ -109,8 +109,8 @@ def _firsts(operators: int, inputs: dict[str, str]) -> list[BenchNode]:
     return [BenchNode(f"op{at}", "first.py", inputs) for at in range(operators)]
 
 
-def _start_figures(said: dict[str, Any], begin_nanos: int) -> dict[str, float]:
-    millis = sorted((nanos - begin_nanos) / 1e6 for _, nanos in said.values())
+def _start_figures(reported: dict[str, Any], begin_nanos: int) -> dict[str, float]:
+    millis = sorted((nanos - begin_nanos) / 1e6 for _, nanos in reported.values())
     return {"first_millis": millis[0], "last_millis": millis[-1]}
 
 
@@ -146,7 +146,7 @@ def _wait_for_stamp(path: Path) -> int:
 
 
 def memory_mib() -> dict[str, float]:
-    """Of an operator that has handled one event."""
+    """The memory of an operator that has handled one event."""
     nodes = _firsts(_MEMORY_OPERATORS, _NEVER)
     with reports_for(nodes) as (reports, _), Dataflow() as flow:
         engines.declare(flow, nodes, reports)
@@ -165,13 +165,13 @@ def dora_memory_mib() -> dict[str, float]:
 
 
 def idle_percent(divisor: int) -> dict[str, float]:
-    """What ten operators that do nothing, and the process that started them, take of one CPU."""
+    """The share of one CPU that ten idle operators, and the process that started them, use."""
     nodes = _firsts(_IDLE_OPERATORS, _NEVER)
     with reports_for(nodes) as (reports, _), Dataflow() as flow:
         engines.declare(flow, nodes, reports)
         flow.start()
-        said = reports.wait(lambda: engines.failure_of(flow))
-        process_ids = [os.getpid(), *(process_id for process_id, _ in said.values())]
+        reported = reports.wait(lambda: engines.failure_of(flow))
+        process_ids = [os.getpid(), *(process_id for process_id, _ in reported.values())]
         time.sleep(0.5)
         before = sum(_cpu_ticks(each) for each in process_ids)
         secs = _IDLE_SECS if divisor == 1 else 1.0
@@ -180,8 +180,8 @@ def idle_percent(divisor: int) -> dict[str, float]:
     return {"cpu_percent": 100 * ticks / _TICKS_PER_SEC / secs}
 
 
-def _memory_of(said: dict[str, Any]) -> dict[str, float]:
-    rollups = [_rollup_kib(process_id) for process_id, _ in said.values()]
+def _memory_of(reported: dict[str, Any]) -> dict[str, float]:
+    rollups = [_rollup_kib(process_id) for process_id, _ in reported.values()]
     own = [each["Private_Clean"] + each["Private_Dirty"] for each in rollups]
     return {
         "rss_mib": statistics.median(each["Rss"] for each in rollups) / 1024,

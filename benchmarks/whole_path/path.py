@@ -71,7 +71,7 @@ def _records(
 
 
 def phase_figures(planned: Sequence[Phase], reports: PhaseReports) -> list[dict[str, float]]:
-    """What each phase says, from what the sender and the receiver report of it."""
+    """The figures of each phase, from the reports of the sender and the receiver."""
     return [
         _figures(phase, sent, received)
         for phase, sent, received in zip(planned, *reports, strict=True)
@@ -93,7 +93,7 @@ def _figures(phase: Phase, sent: dict[str, Any], received: dict[str, Any]) -> di
 
 
 def _latencies(sent: dict[str, Any], received: dict[str, Any]) -> list[int]:
-    """By the stamps in the payload; a message without one is told by its place in the order."""
+    """Pairs messages by the stamps in the payload; those without a stamp by their order."""
     if received["received_nanos"]:
         if len(sent["sent_nanos"]) != len(received["received_nanos"]):
             return []

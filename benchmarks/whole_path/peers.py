@@ -1,4 +1,4 @@
-"""Who is compared: each peer runs the same sender and receiver, and reports in the same form."""
+"""The peers that are compared: each runs the same sender and receiver, and reports in the same form."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def _on_engine(
 ) -> Callable[[Sequence[Phase], Placement], PhaseReports]:
     def run(phases: Sequence[Phase], placement: Placement) -> PhaseReports:
         with placed(placement) as cpus:
-            said = run_nodes(_pair(phases, cpus, raw=raw))
-        return said["sender"], said["receiver"]
+            reported = run_nodes(_pair(phases, cpus, raw=raw))
+        return reported["sender"], reported["receiver"]
 
     return run
 
@@ -107,5 +107,5 @@ _PEERS = (
 PEERS = {peer.name: peer for peer in _PEERS}
 OURS = "dora_nb"
 LIMIT = "limit"
-"""Stands among the peers in the results: what `limits` measured."""
+"""The name of the figures of `limits` in the results, where they are listed like a peer."""
 LABELS = {peer.name: peer.label for peer in _PEERS} | {LIMIT: "limit"}

@@ -1,4 +1,4 @@
-"""What the sender is to do: phases, one for each way of sending and each size."""
+"""The phases of a run: one for each way of sending and each size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GATED_FROM = 10_000_000
 """From this size on, the next message waits for the answer to the last: else a peer that needs longer
 than the pace would show its queue, not its path."""
 QUEUE_SIZE = 4000
-"""Of the receiver: more than any burst, so that nobody drops by policy."""
+"""The receiver's queue size: more than any burst, so that no peer drops by policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Phase:
     size: int
     count: int
     warmup: int
-    """How many of them are not counted: memory is touched and caches are filled."""
+    """How many of the first are not counted: they touch memory and fill caches."""
     every_ticks: int
     gated: bool
 

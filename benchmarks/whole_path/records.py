@@ -1,4 +1,4 @@
-"""What was measured: one record for each round, peer and case; and what follows from the rounds together."""
+"""The results: one record for each round, peer and case, and their summary over the rounds."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Record:
     case: str
     round: int
     figures: dict[str, float]
-    """By name; the unit stands at the end of the name."""
+    """By name, which ends in the unit."""
 
 
 class Summary(NamedTuple):
-    """Of the rounds: the one in the middle, and the one that is worst for us."""
+    """The median of the rounds, and the round that is worst for us."""
 
     median: float
     worst: float
@@ -40,12 +40,12 @@ class Results:
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """What `write` wrote."""
+        """Reads a file that `write` has written."""
         text = json.loads(path.read_text(encoding="utf-8"))
         return cls(text["machine"], [Record(**record) for record in text["records"]])
 
     def write(self, path: Path) -> None:
-        """As JSON, one record to a line."""
+        """Writes JSON, one record on each line."""
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = ",\n".join(json.dumps(asdict(record)) for record in self.records)
         head = json.dumps(self.machine)

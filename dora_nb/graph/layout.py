@@ -1,17 +1,17 @@
-"""Where the boxes and the lines of a dataflow's picture go: one pure function, `lay_out`.
+"""`lay_out`: the positions of the boxes and lines in the picture of a dataflow. Pure.
 
 ::
 
-    graph ─► boxes and links ─► parts that hang together ─► columns ─► order ─► heights ─► lines
+    graph ─► boxes and links ─► connected components ─► columns ─► order ─► heights ─► lines
                                 (each laid out alone)
 
-Time runs from left to right: a box stands right of everything that it reads from, except along a
-few links that close a cycle, which go back below the boxes. Links cross only the gaps between
-columns or places kept free for them, so no line runs through a box and no two boxes touch. Nothing
-depends on the order in which operators were declared. Lengths are in pixels, y grows downwards.
+Messages run from left to right: a box is right of all boxes that it reads from, except along a few
+links that close a cycle, which go back below the boxes. Links cross only the gaps between columns or
+places kept free for them, so no line runs through a box and no two boxes touch. The order in which
+operators were declared does not matter. Lengths are in pixels, y grows downwards.
 
-The method is the usual one for layered drawings (Sugiyama, Tagawa and Toda, 1981): links that close
-a cycle turned round, longest-path layers, barycentre ordering, then heights by isotonic regression.
+The method is the usual one for layered drawings (Sugiyama, Tagawa and Toda, 1981): reverse the links
+that close a cycle, longest-path layers, barycentre ordering, then heights by isotonic regression.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ BoxKind = Literal["operator", "timer", "undeclared", "notebook"]
 Point = tuple[float, float]
 
 LABEL_LENGTH = 28
-"""Longer names are cut in the picture; `Box.title` and `Port.name` keep them whole."""
+"""Longer names are cut in the picture; `Box.title` and `Port.name` have the whole name."""
 TITLE_ADVANCE, SMALL_ADVANCE, PORT_ADVANCE = 8.0, 6.4, 6.8
-"""Widths of a character that are never too small: 13 px bold, 11 px, 11 px monospaced."""
+"""Upper bounds for the mean width of a character: 13 px bold, 11 px, 11 px monospaced."""
 TITLE_HEIGHT, DETAIL_HEIGHT, ROW_HEIGHT, PADDING = 26.0, 16.0, 18.0, 10.0
 MIN_WIDTH = 92.0
 COLUMN_GAP, BOX_GAP, COMPONENT_GAP, MARGIN = 72.0, 20.0, 28.0, 14.0
 LANE_HEIGHT = 10.0
 """Height kept free for each line that passes a column or goes back."""
 SHELF_WIDTH = 720.0
-"""Small parts share a row up to this width, or up to that of the widest part."""
+"""Small components share a row up to this width, or up to the width of the widest component."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +115,13 @@ def lay_out(
     subscriptions: Iterable[str] = (),
     details: Mapping[str, str] | None = None,
 ) -> Layout:
-    """The picture of a graph.
+    """Returns the layout of a graph.
 
-    `subscriptions` are topics that the notebook reads; `details` are second lines for operators,
-    by name (their states, say). Pure and deterministic.
+    `subscriptions` are topics that the notebook reads; `details` are second lines for operators, by
+    name (such as their states). Pure and deterministic.
     """
     nodes, links = _nodes_and_links(graph, sorted(set(subscriptions)), details or {})
-    parts = [
-        _Component(part_nodes, part_links).draw() for part_nodes, part_links in _parts(nodes, links)
-    ]
-    return _on_shelves(parts)
+    return _on_shelves([_Component(*each).draw() for each in _components(nodes, links)])
 
 
 # --- boxes and links -------------------------------------------------------------------------
@@ -171,14 +168,14 @@ class _Node:
         return max(MIN_WIDTH, float(round(text + 2 * PADDING)))
 
     def port_offset(self, index: int) -> float:
-        """How far below the top of the box its port of that index is."""
+        """Returns how far the port of that index is below the top of the box."""
         if self.kind == "timer":
             return TITLE_HEIGHT / 2
         return self.header_height + (index + 0.5) * ROW_HEIGHT
 
 
 def shorten(text: str) -> str:
-    """A name as the picture shows it."""
+    """Returns a name as the picture shows it."""
     return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"
 
 
@@ -217,9 +214,9 @@ def _nodes_and_links(
 def _link_to(
     nodes: dict[str, _Node], reader: str, read: str, source: TopicSource | TimerSource
 ) -> _Link:
-    """The link into one input; a source that is no operator gets a box of its own."""
+    """Returns the link into one input; adds a box for a source that is not an operator."""
     if isinstance(source, TimerSource):
-        # Two operators with the same timer have two: each ticks in its reader's own loop.
+        # A box for each reader, even of the same timer: a timer ticks in its reader's own loop.
         timer = _Node(f"{reader}/{read}/timer", "timer", _timer_title(source.text), outputs=[""])
         nodes[timer.key] = timer
         return _Link(timer.key, "", reader, read)
@@ -237,10 +234,11 @@ def _timer_title(text: str) -> str:
     return text.removeprefix("dora/").replace("timer/", "timer ", 1)
 
 
-def _parts(
+def _components(
     nodes: Mapping[str, _Node], links: Sequence[_Link]
 ) -> list[tuple[dict[str, _Node], list[_Link]]]:
-    """The graph cut into parts that no link connects, ordered by their first name."""
+    """Returns the connected components of the graph, ordered by their first name."""
+    # Union-find: each key points towards the representative of its component.
     group = {key: key for key in nodes}
 
     def root(key: str) -> str:
@@ -256,17 +254,17 @@ def _parts(
     for key in sorted(nodes):
         members[root(key)][key] = nodes[key]
     return [
-        (part, [link for link in links if link.source in part])
-        for _, part in sorted(members.items())
+        (component, [link for link in links if link.source in component])
+        for _, component in sorted(members.items())
     ]
 
 
-# --- one part that hangs together ------------------------------------------------------------
+# --- one connected component -----------------------------------------------------------------
 
 
 @dataclass
 class _Slot:
-    """A place in a column: a box, or the free height through which a long link passes."""
+    """A place in a column: a box, or a free lane through which a long link passes."""
 
     key: str
     height: float
@@ -278,7 +276,7 @@ class _Slot:
 
 
 class _Component:
-    """Lays out one connected part with its top left corner at (0, 0)."""
+    """Lays out one connected component with its top left corner at (0, 0)."""
 
     def __init__(self, nodes: Mapping[str, _Node], links: Sequence[_Link]) -> None:
         self.nodes = nodes
@@ -354,7 +352,7 @@ class _Component:
         return lefts, widths
 
     def _box(self, node: _Node, lefts: Sequence[float], widths: Sequence[float]) -> Box:
-        """An operator fills its column's width; what has lines on one side keeps to that side."""
+        """An operator fills its column's width; a box with lines on one side only is on that side."""
         column = self.column[node.key]
         width = widths[column] if node.kind == "operator" else node.width
         left = lefts[column] + (0 if node.inputs else widths[column] - width)
@@ -422,9 +420,10 @@ class _Component:
 
 
 def _links_closing_a_cycle(nodes: Mapping[str, _Node], links: Sequence[_Link]) -> set[_Link]:
-    """Links without which the rest has no cycle: those that lead back while walking forward.
+    """Returns links without which the rest is free of cycles.
 
-    The walk begins at what reads nothing, so a loop is cut where it comes back to its beginning.
+    They are the back edges of a depth-first walk. It begins at boxes that read nothing, so a loop is
+    cut where it comes back to its beginning.
     """
     after: dict[str, list[_Link]] = defaultdict(list)
     for link in sorted(links, key=lambda link: (link.target, link.output, link.input)):
@@ -450,9 +449,9 @@ def _links_closing_a_cycle(nodes: Mapping[str, _Node], links: Sequence[_Link]) -
 
 
 def _columns(nodes: Mapping[str, _Node], links: Sequence[_Link]) -> dict[str, int]:
-    """The column of each box: one right of the rightmost that it reads from.
+    """Returns the column of each box: the next one right of all boxes that it reads from.
 
-    What reads nothing moves as far to the right as its readers allow.
+    A box that reads nothing moves as far to the right as its readers allow.
     """
     before: dict[str, set[str]] = {key: set() for key in nodes}
     after: dict[str, set[str]] = {key: set() for key in nodes}
@@ -476,7 +475,7 @@ def _columns(nodes: Mapping[str, _Node], links: Sequence[_Link]) -> dict[str, in
 
 
 def _order(columns: Sequence[list[_Slot]], *, sweeps: int = 8) -> None:
-    """Orders each column so that few links cross; keeps the best order that the sweeps come by."""
+    """Orders each column so that few links cross; keeps the best order of all sweeps."""
     best = [list(column) for column in columns]
     fewest = _crossings(columns)
     for sweep in range(sweeps):
@@ -525,7 +524,7 @@ def _crossings(columns: Sequence[Sequence[_Slot]]) -> int:
 
 
 def _settle_heights(columns: Sequence[Sequence[_Slot]], *, sweeps: int = 6) -> None:
-    """Moves the slots of each column, in their order, to where their links run most level."""
+    """Moves the slots of each column, in their order, to where their links are most level."""
     for column in columns:
         _stack(column, [0.0] * len(column))
     for sweep in range(sweeps):
@@ -546,10 +545,10 @@ def _level_top(slot: _Slot, *, leftwards: bool) -> float:
 
 
 def _stack(column: Sequence[_Slot], wishes: Sequence[float]) -> None:
-    """The tops nearest to the wishes (least squares) at which no two slots come too close.
+    """Sets the tops nearest to the wishes (least squares) that keep the slots apart.
 
-    With the heights above each slot taken off, the tops only have to rise: isotonic regression by
-    pooling adjacent violators.
+    Minus the heights above each slot, the tops must only be monotonic: isotonic regression by pooling
+    adjacent violators.
     """
     above: list[float] = []
     total = 0.0
@@ -569,21 +568,21 @@ def _stack(column: Sequence[_Slot], wishes: Sequence[float]) -> None:
         slot.top = top + offset
 
 
-# --- all parts -------------------------------------------------------------------------------
+# --- all components --------------------------------------------------------------------------
 
 
-def _on_shelves(parts: Sequence[Layout]) -> Layout:
-    """All parts in one picture: rows of parts, each row as wide as `SHELF_WIDTH` or the widest."""
-    limit = max([SHELF_WIDTH, *(part.width for part in parts)])
+def _on_shelves(components: Sequence[Layout]) -> Layout:
+    """Arranges the components in rows as wide as `SHELF_WIDTH`, or as the widest component."""
+    limit = max([SHELF_WIDTH, *(component.width for component in components)])
     boxes: list[Box] = []
     wires: list[Wire] = []
     x = y = row_height = widest = 0.0
-    for part in parts:
-        if x and x + part.width > limit:
+    for component in components:
+        if x and x + component.width > limit:
             x, y, row_height = 0.0, y + row_height + COMPONENT_GAP, 0.0
-        boxes += [box.moved(x + MARGIN, y + MARGIN) for box in part.boxes]
-        wires += [wire.moved(x + MARGIN, y + MARGIN) for wire in part.wires]
-        widest = max(widest, x + part.width)
-        row_height = max(row_height, part.height)
-        x += part.width + COMPONENT_GAP
+        boxes += [box.moved(x + MARGIN, y + MARGIN) for box in component.boxes]
+        wires += [wire.moved(x + MARGIN, y + MARGIN) for wire in component.wires]
+        widest = max(widest, x + component.width)
+        row_height = max(row_height, component.height)
+        x += component.width + COMPONENT_GAP
     return Layout(widest + 2 * MARGIN, y + row_height + 2 * MARGIN, tuple(boxes), tuple(wires))

@@ -1,4 +1,4 @@
-"""What the detector found, in the shape in which YOLOv5 returns it, so that code for one takes the other.
+"""The detector's results, with the interface of YOLOv5's, so that code for one works with the other.
 
 The names and columns are those of the `Detections` object that YOLOv5's documentation describes
 (https://docs.ultralytics.com/yolov5/tutorials/pytorch_hub_model_loading/); written anew.
@@ -120,7 +120,7 @@ class Detections:
         return drawn
 
     def print(self) -> None:
-        """Says what is in each picture and how long it took."""
+        """Prints what is in each picture and how long it took."""
         print(self)
 
     def tolist(self) -> list[Detections]:

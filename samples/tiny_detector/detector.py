@@ -64,7 +64,7 @@ class TinyDetector(nn.Module):
 
         With `size`, pictures are first scaled so that their longer side has so many pixels; boxes
         are always in pixels of the picture as it was given. Blocks for the time of the computation.
-        Raises TypeError or ValueError for what is no picture.
+        Raises TypeError or ValueError if an argument is not a picture.
         """
         pictures = _as_pictures(ims)
         spent_secs = np.zeros(3)
@@ -100,7 +100,7 @@ class TinyDetector(nn.Module):
         return pixels.contiguous(memory_format=torch.channels_last), scale
 
     def _choose(self, output: Tensor, picture: Picture, scale: float) -> Tensor:
-        """``(N, 6)`` in pixels of the picture, from what the network says about it."""
+        """``(N, 6)`` in pixels of the picture, from the output of the network."""
         (found,) = candidates(output, classes=len(self.names), min_confidence=self.conf)
         if self.classes is not None:
             wanted = found.new_tensor(list(self.classes))
@@ -127,20 +127,20 @@ def _to_floats(picture: Picture) -> NDArray[np.float32]:
 def _as_pictures(given: Picture | Sequence[Picture]) -> list[Picture]:
     pictures = list(given) if isinstance(given, (list, tuple)) else [given]
     if not pictures:
-        raise ValueError("The detector was given an empty list: there is nothing to look at.")
+        raise ValueError("The detector needs at least one picture; got an empty list.")
     return [_as_picture(picture) for picture in pictures]
 
 
 def _as_picture(given: object) -> Picture:
     if isinstance(given, (str, bytes, Path)):
         raise TypeError(
-            f"The detector takes pictures, not paths: {given!r}. "
+            f"The detector needs pictures, got the path {given!r}. "
             "Read it with cv2.imread(path)[:, :, ::-1]."
         )
     picture = np.asarray(given)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(
-            "A picture is an (H, W, 3) uint8 array in RGB; this one has shape "
+            "A picture must be an (H, W, 3) uint8 array in RGB; got shape "
             f"{picture.shape} and dtype {picture.dtype}."
         )
     return picture

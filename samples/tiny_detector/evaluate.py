@@ -147,11 +147,11 @@ def _size(text: str) -> tuple[int, int]:
     try:
         return int(width), int(height)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"invalid size {text!r}: expected WIDTHxHEIGHT") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="How well the detector finds what is there.")
+    parser = argparse.ArgumentParser(description="Measure how well the detector finds objects.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--film-frames", type=int, default=200)

@@ -33,7 +33,7 @@ def _this_folder_as_package() -> None:
         _PACKAGE, source, submodule_search_locations=[str(_FOLDER)]
     )
     if spec is None or spec.loader is None:
-        raise ImportError(f"{source} cannot be loaded")
+        raise ImportError(f"cannot load {source}")
     package = _importlib_util.module_from_spec(spec)
     _sys.modules[_PACKAGE] = package
     spec.loader.exec_module(package)

@@ -46,14 +46,14 @@ SIZES = ((640, 480), (640, 480), (640, 480), (512, 512), (480, 640), (480, 368),
 CHECK_STEPS = 150
 CHECK_SCENES = 60
 CHECK_MAP50 = 0.4
-"""What `--check` must reach; README.md says what it did reach, for several seeds."""
+"""What `--check` must reach; README.md has what it did reach, for several seeds."""
 
 CLASSES = len(scene.CLASS_NAMES)
 TRAINING_STREAM = 0
 """Keeps these scenes apart from those of evaluate.py, whatever the seeds of both."""
 
 
-# ---------------------------------------------------------------- what the network should say
+# ---------------------------------------------------------------- targets and losses
 
 
 class Targets:
@@ -95,10 +95,10 @@ def _bump(
 
 def heat_loss(logits: Tensor, heat: Tensor) -> Tensor:
     """CornerNet's focal loss, per object: near a middle a wrong "yes" costs less."""
-    said = logits.sigmoid()
+    predicted = logits.sigmoid()
     is_middle = heat == 1
-    missed = (1 - said) ** 2 * functional.logsigmoid(logits) * is_middle
-    invented = (1 - heat) ** 4 * said**2 * functional.logsigmoid(-logits) * ~is_middle
+    missed = (1 - predicted) ** 2 * functional.logsigmoid(logits) * is_middle
+    invented = (1 - heat) ** 4 * predicted**2 * functional.logsigmoid(-logits) * ~is_middle
     return -(missed + invented).sum() / is_middle.sum().clamp(min=1)
 
 
@@ -180,7 +180,7 @@ def train(
     net = TinyNet(CLASSES).to(memory_format=torch.channels_last)
     average = Average(net)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=WEIGHT_DECAY)
-    started, said = time.process_time(), 0.0
+    started, printed_secs = time.process_time(), 0.0
     recent_losses: list[float] = []
     for step in range(steps):
         spent_secs = time.process_time() - started
@@ -198,8 +198,8 @@ def train(
         optimizer.step()
         average.update(net)
         recent_losses.append(loss.item())
-        if spent_secs - said >= 20:
-            said = spent_secs
+        if spent_secs - printed_secs >= 20:
+            printed_secs = spent_secs
             mean = sum(recent_losses) / len(recent_losses)
             left_secs = spent_secs * (1 - progress) / max(progress, 1e-9)
             say(f"step {step}/{steps}  loss {mean:.3f}  {spent_secs:.0f} s, {left_secs:.0f} s left")

@@ -192,8 +192,8 @@ def test_an_explicit_device_that_is_missing_is_named_with_those_that_exist(
     start: Start, driver: Driver, camera: ModuleType, capsys: Printed
 ) -> None:
     start(source=7)
-    there, missing = camera.DEVICES / "video0", camera.DEVICES / "video7"
-    assert f"scene, 640x480, since {missing} does not exist, there is {there}\n" in (
+    found, missing = camera.DEVICES / "video0", camera.DEVICES / "video7"
+    assert f"scene, 640x480, since {missing} does not exist (webcams found: {found})\n" in (
         capsys.readouterr().out
     )
     assert not driver.opened
@@ -208,7 +208,7 @@ def test_the_size_is_set_by_the_environment(start: Start, capsys: Printed) -> No
 
 @pytest.mark.parametrize("width", ["0", "-640", "wide", "640.0", "1000000"])
 def test_a_width_that_is_none_is_refused_by_name(width: str, start: Start) -> None:
-    with pytest.raises(ValueError, match=r"CAMERA_WIDTH is a number of pixels .* not '"):
+    with pytest.raises(ValueError, match=r"CAMERA_WIDTH must be a number of pixels .* got '"):
         start(source="scene", width=width)
 
 
@@ -416,7 +416,7 @@ def test_a_path_in_dev_that_is_no_video_device_is_said_to_be_none(
     start: Start, capsys: Printed
 ) -> None:
     start(source="/dev/null")
-    assert "since /dev/null: this is no video device" in capsys.readouterr().out
+    assert "since /dev/null: this is not a video device" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- a webcam that stops
@@ -445,7 +445,7 @@ def test_a_webcam_that_is_unplugged_is_said_and_the_scene_goes_on(
     assert outputs.images[0][0, 0, 0] == 20
     assert [metadata.get("frame") for metadata in outputs.metadata] == [None, 0, 1, 2]
     assert capsys.readouterr().out == (
-        f"camera: {device} is gone (was it unplugged?); the rendered scene goes on in its place\n"
+        f"camera: {device} is gone (was it unplugged?); the rendered scene takes its place\n"
     )
     assert driver.released.is_set()
 
@@ -575,7 +575,7 @@ def test_a_broken_video_is_said_and_the_scene_is_shown(
     path = tmp_path / "broken.mp4"
     path.write_bytes(b"this is no video at all" * 100)
     operator, outputs = start(source=path)
-    line = "rendered scene, 640x480, since broken.mp4 is no video that OpenCV can read\n"
+    line = "rendered scene, 640x480, since broken.mp4 is not a video that OpenCV can read\n"
     assert line in capsys.readouterr().out
     operator.on_event(TICK, outputs)
     assert outputs.metadata[0]["frame"] == 0
@@ -589,7 +589,7 @@ def test_a_video_that_is_deleted_while_it_runs_is_said_and_the_scene_goes_on(
     tick_until(operator, outputs, len(LEVELS) + 1)
     assert levels_of(outputs)[:-1] == LEVELS
     assert outputs.metadata[-1]["frame"] == 0
-    assert "film.avi is gone; the rendered scene goes on in its place" in capsys.readouterr().out
+    assert "film.avi is gone; the rendered scene takes its place" in capsys.readouterr().out
 
 
 def test_a_file_that_hangs_when_it_is_opened_holds_nothing_up(

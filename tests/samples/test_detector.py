@@ -284,11 +284,11 @@ def test_the_settings_decide_what_is_kept(model: Any, film: tuple[Image, scene.B
         (np.zeros((48, 64, 3), np.float32), ValueError, "dtype float32"),
         (np.zeros((0, 64, 3), np.uint8), ValueError, r"shape \(0, 64, 3\)"),
         (np.zeros(48 * 64 * 3, np.uint8), ValueError, r"shape \(9216,\)"),
-        ([], ValueError, "an empty list"),
-        ("frame.png", TypeError, "takes pictures, not paths: 'frame.png'"),
+        ([], ValueError, "needs at least one picture; got an empty list"),
+        ("frame.png", TypeError, "needs pictures, got the path 'frame.png'"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_what_it_is(
+def test_an_argument_that_is_not_a_picture_is_refused_with_its_form(
     given: object, error: type[Exception], said: str, model: Any
 ) -> None:
     with pytest.raises(error, match=said):

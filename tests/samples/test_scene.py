@@ -158,5 +158,5 @@ def test_what_cannot_be_rendered_is_refused() -> None:
         scene.MovingScene(0, (640, 16))
     with pytest.raises(ValueError, match="32x32"):
         scene.random_scene(np.random.default_rng(0), (0, 480))
-    with pytest.raises(ValueError, match="numbered from 0"):
+    with pytest.raises(ValueError, match="must be >= 0"):
         scene.MovingScene(0).frame(-1)
