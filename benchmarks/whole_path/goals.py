@@ -16,7 +16,7 @@ _SMALL = ("0 B", "8 B", "1 KB")
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound for one of our figures over that of a peer, in each case; without a peer, for the figure itself."""
+    """A bound, in each case, for one of our figures over a peer's; without a peer, for our figure."""
 
     title: str
     measure: str

@@ -1,4 +1,4 @@
-"""Checks of a message's Arrow array, and the words that errors describe it with. Shared by pictures and boxes."""
+"""Checks a message's Arrow array and describes it for errors. Shared by pictures and boxes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""`MessageTensor`: a tensor on the memory of a message that refuses writes. Imports torch, so it is loaded late.
+"""`MessageTensor`: a tensor on the memory of a message that refuses writes. Loaded late: it imports torch.
 
 torch has no read-only tensors (https://github.com/pytorch/pytorch/issues/44027), and a message's memory is
-mapped read-only: a write would end the process, in the kernel with all that the notebook holds. So the hook
-that torch has for subclasses (https://docs.pytorch.org/docs/stable/notes/extending.html#subclassing-torch-tensor)
-refuses functions that change such a tensor in place, before torch runs them.
+mapped read-only: a write would end the process, in the kernel with all that the notebook holds. So torch's hook
+for subclasses (https://docs.pytorch.org/docs/stable/notes/extending.html#subclassing-torch-tensor) refuses
+functions that change such a tensor in place, before torch runs them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _IN_PLACE = {
 
 
 class MessageTensor(torch.Tensor):
-    """A tensor on the memory of a message, as are its views. Results computed from it are ordinary tensors."""
+    """A tensor on the memory of a message, as are its views. Computed results are ordinary tensors."""
 
     @classmethod
     def __torch_function__(

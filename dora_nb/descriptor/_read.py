@@ -229,6 +229,7 @@ class _Reader:
                     f"there are two nodes '{name}'; the first is on line {first}."
                 )
             scope.nodes[name] = item
+        # All modules are opened before any node is read: a node may read from a module below it.
         for name, item in scope.nodes.items():
             if "module" in item.mapping("a node"):
                 scope.modules[name] = self._open_module(scope, name, item)
@@ -257,6 +258,7 @@ class _Reader:
         if scope.level == _MAX_LEVELS:
             raise place.error(f"modules are nested more than {_MAX_LEVELS} levels deep.")
         path = scope.folder / place.text("'module'")
+        # `resolve`, so that neither ".." nor a symbolic link leads out of the folder.
         if not path.resolve().is_relative_to(self._folder):
             raise place.error("a module's file must be in the dataflow's folder or below it.")
         shown = scope.shown / place.text("'module'")
@@ -281,6 +283,7 @@ class _Reader:
             output.text("an output"): self._module_output(inner, output)
             for output in _entry(head, "outputs")
         }
+        # They were needed to find the outputs; `_read_scope` fills them again, with checks.
         inner.nodes = {}
         inner.modules = {}
         return _Module(item, root, inner, head, outputs)
@@ -605,6 +608,7 @@ class _Reader:
         if item is None:
             return ()
         text = item.text("'args'")
+        # The longest name first, or `$PARAM_A` would be replaced inside of `$PARAM_AB`.
         for key in sorted(scope.params, key=len, reverse=True):
             text = text.replace(f"${key}", scope.params[key])
         try:

@@ -35,7 +35,7 @@ class TypeCheck:
             self._outputs[spec.name, name] = item.text("a type")
 
     def problems(self, graph: Graph, rules: Item | None, *, strict: bool) -> list[str]:
-        """Returns a sentence for each input whose type does not fit its source; raises the first if `strict`."""
+        """Returns a sentence for each input whose type does not fit; raises the first if `strict`."""
         allowed = set(_rules(rules))
         sentences = []
         for reader in graph:

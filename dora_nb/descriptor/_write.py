@@ -99,7 +99,7 @@ def _surroundings(folder: Path) -> Surroundings:
 
 
 def _requirement(distribution: str) -> str:
-    """Returns the installed release, without the suffix of a local build (``+cpu``), which few indexes have."""
+    """Returns the installed release, without the suffix of a local build, such as ``+cpu``."""
     version = importlib.metadata.version(distribution).partition("+")[0]
     return f"{re.sub(r'[-_.]+', '-', distribution).lower()}=={version}"
 

@@ -1,4 +1,4 @@
-"""The declared graph as a mapping in the form of ``dataflow.yml``, which nodes and operators receive. Pure."""
+"""The declared graph as a mapping in the form of ``dataflow.yml``, which nodes receive. Pure."""
 
 from __future__ import annotations
 

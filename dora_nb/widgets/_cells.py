@@ -69,6 +69,7 @@ class Registry:
     """The living views of each cell."""
 
     def __init__(self) -> None:
+        # Weak references: a view that the user forgets must be collected, which ends its thread.
         self._made: dict[str, tuple[str, list[weakref.ref[LiveView]]]] = {}
         self._living: weakref.WeakSet[LiveView] = weakref.WeakSet()
 
@@ -80,6 +81,7 @@ class Registry:
             return
         self._forget_collected()
         run, views = self._made.get(cell_run.cell, (cell_run.run, []))
+        # Another run of the same cell: its outputs were cleared, so nothing shows the earlier views.
         if run != cell_run.run:
             for reference in views:
                 earlier = reference()
@@ -119,6 +121,7 @@ def current_cell_run() -> CellRun | None:
     parent = get_parent() if get_parent is not None else None
     if not isinstance(parent, Mapping):
         return None
+    # Front ends add "cellId" to the metadata of the request; it is not part of the protocol.
     cell = (parent.get("metadata") or {}).get("cellId") or (parent.get("content") or {}).get("code")
     run = (parent.get("header") or {}).get("msg_id")
     return CellRun(str(cell), str(run)) if cell and run else None

@@ -142,7 +142,7 @@ class Feed:
 
     def take_frame(self, event: Event) -> None:
         """Keeps a message of the picture's topic until it is sent or a newer one comes."""
-        frame = self._frame(event)
+        frame = self._frame(event)  # before the lock: a copy of a picture takes milliseconds
         with self._changed:
             if self._closed:
                 return
@@ -153,6 +153,7 @@ class Feed:
     def take_boxes(self, event: Event) -> None:
         """Reads a message of the boxes' topic."""
         received_secs = self._clock()
+        # Before the lock: reading 10,000 boxes takes milliseconds.
         try:
             boxes = read_boxes(event, self._labels)
         except MessageError as error:
@@ -336,7 +337,7 @@ class Feed:
         with self._changed:
             if self._last is not None and not self._held_by_page:
                 self._last = replace(self._last, boxes=boxes, drawn=drawn)
-                self._recent[-1] = self._last
+                self._recent[-1] = self._last  # a page may be paused at it, with these boxes
             self._changed.notify_all()
             return self._last
 
@@ -367,6 +368,7 @@ class Feed:
 
     def _choose(self, now_secs: float) -> tuple[Task | None, float | None]:
         """Returns the task that is due, or the seconds until one is (None: until something changes)."""
+        # First, since a new page is empty until it is answered.
         if self._greeting_due:
             self._greeting_due = False
             return Task(SendStep.GREETING), None
@@ -375,6 +377,7 @@ class Feed:
             task, picture_secs = self._choose_picture(now_secs)
             if task is not None:
                 return task, None
+        # A picture that is due goes before a status, which can wait for the next round.
         status_secs = self._status_delay_secs(now_secs)
         if status_secs is not None and status_secs <= 0:
             self._status_checked_secs = now_secs
@@ -426,7 +429,7 @@ class Feed:
         self._status_changed = True
         self._changed.notify_all()
 
-    # ----- reading
+    # ----- reading. The properties take no lock: each reads one attribute, which is replaced as a whole.
 
     @property
     def closed(self) -> bool:
@@ -452,14 +455,14 @@ class Feed:
             return None if self._paused else self._pairing.waiting
 
     def wait_for_picture(self, timeout_secs: float) -> bool:
-        """Blocks until a picture was sent, with boxes if the view has a topic of boxes; returns whether it was.
+        """Blocks until a picture was sent, with boxes if the view has a topic of boxes.
 
-        Returns False after `timeout_secs`, or if the view is closed. Meanwhile pictures are sent even if
-        no page shows the view.
+        Returns whether it was: False after `timeout_secs`, or if the view is closed. Meanwhile pictures
+        are sent even if no page shows the view.
         """
         with self._changed:
             self._waiters += 1
-            self._changed.notify_all()
+            self._changed.notify_all()  # the sender may have to send now, though no page shows the view
             try:
                 self._changed.wait_for(lambda: self._closed or self._complete(), timeout_secs)
                 return self._complete()

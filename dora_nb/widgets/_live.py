@@ -79,7 +79,7 @@ class RateMeter:
         self._samples: deque[tuple[float, int]] = deque()
 
     def rate(self, count: int | None, now_secs: float) -> float | None:
-        """Adds a sample and returns the rate; None without a count, or until two samples are far enough apart."""
+        """Adds a sample and returns the rate; None until two samples are far enough apart."""
         if count is None:
             return None
         if self._samples and count < self._samples[-1][1]:  # a new run counts from 0

@@ -166,6 +166,7 @@ class SamePairing:
     def add_frame(self, frame: Frame) -> bool:
         self._frames.append(frame)
         self._num_bytes += frame.num_bytes
+        # Early boxes first: the bounds below must not drop a frame whose boxes are here.
         if any(_same_stamp(frame, early) for early in self._early):
             return self._offer(self._take_early(frame))
         while len(self._frames) > 1 and (
@@ -177,6 +178,8 @@ class SamePairing:
     def add_boxes(self, boxes: StampedBoxes) -> bool:
         if any(_same_stamp(frame, boxes) for frame in self._frames):
             return self._offer(boxes)
+        # Boxes newer than all frames here have overtaken theirs, as the edges are independent. Others
+        # missed their frame: it was dropped, or paired already.
         newest = self._frames[-1].stamp_micros if self._frames else None
         may_be_early = boxes.stamp_micros is not None and (
             newest is None or boxes.stamp_micros > newest
@@ -209,7 +212,7 @@ class SamePairing:
         self._pair = None
 
     def _offer(self, boxes: StampedBoxes) -> bool:
-        """Pairs the boxes with their frame, which is kept here, and drops older frames: their turn is over."""
+        """Pairs the boxes with their frame, which waits here, and drops older frames."""
         while not _same_stamp(self._frames[0], boxes):
             self._drop_oldest_frame()
         frame = self._frames.popleft()

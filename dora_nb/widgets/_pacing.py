@@ -131,6 +131,7 @@ class Pacer:
             for name, client in self._clients.items()
             if now_secs - client.heard_secs < FORGET_CLIENT_SECS
         }
+        # Else the window would stay full of pictures that the old model took along.
         self._acked_seq = self.seq
         self._unanswered_since_secs = None
 
@@ -156,11 +157,13 @@ class Pacer:
         client = self._client(client_name, now_secs)
         elapsed_secs = None if client.acked_secs is None else now_secs - client.acked_secs
         client.acked_secs = now_secs
+        # A page may send anything: a lower count than before must not lower the sums.
         new_drawn, new_dropped = drawn - client.drawn, dropped - client.dropped
         self.drawn += max(0, new_drawn)
         self.dropped += max(0, new_dropped)
         self.broken += max(0, broken - client.broken)
         client.drawn, client.dropped, client.broken = drawn, dropped, broken
+        # `max`, since several pages answer; `min`, since a page must not open the window for ever.
         self._acked_seq = max(self._acked_seq, min(seq, self.seq))
         self._unanswered_since_secs = now_secs if self._acked_seq < self.seq else None
         self._adapt_rate(new_drawn, new_dropped, elapsed_secs)
@@ -174,6 +177,7 @@ class Pacer:
         # Answers that were held back and come all at once tell nothing about the browser's speed.
         if elapsed_secs is None or not 0.05 < elapsed_secs < 2 or drawn < 0 or dropped < 0:
             return
+        # Down at once to what the browser drew, up again in small steps to find its limit.
         if dropped > _TOO_MANY_DROPPED * (drawn + dropped):
             slowest_fps = min(SLOWEST_FPS, self.max_fps)
             self.rate_fps = max(slowest_fps, min(self.rate_fps, 1.05 * drawn / elapsed_secs))

@@ -336,6 +336,7 @@ class CameraView(anywidget.AnyWidget):
         # when threads and comms can no longer be used.
         if feed is None or sys.is_finalizing():
             return
+        # First the feed, so that no more messages come in; the still last, since it shows the last picture.
         feed.close()
         while self._listeners:
             self._listeners.pop().close()
@@ -346,7 +347,7 @@ class CameraView(anywidget.AnyWidget):
             self._sender.join(_JOIN_SECS)
         _VIEWS.remove(self)
         self._publish_still(living=False)
-        feed.forget_frames()
+        feed.forget_frames()  # after the still, which may be made from a frame that waits
         super().close()
 
     def settle(self) -> None:

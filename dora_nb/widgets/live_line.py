@@ -85,7 +85,7 @@ class LiveLine(LiveWidget):
             self._on_failure_seen(self.name)
 
     def give_up_name(self) -> None:
-        """Called when another cell declares the operator: from now on the line says that, and no more."""
+        """Called when another cell declares the operator: from now on the line says only that."""
         self._taken_over = True
         self._refresher.wake()
 
