@@ -2,9 +2,9 @@
 
 ::
 
-    any change ► Dataflow.on_change ┐
-    page: hello, visible, seen ─────┼─► Refresher (one thread) ─► LiveWidget.refresh ─► comm ─► page
-    every 0.5 s, while it runs ─────┘
+    any change ─► Dataflow.on_change ┐
+    page: hello, visible, seen ──────┼─► Refresher (one thread) ─► LiveWidget.refresh ─► comm ─► page
+    every 0.5 s, while it runs ──────┘
 
 A page gets a message at most twice a second, only while it shows the widget, and only if the message
 differs from the one before. What a cell saves of the widget never changes. The thread ends with the

@@ -197,7 +197,9 @@ def test_a_hello_without_an_answer_is_said_again_ever_more_rarely(page: Page) ->
 def test_a_lost_kernel_is_said(line: OnPage) -> None:
     line.tell(**RUNNING)
     line.page.evaluate("() => model.trigger('comm_live_update')")
-    expect(line.page.locator(".dora-line-facts")).to_have_text("29.8 events/s · the kernel has ended")
+    expect(line.page.locator(".dora-line-facts")).to_have_text(
+        "29.8 events/s · the kernel has ended"
+    )
 
 
 def test_what_does_not_concern_the_line_is_ignored(line: OnPage) -> None:

@@ -407,7 +407,7 @@ def test_a_device_that_may_not_be_used_is_said_to_be_that(
     driver.opens = False
     monkeypatch.setattr(camera.os, "access", lambda *_: False)
     start()
-    assert "does not open: this account may not use it (the group 'video'" in (
+    assert "does not open: this account may not use it (members of the group 'video'" in (
         capsys.readouterr().out
     )
 
@@ -464,7 +464,10 @@ def test_a_webcam_that_misses_a_few_pictures_is_kept_and_one_that_gives_up_is_no
     tick_until(operator, outputs, 2)
     assert outputs.images[0][0, 0, 0] == 30
     assert outputs.metadata[1]["frame"] == 0
-    assert "video0 has stopped in the middle; the rendered scene goes on" in capsys.readouterr().out
+    assert (
+        "video0 has stopped in the middle; the rendered scene takes its place"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_webcam_that_hangs_in_the_middle_freezes_nothing(
@@ -486,7 +489,9 @@ def test_a_webcam_that_hangs_in_the_middle_freezes_nothing(
     tick_until(operator, outputs, 3)
     assert outputs.images[0][0, 0, 0] == 10
     assert [metadata.get("frame") for metadata in outputs.metadata] == [None, 0, 1]
-    assert "has shown nothing for 0 s; the rendered scene goes on" in capsys.readouterr().out
+    assert (
+        "has shown nothing for 0 s; the rendered scene takes its place" in capsys.readouterr().out
+    )
     gate.set()
     assert driver.released.wait(PATIENCE_SECS)
 
