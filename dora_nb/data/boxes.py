@@ -52,6 +52,8 @@ def as_boxes(event: Event) -> npt.NDArray[np.float32]:
 
     Raises MessageError if the message has none of these forms; the text says what the message holds.
 
+    Example::
+
         >>> boxes = as_boxes(event)
         >>> boxes[boxes[:, 4] > 0.5, :4]  # the corners of the boxes that are more than half sure
     """

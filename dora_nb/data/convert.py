@@ -38,6 +38,8 @@ def as_torch(event: Event) -> torch.Tensor:
     Raises MessageError if the array cannot be a tensor (texts, structs, lists, nulls), or if torch is
     not installed.
 
+    Example::
+
         >>> tensor = as_torch(event).clone()
         >>> tensor.permute(2, 0, 1).float() / 255  # (3, H, W), as most networks expect
     """
@@ -77,6 +79,8 @@ def as_pandas(event: Event | Sequence[Event]) -> pd.DataFrame | pd.Series[Any]:
 
     Raises MessageError if the list is empty, if the types of the messages differ, or if pandas is not
     installed.
+
+    Example::
 
         >>> table = as_pandas(dora_nb.get_dataflow().take("detector/bbox", 10))
         >>> table.groupby("time").size()  # how many rows each message has

@@ -110,6 +110,8 @@ def as_image(
     Raises MessageError if the message does not hold such a picture, with what it holds and the likely
     fix; EngineError if OpenCV is needed and missing.
 
+    Example::
+
         >>> image = as_image(event).copy()
         >>> image[:10] = 255  # a white bar, 10 pixels high, at the top
     """
