@@ -66,7 +66,7 @@ class FileRow:
     dataflow: str
     files: Mapping[str, str] = field(default_factory=dict)
     differs: Mapping[str, str] = field(default_factory=dict)
-    stop_after_secs: float = 6.0
+    stop_after_secs: float = TIMEOUT_SECS
     """Only reached by a dataflow that does not end by itself."""
     leaves: str | None = None
     """Whether files of that pattern are there afterwards is observed too."""

@@ -478,10 +478,11 @@ COUNTS = """\
 import time
 from dora import DoraStatus
 class Operator:
-    def __init__(self):
-        self.begin_secs = time.monotonic()
+    closed_secs = float("inf")
     def on_event(self, dora_event, send_output):
-        if time.monotonic() - self.begin_secs > 2.5:
+        if dora_event["type"] == "INPUT_CLOSED":
+            self.closed_secs = time.monotonic()
+        if time.monotonic() - self.closed_secs > 2:
             print("OBS goes on", flush=True)
             return DoraStatus.STOP
         return DoraStatus.CONTINUE

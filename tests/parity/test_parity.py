@@ -20,23 +20,20 @@ from dora_nb.descriptor import write_dataflow
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec
 
-from .parity_rig import compare, node, run_file
-
-TIME_LIMIT_SECS = 8.0
-"""Only reached by a dataflow that does not end by itself."""
+from .parity_rig import TIMEOUT_SECS, compare, node, run_file
 
 
 def observed_here(graph: Graph) -> list[str]:
     dataflow = Dataflow()
     FrontEnd(dataflow).declare_all(graph)
     lines: list[str] = []
-    run_to_the_end(dataflow, stop_after_secs=TIME_LIMIT_SECS, say=lines.append)
+    run_to_the_end(dataflow, stop_after_secs=TIMEOUT_SECS, say=lines.append)
     return sorted(line for line in lines if " OBS " in f" {line}")
 
 
 def observed_by_dora(graph: Graph, folder: Path) -> list[str]:
     path = write_dataflow(graph, folder).path
-    return sorted(run_file(path, "dora", TIME_LIMIT_SECS)[1])
+    return sorted(run_file(path, "dora", TIMEOUT_SECS)[1])
 
 
 # -- what is sent, and what arrives ----------------------------------------------------------------
@@ -201,16 +198,16 @@ class Operator:
 """
 
 FAILING = """
-import time
 from dora import Node
 node = Node()
 node.send_output("out", b"")
-time.sleep(0.2)
+node.next()  # The watcher has got it.
 raise ValueError("boom")
 """
 WATCHING = """
 from dora import Node
-for event in Node():
+node = Node()
+for event in node:
     if event["type"] == "NODE_FAILED":
         value = event["value"]
         print("OBS", event["id"], sorted(value), value["source_node_id"], value["affected_input_ids"])
@@ -218,6 +215,7 @@ for event in Node():
         break
     if event["id"] == "in":
         print("OBS", event["type"])
+        node.send_output("out", b"")
 """
 
 TICKED = """
@@ -276,7 +274,7 @@ CASES: dict[str, tuple[NodeSpec, ...]] = {
     ),
     "processes of a script's own": (node("script", "script", SPAWNS),),
     "how a failure is told": (
-        node("script", "fails", FAILING),
+        node("script", "fails", FAILING, {"seen": "watcher/out"}),
         node("script", "watcher", WATCHING, {"in": "fails/out", "tick": "dora/timer/millis/20"}),
     ),
 }
