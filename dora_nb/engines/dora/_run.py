@@ -204,6 +204,7 @@ class Run(abc.ABC):
             settled = self._changed.wait_for(
                 lambda: self._node_states.messages_flow or self._node_states.over, timeout_secs
             )
+            # If a node has failed, its error says more than the failure of the start as a whole.
             if self._failure is not None and not self._errors:
                 raise self._failure
             return settled

@@ -53,6 +53,7 @@ class DoraSession(Run):
         written = write_files(self._declared, self._cluster.folder)
         self.notes = (*written.notes, *self._notes_on_dynamic_nodes())
         self._params = Params(self._cluster.dora, DATAFLOW_NAME)
+        # Before `dora start`: a dataflow must be stopped even if the kernel is killed right after its start.
         self._cluster.stop_at_exit(DATAFLOW_NAME)
         self._watch = _Watch(self._cluster, written.dataflow, self)
         self._to_close.callback(self._watch.close)
@@ -200,6 +201,7 @@ class _Watch:
                     poller.register(self._logs.fileno(), select.POLLIN)
         finally:
             self._popen.wait()
+            # The rest of the logs before the failures: a node's error is made from its traceback there.
             self.read_logs()
             last_output = "\n".join(self._other_lines)
             for entry in _log_lines.read_result(last_output):
@@ -219,6 +221,7 @@ class _Watch:
 
     def _read_line(self, line: str) -> None:
         if line.startswith(_TRIGGERED) and self._logs is None:
+            # The daemon may not have made the folder yet, and inotify needs it.
             folder = self._folder / "out" / line.removeprefix(_TRIGGERED).strip()
             folder.mkdir(parents=True, exist_ok=True)
             self._logs = LogFiles(folder)

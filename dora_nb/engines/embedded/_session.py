@@ -288,6 +288,7 @@ class Session:
                 if supervisor is None:
                     return None
                 shown = supervisor.show_state(descriptor)
+            # Wait without the lock: the supervisor may need it before it comes to the answer.
             return read_crash_report(descriptor) if shown.wait(timeout_secs) else None
         finally:
             os.close(descriptor)
@@ -416,6 +417,7 @@ class Session:
         `after` holds the generations before the request, so that a restart does not count as done before
         it has begun. False on a timeout.
         """
+        # On the caller's thread, not on the worker: an interrupt must end the wait.
         with self._lock:
             wanted = list(self._supervisors if names is None else names)
             return self._changed.wait_for(
