@@ -128,7 +128,7 @@ class PlacedInput(NamedTuple):
 
 
 class PlacedQueue(NamedTuple):
-    """What is said about the queue of one input; `name` has not been looked up yet."""
+    """The size and policy of the queue of one input; whether that input exists is checked later."""
 
     name: Word
     size: int
@@ -136,7 +136,7 @@ class PlacedQueue(NamedTuple):
 
 
 class PlacedTimeout(NamedTuple):
-    """What is said about the timeout of one input; `name` has not been looked up yet."""
+    """The timeout of one input; whether that input exists is checked later."""
 
     name: Word
     secs: float
