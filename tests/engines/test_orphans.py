@@ -227,13 +227,13 @@ def test_a_forked_process_may_end_and_disturbs_nothing(
         """
         pid = os.fork()
         if pid == 0:
-            print(dataflow.running, dataflow.stop(), flush=True)
+            print(dataflow.running, dataflow.stop().already_stopped, flush=True)
             sys.exit(0)
         _, status = os.waitpid(pid, 0)
         print(status, len(dataflow.take("sending/out", 3)), dataflow.status()[0].state.value)
         """,
     )
-    assert kernel.line() == "False already stopped"
+    assert kernel.line() == "False True"
     assert kernel.line() == "0 3 running"
     assert kernel.process.wait(TIMEOUT_SECS) == 0
     assert fifos["sending"].wait_for_end().split() == ["entered", "STOP"]
@@ -269,13 +269,16 @@ def test_an_interrupt_of_the_kernels_group_reaches_no_operator(
             time.sleep(1000)
         except KeyboardInterrupt:
             status, = dataflow.status()
-            print(status.state.value, status.generation, status.error, dataflow.stop(), flush=True)
+            stopped = dataflow.stop()
+            print(
+                status.state.value, status.generation, status.error, stopped.names, flush=True
+            )
         """,
     )
     assert kernel.line() == "waiting"
     fifo.wait_for("entered")
     os.killpg(kernel.process.pid, signal.SIGINT)
-    assert kernel.line() == "running 1 None stopped"
+    assert kernel.line() == "running 1 None ('idle',)"
     assert fifo.wait_for_end().split() == ["entered", "STOP"]
 
 

@@ -204,7 +204,7 @@ def test_where_no_event_is_kept_it_says_so(dataflow: CellDataflow) -> None:
         DataflowStateError, match="it is a script, and the events of scripts are not kept"
     ):
         dataflow.retry("script")
-    with pytest.raises(GraphError, match="only an operator can be rebuilt here"):
+    with pytest.raises(GraphError, match="only operators can be rebuilt here"):
         dataflow.debug("script")
 
 
