@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from dora_nb.protocol import control
 
-from . import _life
+from . import _life, _pandas
 
 _OFTEN_IMPORTED = ("logging", "pathlib", "random")
 """Modules that operators often import; a spare has the time to do it."""
@@ -25,6 +25,8 @@ def become_node(control_descriptor: int, *, spare: bool) -> None:
     # It had to be inherited once. A program that the node starts must not keep it open: the kernel would not
     # see the end of this process.
     control_socket.set_inheritable(False)
+    # Before anything else: for a spare this is part of what it does ahead of time, and no other thread runs.
+    _pandas.make_first_array()
     if spare and not _be_adopted(control_socket):
         return
     received = control.receive_in_process(control_socket)

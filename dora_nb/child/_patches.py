@@ -7,6 +7,7 @@ Nothing is imported here: each change is made when the operator's own code impor
 * ``torch.hub.load`` of a GitHub repository without a network can retry a download of weights for a
   quarter of an hour (YOLOv5: ``curl --retry 9``, several times); it raises at once.
 * ``input()`` has no keyboard.
+* pyarrow, which takes pandas for absent (see `_pandas`), is told when ``pandas`` was imported.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 else:  # To derive from them would load `importlib.resources` and what that needs: 2 MB for two names.
     Loader = MetaPathFinder = object
 
+from . import _pandas
+
 ONLINE_CHECK_SECS = 3.0
 
 
@@ -42,6 +45,7 @@ def install(first_output: str) -> None:
     changes = {
         "cv2": lambda module: _patch_cv2(module, first_output),
         "torch.hub": _patch_torch_hub,
+        "pandas": _pandas.tell_pyarrow,
     }
     sys.meta_path.insert(0, _AfterImport(changes))
 
@@ -60,6 +64,7 @@ class _AfterImport(MetaPathFinder):
             return None
         spec = importlib.util.find_spec(fullname)
         if spec is None or spec.loader is None:
+            self._changes[fullname] = change  # It may be installed later.
             return spec
         spec.loader = _ChangingLoader(spec.loader, change)
         return spec
