@@ -29,9 +29,15 @@ class Boxes:
     """The boxes of one message, and the label of each."""
 
     values: npt.NDArray[np.float32]
-    """(N, 6) float32: x1, y1, x2, y2 in pixels, confidence, class number."""
+    """(N, 6) float32: x1, y1, x2, y2 in pixels, confidence (NaN if unknown), class number."""
     labels: tuple[str, ...]
     """N texts. The sender chose them, so a page must never treat them as markup."""
+    tracks: npt.NDArray[np.int64] | None = None
+    """N numbers that stay with an object from message to message, if the sender tracks objects."""
+    num_bad: int = 0
+    """Boxes of the message that were left out, because they cannot be drawn."""
+    num_bad_texts: int = 0
+    """Labels that are not UTF-8."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -40,15 +46,14 @@ class Boxes:
 def as_boxes(event: Event) -> npt.NDArray[np.float32]:
     """Returns the boxes of a message as an array of its own, (N, 6) float32.
 
-    The columns are x1, y1, x2, y2 in pixels of the picture, confidence from 0 to 1, class number. A
-    message without boxes gives (0, 6). Three forms are read:
+    The columns are x1, y1, x2, y2 in pixels of the picture, confidence from 0 to 1 (NaN if the sender gave
+    none), class number. A message without boxes gives (0, 6). A box that cannot be drawn (not finite, or with
+    an end before its start) is left out.
 
-    - dora-hub's struct array: `bbox` flattened, `conf`, `labels`. The metadata's `format` is ``xyxy``
-      (the default) or ``xywh``, where x and y are the box's *centre* (dora-yolo sends ultralytics'
-      ``boxes.xywh``, dora-rerun reads centres and sizes). If its labels are names, a box's class is
-      the index of its name among the sorted names of that message;
-    - N x 6 floats, flat or as lists of six;
-    - the bytes of N x 6 float32.
+    `dora_nb.data.box_arrays` lists the arrays that can be read: dora-hub's struct (`bbox`, `conf`, `labels`),
+    N x 4, N x 6 or N x 7 numbers as a flat array or as lists, and the bytes of N x 6 float32. The metadata
+    `primitive`, `shape` and `format` say which, if the array alone does not. If labels are names, a box's class
+    is the index of its name among the sorted names of that message.
 
     Raises MessageError if the message has none of these forms; the text says what the message holds.
 
@@ -70,26 +75,27 @@ def read_boxes(event: Event, labels: Labels | None = None) -> Boxes:
     metadata = metadata_of(event)
     try:
         value = checked_array(event)
-        values, texts = boxes_of(value, metadata)
+        read = boxes_of(value, metadata)
     except UnreadableError as error:
         raise _boxes_error(event, error) from None
+    texts = read.texts
     if texts is None:
         names = labels if labels is not None else metadata.get("names")
-        texts = tuple(_label(number, names) for number in values[:, 5].tolist())
-    return Boxes(values, texts)
+        texts = tuple(_label(number, names) for number in read.values[:, 5].tolist())
+    return Boxes(read.values, texts, read.tracks, read.num_bad, read.num_bad_texts)
 
 
 def _boxes_error(event: Event, error: UnreadableError) -> MessageError:
     return MessageError(
         f"cannot read {event_name(event)} as boxes: {error.problem}; got {describe_value(event)}.",
-        hint=error.hint or _hint_instead_of_boxes(event),
+        hint=_hint_instead_of_boxes(event, error.hint),
     )
 
 
-def _hint_instead_of_boxes(event: Event) -> str:
+def _hint_instead_of_boxes(event: Event, known: str | None) -> str:
     if could_be_image(event):
         return "It looks like a picture: name a topic that carries boxes."
-    return (
+    return known or (
         "Boxes are N x 6 float32 (x1, y1, x2, y2, confidence, class): "
         "pa.array(boxes.astype('float32').ravel())."
     )

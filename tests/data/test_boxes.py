@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -99,6 +100,121 @@ def test_a_name_that_is_missing_shows_as_a_question():
     assert read_boxes(hub(labels=["robot", None])).labels == ("robot", "?")
 
 
+FOUR = np.array([[10, 10, 50, 40], [100, 100, 150, 140], [200, 200, 250, 240]], np.float32)
+BOXES2D = {"primitive": "boxes2d", "format": "xyxy"}
+
+
+def without_scores(boxes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """As `as_boxes` returns boxes that have neither confidence nor class."""
+    rows = np.zeros((len(boxes), 6), np.float32)
+    rows[:, :4] = boxes
+    rows[:, 4] = np.nan
+    return rows
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        message(pa.array(FOUR.ravel()), **BOXES2D),
+        message(pa.array(FOUR.ravel().astype(np.int64)), **BOXES2D),
+        message(pa.array(FOUR.ravel().astype(np.int32)), primitive="BOXES2D", format="XYXY"),
+        message(pa.array(FOUR.ravel().astype(np.float16)), **BOXES2D),
+        message(pa.array(FOUR.ravel().view(np.uint8)), **BOXES2D),
+        message(pa.array(FOUR.ravel()), shape=[3, 4]),
+        message(pa.array(FOUR.astype(np.int16).ravel())),
+        message(pa.array(FOUR.tolist())),
+        message(pa.FixedSizeListArray.from_arrays(pa.array(FOUR.ravel()), 4)),
+        message(pa.array([{"bbox": FOUR.ravel()}])),
+        message(pa.array([{"bbox": row} for row in FOUR.tolist()])),
+        message(pa.array([[{"bbox": row} for row in FOUR.tolist()]])),
+    ],
+    ids=[
+        *("primitive", "integers", "upper case", "float16", "bytes", "shape", "integers alone"),
+        *("lists", "fixed lists", "struct", "structs", "list of structs"),
+    ],
+)
+def test_boxes_without_a_confidence_are_read_and_it_is_unknown(event: dict[str, Any]):
+    """Twelve values are a multiple of 6 as well: what the message says goes before its length."""
+    np.testing.assert_array_equal(as_boxes(event), without_scores(FOUR))
+
+
+def test_four_columns_may_be_centre_and_size():
+    event = message(pa.array([30.0, 25, 40, 30]), primitive="boxes2d", format="xywh")
+
+    np.testing.assert_array_equal(as_boxes(event), without_scores(np.array([[10, 10, 50, 40]])))
+
+
+def test_an_array_that_can_be_read_in_two_ways_is_refused_with_both():
+    with pytest.raises(MessageError) as raised:
+        as_boxes(message(pa.array(FOUR.ravel())))
+
+    assert "3 x 4 without scores or 2 x 6 with scores 100 and 250" in str(raised.value)
+    assert "primitive='boxes2d'" in str(raised.value)
+
+
+def test_a_shape_that_belongs_to_another_array_is_ignored():
+    """Metadata is often forwarded, from the picture for one."""
+    event = message(pa.array(BOXES.ravel()), shape=[480, 640])
+
+    np.testing.assert_array_equal(as_boxes(event), BOXES)
+
+
+@pytest.mark.parametrize(
+    ("columns", "track"),
+    [((0, 1, 2, 3, 6, 4, 5), [7, 12]), ((0, 1, 2, 3, 4, 5, 6), [7, 12])],
+    ids=["ultralytics", "track last"],
+)
+def test_seven_columns_have_a_track(columns: tuple[int, ...], track: list[int]):
+    rows = np.hstack([BOXES, np.array([[7], [12]], np.float32)])[:, columns]
+    boxes = read_boxes(message(pa.array(rows.tolist())))
+
+    np.testing.assert_array_equal(boxes.values, BOXES)
+    assert boxes.tracks is not None
+    assert boxes.tracks.tolist() == track
+    np.testing.assert_array_equal(as_boxes(message(pa.array(rows.ravel()))), BOXES)
+
+
+def test_a_bad_box_is_left_out_and_counted():
+    rows = np.vstack([BOXES, [50, 10, 20, 40, 0.9, 0], [np.nan, 0, 9, 9, 0.5, 1]])
+    boxes = read_boxes(message(pa.array(rows.astype(np.float32).ravel())))
+
+    np.testing.assert_array_equal(boxes.values, BOXES)
+    assert (boxes.num_bad, len(boxes.labels)) == (2, 2)
+
+
+def test_the_labels_of_a_bad_box_go_with_it():
+    columns = {"bbox": [50, 10, 20, 40, 1, 1, 9, 9], "conf": [0.9, 0.5], "labels": ["a", "b"]}
+    boxes = read_boxes(message(pa.array([columns])))
+
+    assert (boxes.labels, boxes.num_bad) == (("b",), 1)
+
+
+@pytest.mark.parametrize("score", [100.0, -1.0, float("nan"), float("inf")])
+def test_a_number_outside_0_to_1_is_not_a_confidence(score: float):
+    boxes = as_boxes(message(pa.array([[1.0, 1, 9, 9, score, 3]])))
+
+    np.testing.assert_array_equal(boxes, [[1, 1, 9, 9, np.nan, 3]])
+
+
+def test_other_names_of_fields_are_known():
+    row = {"bbox": [1.0, 1, 9, 9], "score": 0.5, "class_name": "cup", "track_id": 4}
+    boxes = read_boxes(message(pa.array([row])))
+
+    np.testing.assert_array_equal(boxes.values, [[1, 1, 9, 9, 0.5, 0]])
+    assert boxes.labels == ("cup",)
+    assert boxes.tracks is not None
+    assert boxes.tracks.tolist() == [4]
+
+
+def test_labels_that_are_not_utf_8_are_shown_with_replacements_and_counted():
+    row = {"bbox": [[1.0, 1, 9, 9, 2, 2, 8, 8]], "conf": [[0.5, 0.5]]}
+    arrays = [pa.array(row["bbox"]), pa.array(row["conf"]), pa.array([[b"caf\xe9", b"cup"]])]
+    boxes = read_boxes(message(pa.StructArray.from_arrays(arrays, ["bbox", "conf", "labels"])))
+
+    assert boxes.labels == ("caf\N{REPLACEMENT CHARACTER}", "cup")
+    assert boxes.num_bad_texts == 1
+
+
 CAMERA_IMAGE = pa.array(np.zeros(640 * 480 * 3, np.uint8))
 SMALL_IMAGE = np.random.default_rng(0).integers(0, 255, 320 * 240 * 3).astype(np.uint8)
 
@@ -119,20 +235,24 @@ SMALL_IMAGE = np.random.default_rng(0).integers(0, 255, 320 * 240 * 3).astype(np
         (message(pa.array(np.full(6, 1e300))), "not finite"),
         (
             message(pa.array(BOXES[:, [2, 3, 0, 1, 4, 5]].ravel())),
-            "some boxes have x2 < x1 or y2 < y1",
+            "every box has x2 < x1 or y2 < y1",
         ),
         (
             message(pa.array(np.zeros(6 * (MAX_BOXES + 1), np.float32))),
             "10001 boxes are more than the limit of 10000",
         ),
-        (message(pa.array([1, 2, 3, 4, 5, 6])), "neither floats nor bytes"),
-        (message(pa.array([[1.0, 2.0]])), "do not have 6 values"),
+        (message(pa.array([1, 2, 3, 4, 5, 6])), "6 values are not a multiple of 4"),
+        (message(pa.array([[1.0, 2.0]])), "do not have 4, 6 or 7 values"),
         (message(pa.array([[1.0, 2, 3, 4, None, 6]])), "null"),
-        (message(pa.array(["a box"])), "neither floats nor bytes"),
+        (message(pa.array(["a box"])), "neither numbers nor bytes"),
         (message(pa.nulls(6)), "null|neither"),
         (message("boxes"), "not an Arrow array"),
         (message(pa.array([{"box": [1.0]}])), r"its struct has no field 'bbox' \(fields: box\)"),
-        (message(pa.array([{"bbox": [1.0], "conf": [0.5]}])), "which do not fit"),
+        (message(pa.array([{"bbox": [1.0], "conf": [0.5]}])), "not a multiple of 4"),
+        (
+            message(pa.array([{"bbox": [1.0] * 4, "conf": [0.5] * 2}])),
+            "2 values of 'conf' do not fit 1 boxes",
+        ),
         (message(pa.array([{"bbox": [1.0, 2, 3, None], "conf": [0.5]}])), "nulls"),
         (
             message(pa.array([{"bbox": ["a"] * 4, "conf": [0.5]}])),
@@ -166,6 +286,7 @@ def test_any_message_is_boxes_or_raises_message_error(
 def test_the_three_forms_say_the_same(boxes: list[tuple[float, ...]]):
     values = np.array(boxes, np.float32).reshape(-1, 6)
     values[:, 2:4] += values[:, :2]
+    values[:, 4] /= 1e4
     columns = {"bbox": values[:, :4].ravel(), "conf": values[:, 4], "labels": values[:, 5]}
     forms = [pa.array(values.ravel()), pa.array(values.ravel().view(np.uint8)), pa.array([columns])]
 
