@@ -64,13 +64,14 @@ ARRAYS: st.SearchStrategy[pa.Array[Any]] = st.one_of(
     ).map(pa.array),
 )
 METADATA = st.dictionaries(
-    st.sampled_from(["width", "height", "encoding", "format", "names"]),
+    st.sampled_from(["width", "height", "encoding", "format", "names", "primitive", "shape"]),
     st.one_of(
         st.none(),
         st.integers(-2, 9),
         st.floats(),
-        st.sampled_from(["bgr8", "mono8", "32FC1", "jpeg", "png", "xywh", "xyxy", ""]),
+        st.sampled_from(["bgr8", "mono8", "32FC1", "jpeg", "png", "xywh", "xyxy", "boxes2d", ""]),
         st.lists(st.text(max_size=2), max_size=2),
+        st.lists(st.integers(-1, 9), max_size=3),
         st.dictionaries(st.text(max_size=1), st.integers(), max_size=1),
     ),
 )
