@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -22,7 +24,7 @@ from dora_nb.status import State
 
 from ..waiting import wait_until
 from ..wording import in_words
-from .conftest import CellDataflow, Fifo, Kernel
+from .conftest import TIMEOUT_SECS, CellDataflow, Fifo, Kernel
 
 pytestmark = pytest.mark.xdist_group("dora-rs and dynamic nodes")
 
@@ -304,6 +306,48 @@ def test_a_killed_kernel_takes_dora_along(
     assert "STOP" not in fifos["stuck"].wait_for_end()
     kernel.process.wait()
     wait_until_gone(folder)
+
+
+def answer_to_upgrade(port: int, path: str, token: str | None = None) -> int:
+    """The HTTP status with which the coordinator answers to a client that wants its WebSocket."""
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==",
+        "Sec-WebSocket-Version": "13",
+    }
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECS)
+    try:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_another_user_of_this_machine_is_refused_by_the_coordinator(
+    two: CellDataflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clients may run any command as the user of the notebook, so they need a token."""
+    kept = tmp_path / ".config" / "dora" / ".dora-token"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("of another coordinator")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
+    monkeypatch.setenv("DORA_AUTH_TOKEN", "of another coordinator")
+    two.start("dora")
+    cluster = two._session._cluster
+    port, folder = cluster.dora.coordinator.port, cluster.folder
+
+    for path in ("/api/control", "/api/daemon"):
+        assert answer_to_upgrade(port, path) == 401
+        assert answer_to_upgrade(port, path, "of another coordinator") == 401
+    token = cluster.dora.environment["DORA_AUTH_TOKEN"]
+    assert answer_to_upgrade(port, "/api/control", token) == 101
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / ".dora-token").stat().st_mode) == 0o600
+    assert kept.read_text() == "of another coordinator"
 
 
 def test_a_start_that_is_stopped_while_it_comes_up(two: CellDataflow, tmp_path: Path) -> None:

@@ -59,6 +59,10 @@ def main() -> None:
     """Stops the dataflow, kills what is left and removes the files, within about two seconds."""
     folder, sessions, *stop = sys.argv[1:]
     session_ids = [int(word) for word in sessions.split(",")]
+    # dora takes the coordinator's token from its working directory. The command line is readable by every
+    # user, and this program's own environment is the kernel's, which never had the token.
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
     # With a deadline: the coordinator may be hanging, or be gone already, and the rest must happen anyway.
     stopping = os.posix_spawn(stop[0], stop, os.environ)
     deadline_secs = time.monotonic() + STOP_SECS
@@ -70,6 +74,7 @@ def main() -> None:
     for session_id in session_ids:
         orphan_reaper.kill_session(session_id)
     remove_orphaned_segments()
+    os.chdir("/")
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -35,6 +35,10 @@ _ATTEMPTS = 3
 """Another program may take a port between our search for a free one and its use."""
 _KEPT_LINES = 20
 DATAFLOW_NAME = "notebook"
+TOKEN_VARIABLE = "DORA_AUTH_TOKEN"
+_OF_ANOTHER_COORDINATOR = ("DORA_COORDINATOR_ADDR", "DORA_COORDINATOR_PORT", TOKEN_VARIABLE)
+TOKEN_FILE = ".dora-token"
+"""What the coordinator writes into its working directory; the programs of dora look there for it, too."""
 
 
 class Cluster:
@@ -107,15 +111,20 @@ class Cluster:
         environment = kernel_environment()
         environment["PATH"] = f"{programs}{os.pathsep}{environment.get('PATH', os.defpath)}"
         # The user's variables for another coordinator or node must not reach ours.
-        for name in ("DORA_COORDINATOR_ADDR", "DORA_COORDINATOR_PORT", "DORA_NODE_CONFIG"):
+        for name in (*_OF_ANOTHER_COORDINATOR, "DORA_NODE_CONFIG"):
             environment.pop(name, None)
         return plain_environment(environment)
 
     def _start_coordinator(self, program: str) -> Coordinator:
         for _ in range(_ATTEMPTS):
             port = _free_port()
+            # Without --auth any user of this machine could make the daemon run code as this one.
             words = ["coordinator", f"--port={port}", "--store=memory", "--interface=127.0.0.1"]
+            words.append("--auth")
             if self._start("coordinator", [program, *words], ready_text=b"Listening on port"):
+                token = (self.folder / TOKEN_FILE).read_text(encoding="ascii").strip()
+                # In the environment, since every user can read the command line of a process.
+                self._environment[TOKEN_VARIABLE] = token
                 return Coordinator("127.0.0.1", port)
         raise self._start_error("coordinator")
 
@@ -134,9 +143,12 @@ class Cluster:
         """Starts a program; returns whether it printed `ready_text`."""
         environment = self._environment
         if role == "coordinator":
-            # The coordinator leaves a folder for artifacts in TMPDIR. Not for the daemon: nodes inherit its
-            # variables, and must keep the user's TMPDIR.
-            environment = environment | {"TMPDIR": str(self.folder)}
+            # The coordinator leaves a folder for artifacts in TMPDIR, and writes its token into the home too, where
+            # it would replace that of another coordinator. Not for the daemon: nodes inherit its variables, and
+            # must keep the user's.
+            home = str(self.folder / "home")
+            private = {"TMPDIR": str(self.folder), "HOME": home, "XDG_CONFIG_HOME": home}
+            environment = environment | private
         program = _Program(role, command, environment, self.folder, ready_text)
         self._programs[role] = program
         self._reaper.watch(program.session_id)
