@@ -222,6 +222,7 @@ class Reload(msgspec.Struct, tag=True, frozen=True):
     path: str | None
     whole: bool
     """By dora's rule: the module and `__init__` run again, and the old attributes win."""
+    # msgspec gives each object an empty list of its own.
     execute: list[int] = []
     """Which statements of the source are to be executed, see `dora_nb.cells.edits`."""
     forget: list[str] = []
