@@ -24,7 +24,7 @@ from typing import Self, cast
 
 from dora_nb.cells.check import check_node_source, check_operator_source
 from dora_nb.descriptor import Allowed, dataflow_text, read_dataflow
-from dora_nb.errors import GraphError
+from dora_nb.errors import GraphError, OperatorError
 from dora_nb.events import Event
 from dora_nb.graph.nodes import DYNAMIC, OnEdit, QueuePolicy, SourceCode
 
@@ -35,7 +35,7 @@ from .debugging import Rebuilt, next_event_of, rebuild
 from .declaring import Declaring
 from .failures import ShownFailures
 from .results import Declared, Removed, Retried, Started, Stopped, cycle_warning
-from .running import Running
+from .running import Running, engine_name
 
 
 class Dataflow(BaseDataflow):
@@ -205,7 +205,18 @@ class Dataflow(BaseDataflow):
             >>> dataflow.start().names
             ('camera', 'detector')
         """
-        return self._runner.start(engine, progress)
+        chosen = engine_name(engine)
+        failed = self._runner.to_start_again()
+        if failed is None:
+            return Started(tuple(self._run.graph.nodes), chosen, already_running=True)
+        # In this frame, so that an interrupt at any place before the return stops what was started.
+        try:
+            return self._runner.start(chosen, failed, progress)
+        except OperatorError:
+            raise
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self, name: str | None = None, *, grace_secs: float = STOP_GRACE_SECS) -> Stopped:
         """Stops the whole dataflow, or one node; what is declared is kept. Blocks until all have ended.

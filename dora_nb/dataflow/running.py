@@ -30,35 +30,30 @@ class Running:
 
     # -- the whole -------------------------------------------------------------------------------------
 
-    def start(self, engine: str, progress: Progress | None) -> Started:
-        """Starts every declared node, or tries the failed ones of a start again; waits until all are ready."""
-        chosen = _engine(engine)
-        self._run.check_is_own("nothing can be started")
-        failed = self._to_start_again()
-        names = tuple(self._run.graph.nodes)
-        if failed is None:
-            return Started(names, chosen, already_running=True)
-        try:
-            session = self._begin(failed, chosen)
-            self._run.wait_settled(session, None, {}, progress)
-            if (
-                not session.messages_flow
-            ):  # A node that fails after all were ready does not fail the start.
-                self._raise_start_errors(session)
-            with self._run.lock:
-                graph = self._run.graph
-                for name, generation in session.generations().items():
-                    if name in graph:
-                        self._declaring.note_generation(session, graph.node(name), generation)
-            return Started(tuple(graph.nodes), chosen, tuple(session.notes))
-        except OperatorError:
-            raise
-        except BaseException:
-            self.stop(STOP_GRACE_SECS)
-            raise
+    def start(self, engine: EngineName, failed: list[str], progress: Progress | None) -> Started:
+        """Starts every declared node, or tries those again that failed; waits until all are ready.
 
-    def _to_start_again(self) -> list[str] | None:
-        """The nodes that a start has to try once more; None where everything runs already."""
+        Where it is interrupted, the caller has to `stop` what was started.
+        """
+        session = self._begin(failed, engine)
+        self._run.wait_settled(session, None, {}, progress)
+        if (
+            not session.messages_flow
+        ):  # A node that fails after all were ready does not fail the start.
+            self._raise_start_errors(session)
+        with self._run.lock:
+            graph = self._run.graph
+            for name, generation in session.generations().items():
+                if name in graph:
+                    self._declaring.note_generation(session, graph.node(name), generation)
+        return Started(tuple(graph.nodes), engine, tuple(session.notes))
+
+    def to_start_again(self) -> list[str] | None:
+        """The nodes that a start has to try once more, none for a new start; None where everything runs.
+
+        Raises DataflowStateError where nothing can be started.
+        """
+        self._run.check_is_own("nothing can be started")
         with self._run.lock:
             if not self._run.graph.nodes:
                 raise DataflowStateError(
@@ -208,7 +203,8 @@ class Running:
         raise DataflowStateError(f"{what}: {why}.", hint=hint)
 
 
-def _engine(name: str) -> EngineName:
+def engine_name(name: str) -> EngineName:
+    """The engine of that name; GraphError, with the nearest name, where there is none."""
     for engine in ENGINES:
         if name == engine:
             return engine
