@@ -239,12 +239,14 @@ class Kernel:
 
 
 def reapers(process: int | str = "self") -> list[int]:
-    """The children of a process, by default this one, that run the warden's program."""
-    tasks = Path(f"/proc/{process}/task").iterdir()
+    """The children of a process, by default this one, that run the orphan reaper's program."""
+    children: list[str] = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            children += (task / "children").read_text().split()
     found = []
-    for pid in [int(each) for task in tasks for each in (task / "children").read_text().split()]:
-        # It may have ended by now.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    for pid in map(int, children):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a process that has ended
             if b"orphan_reaper_program.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found

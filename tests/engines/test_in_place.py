@@ -260,7 +260,9 @@ def test_what_stood_in_a_line_that_is_replaced_is_counted(
 
     while counts()[0] < 20:  # It has sent them all once the kernel, which reads too, has its last.
         dataflow.latest("source/out")
-    with gate.open("w"):  # Opens once the reader has its first message, so the rest is in the old line.
+    with gate.open(
+        "w"
+    ):  # Opens once the reader has its first message, so the rest is in the old line.
         wires["queues"] = {"in": (5, "drop_oldest")}
         dataflow.cell("reader", waiting, **wires)
     sent, received, dropped, queued = counts()

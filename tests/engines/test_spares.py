@@ -15,6 +15,7 @@ import pytest
 
 from dora_nb.engines.embedded import SPARES, _spares
 
+from ..waiting import wait_until
 from .conftest import TIMEOUT_SECS, CellDataflow, Kernel, reapers
 
 ONCE = {"tick": "dora/timer/secs/3600"}
@@ -290,6 +291,8 @@ def test_a_killed_kernel_that_had_started_nothing_leaves_nothing(
         """,
     )
     (spare,) = json.loads(kernel.line())
+    # Until it has executed its program, the command line of a child is the kernel's.
+    wait_until(lambda: len(reapers(kernel.process.pid)) == 1)
     (reaper,) = reapers(kernel.process.pid)
     kernel.process.kill()
     assert has_ended(spare)
