@@ -8,6 +8,8 @@ LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
 # How many tests run at the same time; 0 for one after the other.
 WORKERS ?= 2
+# Tests may take this long in all: pytest-xdist can wait for ever after a worker has crashed.
+TEST_SECS ?= 2400
 # Soak tests may take this long in all.
 SOAK_SECS ?= 3600
 
@@ -44,7 +46,7 @@ demo: system-demo $(VENV)/.tutorial ## Run the first notebook without a screen; 
 test: system-test $(VENV)/.dev ## Everything that must hold before a change lands
 	$(call heading,ruff and mypy beside pytest)
 	@$(LINT) >build/lint.txt 2>&1 & lint=$$!; \
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup \
+	timeout --foreground --signal=INT --kill-after=20 $(TEST_SECS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope \
 		--no-loadscope-reorder --durations=10; tests=$$?; \
 	wait $$lint; lint=$$?; cat build/lint.txt; exit $$(( tests || lint ))
 	$(call heading,notebooks)

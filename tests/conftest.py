@@ -93,32 +93,51 @@ def pytest_report_header() -> str:
     return "leak check: names in /dev/shm are not looked at, since this user may not mount one"
 
 
-_GROUPS = {"parity": "dora-rs and dynamic nodes", "browser": "browser"}
-"""By folder: the group of all its tests, where that is not one for each file; the longest first.
+_DORA = "dora-rs and dynamic nodes"
+_GROUPS = {
+    "parity": _DORA,
+    "test_on_dora.py": _DORA,
+    "test_dynamic_nodes.py": _DORA,
+    "browser": "browser",
+}
+"""By folder or file: the group of its tests, where that is not one for each file; the longest first.
 
-The rows of the parity suite share one coordinator and daemon. They declare dynamic nodes too, as files that
-name the same group do: a process may join any kernel of its user, so no two of these tests run at a time.
+The rows of the parity suite share one coordinator and daemon. All of the first group declare dynamic nodes: a
+process may join any kernel of its user, so no two of these tests run at a time.
 """
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def _group_of(path: str) -> str:
+    """The group of the tests in a file."""
+    *folders, name = path.split("/")
+    return next((group for part, group in _GROUPS.items() if part in (*folders, name)), path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """With pytest-xdist, tests of one group run in one worker, one after the other.
 
-    Workers take groups in this order: a long one that begins late would be waited for.
+    ``--dist loadgroup`` would say so by marks, but pytest-xdist 3.8 writes them into an attribute that pytest
+    9.2 no longer reads, and then sends every test to any worker.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            folder = item.path.parent.name
-            group = _GROUPS.get(folder, f"{folder}/{item.path.stem}")
-            item.add_marker(pytest.mark.xdist_group(group))
-    order = list(_GROUPS.values())
-    items.sort(key=lambda item: order.index(_group(item)) if _group(item) in order else len(order))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group_of(nodeid.partition("::")[0])
+
+    return Groups(config, log)
 
 
-def _group(item: pytest.Item) -> str:
-    marker = item.get_closest_marker("xdist_group")
-    assert marker is not None
-    return str(marker.args[0])
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers take groups in this order: a long one that begins late would be waited for."""
+    order = list(dict.fromkeys(_GROUPS.values()))
+
+    def rank(item: pytest.Item) -> int:
+        group = _group_of(item.nodeid.partition("::")[0])
+        return order.index(group) if group in order else len(order)
+
+    items.sort(key=rank)
 
 
 @pytest.hookimpl(trylast=True)

@@ -261,7 +261,7 @@ class Operator:
 """
 
 
-WHAT_WAS_SHOWN = "from dora_nb import get_dataflow\nprint(get_dataflow()._failures_shown)"
+WHAT_WAS_SHOWN = "from dora_nb import get_dataflow\nprint(get_dataflow()._failures._shown)"
 
 
 def test_lines_live_while_a_cell_runs_and_show_a_failure_once(
@@ -363,11 +363,11 @@ def test_progress_of_a_slow_start_is_shown_and_leaves_nothing(
     open_notebook: Callable[..., Any], page: Page
 ) -> None:
     slow = (
-        "import dora_nb, threading\nflow = dora_nb.get_dataflow()\ngo = threading.Event()\n"
+        "import dora_nb, threading\nfrom dora_nb.dataflow.results import Started\nflow = dora_nb.get_dataflow()\ngo = threading.Event()\n"
         "def start(engine, *, progress):\n"
         "    progress('starting: camera (2 s)'); progress('starting: camera (3 s)')\n"
         "    go.wait(60)\n"
-        "    return 'started: camera'\n"
+        "    return Started(('camera',))\n"
         "flow.start = start"
     )
     notebook = open_notebook(

@@ -68,7 +68,10 @@ def robots() -> Iterator[Robot]:
         dataflow.cell("reader", READER, inputs=inputs, kind="script")
         dataflow.start("dora")
         cluster = dataflow._run.session._cluster  # type: ignore[union-attr]
-        yield Robot(dataflow, cluster.dora, cluster.daemon_port)
+        with pytest.MonkeyPatch.context() as environment:
+            # As a user who watches a robot has it, whose coordinator asks for a token.
+            environment.setenv("DORA_AUTH_TOKEN", cluster.dora.environment["DORA_AUTH_TOKEN"])
+            yield Robot(dataflow, cluster.dora, cluster.daemon_port)
 
 
 @pytest.fixture

@@ -28,8 +28,6 @@ from dora_nb.status import State
 from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Kernel
 
-pytestmark = pytest.mark.xdist_group("dora-rs and dynamic nodes")
-
 TICK = {"tick": "dora/timer/millis/20"}
 CAMERA = """
 import pyarrow as pa

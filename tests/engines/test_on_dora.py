@@ -26,8 +26,6 @@ from ..waiting import wait_until
 from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo, Kernel
 
-pytestmark = pytest.mark.xdist_group("dora-rs and dynamic nodes")
-
 TICK = {"tick": "dora/timer/millis/20"}
 CAMERA = """
 import numpy as np
@@ -337,7 +335,7 @@ def test_another_user_of_this_machine_is_refused_by_the_coordinator(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
     monkeypatch.setenv("DORA_AUTH_TOKEN", "of another coordinator")
     two.start("dora")
-    cluster = two._session._cluster
+    cluster = two._run.session._cluster  # type: ignore[union-attr]
     port, folder = cluster.dora.coordinator.port, cluster.folder
 
     for path in ("/api/control", "/api/daemon"):
