@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from dora_nb.errors import GrammarError, GraphError, did_you_mean
 from dora_nb.graph.nodes import QUEUE_POLICIES, InputSpec, QueuePolicy
-from dora_nb.graph.sources import check_name, parse_source
+from dora_nb.graph.sources import check_name, check_port_name, parse_source
 
 from .header import Header, Word
 
@@ -148,7 +148,7 @@ def inputs(given: Given) -> tuple[PlacedInput, ...]:
     found: dict[str, PlacedInput] = {}
     for index, word in enumerate(given.words):
         name, source = _pair(given, index, form="IN=SOURCE", example=_example_input(word.text))
-        checked_name(given.header, name, what="an input")
+        _checked_port_name(given.header, name, what="an input")
         _refuse_repeated(given, name, found, what="input")
         try:
             spec = InputSpec(name.text, parse_source(source.text))
@@ -163,7 +163,7 @@ def outputs(given: Given) -> tuple[str, ...]:
     _refuse_commas(given, what="outputs")
     names: list[str] = []
     for word in given.words:
-        checked_name(given.header, word, what="an output")
+        _checked_port_name(given.header, word, what="an output")
         _refuse_repeated(given, word, names, what="output")
         names.append(word.text)
     return tuple(names)
@@ -220,6 +220,13 @@ def checked_name(header: Header, word: Word, *, what: str) -> str:
     """The word as the name of something. GraphError, with its place, where it cannot be one."""
     try:
         return check_name(word.text, what=what)
+    except GraphError as error:
+        raise header.placed(error, word) from None
+
+
+def _checked_port_name(header: Header, word: Word, *, what: str) -> str:
+    try:
+        return check_port_name(word.text, what=what)
     except GraphError as error:
         raise header.placed(error, word) from None
 

@@ -289,7 +289,8 @@ class NodeProcess:
                 )
             return
         self.counters.words[counters.UNDECLARED_OUTPUTS] += 1
-        own = output.rpartition("/")[2][:_MOST_NAME_CHARS]
+        # Either a misspelt name, or the whole topic: NODE/OUTPUT.
+        own = output.removeprefix(f"{self.name}/")[:_MOST_NAME_CHARS]
         import difflib  # Here, since an operator that makes no mistake has no use for it.
 
         near = difflib.get_close_matches(own, self.outputs.by_name, n=1)

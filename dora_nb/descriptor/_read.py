@@ -27,7 +27,13 @@ from dora_nb.graph.nodes import (
     QueuePolicy,
     SourceCode,
 )
-from dora_nb.graph.sources import NOTEBOOK, RESERVED_NAMES, check_name, parse_source
+from dora_nb.graph.sources import (
+    NOTEBOOK,
+    RESERVED_NAMES,
+    check_name,
+    check_port_name,
+    parse_source,
+)
 
 from . import _keys as keys
 from ._footer import without_footer
@@ -495,7 +501,7 @@ class _Reader:
         outputs = entries.get("outputs")
         names = [] if outputs is None else outputs.sequence("'outputs'")
         for each in names:
-            _check_name(each.text("an output"), each, what="an output")
+            _check_port_name(each.text("an output"), each, what="an output")
         env = {**scope.env, **self._variables(entries.get("env")), **scope.params}
         return NodeSpec(
             name=f"{scope.prefix}{name}",
@@ -539,7 +545,7 @@ class _Reader:
 
     def _input(self, scope: _Scope, name: str, item: Item) -> InputSpec | None:
         """Returns an input; None if it reads an optional input of its module that is not wired."""
-        _check_name(name, item, what="an input")
+        _check_port_name(name, item, what="an input")
         options: dict[str, Item] = {}
         place = item
         if isinstance(item.value, dict):
@@ -585,7 +591,7 @@ class _Reader:
                 raise place.error(f"the module '{node}' has no output '{output}'.", hint=hint)
             return outputs[output]
         entries = scope.nodes[node].mapping("a node")
-        if "operators" in entries and output.count("/") == 1:
+        if "operators" in entries and "/" in output:
             operator, _, output = output.partition("/")
             named = {
                 _text(each, "id"): owner for owner, each in _operators(full, entries["operators"])
@@ -720,6 +726,14 @@ def _is_true(item: Item | None) -> bool:
 def _check_name(name: str, item: Item, *, what: str) -> None:
     try:
         check_name(name, what=what)
+    except GraphError as error:
+        error.location = item.location
+        raise
+
+
+def _check_port_name(name: str, item: Item, *, what: str) -> None:
+    try:
+        check_port_name(name, what=what)
     except GraphError as error:
         error.location = item.location
         raise

@@ -22,6 +22,7 @@ from .sources import (
     LogSource,
     TopicSource,
     check_name,
+    check_port_name,
     parse_source,
 )
 
@@ -172,9 +173,9 @@ class Graph:
 def _check_names(spec: NodeSpec) -> None:
     check_name(spec.name, what=KIND_WORDS[spec.kind])
     for output in spec.outputs:
-        check_name(output, what="an output")
+        check_port_name(output, what="an output")
     for read in spec.inputs:
-        check_name(read.name, what="an input")
+        check_port_name(read.name, what="an input")
     for what, names in (
         ("input", [read.name for read in spec.inputs]),
         ("output", list(spec.outputs)),

@@ -20,6 +20,7 @@ RESERVED_NAMES = (LOGS, NOTEBOOK)
 LOG_LEVELS = ("error", "warn", "info", "debug", "trace", "stdout")
 """The most severe first. A source with a level gives that level and those before it, as dora does."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_PORT_NAME = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 
 _SECS_PER_UNIT = {"secs": 1.0, "millis": 1e-3, "micros": 1e-6, "nanos": 1e-9}
 _NANOS_PER_UNIT = {"secs": 10**9, "millis": 10**6, "micros": 10**3, "nanos": 1}
@@ -39,6 +40,19 @@ def check_name(name: str, *, what: str) -> str:
             f"'{name}' is reserved and cannot be the name of {what};", hint="choose another."
         )
     return name
+
+
+def check_port_name(name: str, *, what: str) -> str:
+    """Returns the name of an input or an output. Raises GraphError for a name that dora refuses."""
+    if _PORT_NAME.fullmatch(name):
+        return name
+    if not name.strip("/") or name.strip("/") != name or "//" in name:
+        hint = "a name may have parts, as in left/image, but no part may be empty."
+    elif any(char.isspace() for char in name):
+        hint = "it has a blank; use letters, digits, '_', '-', '.' and '/'."
+    else:
+        hint = "use letters, digits, '_', '-', '.' and '/'."
+    raise GraphError(f"'{name}' cannot be the name of {what}:", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +97,22 @@ Source = TopicSource | TimerSource
 def parse_source(text: str) -> Source:
     """Returns the source that ``node/output``, ``dora/timer/UNIT/N`` or ``dora/logs/...`` names.
 
-    Raises GraphError with a hint.
+    The node's name ends at the first slash; the output's name may have more of them. Raises GraphError
+    with a hint.
     """
     parts = text.split("/")
     if parts[0] == "dora":
         return _parse_dora_source(text, parts)
-    if len(parts) == 1:
+    node, slash, output = text.partition("/")
+    if not slash:
         raise GraphError(
             f"the source '{text}' lacks an output;", hint=f"write it as {text or 'node'}/OUTPUT."
         )
-    if len(parts) != 2 or not parts[1]:
+    if not node or not output:
         raise GraphError(f"invalid source '{text}': expected NODE/OUTPUT.")
-    node, output = parts
     if node != NOTEBOOK:
         check_name(node, what="a node")
-    return TopicSource(node, check_name(output, what="an output"))
+    return TopicSource(node, check_port_name(output, what="an output"))
 
 
 def _parse_dora_source(text: str, parts: list[str]) -> Source:

@@ -81,6 +81,15 @@ def test_words_are_those_of_a_shell(text: str) -> None:
             assert header.text[offset] in (character, "\\")
 
 
+def test_a_port_of_a_cell_may_have_slashes() -> None:
+    spec = operator("%%dora_operator a --inputs left/arm=robot/v1/arm --outputs v1/chat/.x")
+    assert [(read.name, str(read.source)) for read in spec.inputs] == [("left/arm", "robot/v1/arm")]
+    assert spec.outputs == ("v1/chat/.x",)
+    assert "'a b' cannot be the name of an output: it has a blank" in str(
+        mistake("%%dora_operator a --outputs 'a b'")
+    )
+
+
 def test_a_quote_without_an_end_is_pointed_at() -> None:
     assert mistake('%%dora_operator a --env A="x') == (
         '"x',
@@ -191,11 +200,11 @@ MISTAKES = [
     ),
     ("%%dora_operator a --inputs x=n/", "n/", "invalid source 'n/': expected NODE/OUTPUT."),
     (
-        "%%dora_operator a --inputs x=a/b/c",
-        "a/b/c",
-        "invalid source 'a/b/c': expected NODE/OUTPUT.",
+        "%%dora_operator a --inputs x=a/b//c",
+        "a/b//c",
+        "'b//c' cannot be the name of an output: a name may have parts",
     ),
-    ("%%dora_operator a --inputs .x=n/x", ".x=n/x", "cannot be the name of an input"),
+    ("%%dora_operator a --inputs x/=n/x", "x/=n/x", "'x/' cannot be the name of an input"),
     # timers
     ("%%dora_operator a --inputs t=dora/timer/hz/0", "dora/timer/hz/0", "above 0, got '0'"),
     ("%%dora_operator a --inputs t=dora/timer/secs/-1", "dora/timer/secs/-1", "above 0, got '-1'"),
@@ -218,7 +227,7 @@ MISTAKES = [
     # --outputs
     ("%%dora_operator a --outputs b,c", ",c", "outputs are separated by spaces"),
     ("%%dora_operator a --outputs b b", "b", "the output 'b' is given twice"),
-    ("%%dora_operator a --outputs n/b", "n/b", "cannot be the name of an output"),
+    ("%%dora_operator a --outputs n/", "n/", "cannot be the name of an output"),
     # --queue
     ("%%dora_operator a --queue x=1", "x=1", "there is no input 'x'. It has no inputs."),
     (

@@ -238,6 +238,33 @@ def test_types_that_do_not_fit_are_reported(read: Reading) -> None:
     assert "Did you mean 'o'?" in refused(read, text.replace("{o: ", "{oo: "))
 
 
+def test_the_name_of_a_port_may_have_slashes(read: Reading) -> None:
+    text = """
+        nodes:
+          - {id: a, path: script.py, outputs: [v1/chat, left/image]}
+          - id: two
+            operators:
+              - {id: x, python: operator.py, outputs: [left/image]}
+              - {id: y, python: operator.py, inputs: {left/i: a/v1/chat}}
+          - id: b
+            path: script.py
+            inputs: {left/i: a/left/image, j: two/x/left/image}
+    """
+    imported = read(text)
+    assert [str(each.source) for each in node(imported, "b").inputs] == [
+        "a/left/image",
+        "two.x/left/image",
+    ]
+    assert [each.name for each in node(imported, "b").inputs] == ["left/i", "j"]
+    assert [str(each.source) for each in node(imported, "two.y").inputs] == ["a/v1/chat"]
+    shown = refused(read, text.replace("left/i: a/left", "left i: a/left"))
+    assert shown.startswith(
+        "dataflow.yml, line 10: 'left i' cannot be the name of an input: it has a blank"
+    )
+    shown = refused(read, text.replace("two/x/left", "two/z/left"))
+    assert "line 10: 'two' has no operator 'z'." in shown
+
+
 # --- mistakes ---------------------------------------------------------------------------------
 
 A = "nodes:\n  - id: a\n    path: script.py\n    outputs: [image]\n"

@@ -90,6 +90,27 @@ def test_a_script_receives_and_sends_beside_operators(dataflow: CellDataflow) ->
     assert status.events >= 5
 
 
+def test_the_names_of_ports_may_have_slashes(dataflow: CellDataflow) -> None:
+    script(dataflow, "source", COUNTING, inputs=TICK, outputs=("out", "left/out"))
+    body = (
+        IMPORTS
+        + """
+node = Node()
+for event in node:
+    if event["type"] == "INPUT":
+        node.send_output("v1/got", event["value"])
+        break
+node.send_output("v1/gto", pa.array([1]))
+"""
+    )
+    script(dataflow, "node", body, inputs={"in/a": "source/out"}, outputs=("v1/got",))
+    with dataflow.subscribe("node/v1/got") as messages:
+        dataflow.start()
+        assert next(iter(messages))["value"].to_pylist() == [0]
+    said(dataflow, "node")
+    assert "did you mean 'v1/got'?" in "\n".join(dataflow.said_by("node", "engine"))
+
+
 def test_its_events_are_doras(dataflow: CellDataflow) -> None:
     body = """
 node = Node()

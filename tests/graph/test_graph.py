@@ -7,7 +7,14 @@ import pytest
 from dora_nb.errors import GraphError
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import InputSpec, NodeSpec, QueuePolicy, SourceCode
-from dora_nb.graph.sources import LogSource, TimerSource, TopicSource, check_name, parse_source
+from dora_nb.graph.sources import (
+    LogSource,
+    TimerSource,
+    TopicSource,
+    check_name,
+    check_port_name,
+    parse_source,
+)
 
 
 def _spec(name: str, *, outputs: str = "", cell: int = 1, **inputs: str) -> NodeSpec:
@@ -23,6 +30,7 @@ def test_sources_are_topics_or_timers() -> None:
     assert parse_source("camera/image") == TopicSource("camera", "image")
     assert parse_source("dora/timer/hz/4") == TimerSource(0.25, "dora/timer/hz/4")
     assert parse_source("notebook/command") == TopicSource("notebook", "command")
+    assert parse_source("robot/left/arm") == TopicSource("robot", "left/arm")
 
 
 @pytest.mark.parametrize(
@@ -31,9 +39,11 @@ def test_sources_are_topics_or_timers() -> None:
         ("camera", "write it as camera/OUTPUT"),
         ("", "write it as node/OUTPUT"),
         ("camera/", "invalid source 'camera/': expected NODE/OUTPUT"),
-        ("camera/a/b", "invalid source 'camera/a/b': expected NODE/OUTPUT"),
+        ("/image", "invalid source '/image': expected NODE/OUTPUT"),
+        ("camera/a//b", "'a//b' cannot be the name of an output: a name may have parts"),
+        ("camera/a/", "'a/' cannot be the name of an output: a name may have parts"),
         (".camera/image", "cannot be the name of a node"),
-        ("camera/im age", "cannot be the name of an output"),
+        ("camera/im age", "'im age' cannot be the name of an output: it has a blank"),
         ("dora/timer/milis/5", "Did you mean 'millis'?"),
         ("dora/timer/millis/0", "above 0"),
         ("dora/clock", "invalid source 'dora/clock': expected dora/timer/UNIT/N"),
@@ -70,6 +80,21 @@ def test_a_source_of_logs_wants_what_is_grave_enough(text: str, wanted: set[str]
 def test_impossible_names_are_refused(name: str) -> None:
     with pytest.raises(GraphError):
         check_name(name, what="an operator")
+
+
+@pytest.mark.parametrize(
+    "name", ["v1/chat/completions", "camera_torso/image", ".x", "a.b-c", "dora"]
+)
+def test_a_port_may_have_each_name_that_dora_allows(name: str) -> None:
+    assert check_port_name(name, what="an output") == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/", "/a", "a/", "a//b", "a b", " a", "a\n", "ä", "a;b", "a:b"]
+)
+def test_impossible_names_of_ports_are_refused(name: str) -> None:
+    with pytest.raises(GraphError, match="cannot be the name of an output"):
+        check_port_name(name, what="an output")
 
 
 def test_an_input_of_an_undeclared_node_waits() -> None:

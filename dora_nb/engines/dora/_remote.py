@@ -110,7 +110,7 @@ def _node(answer: Mapping[str, Any], where: str) -> NodeSpec | None:
 
 
 def _source(text: str) -> Source | None:
-    """Returns None for a source without a name here: an output of one of several operators in a process."""
+    """Returns None for a source that cannot be named in a notebook."""
     try:
         return parse_source(text)
     except GraphError:
