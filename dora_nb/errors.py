@@ -27,6 +27,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+_MAX_SHOWN_CHARS = 300
 _PLACE = re.compile(r'(Cell In\[\d+\], line \d+)|File "([^"]+)", line (\d+)')
 
 
@@ -49,9 +50,13 @@ class Location(NamedTuple):
         lines = [str(self)]
         if self.text is not None:
             shown = self.text.lstrip()
+            caret = max(0, (self.column or 0) - (len(self.text) - len(shown)))
+            if len(shown) > _MAX_SHOWN_CHARS:
+                start = max(0, caret - _MAX_SHOWN_CHARS // 2)
+                shown = shown[start : start + _MAX_SHOWN_CHARS]
+                caret -= start
             lines.append(f"    {shown}")
             if self.column is not None:
-                caret = max(0, self.column - (len(self.text) - len(shown)))
                 lines.append("    " + " " * caret + "^")
         return lines
 

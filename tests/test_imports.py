@@ -30,7 +30,7 @@ LAYERS = (
     ("data", "descriptor"),
     ("cells", "events", "status"),
     ("graph", "protocol", "system"),
-    ("errors",),
+    ("errors", "files"),
 )
 """From top to bottom: a unit imports itself and units of layers below, nothing beside or above."""
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from dora_nb.errors import GrammarError, GraphError, did_you_mean
 from dora_nb.graph.nodes import QUEUE_POLICIES, InputSpec, QueuePolicy
+from dora_nb.graph.restarts import MAX_SECS
 from dora_nb.graph.sources import check_name, check_port_name, parse_source
 
 from .header import Header, Word
@@ -246,6 +247,8 @@ def _seconds(given: Given, word: Word) -> float:
         secs = math.nan
     if not (math.isfinite(secs) and secs >= 0):
         raise given.error(f"{given.flag} must be >= 0 seconds, got '{word.text}'.", at=word)
+    if secs > MAX_SECS:
+        raise given.error(f"{given.flag} must be at most {MAX_SECS:.0e} seconds.", at=word)
     return secs
 
 

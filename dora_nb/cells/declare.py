@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tokenize
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dora_nb.errors import GrammarError, nearest
+from dora_nb.files import MAX_SOURCE_BYTES, read_regular_file
 from dora_nb.graph.nodes import DYNAMIC, NodeKind, NodeSpec, SourceCode
 
 from .check import check_node_source, check_operator_source
@@ -91,8 +93,10 @@ def read_source_file(header: Header, word: Word, folder: Path) -> SourceCode:
     """Returns the code in the file that `word` names, relative to `folder`."""
     path = folder / Path(word.text).expanduser()
     try:
-        with tokenize.open(path) as file:  # honours a coding line, as Python does
-            text = file.read()
+        content = read_regular_file(path, max_bytes=MAX_SOURCE_BYTES)
+        # Honours a coding line, as Python does.
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        text = io.TextIOWrapper(io.BytesIO(content), encoding).read()
     except FileNotFoundError:
         raise _no_file(header, word, folder) from None
     except IsADirectoryError:

@@ -18,6 +18,8 @@ from dora_nb.system import import_cv2
 FORMATS = ("jpeg", "png")
 MAX_PIXELS = 100_000_000
 """The largest picture that is decoded (arbitrary; 300 MB of colour)."""
+_MAX_PIXELS_PER_BYTE = {"jpeg": 1024, "png": 8300}
+"""A progressive JPEG has a bit for each 8 x 8 pixels; deflate packs 1032 to 1, a PNG 8 pixels in a byte."""
 
 _STARTS = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
 
@@ -44,6 +46,10 @@ def picture_size(data: bytes, picture_format: str) -> tuple[int, int]:
     width, height = size
     if not 0 < width * height <= MAX_PIXELS:
         raise DamagedPictureError(f"its header claims {width} x {height} pixels")
+    if width * height > len(data) * _MAX_PIXELS_PER_BYTE[picture_format]:
+        raise DamagedPictureError(
+            f"its header claims {width} x {height} pixels, too many for {len(data)} bytes"
+        )
     return size
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dora_nb.errors import GraphError, did_you_mean
+from dora_nb.files import MAX_SOURCE_BYTES, read_regular_text
 from dora_nb.graph.nodes import (
     DEFAULT_QUEUE_SIZE,
     QUEUE_POLICIES,
@@ -49,7 +50,8 @@ def read_source(name: str, source: object) -> SourceCode:
     if isinstance(source, Path):
         path = source.resolve()
         try:
-            return SourceCode(path.read_text(encoding="utf-8"), str(source), path=str(path))
+            text = read_regular_text(path, max_bytes=MAX_SOURCE_BYTES)
+            return SourceCode(text, str(source), path=str(path))
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             hint = f"Relative paths begin at {Path.cwd()}."

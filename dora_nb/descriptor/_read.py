@@ -18,6 +18,7 @@ from typing import Any
 
 from dora_nb.cells.check import check_node_source, check_operator_source
 from dora_nb.errors import DescriptorError, GraphError, Location, did_you_mean
+from dora_nb.files import MAX_DESCRIPTOR_BYTES, MAX_SOURCE_BYTES, read_regular_text
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import (
     QUEUE_POLICIES,
@@ -44,6 +45,9 @@ from ._yaml import Item, parse, unknown_keys
 
 _MAX_LEVELS = 8
 """How deep modules may be nested, as in dora."""
+_MAX_NODES = 1000
+_MAX_VISITS = 10_000
+"""How many entries of nodes are read at most, each once for every use of its module and every level above."""
 _INTERPRETER = re.compile(r"(?:.*/)?python(?:3(?:\.\d+)?)?")
 
 
@@ -101,7 +105,9 @@ def _fetch(url: str) -> bytes:
     if not url.startswith(("https://", "http://")):
         raise OSError(None, "only http and https are fetched")
     with urllib.request.urlopen(url, timeout=30) as answer:
-        content: bytes = answer.read()
+        content: bytes = answer.read(MAX_SOURCE_BYTES + 1)
+    if len(content) > MAX_SOURCE_BYTES:
+        raise OSError(None, f"it has more than {MAX_SOURCE_BYTES:,} bytes")
     return content
 
 
@@ -164,9 +170,14 @@ class _Reader:
         self._builds: list[Build] = []
         self._found: list[_ReadNode] = []
         self._types = TypeCheck()
+        self._visits = 0
+        self._descriptor_chars = 0
+        self._documents: dict[tuple[Path, Path], Item] = {}
+        self._codes: dict[tuple[Path, str], SourceCode] = {}
+        self._checked: set[tuple[NodeKind, SourceCode]] = set()
 
     def read(self, path: Path) -> Imported:
-        document = parse(_text_of(path), str(path))
+        document = self._document(path, None, path)
         old = keys.ROOT_OLD | _unstable(document)
         root = _known(document, keys.ROOT_USED | keys.ROOT_KEPT | old, what="a dataflow")
         for key in sorted(keys.ROOT_KEPT & root.keys()):
@@ -251,6 +262,11 @@ class _Reader:
         entries = item.mapping("a node")
         if "id" not in entries:
             raise item.error("this node has no 'id'.")
+        self._visits += 1
+        if self._visits > _MAX_VISITS or len(self._found) > _MAX_NODES:
+            raise item.error(
+                f"the dataflow and its modules have more than {_MAX_NODES} nodes, or use modules too often."
+            )
         name = entries["id"].text("an 'id'")
         if name != NOTEBOOK:
             _check_name(name, entries["id"], what="a node")
@@ -268,7 +284,7 @@ class _Reader:
         if not path.resolve().is_relative_to(self._folder):
             raise place.error("a module's file must be in the dataflow's folder or below it.")
         shown = scope.shown / place.text("'module'")
-        document = parse(_text_of(path, place, shown), str(shown))
+        document = self._document(path, place, shown)
         root = _known(document, keys.MODULE_FILE_KEYS, what="a module's file")
         if "module" not in root or "nodes" not in root:
             raise document.error("a module's file needs 'module' and 'nodes'.")
@@ -285,8 +301,12 @@ class _Reader:
             if "module" in child_item.mapping("a node")
         }
         inner.modules = inner_modules
+        owned: dict[str, list[str]] = {}
+        for owner, owner_item in inner.nodes.items():
+            for inside, topic in self._topics_of(inner, owner, owner_item):
+                owned.setdefault(inside, []).append(topic)
         outputs = {
-            output.text("an output"): self._module_output(inner, output)
+            output.text("an output"): self._module_output(owned, output)
             for output in _entry(head, "outputs")
         }
         # They were needed to find the outputs; `_read_scope` fills them again, with checks.
@@ -294,36 +314,50 @@ class _Reader:
         inner.modules = {}
         return _Module(item, root, inner, head, outputs)
 
-    def _module_output(self, inner: _Scope, output: Item) -> str:
+    def _document(self, path: Path, place: Item | None, shown: Path) -> Item:
+        """Returns a ``dataflow.yml`` or a module's file, which is read once for all its uses."""
+        key = (path.resolve(), shown)
+        if key not in self._documents:
+            text = _text_of(path, place, shown, max_bytes=MAX_DESCRIPTOR_BYTES)
+            self._descriptor_chars += len(text)
+            if place is not None and self._descriptor_chars > MAX_DESCRIPTOR_BYTES:
+                raise place.error(
+                    f"the dataflow and its modules have more than {MAX_DESCRIPTOR_BYTES:,} characters."
+                )
+            self._documents[key] = parse(text, str(shown))
+        return self._documents[key]
+
+    def _check_source(self, kind: NodeKind, code: SourceCode) -> None:
+        if (kind, code) in self._checked:
+            return
+        check = check_operator_source if kind == "operator" else check_node_source
+        check(code)
+        self._checked.add((kind, code))
+
+    def _module_output(self, owned: Mapping[str, list[str]], output: Item) -> str:
         """Returns the inner topic that an output of the module stands for."""
-        name = output.text("an output")
-        topics = [
-            topic
-            for child, item in inner.nodes.items()
-            for topic in self._topics_named(inner, child, item, name)
-        ]
+        topics = owned.get(output.text("an output"), [])
         if len(topics) != 1:
             owners = "no node" if not topics else f"{len(topics)} nodes"
             have = "have" if topics else "has"
             raise output.error(f"{owners} in the module {have} this output.")
         return topics[0]
 
-    def _topics_named(self, inner: _Scope, child: str, item: Item, output: str) -> list[str]:
+    def _topics_of(self, inner: _Scope, child: str, item: Item) -> Iterable[tuple[str, str]]:
+        """Yields each output inside of that node of a module, with its topic."""
         full = f"{inner.prefix}{child}"
         if child in inner.modules:
-            found = inner.modules[child].outputs.get(output)
-            return [] if found is None else [found]
+            yield from inner.modules[child].outputs.items()
+            return
         entries = item.mapping("a node")
         owners = {full: item}
         if "operators" in entries:
             owners = dict(_operators(full, entries["operators"]))
         elif "operator" in entries or "custom" in entries:
             owners = {full: entries.get("operator", entries.get("custom", item))}
-        return [
-            f"{owner}/{output}"
-            for owner, owner_item in owners.items()
-            if output in [each.value for each in _entry(owner_item, "outputs")]
-        ]
+        for owner, owner_item in owners.items():
+            for output in {str(each.value): None for each in _entry(owner_item, "outputs")}:
+                yield output, f"{owner}/{output}"
 
     def _read_module(self, scope: _Scope, module: _Module) -> None:
         entries = module.item.mapping("a node")
@@ -430,7 +464,7 @@ class _Reader:
                 python = path if "/" not in path else str(scope.folder / path)
                 path, args = args[0], args[1:]
             code = self._code(scope, path, place, entries.get("path_sha256"))
-            check_node_source(code)
+            self._check_source("script", code)
         spec = self._spec(scope, name, kind, code, entries)
         self._keep(
             replace(spec, python=python, args=args, other_keys=other_keys),
@@ -474,7 +508,7 @@ class _Reader:
             place = source["source"]
         code = self._code(scope, place.text("'python'"), place, None)
         code = replace(code, text=without_footer(code.text))
-        check_operator_source(code)
+        self._check_source("operator", code)
         spec = self._spec(scope, name, "operator", code, {**own, "env": entries.get("env")})
         mine = {
             key: value.plain()
@@ -641,9 +675,12 @@ class _Reader:
                 f"'{path}' is not a Python file, and the embedded engine runs only those.",
                 hint="Run this dataflow with dora-rs.",
             )
-        file = scope.folder / path
-        text = _text_of(file, place, scope.shown / path)
-        return SourceCode(text, str(scope.shown / path), path=str(file.resolve()))
+        file, shown = scope.folder / path, scope.shown / path
+        key = (file, str(shown))
+        if key not in self._codes:
+            text = _text_of(file, place, shown, max_bytes=MAX_SOURCE_BYTES)
+            self._codes[key] = SourceCode(text, str(shown), path=str(file.resolve()))
+        return self._codes[key]
 
     def _fetched(self, url: str, place: Item, checksum: Item | None) -> SourceCode:
         if not self._allowed.urls:
@@ -776,12 +813,12 @@ def _placed(error: GraphError, read: _ReadNode) -> GraphError:
     return error
 
 
-def _text_of(path: Path, place: Item | None = None, shown: Path | None = None) -> str:
+def _text_of(path: Path, place: Item | None, shown: Path, *, max_bytes: int) -> str:
     """Returns the text of a file. Raises DescriptorError at `place`, which names the file."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular_text(path, max_bytes=max_bytes)
     except (OSError, UnicodeDecodeError) as error:
-        message, hint = _why_not_read(error, path, shown or path)
+        message, hint = _why_not_read(error, path, shown)
     raise DescriptorError(message, hint=hint, location=None if place is None else place.location)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 
@@ -14,6 +13,8 @@ _VARIABLE = re.compile(
     r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))"
 )
 _FROM_HOST = "__dora_env"
+MAX_NUMBER = 999_999_999
+"""The largest queue and the longest timeout, as in the options of a cell."""
 
 
 def text_of_variable(key: str, item: Item, environ: Mapping[str, str]) -> str:
@@ -45,15 +46,16 @@ def expanded(text: str, item: Item, environ: Mapping[str, str]) -> str:
 
 
 def number(item: Item, what: str, *, whole: bool) -> float:
-    """Returns the item's number. Raises DescriptorError unless it is a finite number >= 0."""
+    """Returns the item's number. Raises DescriptorError unless it is >= 0 and not huge."""
     value = item.value
     kinds = (int,) if whole else (int, float)
     if (
         isinstance(value, bool)
         or not isinstance(value, kinds)
-        or not math.isfinite(value)
-        or value < 0
+        or not value >= 0  # `not >=`, so that nan is refused too
     ):
         kind = "a whole number" if whole else "a number"
         raise item.error(f"{what} must be {kind} >= 0.")
+    if value > MAX_NUMBER:
+        raise item.error(f"{what} must be at most {MAX_NUMBER}.")
     return value

@@ -15,10 +15,21 @@ import yaml
 from dora_nb.errors import DescriptorError, Location, did_you_mean
 
 Scalar = str | int | float | bool | None
+_MAX_BRACKETS = 100
+_MAX_ITEMS = 100_000
+"""How many values a document may have, each anchor counted wherever it is used."""
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What a quoted text can have, and no file name, variable or message can."""
 
 
 class _Loader(yaml.SafeLoader):
     """Resolves plain scalars by YAML 1.2's core schema."""
+
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        # PyYAML's scanner needs seconds for a thousand brackets, before any recursion ends it.
+        if self.flow_level >= _MAX_BRACKETS:
+            raise yaml.scanner.ScannerError(None, None, "nested too deeply", self.get_mark())
+        super().fetch_flow_collection_start(token_class)
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
@@ -91,8 +102,8 @@ def _kind(value: object) -> str:
 def parse(text: str, file: str) -> Item:
     """Returns the document in `text`. Raises DescriptorError, with the place, if it is not YAML."""
     lines = text.splitlines()
+    loader = _loader(text, file)
     try:
-        loader = _Loader(text)
         root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -100,22 +111,33 @@ def parse(text: str, file: str) -> Item:
             f"this is not YAML: {error.problem or error.context}.",
             location=_place(mark, file, lines),
         ) from None
-    except yaml.reader.ReaderError as error:
+    except (ValueError, OverflowError):  # PyYAML, for "\\UFFFFFFFF"
         raise DescriptorError(
-            f"this is not YAML: {error.reason}.", location=Location(file)
+            "this is not YAML: there is no such character.",
+            location=Location(file, loader.line + 1),
         ) from None
     except RecursionError:
-        raise _too_deep(file) from None
+        raise _too_deep(Location(file, loader.line + 1)) from None
     if root is None:
         raise DescriptorError("the file is empty.", location=Location(file))
     try:
         return _Items(loader, file, lines).of(root)
     except RecursionError:
-        raise _too_deep(file) from None
+        raise _too_deep(Location(file, root.start_mark.line + 1)) from None
 
 
-def _too_deep(file: str) -> DescriptorError:
-    return DescriptorError("this YAML is nested too deeply.", location=Location(file))
+def _loader(text: str, file: str) -> _Loader:
+    try:
+        return _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise DescriptorError(
+            f"this is not YAML: {error.reason}.", location=Location(file, line)
+        ) from None
+
+
+def _too_deep(location: Location) -> DescriptorError:
+    return DescriptorError("this YAML is nested too deeply.", location=location)
 
 
 def _place(mark: Any, file: str, lines: list[str]) -> Location:
@@ -133,16 +155,34 @@ class _Items:
         self._file = file
         self._lines = lines
         self._made: dict[int, Item | None] = {}
+        self._sizes: dict[int, int] = {}
 
     def of(self, node: yaml.Node) -> Item:
         if id(node) not in self._made:
             self._made[id(node)] = None  # under way: to meet it again means that it contains itself
             self._made[id(node)] = self._make(node)
+            self._sizes[id(node)] = self._size(node)
         made = self._made[id(node)]
         if made is None:
             place = self._place(node)
             raise DescriptorError("this anchor contains itself.", location=place)
         return made
+
+    def _size(self, node: yaml.Node) -> int:
+        """Returns how many values this one has inside. Raises DescriptorError if they are too many."""
+        # Anchors may expand to more values than there is memory for.
+        if isinstance(node, yaml.ScalarNode):
+            return 1 + len(node.value) // 100
+        inside: list[yaml.Node] = node.value
+        if isinstance(node, yaml.MappingNode):
+            inside = [value for _, value in node.value]
+        size = 1 + sum(self._sizes[id(each)] for each in inside)
+        if size > _MAX_ITEMS:
+            place = self._place(node)
+            raise DescriptorError(
+                f"the anchors in here expand to more than {_MAX_ITEMS:,} values.", location=place
+            )
+        return size
 
     def _make(self, node: yaml.Node) -> Item:
         place = self._place(node)
@@ -151,9 +191,18 @@ class _Items:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place)
         try:
-            return Item(self._loader.construct_object(node), place)
-        except (yaml.YAMLError, ValueError):
+            value = self._loader.construct_object(node)
+        # PyYAML checks no value that has a tag: `!!bool maybe` is a KeyError.
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, ArithmeticError):
             raise DescriptorError("this value cannot be read.", location=place) from None
+        if value is not None and not isinstance(value, (str, int, float)):
+            kind = type(value).__name__
+            raise DescriptorError(f"a value of type {kind} cannot be read.", location=place)
+        if isinstance(value, str) and _NOT_TEXT.search(value):
+            raise DescriptorError(
+                "this text has a NUL or half of a surrogate pair.", location=place
+            )
+        return Item(value, place)
 
     def _mapping(self, node: yaml.MappingNode, place: Location) -> Item:
         items: dict[str, Item] = {}

@@ -15,7 +15,8 @@ from typing import Any
 from dora_nb.cells.declare import MAGICS, read_declaration
 from dora_nb.cells.dora_line import parse_dora_line
 from dora_nb.cells.header import Header, split_header
-from dora_nb.errors import DescriptorError, DoraNbError, GraphError
+from dora_nb.errors import DescriptorError, DoraNbError, GraphError, Location
+from dora_nb.files import MAX_NOTEBOOK_BYTES, read_regular_text
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec, SourceCode
 
@@ -26,6 +27,7 @@ _LINE_MAGIC = re.compile(r"\s*%(dora_operator|dora_node)(?=\s|$)")
 _IMPORT = re.compile(r"\s*(%dora)\s+import\s")
 _MAY_RAISE = "raises-exception"
 """The tag that nbclient, nbconvert and nbval use (https://nbclient.readthedocs.io/en/stable/client.html)."""
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 _IPYTHON = re.compile(r"\s*[%!?]")
 
 
@@ -59,19 +61,85 @@ def read_notebook(path: Path, *, allowed: Allowed | None = None) -> Imported:
 
 def _code_cells(path: Path) -> list[tuple[str, bool]]:
     """Returns the text of each code cell, and whether the cell is meant to raise."""
+    text = ""
     try:
-        cells: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        # A cell's source is one text or a list of lines (nbformat 4).
-        return [
-            ("".join(cell["source"]), _MAY_RAISE in cell.get("metadata", {}).get("tags", ()))
-            for cell in cells
-            if cell["cell_type"] == "code"
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DescriptorError(
-            f"{path} is not a notebook: {type(error).__name__}: {error}.",
-            hint="Expected the JSON of an .ipynb file, version 4.",
-        ) from None
+        text = read_regular_text(path, max_bytes=MAX_NOTEBOOK_BYTES)
+        notebook = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _no_notebook(path, f"{error.msg}", line=error.lineno) from None
+    except ValueError as error:
+        raise _no_notebook(path, f"{error}") from None
+    except RecursionError:
+        raise _no_notebook(path, "it is nested too deeply", line=_deep_line(text)) from None
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list):
+        raise _no_notebook(path, "it has no list of 'cells'")
+    try:
+        return [_code_cell(at, cell) for at, cell in enumerate(cells, start=1) if _is_code(cell)]
+    except _BadCellError as error:
+        raise _no_notebook(path, error.why, line=_line_of_cell(text, error.number)) from None
+
+
+class _BadCellError(Exception):
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(number, why)
+        self.number = number
+        self.why = f"its cell {number}, counted with the text cells, {why}"
+
+
+def _is_code(cell: object) -> bool:
+    return not isinstance(cell, dict) or cell.get("cell_type") == "code"
+
+
+def _code_cell(number: int, cell: Any) -> tuple[str, bool]:
+    """Returns the text of a code cell, and whether it is meant to raise. `number` counts all cells."""
+    if not isinstance(cell, dict):
+        raise _BadCellError(number, "is not a mapping")
+    lines = cell.get("source")  # one text, or a list of lines (nbformat 4)
+    lines = [lines] if isinstance(lines, str) else lines
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise _BadCellError(number, "has no 'source' of text")
+    metadata = cell.get("metadata", {})
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("tags", []), list):
+        raise _BadCellError(number, "has a 'metadata' that is not a mapping with a list 'tags'")
+    source = "".join(lines)
+    if _HALF_A_CHARACTER.search(source):
+        raise _BadCellError(number, "has half of a surrogate pair")
+    return source, _MAY_RAISE in metadata.get("tags", [])
+
+
+def _no_notebook(path: Path, why: str, *, line: int | None = None) -> DescriptorError:
+    return DescriptorError(
+        f"{path} is not a notebook: {why}.",
+        hint="Expected the JSON of an .ipynb file, version 4.",
+        location=Location(str(path), line),
+    )
+
+
+def _brackets(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yields the place and the depth of each bracket of JSON, and each key or text as ``"``."""
+    depth = 0
+    for found in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
+        yield found.start(), depth, found[0]
+
+
+def _deep_line(text: str) -> int:
+    """Returns the line on which JSON is nested more than 200 deep."""
+    places = (start for start, depth, _ in _brackets(text) if depth > 200)
+    return text.count("\n", 0, next(places, 0)) + 1
+
+
+def _line_of_cell(text: str, number: int) -> int | None:
+    """Returns the line on which that cell begins; None if an entry before it is not a mapping."""
+    is_in_cells, seen = False, 0
+    for start, depth, token in _brackets(text):
+        if depth == 1 and token.startswith('"'):
+            is_in_cells = token == '"cells"'
+        seen += is_in_cells and depth == 3 and token == "{"
+        if seen == number:
+            return text.count("\n", 0, start) + 1
+    return None
 
 
 @dataclass

@@ -17,6 +17,8 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 KEYS = ("restart_policy", "max_restarts", "restart_delay", "max_restart_delay", "restart_window")
 """The keys of a ``dataflow.yml``. A cell's options have ``-`` for ``_``."""
 _MAX_DOUBLINGS = 16
+MAX_SECS = 1e9
+"""The longest delay or interval (31 years): the system's waits take no numbers of any size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def next_restart(
         return restarts, None
     delay_secs = policy.restart_delay_secs * 2 ** min(restarts.count, _MAX_DOUBLINGS)
     counted = Restarts(restarts.count + 1, restarts.first_secs)
-    return counted, min(delay_secs, policy.max_restart_delay_secs)
+    return counted, min(delay_secs, policy.max_restart_delay_secs, MAX_SECS)
 
 
 def _secs(keys: Mapping[str, Any], key: str, default: float) -> float:
@@ -82,4 +84,7 @@ def _secs(keys: Mapping[str, Any], key: str, default: float) -> float:
     is_number = not isinstance(value, bool) and isinstance(value, (int, float))
     if not is_number or not value >= 0:  # `not >=`, so that nan is refused too
         raise ValueError(f"{key} must be a number of seconds >= 0, got {value!r}")
+    if MAX_SECS < value < math.inf:
+        shown = f"{value:g}" if isinstance(value, float) else "a greater number"
+        raise ValueError(f"{key} must be at most {MAX_SECS:.0e} seconds, got {shown}")
     return float(value)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from dora_nb.errors import GraphError, did_you_mean
 
+from .restarts import MAX_SECS
+
 NOTEBOOK = "notebook"
 """The pseudo-node of the kernel: it reads all subscriptions, and its outputs are what the notebook sends."""
 LOGS = "dora"
@@ -25,6 +27,8 @@ _PORT_NAME = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 _SECS_PER_UNIT = {"secs": 1.0, "millis": 1e-3, "micros": 1e-6, "nanos": 1e-9}
 _NANOS_PER_UNIT = {"secs": 10**9, "millis": 10**6, "micros": 10**3, "nanos": 1}
 UNITS = (*_SECS_PER_UNIT, "hz")
+_MAX_DIGITS = 300
+"""More digits than that do not fit in a float."""
 
 
 def check_name(name: str, *, what: str) -> str:
@@ -146,14 +150,19 @@ def parse_interval_secs(unit: str, number: str) -> float:
     if unit not in UNITS:
         raise ValueError(f"unknown timer unit '{unit}', expected one of {', '.join(UNITS)}")
     try:
-        value = float(number) if unit == "hz" else float(int(number))
+        value = float(number) if unit == "hz" else float(int(number[:_MAX_DIGITS]))
     except ValueError:
         kind = "a number" if unit == "hz" else "a whole number"
         instead = _in_smaller_unit(unit, number)
         raise ValueError(f"a timer in {unit} needs {kind}, got '{number}'{instead}") from None
     if not math.isfinite(value) or value <= 0:
         raise ValueError(f"a timer in {unit} needs a number above 0, got '{number}'")
-    return 1.0 / value if unit == "hz" else value * _SECS_PER_UNIT[unit]
+    secs = 1.0 / value if unit == "hz" else value * _SECS_PER_UNIT[unit]
+    # A hair more than 1e-9 is taken off: 1.0 * 1e-9 may be rounded.
+    if not 0.999e-9 <= secs <= MAX_SECS or len(number) > _MAX_DIGITS:
+        shown = number if len(number) <= 20 else f"a number of {len(number)} characters"
+        raise ValueError(f"a timer needs an interval from 1 ns to {MAX_SECS:.0e} s, got {shown}")
+    return secs
 
 
 def _in_smaller_unit(unit: str, number: str) -> str:

@@ -208,6 +208,32 @@ def test_a_file_that_claims_to_be_huge_is_not_decoded():
         as_image(file_message(bytes(data), "png"))
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_file_with_too_few_bytes_for_its_pixels_is_not_decoded(
+    suffix: str, monkeypatch: pytest.MonkeyPatch
+):
+    """A few hundred bytes would take 300 MB and a second to decode."""
+    data = bytearray(encoded(photo(), suffix)[:])
+    picture_format = "jpeg" if suffix == ".jpg" else "png"
+    side = 9_999
+    if suffix == ".jpg":
+        frame = data.index(b"\xff\xc0")
+        data[frame + 5 : frame + 9] = side.to_bytes(2, "big") * 2
+    else:
+        data[16:24] = side.to_bytes(4, "big") * 2
+    monkeypatch.setattr(picture_files, "import_cv2", None)
+
+    with pytest.raises(MessageError, match=r"claims 9999 x 9999 pixels, too many for \d+ bytes"):
+        as_image(file_message(bytes(data), picture_format))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_large_picture_of_one_colour_is_decoded(suffix: str):
+    data = encoded(np.zeros((3000, 3000), np.uint8), suffix)
+
+    assert as_image(file_message(data, "jpeg" if suffix == ".jpg" else "png")).shape == (3000, 3000)
+
+
 def test_a_file_with_a_whole_frame_and_a_broken_inside_is_named():
     data = bytearray(encoded(photo(), ".png"))
     data[41:60] = bytes(19)

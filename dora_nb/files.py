@@ -1,0 +1,46 @@
+"""Reads files that a dataflow names, which may be anything: a pipe, a device, a file of any size."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+MAX_SOURCE_BYTES = 1_000_000
+"""The largest Python file that is read as a node; its check takes about a second."""
+MAX_DESCRIPTOR_BYTES = 100_000
+"""The most that a ``dataflow.yml`` and its modules may have; PyYAML needs about a second for it."""
+MAX_NOTEBOOK_BYTES = 50_000_000
+"""The largest notebook that is read, with the outputs of its cells."""
+
+
+def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
+    """Returns the content of a file, without ever blocking on a pipe or a device.
+
+    Raises OSError: also for what is not a regular file, and for a file of more than `max_bytes`.
+    """
+    # Non-blocking, or opening a named pipe would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    with os.fdopen(descriptor, "rb") as file:
+        # Files in /proc have no size, so the size is known only after reading.
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        reason = f"it has more than {max_bytes:,} bytes"
+        raise OSError(errno.EFBIG, reason, str(path))
+    return content
+
+
+def read_regular_text(path: Path, *, max_bytes: int) -> str:
+    """Returns the text of a file in UTF-8, with ``\\n`` at the end of each line.
+
+    Raises OSError as `read_regular_file` does, and UnicodeDecodeError.
+    """
+    text = read_regular_file(path, max_bytes=max_bytes).decode()
+    return text.replace("\r\n", "\n").replace("\r", "\n")
