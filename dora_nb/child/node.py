@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import operator
 import os
 import re
 import time
@@ -33,6 +34,7 @@ IN_AN_OPERATOR = (
     "handle events in on_event, and send with send_output"
 )
 _TIMED_OUT = "Timeout event stream error: Receiver timed out"
+_NODE_ID = re.compile(r"[A-Za-z0-9_.-]+")
 _OUTPUT_ID = re.compile(r"[A-Za-z0-9_./-]+")
 
 
@@ -86,10 +88,13 @@ class Node(LogsByLevel):
 
     Events are dicts, as dora gives them: ``type``, ``kind``, and by type ``id``, ``value``,
     ``metadata``. Any thread may use it.
+
+    As in dora, either argument alone is checked and otherwise ignored: the engine knows which node this is.
     """
 
     def __init__(self, node_id: str | None = None, daemon_port: int | None = None) -> None:
-        self._host = _host_of(node_id)
+        _check_arguments(node_id, daemon_port)
+        self._host = _host_of_process()
         self._host.join()
         self._host.bridge_logging(self)
 
@@ -234,7 +239,26 @@ class Node(LogsByLevel):
         return datetime.datetime.now(datetime.UTC)
 
 
-def _host_of(node_id: str | None) -> Host:
+def _check_arguments(node_id: str | None, daemon_port: int | None) -> None:
+    """Raises what dora raises for arguments that it does not ignore."""
+    if node_id is not None:
+        if not isinstance(node_id, str):
+            raise TypeError(f"node_id must be a str, got {type(node_id).__name__}")
+        if node_id == "dora" or not _NODE_ID.fullmatch(node_id):
+            hint = "use letters, digits, '_', '-' and '.', and not the reserved name 'dora'"
+            raise RuntimeError(f"'{node_id}' cannot be the name of a node: {hint}")
+    if daemon_port is None:
+        return
+    if not 0 <= operator.index(daemon_port) < 2**16:
+        raise OverflowError(f"daemon_port must be from 0 to 65535, got {daemon_port}")
+    if node_id is not None and host is not None:
+        raise RuntimeError(
+            f"cannot join as '{node_id}' by the port of dora's daemon: this process is the node "
+            f"'{host.begin.name}' already; write Node()"
+        )
+
+
+def _host_of_process() -> Host:
     """What a new `Node` runs on. RuntimeError outside of a dataflow."""
     if host is None:
         from . import _recorded_inputs  # Only tests need it.
@@ -243,9 +267,6 @@ def _host_of(node_id: str | None) -> Host:
         if recorded is None:
             raise RuntimeError(refusal)
         return recorded
-    own = host.begin.name
-    if node_id is not None and node_id != own:
-        raise RuntimeError(f"this script is the node '{own}', not '{node_id}'; write Node()")
     return host
 
 

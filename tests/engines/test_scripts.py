@@ -631,7 +631,8 @@ FAILING = {
     "import sys; Node(); sys.exit(3)": r"node ended with sys.exit\(3\)",
     "print('no node')": r"node: the script ended without making a Node\(\)",
     "Node(); Node()": r"this process has its Node\(\) already",
-    "Node('other')": r"this script is the node 'node', not 'other'",
+    "Node('other', 1)": r"this process is the node 'node' already; write Node\(\)",
+    "Node('a b')": r"'a b' cannot be the name of a node: use letters",
     "import os, signal; Node(); os.kill(os.getpid(), signal.SIGSEGV)": "SIGSEGV",
 }
 

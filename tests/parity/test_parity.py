@@ -249,6 +249,36 @@ if __name__ == "__main__":
     process.join(20)
     print("OBS worked", process.exitcode == 0, flush=True)
 """
+ARGUMENTS = {
+    "another_name": "Node('another-name.of_a-camera')",
+    "by_keyword": "Node(node_id='other', daemon_port=None)",
+    "port": "Node(daemon_port=5)",
+    "port_that_is_true": "Node(daemon_port=True)",
+    "none": "Node(None, None)",
+    "both": "Node('other', 1)",
+    "blank": "Node('a b')",
+    "empty": "Node('')",
+    "slash": "Node('a/b')",
+    "reserved": "Node('dora')",
+    "number": "Node(5)",
+    "bytes": "Node(b'a')",
+    "text_as_port": "Node(daemon_port='5')",
+    "float_as_port": "Node('a', 5.5)",
+    "negative_port": "Node(daemon_port=-1)",
+    "large_port": "Node(daemon_port=70_000)",
+    "three": "Node('a', 1, 2)",
+    "unknown": "Node(name='a')",
+}
+ARGUMENT = """
+from dora import Node
+try:
+    node = ARGUMENT
+    print("OBS made")
+except Exception as error:
+    print("OBS", type(error).__name__)
+    node = Node()
+node.next()
+"""
 CASES: dict[str, tuple[NodeSpec, ...]] = {
     "what is sent, and what arrives": (
         node("script", "source", SENDING),
@@ -271,6 +301,10 @@ CASES: dict[str, tuple[NodeSpec, ...]] = {
         node("operator", "stops", ENDING, {"in": "source/out"}),
         node("operator", "raises", RAISING, {"in": "source/out"}),
         node("script", "reader", LISTENING, {"in": "stops/out"}),
+    ),
+    "arguments of Node": tuple(
+        node("script", name, ARGUMENT.replace("ARGUMENT", argument), {"t": "dora/timer/millis/50"})
+        for name, argument in ARGUMENTS.items()
     ),
     "processes of a script's own": (node("script", "script", SPAWNS),),
     "how a failure is told": (
