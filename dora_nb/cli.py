@@ -9,11 +9,13 @@ import argparse
 import filecmp
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +115,14 @@ def _parser() -> argparse.ArgumentParser:
         default="embedded",
         help="what runs it (%(default)s)",
     )
+    run.add_argument(
+        "--env",
+        action="append",
+        type=_variable,
+        default=[],
+        metavar="KEY=VALUE",
+        help="set an environment variable for every node that does not set it itself (repeatable)",
+    )
     _add_allowances(run)
     export = commands.add_parser(
         "export",
@@ -124,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("file", type=Path, metavar="FILE", help="an .ipynb, or a dataflow.yml")
     export.add_argument("folder", type=Path, metavar="DIR", help="where the files go")
-    export.set_defaults(build=False)
+    export.set_defaults(build=False, env=[])
     _add_allowances(export)
     return parser
 
@@ -145,6 +155,13 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise ValueError
     return seconds
+
+
+def _variable(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, such as MODEL=yolov5n, got '{text}'")
+    return key, value
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -179,9 +196,16 @@ def _read(arguments: argparse.Namespace) -> Graph:
     from .descriptor.notebook_files import read_notebook
 
     path: Path = arguments.file
-    read = read_notebook if path.suffix == ".ipynb" else read_dataflow
+    env = dict(arguments.env)
     allowed = Allowed(shell=arguments.allow_shell_nodes, urls=arguments.allow_url_sources)
-    imported = read(path, allowed=allowed)
+    if path.suffix == ".ipynb":
+        imported = read_notebook(path, allowed=allowed)
+        graph = imported.graph
+        for spec in graph:
+            graph = graph.replacing(replace(spec, env=tuple({**env, **dict(spec.env)}.items())))
+    else:
+        imported = read_dataflow(path, allowed=allowed, env=env)
+        graph = imported.graph
     for note in imported.notes:
         print(note, file=sys.stderr)
     for build in imported.builds:
@@ -190,7 +214,7 @@ def _read(arguments: argparse.Namespace) -> Graph:
                 _run_build(build, command)
             else:
                 print(f"{build.node}: not built (--build runs it): {command}", file=sys.stderr)
-    return imported.graph
+    return graph
 
 
 def _run_build(build: Build, command: str) -> None:

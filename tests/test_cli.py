@@ -293,6 +293,32 @@ def test_an_export_is_read_and_run_again(
     assert capsys.readouterr().out.count("counter: counted") == 3
 
 
+def test_variables_of_the_command_line_reach_every_node(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They precede those of the dataflow, but not those of a node, as with `dora run --env`."""
+    (tmp_path / "node.py").write_text(
+        "import os\nfrom dora import Node\nNode()\n"
+        "print(*map(os.environ.get, ('OF_FLOW', 'OF_NODE', 'OF_LINE')))\n"
+    )
+    flow = tmp_path / "flow.yml"
+    flow.write_text(
+        "env: {OF_FLOW: flow}\nnodes:\n"
+        "  - {id: a, path: node.py, env: {OF_NODE: node}, build: 'sh -c \"echo $OF_FLOW $OF_LINE\"'}\n"
+    )
+    given = ["--env", "OF_FLOW=line", "--env", "OF_NODE=line", "--env", "OF_LINE=a=$b c"]
+    assert cli.main(["run", str(flow), "--build", *given]) == 0
+    printed = capfd.readouterr().out
+    assert printed.splitlines()[1:] == ["flow", "a: line node a=$b c"]
+    cell = f"%%dora_node b --env OF_NODE=node\n{(tmp_path / 'node.py').read_text()}"
+    assert cli.main(["run", _notebook(tmp_path, cell), *given]) == 0
+    assert capfd.readouterr().out == "b: line node a=$b c\n"
+    for wrong in ("OF_FLOW", "1A=x", "=x"):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["run", str(flow), "--env", wrong])
+        assert f"expected KEY=VALUE, such as MODEL=yolov5n, got '{wrong}'" in capfd.readouterr().err
+
+
 def test_builds_and_lines_for_a_shell_are_run_only_where_the_user_says_so(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

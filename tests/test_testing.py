@@ -131,8 +131,30 @@ def dora(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def test_its_modules_are_found_under_its_name(dora: ModuleType) -> None:
     assert dora.__version__ == "1.1.0"
     assert importlib.import_module("dora.testing").MockNode.__name__ == MockNode.__name__
-    with pytest.raises(RuntimeError, match="this process is not a node of a dataflow"):
+    with pytest.raises(RuntimeError, match=r"begins with %%dora_node NAME, or read a topic"):
         dora.Node()
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("Ros2Context", "run this dataflow on dora-rs, with %dora start --engine dora"),
+        ("Ros2QosPolicies", "run this dataflow on dora-rs, with %dora start --engine dora"),
+        ("build", "dora-nb run FILE --build"),
+        ("run", "start the dataflow with %dora start"),
+        ("start_runtime", "declare operators with %%dora_operator"),
+    ],
+)
+def test_a_name_that_only_the_real_dora_has_is_an_error_with_the_way_out(
+    dora: ModuleType, name: str, way_out: str
+) -> None:
+    with pytest.raises(ImportError) as raised:
+        getattr(dora, name)
+    assert str(raised.value).startswith(f"dora.{name} is not available here: ")
+    assert way_out in str(raised.value)
+    assert "dora_nb.child" not in str(raised.value)
+    assert name not in dir(dora)
+    assert not hasattr(dora, "a_name_that_dora_does_not_have_either")
 
 
 BUILDING = """

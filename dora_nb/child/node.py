@@ -27,7 +27,8 @@ Metadata = dict[str, Any]
 
 OUTSIDE = (
     "Could not initiate node from environment variable: this process is not a node of a dataflow. "
-    "Declare the script with %%dora_node"
+    "In a notebook, put the script into a cell that begins with %%dora_node NAME, or read a topic with "
+    "get_dataflow().subscribe('NODE/OUTPUT'). In another Python process use dora_nb.Node('NAME')"
 )
 IN_AN_OPERATOR = (
     "Node() is for scripts of their own, and this is an operator: "

@@ -85,11 +85,13 @@ def read_dataflow(
     *,
     allowed: Allowed | None = None,
     environ: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
     fetch: Callable[[str], bytes] | None = None,
 ) -> Imported:
     """Reads a ``dataflow.yml`` of dora 1.x, or of 0.x as far as its keys mean the same.
 
-    ``$VAR`` in values of `env` is looked up in `environ`. Runs nothing; fetches sources at a URL only if
+    ``$VAR`` in values of the file's `env` is looked up in `environ`. The variables in `env` precede those of
+    the dataflow, but not those of a node; build commands do not get them, as in dora. Runs nothing; fetches sources at a URL only if
     that is allowed. Raises DescriptorError, GraphError or SourceError with the file and the line.
     """
     reader = _Reader(
@@ -97,6 +99,7 @@ def read_dataflow(
         allowed or Allowed(),
         os.environ if environ is None else environ,
         fetch or _fetch,
+        env or {},
     )
     return reader.read(path)
 
@@ -160,11 +163,14 @@ class _Reader:
         allowed: Allowed,
         environ: Mapping[str, str],
         fetch: Callable[[str], bytes],
+        env: Mapping[str, str],
     ) -> None:
         self._folder = folder
         self._allowed = allowed
         self._environ = environ
         self._fetch = fetch
+        self._given_env = env
+        self._own_env: Mapping[str, str] = {}
         self._ignored: dict[str, list[Location]] = {}
         self._notes: list[str] = []
         self._builds: list[Build] = []
@@ -186,7 +192,8 @@ class _Reader:
             self._note_old(document, key, "is ignored")
         if "nodes" not in root:
             raise document.error("a dataflow needs a list of 'nodes'.")
-        scope = _Scope(self._folder, path.parent, env=self._variables(root.get("env")))
+        self._own_env = self._variables(root.get("env"))
+        scope = _Scope(self._folder, path.parent, env={**self._own_env, **self._given_env})
         self._read_scope(scope, root["nodes"])
         graph = self._graph(root)
         self._notes += self._types.problems(
@@ -559,7 +566,11 @@ class _Reader:
         self._types.learn(spec, entries.get("input_types"), entries.get("output_types"))
         self._found.append(_ReadNode(spec, item, reads))
         if commands:
-            self._builds.append(Build(spec.name, commands, spec.working_dir, spec.env))
+            env = dict(spec.env)
+            for key in [key for key, value in self._given_env.items() if env[key] == value]:
+                del env[key]
+            build_env = tuple({**self._own_env, **env}.items())
+            self._builds.append(Build(spec.name, commands, spec.working_dir, build_env))
 
     def _other_keys(self, scope: _Scope, item: Item, entries: Mapping[str, Item]) -> dict[str, Any]:
         """Returns the keys of the node's entry that no field of its spec holds."""

@@ -7,11 +7,32 @@ imports in here are absolute.
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 from dora_nb.child.node import Node
 
 __version__ = "1.1.0"
 __all__ = ["DoraStatus", "Node"]
+
+_RUNNERS = {
+    "build": "build the nodes with dora-nb run FILE --build, or in a terminal with dora build FILE",
+    "run": "start the dataflow with %dora start, or in a terminal with dora-nb run FILE",
+    "start_runtime": "declare operators with %%dora_operator; dora_nb starts their processes itself",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Says how to do without a name that only the real dora has."""
+    # Not an AttributeError: `from dora import NAME` would replace its text by one with this file's path.
+    if name in _RUNNERS:
+        raise ImportError(f"dora.{name} is not available here: {_RUNNERS[name]}", name="dora")
+    if name.startswith("Ros2"):
+        raise ImportError(
+            f"dora.{name} is not available here: dora_nb has no bridge to ROS 2; run this dataflow on "
+            "dora-rs, with %dora start --engine dora or dora-nb run FILE --engine dora",
+            name="dora",
+        )
+    raise AttributeError(f"module 'dora' has no attribute {name!r}")
 
 
 class DoraStatus(enum.Enum):
