@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -175,12 +176,18 @@ def _run(arguments: argparse.Namespace) -> int:
         if declared.blocking_cycle:
             warning = cycle_warning(declared.blocking_cycle)
             print(f"{declared.name}: declared; {warning}", file=sys.stderr)
-    failed = run_to_the_end(
-        dataflow,
-        engine=arguments.engine,
-        stop_after_secs=arguments.stop_after,
-        say=_print_line,
-    )
+    # The default action would end this process without a stop of the nodes.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        failed = run_to_the_end(
+            dataflow,
+            engine=arguments.engine,
+            stop_after_secs=arguments.stop_after,
+            say=_print_line,
+            progress=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     for error in failed:
         print("\n".join(error.render()), file=sys.stderr)
     return 1 if failed else 0

@@ -148,6 +148,21 @@ class OperatorError(DoraNbError):
         return [*self.traceback_lines, f"{type(self).__name__}: {self}"]
 
 
+class FailedStarts(NamedTuple):
+    """How often a node has failed before it was ready, with a restart policy that starts it again."""
+
+    times: int
+    error: OperatorError
+    """The newest failure."""
+
+    def __str__(self) -> str:
+        if self.times == 1:
+            return self.error.message
+        # "robot failed before its first event: ValueError: x", or only "robot failed: ValueError: x"
+        reason = self.error.message.partition(": ")[2] or self.error.message
+        return f"{self.error.node} failed {self.times} times: {reason}"
+
+
 class DataflowStateError(DoraNbError, RuntimeError):
     """The call is right, but not in the present state of the dataflow."""
 

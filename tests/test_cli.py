@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -252,8 +255,59 @@ def test_what_has_no_end_is_stopped_after_its_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     endless = COUNTING.replace("FAIL", "self.n %= 3").replace("== 3", "== 9")
-    assert cli.main(["run", _notebook(tmp_path, endless), "--stop-after", "0.3"]) == 0
+    assert cli.main(["run", _notebook(tmp_path, endless), "--stop-after", "3"]) == 0
     assert "counter: counted 1\n" in capsys.readouterr().out
+
+
+RESTARTED = """\
+%%dora_node bad --restart-policy on-failure --restart-delay 0.2
+print("tried", flush=True)
+import a_package_that_is_not_installed
+"""
+
+
+def test_a_node_that_fails_again_and_again_before_it_is_ready_is_reported_and_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before_secs = time.monotonic()
+    assert cli.main(["run", _notebook(tmp_path, RESTARTED), "--stop-after", "3"]) == 1
+    assert time.monotonic() - before_secs < 6
+    printed = capsys.readouterr()
+    assert printed.out.count("bad: tried\n") > 1
+    reason = "ModuleNotFoundError: No module named 'a_package_that_is_not_installed'"
+    first, second, *_ = printed.err.splitlines()
+    assert re.fullmatch(rf"bad failed: {reason}; starting: bad \([01] s\)", first)
+    assert re.fullmatch(rf"bad failed \d+ times: {reason}; starting: bad \([12] s\)", second)
+    assert f"OperatorError: bad failed: {reason}" in printed.err
+
+
+def test_the_time_of_a_run_begins_with_its_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless = "%%dora_node slow\nimport time\nprint('here')\nwhile True: time.sleep(1)\n"
+    assert cli.main(["run", _notebook(tmp_path, endless), "--stop-after", "2"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("slow: here\n")
+    assert "OperatorError: slow was not ready when the time was over. See which" in printed.err
+
+
+@pytest.mark.parametrize("cell", [RESTARTED, COUNTING.replace("FAIL", "self.n = 0")])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_nodes_also_while_they_start(
+    tmp_path: Path, cell: str, number: signal.Signals
+) -> None:
+    ending = cell + "        if dora_event['type'] == 'STOP': print('asked to stop')\n"
+    command = [sys.executable, "-m", "dora_nb.cli", "run"]
+    command += [_notebook(tmp_path, ending if cell is not RESTARTED else cell)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline()  # Lines come from the first moment on.
+        running.send_signal(number)
+        printed, errors = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert errors.endswith("dora-nb run: interrupted\n")
+    assert ("asked to stop" in printed) == (cell is not RESTARTED)
 
 
 def test_a_notebook_runs_on_dora_rs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

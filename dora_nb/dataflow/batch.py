@@ -12,28 +12,48 @@ from .dataflow import Dataflow
 _LOOK_EVERY_SECS = 0.1
 
 
+class _TimeIsOverError(Exception):
+    """The time of the run is over before every node was ready."""
+
+
 def run_to_the_end(
     dataflow: Dataflow,
     *,
     engine: str = "embedded",
     stop_after_secs: float | None,
     say: Callable[[str], None],
+    progress: Callable[[str], None] | None = None,
 ) -> list[OperatorError]:
     """Runs it until every node has ended, the time is over, or an interrupt; then stops it.
 
-    Calls `say` with each line that a node printed, after the node's name. Returns the errors of the nodes
-    that failed, at the start too; whatever else a start raises goes through.
+    The time begins with this call. Calls `say` with each line that a node printed, after the node's name,
+    from the first moment on, and `progress` while the start takes long or fails and is tried again. Returns
+    the errors of the nodes that failed, at the start too; whatever else a start raises goes through.
     """
     printed: dict[str, int] = {}
     deadline_secs = None if stop_after_secs is None else time.monotonic() + stop_after_secs
+    errors: dict[str, OperatorError] = {}
+
+    def is_over() -> bool:
+        return deadline_secs is not None and time.monotonic() >= deadline_secs
+
+    def look() -> None:
+        _pass_on(dataflow, printed, say)
+        if is_over():
+            # Before the stop: what is still starting has no state afterwards.
+            errors.update(dataflow._errors_of_start())
+            raise _TimeIsOverError
+
     try:
         try:
-            dataflow.start(engine)
+            dataflow._start_with_looks(engine, progress, look)
         except OperatorError:
             return _failures(dataflow)
+        except _TimeIsOverError:
+            return list({**errors, **{each.node: each for each in _failures(dataflow)}}.values())
         while not dataflow.wait(_LOOK_EVERY_SECS):
             _pass_on(dataflow, printed, say)
-            if deadline_secs is not None and time.monotonic() >= deadline_secs:
+            if is_over():
                 break
         return _failures(dataflow)
     finally:

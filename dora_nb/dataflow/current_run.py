@@ -22,6 +22,7 @@ Progress = Callable[[str], None]
 STOP_GRACE_SECS = 2.0
 PROGRESS_AFTER_SECS = 2.0
 _PROGRESS_EVERY_SECS = 1.0
+_LOOK_EVERY_SECS = 0.1
 
 
 class CurrentRun:
@@ -112,16 +113,30 @@ class CurrentRun:
         names: list[str] | None,
         generations: dict[str, int],
         progress: Progress | None,
+        look: Callable[[], None] | None = None,
     ) -> None:
-        """Waits until those nodes (all, if None) are ready or have ended; calls `progress` if it takes long."""
+        """Waits until those nodes (all, if None) are ready or have ended.
+
+        Calls `progress` if it takes long, and at once when a node fails that its policy starts again. Calls
+        `look` ten times a second; an exception that it raises ends the wait.
+        """
         begin_secs = time.monotonic()
-        timeout_secs = PROGRESS_AFTER_SECS
-        while not session.wait_settled(names, after=generations, timeout_secs=timeout_secs):
-            timeout_secs = _PROGRESS_EVERY_SECS
-            if progress is not None:
-                waited_secs = time.monotonic() - begin_secs
-                waited_for = ", ".join(names or session.settling())
-                progress(f"starting: {waited_for} ({waited_secs:.0f} s)")
+        next_secs = begin_secs + PROGRESS_AFTER_SECS
+        seen_failures = False
+        while not session.wait_settled(names, after=generations, timeout_secs=_LOOK_EVERY_SECS):
+            if look is not None:
+                look()
+            if progress is None:
+                continue
+            now_secs = time.monotonic()
+            failures = [str(each) for each in session.failed_starts().values()]
+            if now_secs < next_secs and (not failures or seen_failures):
+                continue
+            seen_failures = bool(failures)
+            next_secs = now_secs + _PROGRESS_EVERY_SECS
+            waited_for = ", ".join(names or session.settling())
+            waiting = f"starting: {waited_for} ({now_secs - begin_secs:.0f} s)"
+            progress("; ".join([*failures, waiting]))
 
     # -- another dataflow ------------------------------------------------------------------------------
 

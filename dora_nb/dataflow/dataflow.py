@@ -16,7 +16,7 @@ from __future__ import annotations
 import atexit
 import warnings
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -195,8 +195,8 @@ class Dataflow(BaseDataflow):
         """Starts every declared node on ``embedded`` or ``dora``; no message moves before all are ready.
 
         Blocks until all have returned from their `__init__`; an interrupt stops what was started. From the
-        third second on, `progress` is called with a sentence about once a second. Raises
-        DataflowStateError where nothing is declared, EngineError where the engine cannot start, and
+        third second on, `progress` is called with a sentence about once a second; at once if a node fails
+        that its restart policy starts again. Raises DataflowStateError where nothing is declared, EngineError where the engine cannot start, and
         OperatorError where a node fails: the others stay ready, and the dataflow goes by itself once the
         failed one is declared again or removed.
 
@@ -217,6 +217,35 @@ class Dataflow(BaseDataflow):
         except BaseException:
             self.stop()
             raise
+
+    def _errors_of_start(self) -> dict[str, OperatorError]:
+        """Returns why each node is not ready yet that a start waits for."""
+        session = self._run.session
+        if session is None:
+            return {}
+        failed = {name: each.error for name, each in session.failed_starts().items()}
+        waiting = {
+            name: OperatorError(
+                f"{name} was not ready when the time was over",
+                node=name,
+                hint="See which line of its __init__ (of a script: before its Node()) takes so long.",
+            )
+            for name in session.settling()
+        }
+        return {**waiting, **failed}
+
+    def _start_with_looks(
+        self, engine: str, progress: Progress | None, look: Callable[[], None]
+    ) -> Started:
+        """Starts like `start`, and calls `look` ten times a second meanwhile; its exception ends the wait.
+
+        Whatever ends it, the caller has to `stop` what was started.
+        """
+        chosen = engine_name(engine)
+        failed = self._runner.to_start_again()
+        if failed is None:
+            return Started(tuple(self._run.graph.nodes), chosen, already_running=True)
+        return self._runner.start(chosen, failed, progress, look)
 
     def stop(self, name: str | None = None, *, grace_secs: float = STOP_GRACE_SECS) -> Stopped:
         """Stops the whole dataflow, or one node; what is declared is kept. Blocks until all have ended.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from dora_nb.engines.base import EngineSession
 from dora_nb.engines.embedded import Session
@@ -30,13 +31,21 @@ class Running:
 
     # -- the whole -------------------------------------------------------------------------------------
 
-    def start(self, engine: EngineName, failed: list[str], progress: Progress | None) -> Started:
+    def start(
+        self,
+        engine: EngineName,
+        failed: list[str],
+        progress: Progress | None,
+        look: Callable[[], None] | None = None,
+    ) -> Started:
         """Starts every declared node, or tries those again that failed; waits until all are ready.
+
+        `look` is called ten times a second meanwhile; an exception that it raises ends the wait.
 
         Where it is interrupted, the caller has to `stop` what was started.
         """
         session = self._begin(failed, engine)
-        self._run.wait_settled(session, None, {}, progress)
+        self._run.wait_settled(session, None, {}, progress, look)
         if (
             not session.messages_flow
         ):  # A node that fails after all were ready does not fail the start.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from dora_nb.child.crash_report import CrashReport
-from dora_nb.errors import OperatorError
+from dora_nb.errors import FailedStarts, OperatorError
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.sources import TopicSource
@@ -123,6 +123,9 @@ class EngineSession(Protocol):
     ) -> bool:
         """Waits until those nodes (all, if None) are ready or have ended, in a generation later than
         `after` says. False on a timeout; EngineError if the start as a whole has failed."""
+
+    def failed_starts(self) -> dict[str, FailedStarts]:
+        """Returns the failures of each node that its restart policy starts again before it was ready."""
 
     def settling(self) -> list[str]:
         """Returns the nodes that are not ready yet."""

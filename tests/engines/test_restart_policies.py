@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +60,34 @@ def go_through(dataflow: CellDataflow, name: str, generation: int) -> None:
     )
     for _ in range(2):
         dataflow.send("notebook/go", 1)
+
+
+def test_a_start_names_a_node_that_fails_again_and_again_and_goes_on_once_it_is_ready(
+    dataflow: CellDataflow, tmp_path: Path
+) -> None:
+    failing = f"""
+import pathlib
+if not pathlib.Path({str(tmp_path / "ready")!r}).exists():
+    raise OSError("no camera")
+class Operator:
+    def on_event(self, dora_event, send_output): pass
+"""
+    keys = {"restart_policy": "on-failure", "restart_delay": 0.05}
+    dataflow.cell("camera", failing, inputs=GO, keys=keys)
+    seen: list[str] = []
+
+    def progress(text: str) -> None:
+        seen.append(text)
+        if " times: " in text:
+            (tmp_path / "ready").touch()
+
+    dataflow.start(progress=progress)
+    first, *_, last = seen
+    reason = "OSError: no camera; starting: camera"
+    assert re.fullmatch(rf"camera failed[^:]*: {reason} \([01] s\)", first), first
+    assert re.fullmatch(rf"camera failed \d+ times: {reason} \(\d+ s\)", last), last
+    assert dataflow.status("camera").state is State.RUNNING
+    assert dataflow.status("camera").error is None
 
 
 def test_its_readers_hear_of_a_restart_and_of_no_end(dataflow: CellDataflow) -> None:

@@ -15,7 +15,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dora_nb.child.crash_report import CrashReport
-from dora_nb.errors import DataflowStateError, DoraNbError, EngineError, OperatorError
+from dora_nb.errors import (
+    DataflowStateError,
+    DoraNbError,
+    EngineError,
+    FailedStarts,
+    OperatorError,
+)
 from dora_nb.graph.graph import Edge, Graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.sources import TopicSource
@@ -208,6 +214,9 @@ class Run(abc.ABC):
             if self._failure is not None and not self._errors:
                 raise self._failure
             return settled
+
+    def failed_starts(self) -> dict[str, FailedStarts]:
+        return {}  # dora restarts nodes by itself, and does not say why they have failed.
 
     def settling(self) -> list[str]:
         return [

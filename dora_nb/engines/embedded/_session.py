@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from dora_nb.child.crash_report import CrashReport, read_crash_report
-from dora_nb.errors import EngineError, OperatorError
+from dora_nb.errors import EngineError, FailedStarts, OperatorError
 from dora_nb.graph import graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.sources import (
@@ -446,6 +446,17 @@ class Session:
             if supervisor is None or supervisor.life.was_ready:
                 return None
             return self.errors().get(name)
+
+    def failed_starts(self) -> dict[str, FailedStarts]:
+        """Returns the failures of each operator that is started again and again before it was ready."""
+        with self._lock:
+            return {
+                name: each.failed_starts
+                for name, each in self._supervisors.items()
+                if each.failed_starts is not None
+                and not each.life.was_ready
+                and each.life.phase not in lifecycle.NO_PROCESS
+            }
 
     def settling(self) -> list[str]:
         """Returns the operators whose `__init__` has not returned yet."""

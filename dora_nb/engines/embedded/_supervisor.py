@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from dora_nb.errors import EngineError, OperatorError
+from dora_nb.errors import EngineError, FailedStarts, OperatorError
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.restarts import Restarts, next_restart
 from dora_nb.graph.sources import LOG_LEVELS
@@ -180,6 +180,8 @@ class Supervisor:
         self.spec = spec
         self.life = lifecycle.Life()
         self.error: OperatorError | None = None
+        self.failed_starts: FailedStarts | None = None
+        """The failures before it was ready that its restart policy has answered since it was ready last."""
         self.inputs_closed = False
         """Whether it finished because all its inputs had closed."""
         self.log = Log(spec.name)
@@ -430,7 +432,17 @@ class Supervisor:
             if isinstance(action, lifecycle.Spawn):
                 self._publish(life)
             self._perform(action, life.deadline)
+        if isinstance(event, lifecycle.ProcessEnded) and life.phase is lifecycle.Phase.BACKING_OFF:
+            self._count_failed_start(life)
         self._publish(life)
+
+    def _count_failed_start(self, life: lifecycle.Life) -> None:
+        # Here, since the next generation forgets the error.
+        if life.was_ready or self.error is None:
+            self.failed_starts = None
+            return
+        times = 0 if self.failed_starts is None else self.failed_starts.times
+        self.failed_starts = FailedStarts(times + 1, self.error)
 
     def _publish(self, life: lifecycle.Life) -> None:
         """Makes the life visible to other threads and completes an edit that it ends."""
