@@ -8,9 +8,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from dora_nb.errors import DescriptorError
 from dora_nb.graph.graph import Graph
@@ -36,15 +36,17 @@ def write_dataflow(graph: Graph, folder: Path) -> Exported:
 
     It gets a ``dataflow.yml``, a file for each node with code, the modules beside the notebook that they
     import, and a ``requirements.txt``. Raises DescriptorError before anything is written if the folder
-    holds a different file that dora_nb did not write; and OSError.
+    holds a different file that dora_nb did not write, or a symbolic link in place of a file or folder that is
+    written; and OSError.
     """
     rendered = render(graph, _surroundings(folder))
     contents = _contents(rendered)
+    _refuse_links(folder, contents)
     _refuse_to_overwrite(folder, contents)
     for name, content in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        _write(path, content)
     for name, path in rendered.copies.items():
         shutil.copymode(path, folder / name)
     return Exported(folder / DATAFLOW_FILE, tuple(contents), rendered.notes)
@@ -58,6 +60,26 @@ def dataflow_text(graph: Graph) -> str:
 def _contents(rendered: Rendered) -> dict[str, bytes]:
     written = {name: text.encode() for name, text in rendered.files.items()}
     return written | {name: path.read_bytes() for name, path in rendered.copies.items()}
+
+
+def _refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Raises DescriptorError if a link would lead a file out of the folder. The folder itself may be one."""
+    places = [PurePath(name) for name in names]
+    written = {folder / each for place in places for each in (place, *place.parents)}
+    links = sorted(path for path in written - {folder} if path.is_symlink())
+    if links:
+        shown = ", ".join(str(path.relative_to(folder)) for path in links)
+        raise DescriptorError(
+            f"{folder} has symbolic links where files would be written ({shown}); nothing was written.",
+            hint="Remove them, or choose another folder.",
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    # O_NOFOLLOW: a link may have come since the check. O_NONBLOCK: or else a named pipe would block.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
+        file.write(content)
 
 
 def _refuse_to_overwrite(folder: Path, contents: Mapping[str, bytes]) -> None:

@@ -52,6 +52,47 @@ def test_files_that_dora_nb_did_not_write_are_not_overwritten(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["dataflow.yml"]
 
 
+@pytest.mark.parametrize("written_before", [True, False])
+@pytest.mark.parametrize("link", ["dataflow.yml", "reader_node.py", "requirements.txt", "kit"])
+@pytest.mark.parametrize("there", [True, False])
+def test_no_file_is_written_through_a_symbolic_link(
+    tmp_path: Path, link: str, written_before: bool, there: bool
+) -> None:
+    """Also through none that leads nowhere yet, and in a folder that dora_nb wrote."""
+    (tmp_path / "notebooks" / "kit").mkdir(parents=True)
+    (tmp_path / "notebooks" / "kit" / "__init__.py").write_text("")
+    reader = node("reader", f"import kit\n{SCRIPT}", kind="script")
+    graph = graph_of(replace(reader, working_dir=str(tmp_path / "notebooks")))
+    folder, target = tmp_path / "robot", tmp_path / "target"
+    folder.mkdir()
+    if written_before:
+        write_dataflow(graph, folder)
+        if link == "kit":
+            (folder / "kit" / "__init__.py").unlink()
+            (folder / "kit").rmdir()
+        else:
+            (folder / link).unlink()
+    if there and link == "kit":
+        target.mkdir()
+    elif there:
+        target.write_text("mine")
+    (folder / link).symlink_to(target)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(DescriptorError, match=rf"symbolic links where .* \({link}\); nothing was"):
+        write_dataflow(graph, folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert target.exists() == there
+    if there:
+        assert list(target.iterdir()) == [] if link == "kit" else target.read_text() == "mine"
+
+
+def test_the_folder_itself_may_be_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "robot").symlink_to(tmp_path / "real")
+    write_dataflow(two(), tmp_path / "robot")
+    assert (tmp_path / "real" / "dataflow.yml").is_file()
+
+
 @pytest.mark.parametrize(
     ("names", "files"),
     [
