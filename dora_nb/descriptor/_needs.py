@@ -119,6 +119,6 @@ def _text_of(path: Path) -> str:
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         ast.parse(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
     return text

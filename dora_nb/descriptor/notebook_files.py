@@ -261,7 +261,7 @@ def _defined_in(lines: list[str]) -> set[str]:
     """Returns the names that a cell binds; none if its text is not Python."""
     try:
         table = symtable.symtable(_as_python(lines), "cell", "exec")
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     symbols = table.get_symbols()
     return {each.get_name() for each in symbols if each.is_assigned() or each.is_imported()}

@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from descriptor_graphs import SCRIPT
+from descriptor_graphs import SCRIPT, graph_of, node
+
+from dora_nb.descriptor import write_dataflow
 
 MAX_CPU_SECS = 2
 MAX_KILOBYTES = 200_000
@@ -120,6 +123,18 @@ def test_modules_that_are_used_again_and_again_are_refused(refused: Run, tmp_pat
         (tmp_path / f"m{level}.yml").write_text(f"{head}nodes:\n{uses}")
     (tmp_path / "m8.yml").write_text(f"module: {{name: m}}\n{NODE}")
     assert "more than 1000 nodes, or use modules too often" in refused("m0.yml")
+
+
+def test_code_that_is_nested_too_deeply_is_none(tmp_path: Path, refused: Run) -> None:
+    """In a plain cell, and in a module that an export would look into."""
+    (tmp_path / "deep.py").write_text("-" * 100_000 + "1")
+    cells = ["-" * 100_000 + "1", "import deep\n%dora_node a nowhere.py"]
+    notebook = {"cells": [{"cell_type": "code", "source": cell} for cell in cells]}
+    (tmp_path / "a.ipynb").write_text(json.dumps(notebook))
+    assert "there is no file 'nowhere.py'." in refused("a.ipynb")
+    reader = node("reader", f"import deep\n{SCRIPT}", kind="script")
+    graph = graph_of(replace(reader, working_dir=str(tmp_path)))
+    assert "deep.py" in write_dataflow(graph, tmp_path / "out").files
 
 
 CODE = '"cell_type": "code", "source"'
