@@ -45,7 +45,8 @@ from ._yaml import Item, parse, unknown_keys
 
 _MAX_LEVELS = 8
 """How deep modules may be nested, as in dora."""
-_MAX_NODES = 1000
+MAX_NODES = 500
+"""Checking the graph takes time with the square of it: half a second for so many."""
 _MAX_VISITS = 10_000
 """How many entries of nodes are read at most, each once for every use of its module and every level above."""
 _INTERPRETER = re.compile(r"(?:.*/)?python(?:3(?:\.\d+)?)?")
@@ -270,10 +271,8 @@ class _Reader:
         if "id" not in entries:
             raise item.error("this node has no 'id'.")
         self._visits += 1
-        if self._visits > _MAX_VISITS or len(self._found) > _MAX_NODES:
-            raise item.error(
-                f"the dataflow and its modules have more than {_MAX_NODES} nodes, or use modules too often."
-            )
+        if self._visits > _MAX_VISITS:
+            raise _too_many(item)
         name = entries["id"].text("an 'id'")
         if name != NOTEBOOK:
             _check_name(name, entries["id"], what="a node")
@@ -565,6 +564,8 @@ class _Reader:
         reads = {} if wires is None else wires.mapping("'inputs'")
         self._types.learn(spec, entries.get("input_types"), entries.get("output_types"))
         self._found.append(_ReadNode(spec, item, reads))
+        if len(self._found) > MAX_NODES:
+            raise _too_many(item)
         if commands:
             env = dict(spec.env)
             for key in [key for key, value in self._given_env.items() if env[key] == value]:
@@ -785,6 +786,12 @@ def _check_port_name(name: str, item: Item, *, what: str) -> None:
     except GraphError as error:
         error.location = item.location
         raise
+
+
+def _too_many(item: Item) -> DescriptorError:
+    return item.error(
+        f"the dataflow and its modules have more than {MAX_NODES} nodes, or use modules too often."
+    )
 
 
 def _with_options(spec: InputSpec, options: Mapping[str, Item]) -> InputSpec:

@@ -20,7 +20,7 @@ from dora_nb.files import MAX_NOTEBOOK_BYTES, read_regular_text
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec, SourceCode
 
-from ._read import Allowed, Imported, read_dataflow
+from ._read import MAX_NODES, Allowed, Imported, read_dataflow
 
 _CELL_MAGIC = re.compile(r"%%(dora_operator|dora_node)(?=\s|$)")
 _LINE_MAGIC = re.compile(r"\s*%(dora_operator|dora_node)(?=\s|$)")
@@ -152,6 +152,7 @@ class _Reader:
     other_keys: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     builds: list[Any] = field(default_factory=list)
+    declarations: int = 0
     names: set[str] = field(default_factory=set)
     """The names that the cells so far define in the notebook. Operators cannot see them."""
 
@@ -175,16 +176,26 @@ class _Reader:
         first = next((at for at, line in enumerate(lines) if line.strip()), 0)
         magic = _CELL_MAGIC.match(lines[first])
         if magic is not None:
+            self._count_declaration(cell, first + 1)
             self._read_body(lines, first, magic, cell)
             return
         if lines[first].startswith("%%"):
             return
         for at, line in enumerate(lines):
             magic = _LINE_MAGIC.match(line) or _IMPORT.match(line)
+            if magic is not None:
+                self._count_declaration(cell, at + 1)
             if magic is not None and not _goes_on(lines[:at]):
                 header_lines, _ = split_header(line, "\n".join(lines[at + 1 :]))
                 self._read_line(_header(header_lines, magic, cell, at), magic)
         self.names |= _defined_in(lines)
+
+    def _count_declaration(self, cell: str, line: int) -> None:
+        self.declarations += 1
+        if self.declarations > MAX_NODES:
+            raise DescriptorError(
+                f"a notebook may declare {MAX_NODES} nodes at most.", location=Location(cell, line)
+            )
 
     def _read_body(self, lines: list[str], first: int, magic: re.Match[str], cell: str) -> None:
         header_lines, body = split_header(lines[first], "\n".join(lines[first + 1 :]))

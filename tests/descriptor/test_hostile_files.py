@@ -122,7 +122,28 @@ def test_modules_that_are_used_again_and_again_are_refused(refused: Run, tmp_pat
         head = "module: {name: m}\n" if level else ""
         (tmp_path / f"m{level}.yml").write_text(f"{head}nodes:\n{uses}")
     (tmp_path / "m8.yml").write_text(f"module: {{name: m}}\n{NODE}")
-    assert "more than 1000 nodes, or use modules too often" in refused("m0.yml")
+    assert "more than 500 nodes, or use modules too often" in refused("m0.yml")
+
+
+def test_a_dataflow_of_very_many_nodes_is_refused(refused: Run, tmp_path: Path) -> None:
+    nodes = [f"  - {{id: a{at}, path: script.py, inputs: {{i: b/o}}}}\n" for at in range(600)]
+    last = "  - {id: b, path: script.py, outputs: [o], inputs: {i: a0/nope}}\n"
+    (tmp_path / "many.yml").write_text("nodes:\n" + "".join(nodes[:490]) + last)
+    assert "b reads 'a0/nope', but a0 has no outputs." in refused("many.yml")
+    (tmp_path / "many.yml").write_text("nodes:\n" + "".join(nodes))
+    printed = refused("many.yml")
+    assert "more than 500 nodes" in printed
+    assert "many.yml, line 502\n" in printed
+
+
+@pytest.mark.parametrize("name", ["a", "a{at}"])
+def test_a_notebook_of_very_many_nodes_is_refused(refused: Run, tmp_path: Path, name: str) -> None:
+    lines = [f"%dora_node {name.format(at=at)} script.py\n" for at in range(5_000)]
+    notebook = {"cells": [{"cell_type": "code", "source": lines}]}
+    (tmp_path / "a.ipynb").write_text(json.dumps(notebook))
+    printed = refused("a.ipynb")
+    assert "a.ipynb, cell 1, line 501\n" in printed
+    assert "a notebook may declare 500 nodes at most." in printed
 
 
 def test_code_that_is_nested_too_deeply_is_none(tmp_path: Path, refused: Run) -> None:
