@@ -91,6 +91,10 @@ class Counts:
     """Part of `frames_sent`: sent without an answer to the ones before."""
     boxes_received: int = 0
     boxes_broken: int = 0
+    bad_boxes: int = 0
+    """Single boxes that could not be drawn, of messages whose other boxes are shown."""
+    bad_labels: int = 0
+    """Labels that are not UTF-8."""
 
 
 class Feed:
@@ -168,6 +172,8 @@ class Feed:
             if self._closed:
                 return
             self._counts.boxes_received += 1
+            self._counts.bad_boxes += boxes.num_bad
+            self._counts.bad_labels += boxes.num_bad_texts
             self._boxes_problem = None
             self._newest_boxes = stamped
             replaced = self._pairing.add_boxes(stamped)

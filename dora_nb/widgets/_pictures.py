@@ -5,6 +5,7 @@ The colours of boxes are chosen here only, so that a box looks the same live and
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -131,8 +132,8 @@ class Colours:
         return next((colour for colour in candidates if colour not in used), candidates[0])
 
 
-DrawnBox = tuple[float, float, float, float, float, str, str]
-"""x1, y1, x2, y2 in pixels of the frame, score, label, colour."""
+DrawnBox = tuple[float, float, float, float, float | None, str, str]
+"""x1, y1, x2, y2 in pixels of the frame, score (None if unknown), label, colour."""
 
 
 def drawn_boxes(boxes: Boxes, colours: Colours) -> list[DrawnBox]:
@@ -142,12 +143,17 @@ def drawn_boxes(boxes: Boxes, colours: Colours) -> list[DrawnBox]:
     return [
         (
             *(round(side, 1) for side in values[place, :4].tolist()),
-            round(float(values[place, 4]), 3),
+            _score(values[place, 4]),
             boxes.labels[place],
             colours.of(boxes.labels[place]),
         )
         for place in order
     ]
+
+
+def _score(confidence: float) -> float | None:
+    # JSON has no NaN: a page could not parse it.
+    return None if math.isnan(confidence) else round(float(confidence), 3)
 
 
 def still_jpeg(picture: Picture, boxes: list[DrawnBox]) -> bytes:
@@ -186,6 +192,8 @@ def _draw_box(image: npt.NDArray[np.uint8], box: DrawnBox, scale: float) -> None
     right, bottom = (round(min(max(side * scale, -1e4), 1e4)) for side in (x2, y2))
     cv2.rectangle(image, (left, top), (right, bottom), _bgr(colour), 2, cv2.LINE_AA)
     text = tag_text(label, score)
+    if not text:
+        return
     text_width = _text_width(text)
     tag_top = top - 17 if top >= 17 else max(0, top)
     tag_left = max(0, min(left - 1, width - text_width - 8))
@@ -196,10 +204,10 @@ def _draw_box(image: npt.NDArray[np.uint8], box: DrawnBox, scale: float) -> None
     _put_text(image, text, (tag_left + 4, tag_top + 13))
 
 
-def tag_text(label: str, score: float) -> str:
-    """Returns ``robot 0.87``; long labels are cut."""
+def tag_text(label: str, score: float | None) -> str:
+    """Returns ``robot 0.87``, or ``robot`` without a score; long labels are cut."""
     shown = label if len(label) <= 40 else f"{label[:39]}…"
-    return f"{shown} {score:.2f}" if shown else f"{score:.2f}"
+    return " ".join(([shown] if shown else []) + ([] if score is None else [f"{score:.2f}"]))
 
 
 def _bgr(colour: str) -> tuple[int, int, int]:

@@ -17,7 +17,8 @@ const PLACEHOLDER = [640, 480];
 const TAG_TEXT = "#10151c";
 const SHADOW = "rgba(0, 0, 0, 0.35)"; // keeps a box visible on something of its own colour
 
-/** @typedef {[number, number, number, number, number, string, string]} Box x1 y1 x2 y2 score label colour */
+/** @typedef {[number, number, number, number, number | null, string, string]} Box
+ *   x1 y1 x2 y2 score label colour; the score is null if it is unknown */
 /** @typedef {{seq: number, t: number | null, mime: string, w: number, h: number, boxes: Box[] | null,
  *             lag: number | null, age: number | null}} Frame */
 
@@ -39,7 +40,7 @@ function duration(ms) {
 function tagText(label, score) {
   const text = label.replace(/[\u0000-\u001f\u007f]/g, " ");
   const shown = text.length > 40 ? `${text.slice(0, 39)}…` : text;
-  return shown ? `${shown} ${score.toFixed(2)}` : score.toFixed(2);
+  return [shown, score?.toFixed(2)].filter(Boolean).join(" ");
 }
 
 function fadedAlpha(ageMs) {
@@ -70,6 +71,7 @@ function drawBoxes(context, boxes, scale, width) {
   context.textBaseline = "middle";
   for (const [x1, y1, , , score, label, colour] of boxes) {
     const text = tagText(label, score);
+    if (!text) continue;
     const tagWidth = context.measureText(text).width + 8;
     const top = y1 * scale - 18 >= 0 ? y1 * scale - 18 : Math.max(0, y1 * scale);
     const left = Math.max(0, Math.min(x1 * scale - 1, width - tagWidth));
@@ -463,7 +465,7 @@ class View {
     const { bitmap, frame } = last;
     const minScore = this.model.get("min_score");
     const shown = this.model.get("show_boxes")
-      ? (frame.boxes ?? []).filter((box) => box[4] >= minScore)
+      ? (frame.boxes ?? []).filter(([, , , , score]) => score === null || score >= minScore)
       : [];
     if (!shown.length && this.overlayEmpty) return;
     const density = window.devicePixelRatio || 1;
@@ -535,6 +537,9 @@ class View {
     const places = [...(stream.status.drops ?? []), ["this page", stream.dropped]];
     figures.push(dropsText(places));
     if (stream.status.unmatched) figures.push(`${stream.status.unmatched} boxes without their frame`);
+    const { bad_boxes: badBoxes, bad_labels: badLabels } = stream.status;
+    if (badBoxes) figures.push(`${badBoxes} bad ${badBoxes === 1 ? "box" : "boxes"} left out`);
+    if (badLabels) figures.push(`${badLabels} ${badLabels === 1 ? "label" : "labels"} not UTF-8`);
     if (stream.broken) figures.push(`${stream.broken} damaged`);
     return figures.join(" · ");
   }

@@ -14,14 +14,16 @@ kernel to page
         `seq` counts up from 1; a page MUST NOT draw a frame whose `seq` is not above the last it drew,
         and MAY skip a frame that a newer one follows. `t` is the frame's stamp in ms since the epoch, or
         null. `w` and `h` are the size in pixels that boxes refer to; 0 means the picture's own. `boxes`
-        is null or a list of [x1, y1, x2, y2, score, label, colour]; a label is text and MUST NOT become
-        markup. `lag` is how many ms the boxes' frame is older than this one, or null without stamps;
-        `age` is how many ms ago the boxes came.
+        is null or a list of [x1, y1, x2, y2, score, label, colour]; `score` is null if it is unknown,
+        and then `min_score` MUST NOT hide the box; a label is text and MUST NOT become markup. `lag` is
+        how many ms the boxes' frame is older than this one, or null without stamps; `age` is how many ms
+        ago the boxes came.
     ``boxes``: `seq`, `boxes`, `lag`, `age`: newer boxes for the frame `seq`; a page that shows another
         frame MUST ignore them.
-    ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`; `greeting`, if it
-        answers a ``hello``. The kernel MUST send one at least every 2 s while the view is visible and
-        the page answers, so that a page can tell silence from a lost kernel, and at most two a second.
+    ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`, `bad_boxes` and
+        `bad_labels` as counts; `greeting`, if it answers a ``hello``. The kernel MUST send one at least
+        every 2 s while the view is visible and the page answers, so that a page can tell silence from a
+        lost kernel, and at most two a second.
 page to kernel
     Each message has `client`, a name that the page chose when it created its model, and `n`, the number
     of the message. Messages may overtake each other on different threads; the kernel MUST ignore one
@@ -124,6 +126,10 @@ class ViewStats:
     """They could not be read as boxes."""
     boxes_unmatched: int
     """With ``sync=True``: their frame was not there."""
+    bad_boxes: int
+    """Single boxes that could not be drawn; the others of their message are shown."""
+    bad_labels: int
+    """Labels that are not UTF-8, shown with replacement characters."""
     last_age_secs: float | None
     """From the stamp of the last frame sent until now; None if that is negative or above an hour."""
 
@@ -144,7 +150,8 @@ class CameraView(anywidget.AnyWidget):
     is; the detector must forward the frame's metadata.
 
     In the view: space pauses, b shows or hides boxes, [ and ] (also - and +) set the lowest score, from
-    0 to 1. Python code may set and observe `paused`, `show_boxes` and `min_score` too.
+    0 to 1, which never hides boxes of unknown confidence. Python code may set and observe `paused`,
+    `show_boxes` and `min_score` too.
 
     Raises DeclarationError for an argument of the wrong type or range; GraphError if the node of a
     topic is declared and lacks that output. What goes wrong later, the view shows below the picture.
@@ -319,6 +326,8 @@ class CameraView(anywidget.AnyWidget):
             boxes_received=counts.boxes_received,
             boxes_broken=counts.boxes_broken,
             boxes_unmatched=tally.boxes_unmatched,
+            bad_boxes=counts.bad_boxes,
+            bad_labels=counts.bad_labels,
             last_age_secs=_age_secs(self._feed.last),
         )
 
@@ -432,7 +441,7 @@ class CameraView(anywidget.AnyWidget):
     def _visible_boxes(self, boxes: list[DrawnBox] | None) -> list[DrawnBox]:
         if boxes is None or not self.show_boxes:
             return []
-        return [box for box in boxes if box[4] >= self.min_score]
+        return [box for box in boxes if box[4] is None or box[4] >= self.min_score]
 
     def _drawn(self, pair: Pair) -> list[DrawnBox] | None:
         return None if pair.boxes is None else drawn_boxes(pair.boxes.boxes, self._colours)
@@ -517,6 +526,8 @@ class CameraView(anywidget.AnyWidget):
             "reason": found.reason,
             "drops": [[place, count] for place, count in places],
             "unmatched": tally.boxes_unmatched,
+            "bad_boxes": tally.counts.bad_boxes,
+            "bad_labels": tally.counts.bad_labels,
         }
 
     # ----- helpers

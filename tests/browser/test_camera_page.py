@@ -277,6 +277,42 @@ def test_boxes_below_the_score_are_not_drawn(camera: CameraPage):
     camera.wait_for_text("score-value", "0.50")
 
 
+def test_a_box_without_a_score_has_its_label_and_is_never_filtered(camera: CameraPage):
+    camera.page.evaluate(
+        """() => { window.texts = [];
+            const draw = CanvasRenderingContext2D.prototype.fillText;
+            CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {
+                texts.push(text);
+                return draw.call(this, text, ...at); }; }"""
+    )
+    camera.show_frame(boxes=[[*RED_BOX[:4], None, "person", "#ff0000"], GREEN_BOX])
+    assert camera.page.evaluate("() => texts.slice(-2)") == ["person", "cup 0.30"]
+
+    camera.page.locator(".dora-slider").fill("1")
+
+    assert camera.overlay(100, 110)[0] == 255
+    assert camera.overlay(220, 50)[3] == 0
+    assert camera.page.evaluate("() => texts.at(-1)") == "person"
+
+
+def test_a_box_with_neither_label_nor_score_has_no_tag(camera: CameraPage):
+    camera.show_frame(boxes=[[*RED_BOX[:4], None, "", "#ff0000"]])
+
+    assert camera.overlay(100, 110)[0] == 255
+    assert camera.overlay(103, 50)[3] == 0
+
+
+def test_the_line_counts_bad_boxes_and_labels(camera: CameraPage):
+    camera.show_frame(boxes=[RED_BOX], lag=0)
+    camera.tell_status("running", bad_boxes=1, bad_labels=3)
+
+    figures = camera.page.locator(".dora-figures")
+    expect(figures).to_contain_text("1 bad box left out · 3 labels not UTF-8")
+
+    camera.tell_status("running", bad_boxes=2, bad_labels=1)
+    expect(figures).to_contain_text("2 bad boxes left out · 1 label not UTF-8")
+
+
 # ----- steering
 
 

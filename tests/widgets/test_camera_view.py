@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import weakref
@@ -73,6 +74,37 @@ def test_boxes_come_with_label_and_colour(dataflow: Any, make_view: Make):
 
     assert boxes == [(10, 10, 30, 30, 0.9, "robot", boxes[0][6])]
     assert len(boxes[0][6]) == len("#rrggbb")
+
+
+def test_a_box_of_unknown_confidence_has_no_score_and_is_never_hidden(
+    dataflow: Any, make_view: Make
+):
+    view, page = make_view(boxes="detector/bbox", labels=["ball", "cone", "robot"])
+    view.min_score = 1.0
+    dataflow.publish_boxes([[*BOX[:4], np.nan, 2]])
+    dataflow.publish_image(np.zeros((48, 64, 3), np.uint8))
+
+    boxes = page.wait_for_frame(1)["boxes"]
+
+    assert boxes == [(10, 10, 30, 30, None, "robot", boxes[0][6])]
+    json.dumps(boxes, allow_nan=False)
+    assert decoded(view.snapshot())[20, 10].max() > 100  # the still draws it too
+
+
+def test_bad_boxes_and_labels_are_counted(dataflow: Any, make_view: Make):
+    view, page = make_view(boxes="detector/bbox")
+    dataflow.publish_boxes([BOX, [30.0, 30, 10, 10, 0.9, 2], [np.inf, 0, 1, 1, 0.5, 0]])
+    labels = pa.array([[b"caf\xe9", b"cup"]], pa.list_(pa.binary()))
+    corners = pa.array([[0.0, 0, 1, 1, 2, 2, 3, 3]])
+    struct = pa.StructArray.from_arrays([corners, labels], ["bbox", "labels"])
+    dataflow.publish("detector/bbox", struct, {})
+    dataflow.publish_image(GREY)
+
+    told = page.wait_for("status", bad_boxes=2, bad_labels=1)
+
+    assert told
+    assert (view.stats.bad_boxes, view.stats.bad_labels) == (2, 1)
+    assert view.stats.boxes_broken == 0
 
 
 def test_boxes_without_a_new_frame_go_alone(dataflow: Any, make_view: Make):

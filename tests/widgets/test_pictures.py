@@ -125,6 +125,12 @@ def test_the_highest_scores_are_drawn_last():
     assert [box[4] for box in drawn] == [0.3, 0.9]
 
 
+def test_an_unknown_score_is_none():
+    drawn = drawn_boxes(boxes((0, 0, 1, 1, np.nan, 1), (0, 0, 1, 1, 0.3, 2)), Colours())
+
+    assert {box[5]: box[4] for box in drawn} == {"1": None, "2": 0.3}
+
+
 def test_no_more_boxes_are_drawn_than_anybody_reads():
     rows = [(0.0, 0.0, 1.0, 1.0, score / 2000, 0.0) for score in range(2000)]
 
@@ -160,6 +166,8 @@ def test_a_tag_is_short_text():
     assert tag_text("robot", 0.876) == "robot 0.88"
     assert tag_text("", 0.5) == "0.50"
     assert len(tag_text("long " * 100, 0.5)) == 45
+    assert tag_text("robot", None) == "robot"
+    assert tag_text("", None) == ""
 
 
 # ----- stills
@@ -180,6 +188,13 @@ def test_a_still_has_boxes_where_they_belong():
     for place in [(250, 100), (250, 400), (350, 250)]:  # left, right and bottom edge
         assert image[place][2] > 150
     assert image[250, 250].max() < 20  # its inside
+
+
+def test_a_still_tags_a_box_only_with_what_is_known_of_it():
+    image = still(np.zeros((48, 64), np.uint8), [(10, 25, 50, 40, None, "", "#0000ff")])
+
+    assert image[30, 10, 0] > 120
+    assert image[16, 14].max() < 40  # where a tag would be
 
 
 def test_a_grey_still_has_boxes_in_colour():
