@@ -43,7 +43,7 @@ def describe_value(event: Event) -> str:
     metadata = metadata_of(event)
     form = ", ".join(
         f"{key}={metadata[key]!r}"
-        for key in ("width", "height", "encoding", "format")
+        for key in ("width", "height", "encoding", "format", "primitive", "shape")
         if key in metadata
     )
     arrow_type = textwrap.shorten(str(value.type), 60, placeholder=" ...")

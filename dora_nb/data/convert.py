@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dora_nb.errors import MessageError
 
 from .arrow import Event, event_name
-from .images import COMPRESSED, RAW_LAYOUTS, as_image, image_form
+from .images import COMPRESSED, as_image, image_form
+from .pixel_layouts import RAW_LAYOUTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +52,7 @@ def as_torch(event: Event) -> torch.Tensor:
         )
     if _is_picture(event, value):
         form = image_form(event)
-        if form.encoding in COMPRESSED:
+        if form.encoding in COMPRESSED or RAW_LAYOUTS[form.encoding].conversion is not None:
             return library.from_numpy(as_image(event))  # type: ignore[no-any-return]
         layout = RAW_LAYOUTS[form.encoding]
         flat = library.from_dlpack(value).view(getattr(library, layout.dtype.name))

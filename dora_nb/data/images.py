@@ -1,26 +1,15 @@
 """`as_image`: the picture of a message, or an error that says what the message holds instead.
 
-The encodings are those that dora's nodes send. OpenCV is loaded when the first compressed picture is
-decoded, and not before.
-
-==========  ======================  ======================================================
-encoding    the message's array     what `as_image` returns
-==========  ======================  ======================================================
-``bgr8``    UInt8, H*W*3            (H, W, 3) uint8, blue first
-``rgb8``    UInt8, H*W*3            (H, W, 3) uint8, red first
-``mono8``   UInt8, H*W              (H, W) uint8
-``mono16``  UInt8 2*H*W, or UInt16  (H, W) uint16
-``32FC1``   UInt8 4*H*W, or Float   (H, W) float32
-``jpeg``    UInt8, the file         (H, W, 3) uint8, blue first; (H, W) where it is grey
-``png``     UInt8, the file         the same; (H, W) uint16 where it is grey of 16 bits
-==========  ======================  ======================================================
+`pixel_layouts` and `picture_files` list the encodings. OpenCV is loaded when the first picture is
+decoded or converted, and not before.
 """
 
 from __future__ import annotations
 
+import math
 import numbers
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,38 +31,25 @@ from .arrow import (
 )
 from .box_arrays import could_be_boxes
 from .picture_files import DamagedPictureError
+from .pixel_layouts import RAW_LAYOUTS, PixelLayout, depth_encoding, encoding_of_shape
 
 DEFAULT_SIZE = (640, 480)
 DEFAULT_ENCODING = "bgr8"
 
 
-@dataclass(frozen=True, slots=True)
-class PixelLayout:
-    """How the pixels of a raw picture lie in memory."""
-
-    dtype: np.dtype[Any]
-    channels: int
-
-    def num_values(self, width: int, height: int) -> int:
-        return width * height * self.channels
-
-    def num_bytes(self, width: int, height: int) -> int:
-        return self.num_values(width, height) * self.dtype.itemsize
-
-    def shape(self, width: int, height: int) -> tuple[int, ...]:
-        return (height, width) if self.channels == 1 else (height, width, self.channels)
-
-
-RAW_LAYOUTS = {
-    "bgr8": PixelLayout(np.dtype(np.uint8), 3),
-    "rgb8": PixelLayout(np.dtype(np.uint8), 3),
-    "mono8": PixelLayout(np.dtype(np.uint8), 1),
-    "mono16": PixelLayout(np.dtype("<u2"), 1),
-    "32FC1": PixelLayout(np.dtype("<f4"), 1),
-}
-COMPRESSED = picture_files.FORMATS
+COMPRESSED = tuple(picture_files.FORMATS)
 ENCODINGS = (*RAW_LAYOUTS, *COMPRESSED)
-_ENCODING_OF_WORD = {name.casefold(): name for name in ENCODINGS} | {"jpg": "jpeg", "mjpeg": "jpeg"}
+"""The canonical names."""
+_ENCODING_OF_WORD = {
+    word.casefold(): name
+    for table in (RAW_LAYOUTS, picture_files.FORMATS)
+    for name, known in table.items()
+    for word in (name, *known.aliases)
+}
+_DEPTH_OF_BYTES = {1: "mono8", 2: "16UC1", 4: "32FC1", 8: "64FC1"}
+"""By the number of bytes per pixel."""
+_PIXELS_OF_FLOATS = "If it is pixels from 0 to 1, send cv2.convertScaleAbs(frame, alpha=255)."
+_BOX_COLUMNS = (4, 6, 7)
 _COMMON_SIZES = ((640, 480), (1280, 720), (1920, 1080), (320, 240), (800, 600), (848, 480))
 
 
@@ -84,28 +60,49 @@ class ImageForm:
     width: int
     height: int
     encoding: str
+    """A canonical name of `ENCODINGS`."""
+    guessed: tuple[str, ...] = ()
+    """What the message does not say: ``"mono8"``, ``"640 x 480"``."""
+    is_depth: bool = False
+    """Whether the values are shown scaled from the least to the largest."""
+
+
+def encoding_named(word: object) -> str | None:
+    """Returns the canonical name of an encoding, for itself or an alias in any case; None if unknown."""
+    return _ENCODING_OF_WORD.get(word.casefold()) if isinstance(word, str) else None
 
 
 def as_image(
     event: Event, size: tuple[int, int] | None = None, encoding: str | None = None
 ) -> npt.NDArray[Any]:
-    """Returns the picture of a message as an array: (H, W) or (H, W, 3), channels in the order sent.
+    """Returns the picture of a message as an array: (H, W), (H, W, 3) or (H, W, 4).
 
-    ==========================  ===================================================
-    encoding                    returned array
-    ==========================  ===================================================
-    ``bgr8``, ``rgb8``          (H, W, 3) uint8, blue first or red first
-    ``mono8``                   (H, W) uint8
-    ``mono16``                  (H, W) uint16
-    ``32FC1``                   (H, W) float32
-    ``jpeg``, ``png``           (H, W, 3) uint8, blue first; a grey file (H, W) uint8,
-                                a grey PNG of 16 bits (H, W) uint16
-    ==========================  ===================================================
+    ==================================  =====================================================
+    encoding (aliases)                  returned array
+    ==================================  =====================================================
+    ``bgr8`` (8UC3), ``rgb8``           (H, W, 3) uint8, channels in the order sent
+    ``bgra8`` (8UC4), ``rgba8``         (H, W, 4) uint8, channels in the order sent
+    ``mono8`` (8UC1)                    (H, W) uint8
+    ``mono16``, ``16UC1`` (Z16)         (H, W) uint16
+    ``32FC1``, ``64FC1``                (H, W) float32, float64
+    ``yuyv`` (yuv422_yuy2), ``uyvy``    (H, W, 3) uint8, converted, blue first
+    (yuv422), ``nv12``, ``i420``
+    (yuv420)
+    ``bayer_{rggb,bggr,gbrg,grbg}8``    (H, W, 3) uint8, converted, blue first
+    ``jpeg`` (jpg, jpe), ``png``,       (H, W, 3) uint8, blue first, alpha dropped; a grey
+    ``webp``, ``avif``, ``bmp``,        file (H, W) uint8, or of its own type if it has more
+    ``tiff``, ``gif``, ...              bits (uint16, float32)
+    ==================================  =====================================================
 
-    The metadata's `width`, `height` and `encoding` win. Where they are missing, `size` as (width,
-    height) in pixels and `encoding` are used, else (640, 480) and ``bgr8``. A compressed picture has
-    the size of its file, and is decoded on each call. An uncompressed one is a read-only view of the
-    message's memory, which its sender cannot reuse meanwhile: copy it before you draw on it or keep it.
+    The metadata's `width`, `height` and `encoding` win, if they fit the array. Else its `shape`, which
+    numpy arrays are sent with, gives the size and the likely encoding (``mono8``, ``bgr8``, ``bgra8``,
+    or that of the type). Else `size` as (width, height) in pixels and `encoding` are used, and last
+    (640, 480) and ``bgr8``. With ``primitive: depth`` the type says the encoding. A float array is a
+    picture only with an `encoding` or `primitive`. `image_form` tells what was guessed.
+
+    A compressed picture has the size of its file. It is decoded on each call, as YUV and Bayer are
+    converted. Others are a read-only view of the message's memory, which its sender cannot reuse
+    meanwhile: copy it before you draw on it or keep it.
 
     Raises MessageError if the message does not hold such a picture, with what it holds and the likely
     fix; EngineError if OpenCV is needed and missing.
@@ -123,7 +120,8 @@ def as_image(
         except DamagedPictureError as error:
             raise _image_error(event, UnreadableError(str(error))) from error
     layout = RAW_LAYOUTS[form.encoding]
-    return values.view(layout.dtype).reshape(layout.shape(form.width, form.height))
+    pixels = values.view(layout.dtype).reshape(layout.shape(form.width, form.height))
+    return layout.as_bgr(pixels)
 
 
 def image_form(
@@ -192,22 +190,130 @@ def _image_form(
         )
     if len(value) == 0:
         raise UnreadableError("it is empty", "Send no message when there is no picture.")
-    name = _encoding_of(metadata, encoding)
-    if name in COMPRESSED:
-        return ImageForm(*_size_of_file(value, name), name)
-    form = ImageForm(*_size_of(metadata, size), name)
+    told = _encoding_of(metadata, encoding)
+    dtype = as_numpy(value).dtype
+    shape = _shape_of(metadata, len(value))
+    if told in COMPRESSED and (shape is None or len(shape) == 1 or _starts_as(value, told)):
+        return ImageForm(*_size_of_file(value, told), told)
+    primitive = metadata.get("primitive")
+    primitive = primitive.casefold() if isinstance(primitive, str) else None
+    if dtype.kind == "f" and told is None and primitive not in ("depth", "image"):
+        raise UnreadableError(
+            "its values are floats without an encoding",
+            f"If it is depth, send encoding='{depth_encoding(dtype)}' or primitive='depth' "
+            f"in the metadata. {_PIXELS_OF_FLOATS}",
+        )
+    form = _form_of_metadata(value, metadata, size, told, primitive)
+    if shape is not None and not (_fits(value, form) and _agrees(form, shape, dtype)):
+        could_be_rows = told is None and primitive is None and dtype != np.uint8
+        if not (could_be_rows and len(shape) == 2 and shape[1] in _BOX_COLUMNS):
+            form = _form_of_shape(shape, dtype, told) or form
     _check_length(value, form)
+    if primitive == "depth" and RAW_LAYOUTS[form.encoding].channels == 1:
+        return replace(form, is_depth=True)
     return form
 
 
-def _encoding_of(metadata: Mapping[str, Any], default: str | None) -> str:
+def _form_of_metadata(
+    value: pa.Array[Any],
+    metadata: Mapping[str, Any],
+    size: tuple[int, int] | None,
+    told: str | None,
+    primitive: str | None,
+) -> ImageForm:
+    """Returns what the message or the reader says, and the usual picture for the rest."""
+    try:
+        width, height = _size_of(metadata, size)
+    except UnreadableError:
+        if _shape_of(metadata, len(value)) is None:
+            raise
+        width, height = DEFAULT_SIZE  # does not matter: the shape is used
+    guessed: tuple[str, ...] = ()
+    if size is None and not ("width" in metadata and "height" in metadata):
+        guessed = (f"{width} x {height}",)
+    dtype = as_numpy(value).dtype
+    layout = RAW_LAYOUTS.get(told or "")
+    is_forwarded = (
+        primitive == "depth" and layout is not None and dtype not in (layout.dtype, np.uint8)
+    )
+    if told is not None and layout is not None and not is_forwarded:
+        return _form(width, height, told, guessed)
+    name = DEFAULT_ENCODING
+    if primitive == "depth" and dtype == np.uint8:
+        name = _DEPTH_OF_BYTES.get(len(value) // (width * height), "mono8")
+    elif primitive == "depth" or (primitive == "image" and dtype.kind == "f"):
+        # The type is the encoding, which is therefore not a guess.
+        return _form(width, height, depth_encoding(dtype), guessed)
+    return _form(width, height, name, (name, *guessed))
+
+
+def _form(width: int, height: int, encoding: str, guessed: tuple[str, ...]) -> ImageForm:
+    return ImageForm(width, height, encoding, guessed, RAW_LAYOUTS[encoding].is_depth)
+
+
+def _shape_of(metadata: Mapping[str, Any], length: int) -> tuple[int, ...] | None:
+    """Returns the metadata's shape of two or three sides; None if it is not that of this array."""
+    shape = metadata.get("shape")
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        return None
+    sides = tuple(pixels for side in shape if (pixels := _whole_number(side)) is not None)
+    if len(sides) != len(shape) or any(side <= 0 for side in sides) or math.prod(sides) != length:
+        return None
+    while len(sides) > 3 and sides[0] == 1:  # a batch of one
+        sides = sides[1:]
+    return sides if len(sides) in (2, 3) else None
+
+
+def _form_of_shape(
+    shape: tuple[int, ...], dtype: np.dtype[Any], told: str | None
+) -> ImageForm | None:
+    """Returns the picture of this shape, in the encoding that was told if that fits."""
+    layout = RAW_LAYOUTS.get(told or "")
+    if told is not None and layout is not None and dtype == layout.dtype:
+        size = layout.size_of_shape(shape)
+        if size is not None:
+            return _form(*size, told, ())
+    encoding = encoding_of_shape(shape, dtype)
+    if encoding is None:
+        return None
+    return _form(shape[1], shape[0], encoding, (encoding,))
+
+
+def _agrees(form: ImageForm, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Returns whether the shape is that of the form, or of another layout in memory.
+
+    A turned picture fits a forwarded width and height in length only.
+    """
+    layout = RAW_LAYOUTS[form.encoding]
+    if form.encoding in form.guessed:
+        return False
+    size = layout.size_of_shape(shape)
+    return dtype != layout.dtype or size is None or size == (form.width, form.height)
+
+
+def _fits(value: pa.Array[Any], form: ImageForm) -> bool:
+    try:
+        _check_length(value, form)
+    except UnreadableError:
+        return False
+    return True
+
+
+def _starts_as(value: pa.Array[Any], encoding: str) -> bool:
+    return picture_files.sniff(as_numpy(value)[:16].tobytes()) == encoding
+
+
+def _encoding_of(metadata: Mapping[str, Any], default: str | None) -> str | None:
     word = metadata.get("encoding", default)
     if word is None:
-        return DEFAULT_ENCODING
-    known = _ENCODING_OF_WORD.get(word.casefold()) if isinstance(word, str) else None
+        return None
+    known = encoding_named(word)
     if known is None:
-        hint = did_you_mean(str(word), ENCODINGS) or f"Known encodings: {', '.join(ENCODINGS)}."
-        raise UnreadableError(f"unknown encoding {word!r}", hint)
+        words = list(_ENCODING_OF_WORD)
+        hint = did_you_mean(str(word), ENCODINGS) or did_you_mean(str(word).casefold(), words)
+        raise UnreadableError(
+            f"unknown encoding {word!r}", hint or f"Known encodings: {', '.join(ENCODINGS)}."
+        )
     return known
 
 
@@ -258,8 +364,16 @@ def _check_length(value: pa.Array[Any], form: ImageForm) -> None:
     layout = RAW_LAYOUTS[form.encoding]
     dtype = as_numpy(value).dtype
     if dtype not in (layout.dtype, np.uint8):
-        hint = f"Send pa.array(frame.astype('{layout.dtype.name}').ravel())."
-        raise UnreadableError(f"{form.encoding} cannot be sent as {value.type}", hint)
+        raise UnreadableError(
+            f"{form.encoding} cannot be sent as {value.type}", _type_hint(dtype, layout, form)
+        )
+    for side, pixels, even in zip(
+        ("width", "height"), (form.width, form.height), layout.must_be_even(), strict=True
+    ):
+        if even and pixels % 2:
+            raise UnreadableError(
+                f"{form.encoding} needs an even {side}, and its {side} is {pixels}"
+            )
     if dtype == np.uint8:
         needed, unit = layout.num_bytes(form.width, form.height), "bytes"
     else:
@@ -269,6 +383,16 @@ def _check_length(value: pa.Array[Any], form: ImageForm) -> None:
         raise UnreadableError(problem, _length_hint(value, form))
 
 
+def _type_hint(dtype: np.dtype[Any], layout: PixelLayout, form: ImageForm) -> str:
+    if layout.dtype.kind == "f":
+        return f"Send pa.array(frame.astype('{layout.dtype.name}').ravel())."
+    if dtype.kind == "f":  # a cast would cut 0..1 to 0
+        return f"If it is depth, set encoding='{depth_encoding(dtype)}'. {_PIXELS_OF_FLOATS}"
+    if form.encoding in form.guessed and dtype == np.uint16:
+        return "It fits encoding='mono16': set that in the metadata."
+    return f"Send pa.array(frame.astype('{layout.dtype.name}').ravel())."
+
+
 def _length_hint(value: pa.Array[Any], form: ImageForm) -> str:
     """Returns the likely reason why an array is not as long as its picture."""
     length = len(value)
@@ -276,7 +400,9 @@ def _length_hint(value: pa.Array[Any], form: ImageForm) -> str:
     if started is not None:
         return f"It starts like a {started.upper()} file: set encoding='{started}' in the metadata."
     if length == form.width * form.height * 4:
-        return "It fits four channels: send frame[:, :, :3]."
+        return (
+            "It fits four channels: set encoding='bgra8' in the metadata, or send frame[:, :, :3]."
+        )
     for name, layout in RAW_LAYOUTS.items():
         if length == layout.num_bytes(form.width, form.height):
             return f"It fits encoding='{name}': set that in the metadata."

@@ -17,6 +17,7 @@ from dora_nb.data import picture_files
 from dora_nb.data.arrow import Event
 from dora_nb.data.boxes import Boxes
 from dora_nb.data.images import COMPRESSED, as_image, image_form
+from dora_nb.data.pixel_layouts import RAW_LAYOUTS
 from dora_nb.errors import MessageError
 from dora_nb.system import import_cv2
 
@@ -45,47 +46,74 @@ class Picture:
     width: int
     """Of the frame that boxes refer to; 0 if only decoding can tell (a JPEG may have an orientation)."""
     height: int
+    notes: tuple[str, ...] = ()
+    """What the view's line says of it: ``"depth 0.5 (dark) to 4 (bright)"``, ``"guessed: mono8"``."""
 
 
 def picture_of(
     event: Event, size: tuple[int, int] | None = None, encoding: str | None = None
 ) -> Picture:
-    """Returns the message's picture for a browser: compressed ones unchanged, others as JPEG.
+    """Returns the message's picture for a browser: files that browsers show unchanged, others as JPEG.
 
     Raises MessageError if the message is not a picture, EngineError if OpenCV is missing.
     """
     form = image_form(event, size, encoding)
     if form.encoding in COMPRESSED:
         data: bytes = event["value"].to_numpy(zero_copy_only=True).tobytes()
-        if not picture_files.is_deep_grey(data):
+        if picture_files.browser_shows(form.encoding) and not picture_files.is_deep_grey(data):
             return Picture(data, f"image/{form.encoding}", 0, 0)
-    image = shown_pixels(as_image(event, size, encoding), rgb=form.encoding == "rgb8")
-    height, width = image.shape[:2]
-    return Picture(encode_jpeg(_at_most(image, LIVE_MAX_WIDTH)), "image/jpeg", width, height)
+    image = as_image(event, size, encoding)
+    notes = [f"guessed: {', '.join(form.guessed)}"] if form.guessed else []
+    if image.ndim == 2 and (form.is_depth or image.dtype != np.uint8):
+        shown, span = _scaled(image)
+        word = "values" if form.encoding == "mono16" else "depth"
+        if span is None:
+            notes.insert(0, f"no {word}")
+        else:
+            notes.insert(0, f"{word} {_short(span[0])} (dark) to {_short(span[1])} (bright)")
+    else:
+        layout = RAW_LAYOUTS.get(form.encoding)
+        shown = shown_pixels(image, rgb=layout is not None and layout.red_first)
+    height, width = shown.shape[:2]
+    encoded = encode_jpeg(_at_most(shown, LIVE_MAX_WIDTH))
+    return Picture(encoded, "image/jpeg", width, height, tuple(notes))
 
 
 def shown_pixels(image: npt.NDArray[Any], *, rgb: bool = False) -> npt.NDArray[np.uint8]:
-    """Returns the picture with 8 bits per channel, blue first.
+    """Returns the picture with 8 bits per channel, blue first, without alpha.
 
     Depth is scaled from the nearest value (dark) to the farthest; zero and values that are not finite
     mean "unknown" and are black. The scale ignores the outer 2 %, as one wrong value would turn the
     rest grey.
     """
-    if image.dtype == np.uint8:
-        if not rgb:
-            return image
-        cv2 = import_cv2()
-        converted: npt.NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        return converted
-    depth = image.astype(np.float32)
+    if image.dtype != np.uint8:
+        return _scaled(image)[0]
+    if not rgb:
+        return image if image.ndim == 2 else image[:, :, :3]
+    cv2 = import_cv2()
+    converted: npt.NDArray[np.uint8] = cv2.cvtColor(image[:, :, :3], cv2.COLOR_RGB2BGR)
+    return converted
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if 100 <= abs(number) < 1e7 else f"{number:.3g}"
+
+
+def _scaled(
+    image: npt.NDArray[Any],
+) -> tuple[npt.NDArray[np.uint8], tuple[float, float] | None]:
+    """Returns depth as grey, and the values that are the darkest and the brightest (None without any)."""
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf: unknown
+        depth = image.astype(np.float32)
     valid = np.isfinite(depth) & (depth != 0)
     if not valid.any():
-        return np.zeros(image.shape, np.uint8)
+        return np.zeros(image.shape, np.uint8), None
     nearest, farthest = np.percentile(
         depth[valid][::7] if valid.sum() > 1000 else depth[valid], (1, 99)
     )
     scaled = (depth - nearest) * (225 / max(float(farthest - nearest), 1e-6)) + 30
-    return np.where(valid, np.clip(np.nan_to_num(scaled), 30, 255), 0).astype(np.uint8)
+    grey = np.where(valid, np.clip(np.nan_to_num(scaled), 30, 255), 0).astype(np.uint8)
+    return grey, (float(nearest), float(farthest))
 
 
 def encode_jpeg(image: npt.NDArray[np.uint8], quality: int = LIVE_QUALITY) -> bytes:

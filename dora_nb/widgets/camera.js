@@ -534,6 +534,7 @@ class View {
       figures.push(`${stream.framesPerSecond().toFixed(0)} fps`, `age ${duration(stream.ageMs)}`);
     }
     if (frame.boxes && frame.lag !== 0) figures.push(`boxes ${duration(frame.lag)} behind`);
+    figures.push(...(frame.notes ?? []));
     const places = [...(stream.status.drops ?? []), ["this page", stream.dropped]];
     figures.push(dropsText(places));
     if (stream.status.unmatched) figures.push(`${stream.status.unmatched} boxes without their frame`);

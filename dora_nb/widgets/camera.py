@@ -10,10 +10,12 @@ Messages between this file and camera.js, version 1. All are custom comm message
 side MUST ignore what it does not know.
 
 kernel to page
-    ``frame``: `v`, `seq`, `t`, `mime`, `w`, `h`, `boxes`, `lag`, `age`, and the picture as the only buffer.
+    ``frame``: `v`, `seq`, `t`, `mime`, `w`, `h`, `notes`, `boxes`, `lag`, `age`, and the picture as the
+        only buffer.
         `seq` counts up from 1; a page MUST NOT draw a frame whose `seq` is not above the last it drew,
         and MAY skip a frame that a newer one follows. `t` is the frame's stamp in ms since the epoch, or
-        null. `w` and `h` are the size in pixels that boxes refer to; 0 means the picture's own. `boxes`
+        null. `w` and `h` are the size in pixels that boxes refer to; 0 means the picture's own. `notes`
+        is a list of texts about the picture (the range of depth, what was guessed). `boxes`
         is null or a list of [x1, y1, x2, y2, score, label, colour]; `score` is null if it is unknown,
         and then `min_score` MUST NOT hide the box; a label is text and MUST NOT become markup. `lag` is
         how many ms the boxes' frame is older than this one, or null without stamps; `age` is how many ms
@@ -60,7 +62,7 @@ import anywidget
 import traitlets
 
 from dora_nb.data.boxes import Labels
-from dora_nb.data.images import ENCODINGS
+from dora_nb.data.images import ENCODINGS, encoding_named
 from dora_nb.data.picture_files import DamagedPictureError
 from dora_nb.errors import (
     DataflowStateError,
@@ -142,7 +144,8 @@ class CameraView(anywidget.AnyWidget):
 
     `topic` carries pictures and `boxes` carries boxes, in any form that `as_image` and `as_boxes` read.
     `labels` are the names of the classes, as a list or a dict by number. `size` as (width, height) in
-    pixels and `encoding` are used for pictures without that metadata. At most `max_fps` pictures a
+    pixels and `encoding` are used for pictures without that metadata; what is still missing is guessed,
+    and the view's line says so. At most `max_fps` pictures a
     second are sent to the browser. `dataflow` is the notebook's own unless given.
 
     By default the view shows the newest frame with the newest boxes, which fade as they get old. With
@@ -481,6 +484,7 @@ class CameraView(anywidget.AnyWidget):
             "mime": shown.picture.mime,
             "w": shown.picture.width,
             "h": shown.picture.height,
+            "notes": list(shown.picture.notes),
             **_boxes_message(shown),
         }
         self.send(message, buffers=[shown.picture.data])
@@ -614,7 +618,7 @@ def _check_arguments(
         raise DeclarationError(f"labels must be a list of names or a dict, got {labels!r}.")
     if size is not None and not _is_size(size):
         raise DeclarationError(f"size must be (width, height) in pixels, got {size!r}.")
-    if encoding is not None and encoding not in ENCODINGS:
+    if encoding is not None and encoding_named(encoding) is None:
         near = did_you_mean(str(encoding), ENCODINGS)
         raise DeclarationError(
             f"unknown encoding {encoding!r}.",

@@ -313,6 +313,16 @@ def test_the_line_counts_bad_boxes_and_labels(camera: CameraPage):
     expect(figures).to_contain_text("2 bad boxes left out · 1 label not UTF-8")
 
 
+def test_the_line_says_the_range_of_depth_and_what_was_guessed(camera: CameraPage):
+    camera.show_frame(notes=["depth 0.5 (dark) to 4 (bright)", "guessed: 640 x 480"])
+    camera.tell_status("running")
+
+    figures = camera.page.locator(".dora-figures")
+    expect(figures).to_contain_text(
+        "depth 0.5 (dark) to 4 (bright) · guessed: 640 x 480 · no drops"
+    )
+
+
 # ----- steering
 
 

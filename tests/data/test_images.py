@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -62,6 +63,160 @@ def test_a_raw_picture_is_a_view_of_the_message_that_cannot_be_written():
 
     assert np.shares_memory(image, event["value"].to_numpy())
     assert not image.flags.writeable
+
+
+COLOURED = np.full((6, 8, 3), (200, 60, 30), np.uint8)
+"""One colour, which YUV and Bayer keep: blue first."""
+
+
+def yuv(array: npt.NDArray[Any]) -> tuple[int, int, int]:
+    """The range of video (BT.601), as in files and cameras."""
+    planes = cv2.cvtColor(array, cv2.COLOR_BGR2YUV_I420)
+    return planes[0, 0], planes[array.shape[0], 0], planes[-1, -1]
+
+
+def packed(array: npt.NDArray[Any], order: str) -> npt.NDArray[Any]:
+    """YUV 4:2:2 of a picture of one colour: two bytes for each pixel."""
+    y, u, v = yuv(array)
+    pair = [{"y": y, "u": u, "v": v}[letter] for letter in order]
+    return np.tile(np.array(pair, np.uint8), array.shape[0] * array.shape[1] // 2)
+
+
+def planar(array: npt.NDArray[Any], *, interleaved: bool) -> npt.NDArray[Any]:
+    y, u, v = yuv(array)
+    num_pixels = array.shape[0] * array.shape[1]
+    rest = [u, v] * (num_pixels // 4)
+    return np.array([y] * num_pixels + (rest if interleaved else sorted(rest, key=[u, v].index)))
+
+
+def bayer(array: npt.NDArray[Any], pattern: str) -> npt.NDArray[Any]:
+    blue, green, red = array[0, 0]
+    cell = np.array([{"r": red, "g": green, "b": blue}[letter] for letter in pattern], np.uint8)
+    return np.tile(cell.reshape(2, 2), (array.shape[0] // 2, array.shape[1] // 2)).ravel()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("yuyv", packed(COLOURED, "yuyv")),
+        ("yuv422_yuy2", packed(COLOURED, "yuyv")),
+        ("uyvy", packed(COLOURED, "uyvy")),
+        ("yuv422", packed(COLOURED, "uyvy")),
+        ("NV12", planar(COLOURED, interleaved=True)),
+        ("i420", planar(COLOURED, interleaved=False)),
+        ("yuv420", planar(COLOURED, interleaved=False)),
+        *(
+            (f"bayer_{pattern}8", bayer(COLOURED, pattern))
+            for pattern in ("rggb", "bggr", "gbrg", "grbg")
+        ),
+    ],
+)
+def test_yuv_and_bayer_become_bgr(encoding: str, data: npt.NDArray[Any]):
+    image = as_image(message(pa.array(data), width=8, height=6, encoding=encoding))
+
+    assert image.dtype == np.uint8
+    assert image.shape == (6, 8, 3)
+    assert np.abs(image.astype(int) - COLOURED).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("encoding", "array"),
+    [
+        ("8UC1", GREY),
+        ("8UC3", COLOUR),
+        ("8UC4", np.dstack([COLOUR, GREY])),
+        ("bgra8", np.dstack([COLOUR, GREY])),
+        ("rgba8", np.dstack([COLOUR, GREY])),
+        ("16UC1", MILLIMETRES),
+        ("Z16", MILLIMETRES),
+        ("z16", MILLIMETRES),
+        ("64FC1", DEPTH.astype(np.float64)),
+    ],
+)
+def test_names_of_opencv_and_ros_are_known(encoding: str, array: npt.NDArray[Any]):
+    image = as_image(sized(array, encoding))
+
+    assert image.dtype == array.dtype
+    np.testing.assert_array_equal(image, array)
+
+
+@pytest.mark.parametrize("encoding", ["webp", "avif", "bmp", "tiff", "gif", "jp2", "ppm", "ras"])
+def test_every_file_that_opencv_decodes_is_a_picture(encoding: str):
+    event = file_message(encoded(photo(66, 48), f".{encoding}"), encoding)
+
+    form = image_form(event)
+    image = as_image(event)
+
+    assert (form.width, form.height) == (66, 48)
+    assert image.shape == (48, 66, 3)
+    smooth = [cv2.blur(each, (8, 8)).astype(int) for each in (image, photo(66, 48))]
+    assert np.abs(smooth[0] - smooth[1]).mean() < 8  # a GIF mixes its colours from few
+
+
+def test_a_radiance_file_is_a_picture():
+    event = file_message(encoded(photo().astype(np.float32) / 255, ".hdr"), "hdr")
+
+    assert as_image(event).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("array", [MILLIMETRES, DEPTH])
+def test_a_tiff_of_depth_keeps_its_values(array: npt.NDArray[Any]):
+    np.testing.assert_array_equal(as_image(file_message(encoded(array, ".tiff"), "tiff")), array)
+
+
+@pytest.mark.parametrize("encoding", ["webp", "avif", "bmp", "tiff", "jp2"])
+def test_the_start_of_a_file_is_an_error(encoding: str):
+    data = encoded(photo(), f".{encoding}")
+
+    for length in (4, 14, 20, len(data) // 3):
+        with pytest.raises(MessageError):
+            as_image(file_message(data[:length], encoding))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64, np.float32, float])
+def test_depth_needs_no_encoding(dtype: type):
+    depth = MILLIMETRES.astype(dtype)
+    event = message(pa.array(depth.ravel()), width=8, height=6, primitive="depth")
+
+    form = image_form(event)
+
+    assert form.is_depth
+    assert form.guessed == (("mono8",) if dtype is np.uint8 else ())
+    np.testing.assert_array_equal(as_image(event), depth)
+
+
+def test_depth_is_believed_before_a_forwarded_encoding():
+    event = message(pa.array(DEPTH.ravel()), width=8, height=6, encoding="bgr8", primitive="depth")
+
+    np.testing.assert_array_equal(as_image(event), DEPTH)
+
+
+def test_what_is_guessed_is_told():
+    raw = message(pa.array(np.zeros(640 * 480 * 3, np.uint8)))
+
+    assert image_form(raw).guessed == ("bgr8", "640 x 480")
+    assert image_form(raw, size=(640, 480)).guessed == ("bgr8",)
+    assert image_form(raw, encoding="rgb8").guessed == ("640 x 480",)
+    assert image_form(sized(COLOUR, "bgr8")).guessed == ()
+
+
+@pytest.mark.parametrize(
+    ("array", "metadata"),
+    [
+        (DEPTH, {}),
+        (DEPTH.astype(float), {"width": 8, "height": 6}),
+        (DEPTH, {"shape": [6, 8]}),
+        (DEPTH, {"width": 8, "height": 6, "encoding": "mono8"}),
+        (COLOUR / 255, {"width": 8, "height": 6, "encoding": "bgr8"}),
+    ],
+)
+def test_floats_are_never_advised_to_be_cut_to_integers(
+    array: npt.NDArray[Any], metadata: dict[str, Any]
+):
+    with pytest.raises(MessageError, match=r"If it is depth.*convertScaleAbs") as raised:
+        as_image(message(pa.array(array.ravel()), **metadata))
+
+    assert "uint8" not in str(raised.value)
 
 
 def test_a_slice_of_an_array_is_a_picture_too():
@@ -167,7 +322,7 @@ def test_an_embedded_preview_does_not_pass_for_the_end_of_a_jpeg():
             message(pa.array(GREY.ravel()), encoding="brg8"),
             "unknown encoding 'brg8'.*Did you mean 'rgb8'",
         ),
-        (message(pa.array(GREY.ravel()), encoding="yuyv"), "Known encodings: bgr8, rgb8"),
+        (message(pa.array(GREY.ravel()), encoding="xyz"), "Known encodings: bgr8, rgb8"),
         (message(pa.array(GREY.ravel()), encoding=7), "unknown encoding 7"),
         (
             sized(GREY.astype(np.int64), "mono8"),

@@ -57,6 +57,56 @@ def test_colours_come_out_as_they_were_meant(encoding: str, shown: tuple[int, ..
     assert np.abs(image[20, 20].astype(int) - shown).max() < 8
 
 
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("bgra8", (200, 30, 10)), ("rgba8", (10, 30, 200))]
+)
+def test_alpha_is_dropped(encoding: str, shown: tuple[int, ...]):
+    with_alpha = np.dstack([BLUE, np.zeros((48, 64), np.uint8)])
+
+    image = decoded(picture_of(message(with_alpha, encoding)).data)
+
+    assert image.shape == (48, 64, 3)
+    assert np.abs(image[20, 20].astype(int) - shown).max() < 8
+
+
+def test_yuv_is_shown():
+    yuyv = np.full((48, 64, 2), 128, np.uint8)
+
+    image = decoded(picture_of(message(yuyv, "yuyv")).data)
+
+    assert image.shape == (48, 64, 3)
+    assert np.abs(image.astype(int) - 130).max() < 8
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mime"), [("webp", "webp"), ("tiff", "jpeg"), ("bmp", "jpeg")]
+)
+def test_files_that_browsers_do_not_show_become_jpeg(encoding: str, mime: str):
+    assert picture_of(file_message(BLUE, encoding)).mime == f"image/{mime}"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
+def test_the_range_of_depth_is_noted(dtype: type):
+    depth = np.full((48, 64), 200, dtype)
+    depth[:, 32:] = 100
+    depth[0, 0] = 0  # no measurement
+    event = message(depth, "")
+    event["metadata"] = {"width": 64, "height": 48, "primitive": "depth"}
+
+    picture = picture_of(event)
+
+    assert picture.notes[0] == "depth 100 (dark) to 200 (bright)"
+    image = decoded(picture.data).astype(int)
+    assert (image[24, 10], image[24, 50]) == (pytest.approx(255, abs=3), pytest.approx(30, abs=3))
+
+
+def test_what_is_guessed_is_noted():
+    event = {"id": "image", "value": pa.array(np.zeros(640 * 480 * 3, np.uint8)), "metadata": {}}
+
+    assert picture_of(event).notes == ("guessed: bgr8, 640 x 480",)
+    assert picture_of(message(BLUE, "bgr8")).notes == ()
+
+
 def test_grey_stays_grey():
     assert decoded(picture_of(message(BLUE[:, :, 0].copy(), "mono8")).data).shape == (48, 64)
 
