@@ -27,6 +27,8 @@ def _for_dora_rs(on_event):
         def send(output, data, metadata=None):
             if isinstance(data, numpy.ndarray):
                 plain = data if numpy.ma.isMaskedArray(data) else numpy.asarray(data)
+                if data.ndim > 1:
+                    metadata = dict(metadata or (), shape=list(data.shape))
                 data = pyarrow.array(plain.ravel())
             return send_output(output, data, metadata)
         status = on_event.__get__(self, type(self))(dora_event, send)

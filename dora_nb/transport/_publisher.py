@@ -38,7 +38,7 @@ from dora_nb.errors import EngineError
 from ._arena import DATA_SIZE, MAX_SLOTS, Arena, Slot
 from ._forks import forks, generation, refuse_forked_copy
 from ._metadata import Metadata, asks_to_flush, encode_metadata
-from ._values import UINT8, InvalidDataError, encode_value
+from ._values import UINT8, InvalidDataError, encode_value, metadata_with_shape
 from ._wire import (
     DATAGRAM_LIMIT,
     HEADER_SIZE,
@@ -503,6 +503,8 @@ class Output:
     def publish(self, data: object, metadata: Metadata | None) -> bool:
         """Sends one message to every edge; blocks only on edges with the policy backpressure.
 
+        The metadata of a numpy array of two or more dimensions gets its ``shape``.
+
         Returns False where the output has ended, so that nothing was sent. Called in the middle of itself, by
         a signal handler or a `__del__`, it sends after the message that is being sent.
 
@@ -512,6 +514,7 @@ class Output:
         if self._made_in != len(forks):
             refuse_forked_copy(self._made_in, "send")
         type_code, size, payload = encode_value(data)
+        metadata = metadata_with_shape(data, metadata)
         blob = b"" if metadata is None else encode_metadata(metadata, self._warn)
         if size + len(blob) > DATA_SIZE:
             raise InvalidDataError(

@@ -24,7 +24,7 @@ from dora_nb.errors import EngineError
 from ._arena import DATA_SIZE, MAX_SLOTS, ReaderArena, copy_bytes, given_back, read_data
 from ._forks import forks, generation, refuse_forked_copy
 from ._metadata import UTC, Metadata, decode_metadata, decode_plain, encode_metadata, timestamp_of
-from ._values import FLAT_TYPES, FLAT_WIDTHS, decode_value, encode_value
+from ._values import FLAT_TYPES, FLAT_WIDTHS, decode_value, encode_value, metadata_with_shape
 from ._wire import (
     DATAGRAM_LIMIT,
     HEADER_SIZE,
@@ -71,7 +71,7 @@ def as_received(data: object, metadata: Metadata | None, *, warn: Callable[[str]
     Raises `InvalidDataError` or `MetadataError`.
     """
     code, size, payload = encode_value(data)
-    blob = encode_metadata(metadata, warn)
+    blob = encode_metadata(metadata_with_shape(data, metadata), warn)
     value = decode_value(code, pa.py_buffer(bytes(payload)), size)
     return Message(value, decode_metadata(blob, time.time_ns()))
 
@@ -82,7 +82,7 @@ def as_bytes(data: object, metadata: Metadata) -> tuple[int, int, Any, bytes]:
     Raises `InvalidDataError` or `MetadataError`.
     """
     code, size, value = encode_value(data)
-    return code, size, value, encode_metadata(metadata, _ignore)
+    return code, size, value, encode_metadata(metadata_with_shape(data, metadata), _ignore)
 
 
 def from_bytes(code: int, value: bytes, metadata: bytes, stamp_nanos: int) -> Message:

@@ -75,6 +75,19 @@ def encode_value(data: object) -> tuple[int, int, Any]:
     raise InvalidDataError(_conversion_of(data))
 
 
+def metadata_with_shape(data: object, metadata: Any) -> Any:
+    """The metadata, with ``shape`` if `data` is a numpy array of two or more dimensions.
+
+    Its values travel flat, so a reader knows the shape by the metadata only. A ``shape`` that is there
+    already was forwarded from another message.
+    """
+    if not isinstance(data, np.ndarray) or data.ndim < 2:
+        return metadata
+    if metadata is not None and not isinstance(metadata, dict):
+        return metadata  # `encode_metadata` refuses it
+    return {**(metadata or {}), "shape": list(data.shape)}
+
+
 def decode_value(code: int, buffer: pa.Buffer, size: int) -> pa.Array[Any]:
     """The array in `buffer`, which it holds on to; nothing is copied.
 

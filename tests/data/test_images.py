@@ -200,6 +200,103 @@ def test_what_is_guessed_is_told():
     assert image_form(sized(COLOUR, "bgr8")).guessed == ()
 
 
+CAMERA = {"width": 16, "height": 12, "encoding": "bgr8", "primitive": "image"}
+"""What a camera sends, and an operator forwards with a picture of its own."""
+
+
+@pytest.mark.parametrize("metadata", [{}, CAMERA, {"encoding": "jpeg"}, {"width": 5}])
+@pytest.mark.parametrize(
+    ("array", "encoding"),
+    [
+        (GREY, "mono8"),
+        (GREY[:, :, None], "mono8"),
+        (np.dstack([COLOUR, GREY]), "bgra8"),
+        (MILLIMETRES, "mono16"),
+    ],
+)
+def test_a_numpy_picture_is_read_by_its_shape(
+    array: npt.NDArray[Any], encoding: str, metadata: dict[str, Any]
+):
+    event = message(pa.array(array.ravel()), **metadata, shape=list(array.shape))
+
+    form = image_form(event)
+
+    assert (form.width, form.height, form.encoding) == (8, 6, encoding)
+    assert form.guessed == (encoding,)
+    np.testing.assert_array_equal(as_image(event), array.squeeze())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "encoding", "guessed"),
+    [
+        ({}, "bgr8", ("bgr8",)),
+        (CAMERA, "bgr8", ()),
+        ({**CAMERA, "encoding": "rgb8"}, "rgb8", ()),
+        ({**CAMERA, "encoding": "mono8"}, "bgr8", ("bgr8",)),
+        ({"encoding": "rgb8"}, "rgb8", ()),
+    ],
+)
+def test_the_encoding_of_the_camera_is_kept_if_it_fits_the_shape(
+    metadata: dict[str, Any], encoding: str, guessed: tuple[str, ...]
+):
+    event = message(pa.array(COLOUR.ravel()), **metadata, shape=[6, 8, 3])
+
+    form = image_form(event)
+
+    assert (form.encoding, form.guessed) == (encoding, guessed)
+    np.testing.assert_array_equal(as_image(event), COLOUR)
+
+
+def test_a_turned_picture_is_shown_turned():
+    turned = np.rot90(COLOUR)
+    event = message(
+        pa.array(turned.ravel()), width=8, height=6, encoding="bgr8", shape=list(turned.shape)
+    )
+
+    np.testing.assert_array_equal(as_image(event), turned)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"width": 8, "height": 6}])
+@pytest.mark.parametrize(
+    ("encoding", "data", "shape"),
+    [
+        ("nv12", planar(COLOURED, interleaved=True), [9, 8]),
+        ("yuyv", packed(COLOURED, "yuyv"), [6, 16]),
+        ("yuyv", packed(COLOURED, "yuyv"), [6, 8, 2]),
+    ],
+)
+def test_the_shape_of_yuv_is_that_of_its_memory(
+    encoding: str, data: npt.NDArray[Any], shape: list[int], metadata: dict[str, Any]
+):
+    event = message(pa.array(data), encoding=encoding, shape=shape, **metadata)
+
+    assert as_image(event).shape == (6, 8, 3)
+
+
+def test_depth_with_the_metadata_of_a_camera_is_a_picture():
+    event = message(pa.array(DEPTH.ravel()), **CAMERA, shape=[6, 8])
+
+    assert image_form(event).guessed == ("32FC1",)
+    np.testing.assert_array_equal(as_image(event), DEPTH)
+
+
+@pytest.mark.parametrize(
+    ("array", "shape"),
+    [
+        (GREY, [6, 9]),
+        (GREY, [48]),
+        (GREY, ["6", 8]),
+        (GREY, "6 x 8"),
+        (GREY, [6, -8]),
+        (GREY, [2, 3, 8]),
+        (BOXES.astype(np.int64), [2, 6]),
+    ],
+)
+def test_a_shape_that_is_not_that_of_a_picture_is_not_used(array: npt.NDArray[Any], shape: object):
+    with pytest.raises(MessageError):
+        as_image(message(pa.array(array.ravel()), shape=shape))
+
+
 @pytest.mark.parametrize(
     ("array", "metadata"),
     [

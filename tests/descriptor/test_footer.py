@@ -106,12 +106,26 @@ def test_numpy_arrays_become_flat_arrow_arrays() -> None:
     _, sent = ran(operator_text(body), {})
     assert [(name, data if isinstance(data, bytes) else data.to_pylist(), metadata)
             for name, data, metadata in sent] == [
-        ("a", [1, 0, 3, 2], None),
+        ("a", [1, 0, 3, 2], {"shape": [2, 2]}),
         ("b", [1.0, None], {"x": 1}),
         ("c", [3.0], None),
         ("d", b"raw", None),
     ]  # fmt: skip
     assert sent[0][1].type == pa.int16()
+
+
+def test_the_shape_of_a_numpy_array_replaces_a_forwarded_one() -> None:
+    body = """
+        given = {"shape": [9], "encoding": "bgr8"}
+        send_output("a", np.zeros((2, 3, 3), np.uint8)[:, ::2], given)
+        send_output("b", np.zeros(4), given)
+    """
+    _, sent = ran(operator_text(body), {})
+
+    assert [metadata for _, _, metadata in sent] == [
+        {"shape": [2, 2, 3], "encoding": "bgr8"},
+        {"shape": [9], "encoding": "bgr8"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from transport_rig import LARGE, VGA, Rig
 
 from dora_nb.errors import DoraNbError
-from dora_nb.transport import InvalidDataError
+from dora_nb.transport import InvalidDataError, as_received
 
 _FLAT_TYPES = [
     pa.uint8(), pa.int8(), pa.uint16(), pa.int16(), pa.uint32(), pa.int32(), pa.uint64(), pa.int64(),
@@ -220,6 +220,33 @@ def test_numpy_is_taken_and_flattened_in_c_order(
     received = _round_trip(rig, data)
     assert received.type == expected.type
     assert received.equals(expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "metadata", "expected"),
+    [
+        (np.zeros((2, 3)), None, {"shape": [2, 3]}),
+        (np.zeros((4, 6, 3), np.uint8)[::2, ::2], {"a": 1}, {"a": 1, "shape": [2, 3, 3]}),
+        (np.zeros((2, 3)), {"shape": [4, 6], "width": 6}, {"shape": [2, 3], "width": 6}),
+        (np.ma.zeros((0, 4)), {}, {"shape": [0, 4]}),
+        (np.zeros(6), {"shape": [2, 3]}, {"shape": [2, 3]}),
+        (np.array(1.0), None, {}),
+        (pa.array([1.0]), {"shape": [1]}, {"shape": [1]}),
+    ],
+)
+def test_a_numpy_array_of_two_dimensions_or_more_is_sent_with_its_shape(
+    rig: Rig, data: Any, metadata: Any, expected: dict[str, Any]
+) -> None:
+    link = rig.connect()
+    given = None if metadata is None else dict(metadata)
+    rig.output.publish(data, metadata)
+
+    received = link.take().metadata
+
+    del received["timestamp"]
+    assert received == expected
+    assert metadata == given  # the caller's own dict stays as it was
+    assert as_received(data, metadata, warn=print).metadata.keys() == {*expected, "timestamp"}
 
 
 def test_a_numpy_image_is_copied_once_only(rig: Rig) -> None:

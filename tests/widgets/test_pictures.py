@@ -100,6 +100,25 @@ def test_the_range_of_depth_is_noted(dtype: type):
     assert (image[24, 10], image[24, 50]) == (pytest.approx(255, abs=3), pytest.approx(30, abs=3))
 
 
+@pytest.mark.parametrize("metadata", [{}, {"width": 64, "height": 48, "encoding": "bgr8"}])
+@pytest.mark.parametrize(
+    ("array", "note"), [(BLUE[:, :, 0], "guessed: mono8"), (BLUE[::2, ::2], "guessed: bgr8")]
+)
+def test_a_numpy_picture_is_shown_in_its_own_size(
+    array: npt.NDArray[Any], note: str, metadata: dict[str, Any]
+):
+    metadata = {**metadata, "shape": list(array.shape)}
+    event = {"id": "image", "value": pa.array(array.ravel()), "metadata": metadata}
+
+    picture = picture_of(event)
+
+    image = decoded(picture.data)
+    assert image.shape == array.shape
+    assert (picture.height, picture.width) == array.shape[:2]
+    assert np.abs(image.astype(int) - array).max() < 8
+    assert picture.notes == (() if "encoding" in metadata and array.ndim == 3 else (note,))
+
+
 def test_what_is_guessed_is_noted():
     event = {"id": "image", "value": pa.array(np.zeros(640 * 480 * 3, np.uint8)), "metadata": {}}
 
