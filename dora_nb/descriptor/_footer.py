@@ -1,6 +1,6 @@
 """The footer of an operator's file: it makes dora-rs accept what dora_nb accepts.
 
-dora-rs fails an operator whose `on_event` returns None, and refuses numpy arrays
+dora-rs fails an operator whose `on_event` returns None, and refuses numpy arrays and dicts
 (``binaries/runtime-python/src/runner.rs``). The footer is plain Python at the end of the file, so
 every line above keeps its number; two marks enclose it, by which `without_footer` finds it. It
 replaces the class's `on_event` and not the name `Operator`, since the class may use that name.
@@ -27,9 +27,10 @@ def _for_dora_rs(on_event):
         def send(output, data, metadata=None):
             if isinstance(data, numpy.ndarray):
                 plain = data if numpy.ma.isMaskedArray(data) else numpy.asarray(data)
-                if data.ndim > 1:
-                    metadata = dict(metadata or (), shape=list(data.shape))
+                metadata = dict(metadata or (), shape=list(data.shape)) if data.ndim > 1 else metadata
                 data = pyarrow.array(plain.ravel())
+            elif isinstance(data, dict):
+                data = pyarrow.array([data])
             return send_output(output, data, metadata)
         status = on_event.__get__(self, type(self))(dora_event, send)
         return dora.DoraStatus.CONTINUE if status is None else status

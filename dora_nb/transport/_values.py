@@ -9,6 +9,7 @@ dora: a record batch becomes a struct array, an extension array its storage.
 
 from __future__ import annotations
 
+import datetime
 import struct
 from typing import Any
 
@@ -30,6 +31,9 @@ _ARRAYS = (
 )  # fmt: skip
 _CODES: dict[type, int] = {kind: code for code, kind in enumerate(_ARRAYS)}
 UINT8 = 0
+_SINGLE_VALUES = (
+    int, float, str, bytes, type(None), np.generic, datetime.date, datetime.time, datetime.timedelta,
+)  # fmt: skip
 _MOST_BATCH_BYTES = 1 << 16
 """Above, one more copy would cost more than the schema."""
 _MOST_SCHEMAS = 16
@@ -66,6 +70,8 @@ def encode_value(data: object) -> tuple[int, int, Any]:
         return UINT8, len(data), data
     if isinstance(data, np.ndarray):
         return encode_value(_array_from_numpy(data))
+    if isinstance(data, dict) and _is_row(data):
+        return encode_value(_array_from_row(data))
     if isinstance(data, pa.RecordBatch):
         data = data.to_struct_array()
     if isinstance(data, pa.ExtensionArray):
@@ -161,6 +167,31 @@ def _array_from_numpy(data: np.ndarray[Any, Any]) -> pa.Array[Any]:
     return array
 
 
+def _is_row(data: dict[Any, Any]) -> bool:
+    """Whether a dict is one row of a table: a single value for each name."""
+    return bool(data) and all(
+        isinstance(name, str) and isinstance(value, _SINGLE_VALUES) for name, value in data.items()
+    )
+
+
+def _array_from_row(data: dict[str, Any]) -> pa.Array[Any]:
+    """What dora_nb takes beyond dora: a dict of single values, as a struct array of length 1."""
+    try:
+        # Not `pa.array(data)`, which sends the keys.
+        row: pa.Array[Any] = pa.array([data])
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise InvalidDataError(f"Arrow cannot hold a value of this dict: {error}") from None
+    return row
+
+
+def _has_base(data: object, package: str, name: str) -> bool:
+    """Whether a class of that name is among its bases; does not import the package."""
+    return any(
+        base.__name__ == name and base.__module__.partition(".")[0] == package
+        for base in type(data).__mro__
+    )
+
+
 def _conversion_of(data: object) -> str:
     """The call that turns `data` into something that can be sent."""
     kind = type(data).__name__
@@ -170,11 +201,25 @@ def _conversion_of(data: object) -> str:
         return "a Table is several arrays; send table.combine_chunks().to_batches()[0]"
     if isinstance(data, pa.Scalar):
         return "a Scalar is not an array; send pa.array([x.as_py()])"
-    if type(data).__module__.partition(".")[0] == "torch":
+    if _has_base(data, "torch", "Tensor"):
         device = str(getattr(data, "device", "cpu"))
-        moved = "" if device == "cpu" else ".cpu()"
         where = "" if device == "cpu" else f" on {device}"
-        return f"a torch tensor{where} is sent as pa.array(x.detach(){moved}.numpy().ravel())"
+        # numpy has no bfloat16.
+        cast = ".float()" if str(getattr(data, "dtype", "")) == "torch.bfloat16" else ""
+        return f"a torch tensor{where} is sent as x.detach().cpu(){cast}.numpy()"
+    if _has_base(data, "pandas", "DataFrame"):
+        return "a DataFrame is sent as pa.RecordBatch.from_pandas(x)"
+    if _has_base(data, "pandas", "Series") or _has_base(data, "pandas", "Index"):
+        return f"a {kind} is sent as pa.Array.from_pandas(x)"
+    if _has_base(data, "PIL", "Image"):
+        return 'a PIL image is sent as np.asarray(x.convert("RGB")), with metadata {"encoding": "rgb8"}'
+    if isinstance(data, dict):
+        if all(isinstance(name, str) for name in data):
+            return "a dict is sent as pa.array([x]), a struct array of length 1"
+        return (
+            "a dict whose keys are not all str is sent as "
+            "pa.array([{str(name): value for name, value in x.items()}])"
+        )
     if isinstance(data, bytearray | memoryview):
         return f"send bytes(x) instead of a {kind}"
     if isinstance(data, str):

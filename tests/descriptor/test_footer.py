@@ -114,6 +114,12 @@ def test_numpy_arrays_become_flat_arrow_arrays() -> None:
     assert sent[0][1].type == pa.int16()
 
 
+def test_a_dict_becomes_a_struct_array() -> None:
+    _, sent = ran(operator_text('send_output("a", {"x": 1.5, "mode": "idle"})'), {})
+
+    assert sent[0][1].to_pylist() == [{"x": 1.5, "mode": "idle"}]
+
+
 def test_the_shape_of_a_numpy_array_replaces_a_forwarded_one() -> None:
     body = """
         given = {"shape": [9], "encoding": "bgr8"}

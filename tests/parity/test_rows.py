@@ -163,6 +163,7 @@ OF_ONE_SCRIPT = {
                 print('OBS refused', wrong, flush=True)
         """,
     "1.5 numpy": refused("np.zeros(2)"),
+    "1.5 dict": refused("{'x': 1.5, 'mode': 'idle'}"),
     "2 next: impossible timeouts": """
         for wrong in (-1, float('nan')):
             try:
@@ -182,7 +183,10 @@ OF_ONE_SCRIPT = {
     ),
 }
 ONE_SCRIPT = script_for(OF_ONE_SCRIPT)
-DIFFERS = {"1.5 numpy": {r"script: OBS": "numpy arrays"}}
+DIFFERS = {
+    "1.5 numpy": {r"script: OBS": "numpy arrays"},
+    "1.5 dict": {r"script: OBS": "a dict of single values"},
+}
 SHARED_ROWS = {
     name: Row(nodes, differs=DIFFERS.get(name, {}), only=name)
     for names, nodes in (

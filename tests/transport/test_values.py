@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import decimal
+import re
 from typing import Any
 
 import numpy as np
@@ -293,13 +295,84 @@ def test_what_cannot_be_sent_names_the_conversion(rig: Rig, data: object, way_ou
     assert link.edge.counts().sent == 0
 
 
-def test_a_torch_tensor_names_its_conversion(rig: Rig) -> None:
+def _sent_as_advised(rig: Rig, data: object) -> pa.Array[Any]:
+    """Sends `data` by the one line that the error names."""
+    with pytest.raises(InvalidDataError) as caught:
+        rig.output.publish(data, None)
+    advice = re.search(r" is sent as (.+?\))(?:, |$)", str(caught.value))
+    assert advice is not None
+    return _round_trip(rig, eval(advice[1], {"pa": pa, "np": np, "x": data}))  # noqa: S307
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"a": [1, 2], "b": {"c": 1.5}},
+        {"a": np.arange(3), "b": "x"},
+        {"a": None, "b": []},
+    ],
+)
+def test_the_advice_for_a_dict_keeps_its_values(rig: Rig, data: dict[str, Any]) -> None:
+    received = _sent_as_advised(rig, data).to_pylist()
+
+    plain = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in data.items()
+    }
+    assert received == [plain]
+
+
+def test_the_advice_for_a_dict_with_other_keys_keeps_its_values(rig: Rig) -> None:
+    assert _sent_as_advised(rig, {1: 2, "a": 3}).to_pylist() == [{"1": 2, "a": 3}]
+
+
+def test_the_advice_for_pandas_keeps_its_values(rig: Rig) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"x": [1.5, float("nan")], "label": ["cup", None]})
+
+    rows = _sent_as_advised(rig, table).to_pylist()
+    assert rows == [{"x": 1.5, "label": "cup"}, {"x": None, "label": None}]
+    assert _sent_as_advised(rig, table["label"]).to_pylist() == ["cup", None]
+    assert _sent_as_advised(rig, pd.Series([1, 2])).to_pylist() == [1, 2]
+    assert _sent_as_advised(rig, pd.Index([1, 2])).to_pylist() == [1, 2]
+
+
+def test_the_advice_for_a_pil_image_keeps_its_pixels_and_shape(rig: Rig) -> None:
+    from PIL import Image
+
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+
+    received = _sent_as_advised(rig, Image.fromarray(pixels))
+
+    np.testing.assert_array_equal(received.to_numpy().reshape(2, 3, 3), pixels)
+
+
+def test_the_advice_for_a_torch_tensor_keeps_its_values(rig: Rig) -> None:
     import torch
 
-    with pytest.raises(InvalidDataError, match=r"pa\.array\(x\.detach\(\)\.numpy\(\)\.ravel\(\)\)"):
-        rig.output.publish(torch.zeros(3), None)
-    tensor = torch.zeros(3, requires_grad=True)
-    assert len(_round_trip(rig, pa.array(tensor.detach().numpy().ravel()))) == 3
+    tensor = torch.arange(6.0, requires_grad=True).reshape(2, 3)
+    parameter = torch.nn.Parameter(torch.zeros(3))
+
+    assert _sent_as_advised(rig, tensor).to_pylist() == [0, 1, 2, 3, 4, 5]
+    assert _sent_as_advised(rig, parameter).to_pylist() == [0, 0, 0]
+    assert _sent_as_advised(rig, tensor.bfloat16()).to_pylist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_dict_of_single_values_is_a_struct_array_of_length_1(rig: Rig) -> None:
+    row = {"x": 1.5, "n": 2, "ok": True, "mode": "idle", "raw": b"a", "none": None}
+    stamp = datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)
+
+    received = _round_trip(rig, {**row, "np": np.float32(2.5), "stamp": stamp})
+
+    assert isinstance(received, pa.StructArray)
+    assert received.to_pylist() == [{**row, "np": 2.5, "stamp": stamp}]
+
+
+@pytest.mark.parametrize("data", [{}, {"a": 2**70}, {"a": 1j}, {"a": "\ud800"}])
+def test_a_dict_that_arrow_cannot_hold_is_refused(rig: Rig, data: dict[str, Any]) -> None:
+    with pytest.raises(InvalidDataError):
+        rig.output.publish(data, None)
 
 
 def test_a_tensor_on_a_device_is_moved_first(rig: Rig) -> None:
@@ -307,7 +380,9 @@ def test_a_tensor_on_a_device_is_moved_first(rig: Rig) -> None:
         device = "cuda:0"
 
     Tensor.__module__ = "torch"
-    with pytest.raises(InvalidDataError, match=r"on cuda:0 .*\.detach\(\)\.cpu\(\)\.numpy\(\)"):
+    with pytest.raises(
+        InvalidDataError, match=r"on cuda:0 is sent as x\.detach\(\)\.cpu\(\)\.numpy\(\)"
+    ):
         rig.output.publish(Tensor(), None)
 
 
