@@ -277,6 +277,72 @@ def test_boxes_below_the_score_are_not_drawn(camera: CameraPage):
     camera.wait_for_text("score-value", "0.50")
 
 
+LAYOUT = """() => {
+    const of = (selector) => document.querySelector(selector).getBoundingClientRect();
+    const [view, stage, picture, overlay] =
+        ['.dora-view', '.dora-stage', '.dora-picture', '.dora-overlay'].map(of);
+    return {
+        width: Math.round(picture.width),
+        shape: picture.width / picture.height,
+        inside: picture.left >= view.left && picture.right <= view.right && view.right <= innerWidth,
+        noGap: Math.abs(stage.height - picture.height) < 1,
+        together: ['left', 'top', 'width', 'height'].every(
+            (side) => Math.abs(overlay[side] - picture[side]) < 1),
+    };
+}"""
+
+
+@pytest.mark.parametrize("boxes_stay", [True, False])
+def test_the_view_follows_the_width_of_its_cell_after_boxes_were_drawn(
+    camera: CameraPage, boxes_stay: bool
+):
+    page = camera.page
+    size = page.viewport_size
+    assert size is not None
+    data = cv2.imencode(".jpg", np.zeros((480, 640, 3), np.uint8))[1].tobytes()
+    frame = {"data": data, "w": 640, "h": 480}
+    try:
+        page.set_viewport_size({"width": 1200, "height": 900})
+        camera.show_frame(**frame, boxes=[[100, 60, 600, 400, 0.9, "cup", "#ff0000"]])
+        wide = page.evaluate(LAYOUT)
+        assert wide["width"] == 640
+        if not boxes_stay:
+            camera.show_frame(**frame, boxes=[])
+
+        page.set_viewport_size({"width": 520, "height": 900})
+
+        page.wait_for_function(f"() => ({LAYOUT})().width < 520")
+        narrow = page.evaluate(LAYOUT)
+        assert narrow["inside"]
+        assert narrow["noGap"]
+        assert narrow["width"] > 450
+        assert narrow["shape"] == pytest.approx(4 / 3, abs=0.01)
+        if boxes_stay:
+            page.wait_for_function(f"() => ({LAYOUT})().together")
+            x = round(600 * narrow["width"] / 640)
+            assert any(camera.overlay(x + step, 200)[0] == 255 for step in (-1, 0, 1))
+
+        page.set_viewport_size({"width": 1200, "height": 900})
+
+        page.wait_for_function(f"() => ({LAYOUT})().width === 640")
+        again = page.evaluate(LAYOUT)
+        assert (again["inside"], again["noGap"]) == (True, True)
+        if boxes_stay:
+            page.wait_for_function(f"() => ({LAYOUT})().together")
+            assert camera.overlay(600, 200)[0] == 255
+    finally:
+        page.set_viewport_size(size)
+
+
+def test_a_small_picture_and_its_boxes_are_centred_together(camera: CameraPage):
+    camera.show_frame(boxes=[RED_BOX])
+
+    layout = camera.page.evaluate(LAYOUT)
+
+    assert layout["width"] == 320
+    assert layout["together"]
+
+
 def test_a_box_without_a_score_has_its_label_and_is_never_filtered(camera: CameraPage):
     camera.page.evaluate(
         """() => { window.texts = [];
