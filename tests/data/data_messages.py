@@ -70,6 +70,7 @@ METADATA = st.dictionaries(
         st.integers(-2, 9),
         st.floats(),
         st.sampled_from(["bgr8", "mono8", "32FC1", "jpeg", "png", "xywh", "xyxy", "boxes2d", ""]),
+        st.sampled_from(["depth", "image", "Z16", "nv12", "yuyv", "bayer_rggb8", "webp", "tiff"]),
         st.lists(st.text(max_size=2), max_size=2),
         st.lists(st.integers(-1, 9), max_size=3),
         st.dictionaries(st.text(max_size=1), st.integers(), max_size=1),
