@@ -71,6 +71,17 @@ def test_the_status_table_fits(page: Page, width: int) -> None:
     assert table.locator("tbody tr").first.bounding_box() == one_line
 
 
+def test_the_status_table_is_seen_where_the_page_fits_its_width_to_it(page: Page) -> None:
+    page.set_viewport_size({"width": 1200, "height": 900})
+    OnPage(page, StatusView, {"rows": ROWS})
+
+    page.evaluate("() => { document.body.lastElementChild.style.display = 'inline-block'; }")
+
+    box = page.locator(".dora-status").bounding_box()
+    assert box is not None
+    assert box["width"] > 700
+
+
 @pytest.mark.parametrize("as_image", [True, False])
 def test_the_graph_fits(page: Page, as_image: bool) -> None:
     svg = GraphPicture(_chain(6), {}).svg
