@@ -21,7 +21,10 @@ from dora_nb.system import import_cv2
 MAX_PIXELS = 100_000_000
 """The largest picture that is decoded (arbitrary; 300 MB of colour)."""
 _MAX_PIXELS_PER_BYTE = {"jpeg": 1024, "png": 8300}
-"""A progressive JPEG has a bit for each 8 x 8 pixels; deflate packs 1032 to 1, a PNG 8 pixels in a byte."""
+"""A progressive JPEG has a bit for each 8 x 8 pixels; deflate packs 1032 to 1, a PNG 8 pixels in a byte.
+
+The other formats have no such limit: a few bytes of WebP or AVIF may be a large picture of one colour.
+"""
 
 
 class DamagedPictureError(ValueError):
@@ -55,7 +58,8 @@ def picture_size(data: bytes, picture_format: str) -> tuple[int, int]:
     width, height = size
     if not 0 < width * height <= MAX_PIXELS:
         raise DamagedPictureError(f"its header claims {width} x {height} pixels")
-    if width * height > len(data) * _MAX_PIXELS_PER_BYTE[picture_format]:
+    pixels_per_byte = _MAX_PIXELS_PER_BYTE.get(picture_format)
+    if pixels_per_byte is not None and width * height > len(data) * pixels_per_byte:
         raise DamagedPictureError(
             f"its header claims {width} x {height} pixels, too many for {len(data)} bytes"
         )

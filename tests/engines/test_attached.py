@@ -184,7 +184,9 @@ def test_it_is_fed(lasting_robot: Robot) -> None:
     assert {each.state for each in lasting_robot.dataflow.status()} == {State.RUNNING}
 
 
-def test_its_end_is_seen(dataflow: CellDataflow, robot: Robot) -> None:
+def test_its_end_is_seen(
+    dataflow: CellDataflow, robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     robot.watched_by(dataflow)
     dataflow.latest("camera/image")
     robot.dataflow.stop()
@@ -193,6 +195,7 @@ def test_its_end_is_seen(dataflow: CellDataflow, robot: Robot) -> None:
         dataflow.latest("camera/image")
     robot.dataflow.start("dora")
     cluster = robot.dataflow._run.session._cluster  # type: ignore[union-attr]
+    monkeypatch.setenv("DORA_AUTH_TOKEN", cluster.dora.environment["DORA_AUTH_TOKEN"])
     again = dataclasses.replace(robot, dora=cluster.dora, daemon_port=cluster.daemon_port)
     assert again.watched_by(dataflow) == "watching notebook: camera, reader"
     dataflow.latest("camera/image")

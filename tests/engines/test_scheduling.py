@@ -390,8 +390,8 @@ def test_ticks_that_were_missed_are_counted_and_not_made_up_for(dataflow: CellDa
     assert status.missed_ticks >= 30 * (status.events - 3)
 
 
-@pytest.mark.parametrize("source", ["secs/99999999999999999999", "hz/1e-300"])
-def test_a_tick_may_be_an_eternity_away(dataflow: CellDataflow, source: str) -> None:
+@pytest.mark.parametrize("source", ["secs/1000000000", "hz/1e-9"])
+def test_a_tick_may_be_thirty_years_away(dataflow: CellDataflow, source: str) -> None:
     body = NOTING_TIMES.replace("SLOW", "pass")
     inputs = {"seldom": f"dora/timer/{source}", "often": "dora/timer/hz/100"}
     dataflow.cell("op", body, inputs={"seldom": inputs["seldom"]}, outputs=("out",))
