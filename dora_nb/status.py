@@ -13,7 +13,7 @@ from .errors import OperatorError
 from .graph.nodes import QueuePolicy
 
 LONG_BUSY_SECS = 2.0
-SOMEBODY = "a process to join"
+PROCESS_TO_JOIN = "a process to join"
 """What a dynamic node waits for, as the end of a sentence."""
 
 

@@ -169,11 +169,11 @@ def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
         ("--measures", "path", "--sizes", "0 B", "VGA", "--peers", "dora_nb", "pyzmq", "multiprocessing"),
         ("--measures", "path", "--sizes", "8 B", "--peers", "raw", "dora"),
         ("--measures", "loops", "--sizes", "8 B", "--peers", "dora_nb"),
-        ("--measures", "tap", "--sizes", "8 B", "--peers", "dora_nb"),
+        ("--measures", "subscriber", "--sizes", "8 B", "--peers", "dora_nb"),
         ("--measures", "types", "--sizes", "8 B", "--peers", "dora_nb"),
         ("--measures", "fan-out", "--sizes", "8 B", "--peers", "dora_nb"),
     ],
-    ids=["bare", "dora-rs", "placed", "tap", "types", "fan-out"],
+    ids=["bare", "dora-rs", "placed", "subscriber", "types", "fan-out"],
 )  # fmt: skip
 @pytest.mark.soak
 def test_it_runs(tmp_path: Path, options: tuple[str, ...]) -> None:
@@ -192,7 +192,7 @@ def test_it_runs(tmp_path: Path, options: tuple[str, ...]) -> None:
     peers = options[options.index("--peers") + 1 :]
     assert set(peers) <= {record.peer for record in results.records}
     for record in results.records:
-        if record.peer in ("dora_nb", "raw") and record.measure != "tap VGA 30 Hz":
+        if record.peer in ("dora_nb", "raw") and record.measure != "subscriber VGA 30 Hz":
             assert record.figures.get("dropped", 0) == 0, record
     assert "### " in done.stdout
 

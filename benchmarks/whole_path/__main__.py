@@ -22,7 +22,7 @@ from .records import Record, Results
 from .report import fill_page, text_of, write_plot
 
 DEFAULT_JSON = Path("build/benchmarks/whole_path.json")
-MEASURES = ("path", "loops", "fan-out", "chain", "types", "lives", "tap")
+MEASURES = ("path", "loops", "fan-out", "chain", "types", "lives", "subscriber")
 _QUICK_DIVISOR = 40
 _PACKAGES = ("numpy", "pyarrow", "msgspec", "dora-rs", "iceoryx2", "pyzmq")
 
@@ -82,7 +82,7 @@ def one_round(options: argparse.Namespace, number: int) -> Iterator[Record]:
         yield from graphs.measure_types(of_dataflows, number=number)
     if "lives" in options.measures:
         yield from lives.measure_lives(of_dataflows, number=number, divisor=divisor)
-    if "tap" in options.measures and "dora_nb" in peers:
+    if "subscriber" in options.measures and "dora_nb" in peers:
         yield from lives.measure_subscriber(number=number, divisor=divisor)
 
 

@@ -25,7 +25,7 @@ _TITLES = {
     "edit": ("From an edit to the first event of the new code", "first_millis", "ms"),
     "memory": ("Memory of an operator", "rss_mib", "MiB resident"),
     "idle": ("Ten operators that do nothing, and their kernel", "cpu_percent", "% of a CPU"),
-    "tap VGA 30 Hz": ("The kernel as a reader, 95th percentile", "p95_micros", "µs"),
+    "subscriber VGA 30 Hz": ("The kernel as a reader, 95th percentile", "p95_micros", "µs"),
 }
 _PLOTTED = 5
 """The first of them have a size on their axis."""

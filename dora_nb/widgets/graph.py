@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.layout import Box, Layout, Point, Port, Wire, lay_out
 from dora_nb.graph.sources import TimerSource
-from dora_nb.status import SOMEBODY, State
+from dora_nb.status import PROCESS_TO_JOIN, State
 
 _STATE_COLORS = {
     State.DECLARED: "#8b949e",
@@ -107,7 +107,7 @@ class GraphPicture:
 
     def _state_text(self, name: str) -> str:
         if self._states[name] is State.WAITING:
-            waiting_for = self._graph.waiting_for(name) or (SOMEBODY,)
+            waiting_for = self._graph.waiting_for(name) or (PROCESS_TO_JOIN,)
             return f"waiting (for {', '.join(waiting_for)})"
         return self._states[name].value
 

@@ -25,7 +25,7 @@ from dora_nb.errors import (
 from dora_nb.graph.graph import Edge, Graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.sources import TopicSource
-from dora_nb.status import SOMEBODY, EdgeStatus, LogLine, NodeStatus, State
+from dora_nb.status import PROCESS_TO_JOIN, EdgeStatus, LogLine, NodeStatus, State
 
 from ..capture import Log, shortened
 from ..edit import Applied, Edit
@@ -416,7 +416,7 @@ class Run(abc.ABC):
         waiting_for = self._declared.waiting_for(spec.name)
         state = node_state.state
         if state is State.WAITING:
-            waiting_for = (SOMEBODY,)
+            waiting_for = (PROCESS_TO_JOIN,)
         if state is State.RUNNING and waiting_for:
             state = State.WAITING
         return NodeStatus(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.protocol import counters
-from dora_nb.status import SOMEBODY, NodeStatus, State
+from dora_nb.status import PROCESS_TO_JOIN, NodeStatus, State
 
 from ._lifecycle import Phase, StopStep
 from ._supervisor import Supervisor
@@ -31,7 +31,7 @@ def node_status(
     life = supervisor.life
     state = _STATES[life.phase]
     if spec.kind == "dynamic" and state in (State.DECLARED, State.FINISHED):
-        state, waiting_for = State.WAITING, (SOMEBODY,)
+        state, waiting_for = State.WAITING, (PROCESS_TO_JOIN,)
     if state is State.RUNNING and waiting_for:
         state = State.WAITING
     # The process has reported the failure and is about to exit: the user should not see it as running.
