@@ -132,8 +132,16 @@ GOALS = [
     Goal(
         "ten idle operators and their kernel, % of a CPU", "idle", "cpu_percent", None, {"10": 1.0}
     ),
-    Goal("subscriber, busy kernel, p95 in µs", "subscriber VGA 30 Hz", "p95_micros", None, {"busy": 5000}),
-    Goal("subscriber, frames lost", "subscriber VGA 30 Hz", "dropped", None, {"idle": 0, "busy": 0}),
+    Goal(
+        "subscriber, busy kernel, p95 in µs",
+        "subscriber VGA 30 Hz",
+        "p95_micros",
+        None,
+        {"busy": 5000},
+    ),
+    Goal(
+        "subscriber, frames lost", "subscriber VGA 30 Hz", "dropped", None, {"idle": 0, "busy": 0}
+    ),
 ]
 
 

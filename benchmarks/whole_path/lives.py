@@ -207,7 +207,11 @@ def measure_subscriber(*, number: int, divisor: int) -> Iterator[Record]:
     """One round: frames of VGA at 30 Hz into this process, while its main thread sleeps or computes."""
     for case, busy in (("idle", False), ("busy", True)):
         yield Record(
-            "subscriber VGA 30 Hz", "dora_nb", case, number, subscriber_micros(90 // min(divisor, 5), busy)
+            "subscriber VGA 30 Hz",
+            "dora_nb",
+            case,
+            number,
+            subscriber_micros(90 // min(divisor, 5), busy),
         )
 
 
