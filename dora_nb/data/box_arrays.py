@@ -34,8 +34,6 @@ import pyarrow as pa
 from .arrow import UnreadableError, as_numpy, is_list, is_number, joined_lists
 
 MAX_BOXES = 10_000
-BYTES_PER_BOX = 6 * 4
-FORMATS = ("xyxy", "xywh")
 _CONFIDENCES = ("conf", "confidence", "score", "scores")
 _LABELS = ("labels", "label", "class", "class_name", "name")
 _TRACKS = ("track_id", "track_ids", "id", "ids")
@@ -98,7 +96,7 @@ def _table(value: pa.Array[Any], metadata: Mapping[str, Any]) -> npt.NDArray[np.
 
 
 def _rows_of_lists(value: pa.Array[Any]) -> npt.NDArray[np.float32]:
-    """One box a row, or one column a row as numpy's transposed arrays have it."""
+    """One list for each box, of 4, 6 or 7 numbers."""
     joined = joined_lists(value)
     columns = len(joined) // len(value)
     if len(joined) != columns * len(value) or columns not in (4, 6, 7):
@@ -367,7 +365,7 @@ def _corners(
     given: npt.NDArray[np.float32], metadata: Mapping[str, Any]
 ) -> npt.NDArray[np.float32]:
     """x1, y1, x2, y2 from the layout that the metadata names."""
-    layout = metadata.get("format", FORMATS[0])
+    layout = metadata.get("format", "xyxy")
     known = layout.casefold() if isinstance(layout, str) else layout
     if known == "xyxy":
         return given

@@ -130,7 +130,7 @@ _all_runs: weakref.WeakSet[CurrentRun] = weakref.WeakSet()
 
 
 @atexit.register
-def _let_go_of_all() -> None:
+def _close_all() -> None:
     """At a kernel's orderly end; at any other end, the orphan reaper takes our processes out of the dataflow."""
     for run in list(_all_runs):
         run.let_go()
