@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
+from .doctor import check_system, report
 from .errors import DoraNbError, EngineError, did_you_mean
-from .system import check_system, report
 
 if TYPE_CHECKING:
     from .descriptor import Build

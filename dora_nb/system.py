@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.metadata
-import mmap
 import os
-import platform
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 from .errors import EngineError
-
-OLDEST_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +113,14 @@ class Holder:
         return f"{self.command} (process {self.pid})"
 
 
+def webcam_name(device: Path, *, classes: Path = Path("/sys/class/video4linux")) -> str | None:
+    """Returns what the webcam calls itself (``HD Pro Webcam C920``), or None if the system has no name."""
+    try:
+        return (classes / device.name / "name").read_text(errors="replace").strip() or None
+    except OSError:
+        return None
+
+
 def webcams(dev: Path = Path("/dev")) -> list[Path]:
     """Returns the video devices of this machine; one webcam often has two."""
     return sorted(dev.glob("video[0-9]*"), key=lambda path: (len(path.name), path.name))
@@ -151,105 +153,3 @@ def _command_of(process: Path) -> str:
         return (process / "comm").read_text().strip()
     except OSError:
         return "a process that has ended"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of `dora-nb doctor`: ``missing`` is needed but not there, ``note`` is good to know."""
-
-    result: Literal["ok", "missing", "note"]
-    subject: str
-    text: str
-
-
-def check_system() -> list[Check]:
-    """Runs all checks, each by trying the real thing. Takes as long as importing OpenCV."""
-    return [
-        _check_python(),
-        _check_shared_memory(),
-        _check_processes(),
-        _check_opencv(),
-        _check_package("jupyterlab", extra="tutorial", purpose="to open notebooks"),
-        _check_package("torch", extra="torch", purpose="to run the tutorial's detector"),
-        *_check_webcams(),
-    ]
-
-
-def report(checks: Sequence[Check], *, command: str) -> str:
-    """The checks as text, a line each; `command` is how to run them again once one has failed."""
-    width = max(len(check.subject) for check in checks)
-    lines = [f"{check.result:8}{check.subject:{width}}  {check.text}" for check in checks]
-    failed = sum(check.result == "missing" for check in checks)
-    if failed:
-        what = "1 check" if failed == 1 else f"{failed} checks"
-        lines.append(f"{what} failed: install what is missing, then run {command} again.")
-    return "\n".join(lines)
-
-
-def _check_python() -> Check:
-    version = platform.python_version()
-    if sys.version_info < OLDEST_PYTHON:
-        oldest = ".".join(map(str, OLDEST_PYTHON))
-        return Check("missing", "Python", f"{version}; {oldest} or newer is needed")
-    if sys.platform != "linux":
-        return Check("missing", "Python", f"{version} on {sys.platform}; only Linux is supported")
-    return Check("ok", "Python", f"{version}, {sys.executable}")
-
-
-def _check_shared_memory() -> Check:
-    """Messages travel in anonymous memory whose descriptor is handed from process to process."""
-    try:
-        descriptor = os.memfd_create("dora-doctor")
-        try:
-            os.ftruncate(descriptor, mmap.PAGESIZE)
-            with mmap.mmap(descriptor, mmap.PAGESIZE) as memory:
-                memory[0] = 1
-        finally:
-            os.close(descriptor)
-    except (AttributeError, OSError) as error:
-        return Check("missing", "shared memory", f"memfd_create does not work here: {error}")
-    return Check("ok", "shared memory", "anonymous memory can be made and mapped")
-
-
-def _check_processes() -> Check:
-    """The engine waits for its children on process descriptors."""
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-    except (AttributeError, OSError) as error:
-        return Check("missing", "processes", f"pidfd_open does not work here: {error}")
-    return Check("ok", "processes", "children can be waited for by descriptor")
-
-
-def _check_opencv() -> Check:
-    try:
-        cv2 = import_cv2()
-    except EngineError as error:
-        return Check("missing", "OpenCV", str(error))
-    return Check("ok", "OpenCV", str(cv2.__version__))
-
-
-def _check_package(name: str, *, extra: str, purpose: str) -> Check:
-    try:
-        return Check("ok", name, importlib.metadata.version(name))
-    except importlib.metadata.PackageNotFoundError:
-        text = f"not installed; {purpose}: pip install 'dora-nb[{extra}]'"
-        return Check("note", name, text)
-
-
-def _check_webcams() -> list[Check]:
-    devices = webcams()
-    if not devices:
-        return [Check("note", "webcam", "none; the tutorial's camera renders a scene instead")]
-    return [_check_webcam(device) for device in devices]
-
-
-def _check_webcam(device: Path) -> Check:
-    busy = holders(device)
-    if busy:
-        names = ", ".join(map(str, busy))
-        return Check("note", "webcam", f"{device} is open in {names}")
-    if not os.access(device, os.R_OK | os.W_OK):
-        return Check(
-            "note", "webcam", f"this user may not open {device} (is it in the group video?)"
-        )
-    return Check("ok", "webcam", f"{device} is free")

@@ -23,7 +23,7 @@ PACKAGE = Path(dora_nb.__file__).parent
 LAYERS = (
     ("cli", "magics"),
     ("widgets",),
-    ("dataflow",),
+    ("dataflow", "doctor"),
     ("engines", "node", "testing"),
     ("child",),
     ("transport",),

@@ -123,17 +123,8 @@ def test_webcams_are_video_devices_and_nothing_else(tmp_path: Path) -> None:
     assert system.webcams(tmp_path) == [tmp_path / "video2", tmp_path / "video10"]
 
 
-def test_checks_try_things_for_real() -> None:
-    found = {check.subject: check for check in system.check_system()}
-    assert {"Python", "shared memory", "processes", "OpenCV"} <= found.keys()
-    assert all(check.result != "missing" for check in found.values())
-
-
-def test_a_machine_without_anonymous_memory_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str) -> int:
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr(os, "memfd_create", refuse)
-    (check,) = [check for check in system.check_system() if check.subject == "shared memory"]
-    assert check.result == "missing"
-    assert "memfd_create does not work here: [Errno 38] Function not implemented" in check.text
+def test_a_webcam_has_the_name_that_the_system_knows(tmp_path: Path) -> None:
+    (tmp_path / "video2").mkdir()
+    (tmp_path / "video2" / "name").write_bytes(b"HD Webcam \xff\n")
+    assert system.webcam_name(Path("/dev/video2"), classes=tmp_path) == "HD Webcam \ufffd"
+    assert system.webcam_name(Path("/dev/video3"), classes=tmp_path) is None

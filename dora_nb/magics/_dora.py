@@ -171,7 +171,7 @@ def _doctor(front_end: FrontEnd, asked: DoraLine) -> None:
     del front_end, asked
     # Here, since importing the checks is of use to this command only.
     from dora_nb import __version__
-    from dora_nb.system import check_system, report
+    from dora_nb.doctor import check_system, report
 
     say(f"dora_nb {__version__} on this machine:\n{report(check_system(), command='%dora doctor')}")
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import dora_nb
-from dora_nb import system
+from dora_nb import doctor
 from dora_nb.cells.options import SUB_COMMANDS
+from dora_nb.doctor import Check
 from dora_nb.errors import DataflowStateError, OperatorError
 from dora_nb.status import LogLine, State
-from dora_nb.system import Check
 
 BODY = "\nclass Operator:\n    def on_event(self, dora_event, send_output): pass\n"
 
@@ -184,7 +184,7 @@ def test_the_doctor_checks_as_the_command_does_and_does_not_raise(
     notebook: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checks = [Check("ok", "Python", "3.11"), Check("missing", "OpenCV", "Install libgl1.")]
-    monkeypatch.setattr(system, "check_system", lambda: checks)
+    monkeypatch.setattr(doctor, "check_system", lambda: checks)
     ran = notebook.run("%dora doctor")
     assert ran.error is None
     assert ran.stdout == (
@@ -193,7 +193,7 @@ def test_the_doctor_checks_as_the_command_does_and_does_not_raise(
         "missing OpenCV  Install libgl1.\n"
         "1 check failed: install what is missing, then run %dora doctor again.\n"
     )
-    monkeypatch.setattr(system, "check_system", lambda: checks[:1])
+    monkeypatch.setattr(doctor, "check_system", lambda: checks[:1])
     assert notebook.run("%dora doctor").stdout.endswith(":\nok      Python  3.11\n")
 
 

@@ -24,8 +24,15 @@ from __future__ import annotations
 
 from ._attached import attach
 from ._cleanup_program import remove_orphaned_segments
-from ._program import Coordinator
+from ._program import Coordinator, dora_version
 from ._remote import RunningDataflow
 from ._session import DoraSession
 
-__all__ = ["Coordinator", "DoraSession", "RunningDataflow", "attach", "remove_orphaned_segments"]
+__all__ = [
+    "Coordinator",
+    "DoraSession",
+    "RunningDataflow",
+    "attach",
+    "dora_version",
+    "remove_orphaned_segments",
+]

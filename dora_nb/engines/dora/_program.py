@@ -44,6 +44,29 @@ def find_program() -> str:
     return program
 
 
+def dora_version() -> str:
+    """Returns the version of the installed dora-rs and the path of its program, which is run once.
+
+    Raises EngineError if dora-rs is not installed, does not fit itself or does not run.
+    """
+    program = find_program()
+    try:
+        ran = subprocess.run(
+            [program, "--version"],
+            env=plain_environment(os.environ),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CALL_TIMEOUT_SECS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineError(
+            f"{program} does not run: {error}", hint=f"Install it: {_INSTALL}."
+        ) from None
+    return f"{ran.stdout.strip().removeprefix('dora-cli ')}, {program}"
+
+
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
