@@ -215,14 +215,15 @@ def _read_globals(module: types.CodeType) -> _Globals:
 
 def _collect_globals(code: types.CodeType, found: _Globals, *, is_module: bool) -> None:
     # A class body runs with LOAD_NAME too, but its STORE_NAME binds in the class. Where it binds
-    # a name at all, only running it tells whether a read comes before.
+    # a name at all, only running it tells whether a read comes before. LOAD_GLOBAL in a class body is
+    # a comprehension that Python 3.12 and later inline: it does not see the names of the class.
     own: set[str] = set()
     if not is_module:
         own = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}
     for step in dis.get_instructions(code):
         if step.opname == "STORE_GLOBAL" or (is_module and step.opname == "STORE_NAME"):
             found.stores[step.argval] += 1
-        elif step.opname in _READS and step.argval not in own:
+        elif step.opname in _READS and (step.opname == "LOAD_GLOBAL" or step.argval not in own):
             _note_read(found, step)
         elif _is_star_import(step):
             found.star_import = True
