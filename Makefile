@@ -6,6 +6,8 @@ TORCH_INDEX ?=
 PORT ?= 8888
 LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
+# For make pythons: the newest that is installed if none is named.
+OTHER_PYTHONS ?=
 # How many tests run at the same time; 0 for one after the other.
 WORKERS ?= 2
 # Tests may take this long in all: pytest-xdist can wait for ever after a worker has crashed.
@@ -63,6 +65,11 @@ soak: system-test $(VENV)/.dev ## The long tests, an hour at most
 	elif [ $$status -ne 0 ]; then cat build/soak.txt; exit $$status; \
 	else timeout --kill-after=10 $(SOAK_SECS) \
 		$(BIN)/python -m pytest -m soak -o faulthandler_timeout=$(SOAK_SECS) --durations=0; fi
+
+.PHONY: pythons
+pythons: $(VENV)/.made ## The tests that need neither torch nor a browser, on another Python
+	$(call heading,other Pythons)
+	$(BIN)/python scripts/other_pythons.py $(OTHER_PYTHONS)
 
 .PHONY: bench
 bench: system-test $(VENV)/.benchmarks ## Measure the whole path beside every peer, about 15 minutes
