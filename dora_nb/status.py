@@ -96,6 +96,9 @@ class NodeStatus:
     """How long the `on_event` that runs now has taken so far; None while none does."""
     error: OperatorError | None = None
     """Why it failed; None where it did not."""
+    warnings: tuple[str, ...] = ()
+    """What goes wrong while it runs on, a clause each, oldest first: a thread that has ended, an output that is
+    not declared. At most eight; an edit that corrects the cause removes its warning."""
 
     @property
     def dropped(self) -> int:
@@ -107,6 +110,11 @@ class NodeStatus:
         """`busy_secs`, where that is two seconds or more; else None."""
         secs = self.busy_secs
         return secs if secs is not None and secs >= LONG_BUSY_SECS else None
+
+    @property
+    def is_amber(self) -> bool:
+        """Whether views show it in amber, not in green: it runs, with warnings."""
+        return self.state is State.RUNNING and bool(self.warnings)
 
     def state_text(self) -> str:
         """The state as the end of a sentence: ``running``, ``waiting (for camera)``."""

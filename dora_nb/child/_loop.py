@@ -147,6 +147,8 @@ class Loop:
         answer = self._operator.reload(message, source)
         if isinstance(answer, control.Reloaded):
             self._taken_edit = message.edit
+            # Before the answer: who sees the outcome of the edit sees no warning about the code before it.
+            self.process.forget_warnings()
         self.process.tell(answer)
         if isinstance(answer, control.Kept):
             return EventResult.CONTINUE

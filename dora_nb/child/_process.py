@@ -41,6 +41,7 @@ FLUSH_SECS = 0.5
 _OUTBOX_SECS = 0.02
 """How long a control message may take from the kernel's outbox to the socket before a message goes first."""
 _MOST_WARNINGS = 200
+_MOST_STATUS_WARNINGS = 8
 _MOST_WARNING_CHARS = 1000
 _MOST_NAME_CHARS = 50
 LONGEST_WAIT_SECS = 3600.0
@@ -97,6 +98,9 @@ class NodeProcess:
         self._control = control_socket
         self._tee: Tee | None = None
         self._warned: set[str] = set()
+        self._status_warnings: dict[str, bool] = {}
+        """Those in the node's status, and whether each outlasts an edit of the code or the wiring."""
+        self._warning_lock = threading.Lock()
         self._polled_for_room: set[int] = set()
         """Sending sockets that `poller` watches, since their publisher keeps messages back."""
         self._has_overflow = False
@@ -428,6 +432,35 @@ class NodeProcess:
         with contextlib.suppress(KernelGoneError):
             self.tell(control.Warned(text))
 
+    def warn_in_status(self, text: str, *, outlasts_edits: bool = False) -> None:
+        """Gives a warning as `warn` does, and adds it to the node's status, which makes views show it in amber.
+
+        It is a clause that names the node. An edit in place removes it, since the code or the outputs that
+        caused it may be corrected, unless `outlasts_edits`. Any thread may call this.
+        """
+        self.warn(text)
+        text = text[:_MOST_WARNING_CHARS]
+        with self._warning_lock:
+            if text in self._status_warnings or len(self._status_warnings) >= _MOST_STATUS_WARNINGS:
+                return
+            self._status_warnings[text] = outlasts_edits
+            self._tell_status_warnings()
+
+    def forget_warnings(self) -> None:
+        """Removes the warnings that an edit may have corrected; what is still wrong is warned of again."""
+        with self._warning_lock:
+            lasting = dict(filter(lambda warning: warning[1], self._status_warnings.items()))
+            changed = len(lasting) < len(self._status_warnings)
+            self._warned -= self._status_warnings.keys() - lasting.keys()
+            self._status_warnings = lasting
+            if changed:
+                self._tell_status_warnings()
+
+    def _tell_status_warnings(self) -> None:
+        # All of them each time, and with the lock: the kernel keeps the list that came last.
+        with contextlib.suppress(KernelGoneError):
+            self.tell(control.Warnings(list(self._status_warnings)))
+
     def _add_output(self, message: control.AddOutput, descriptors: list[int]) -> None:
         (memory,) = descriptors
         self.outputs.add(message.output, message.arena, memory)
@@ -542,6 +575,7 @@ class NodeProcess:
             self.input_states.timeouts_secs = message.wires.input_timeouts
             self._set_timers(message.wires.timers)
             self.inputs_changed.notify_all()
+        self.forget_warnings()
 
     def pause(self, answer: control.Paused) -> None:
         """Between two events: none is handled from here on. Tells the engine so."""

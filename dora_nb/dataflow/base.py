@@ -118,9 +118,11 @@ class BaseDataflow:
         """
         from dora_nb.widgets.graph import GraphPicture
 
-        states = {each.name: each.state for each in self._run.statuses()}
+        statuses = self._run.statuses()
+        states = {each.name: each.state for each in statuses}
+        amber = [each.name for each in statuses if each.is_amber]
         topics = sorted({str(each.source) for each in self._run.readers})
-        return GraphPicture(self._run.graph, states, subscriptions=topics)
+        return GraphPicture(self._run.graph, states, subscriptions=topics, amber=amber)
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls `callback` after anything may have changed; returns a function that ends this.

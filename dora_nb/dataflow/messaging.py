@@ -80,6 +80,8 @@ def too_few(
         state = f"{name} is {status.state_text()}"
         if status.error is not None:
             state += f" ({status.error.message})"
+        elif status.warnings:
+            state += f", but {'; '.join(status.warnings)}"
     return TopicTimeoutError(
         f"{came} of {wanted} messages came on '{topic}' within {timeout_secs:g} s; {state}."
     )

@@ -11,7 +11,7 @@ kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInpu
           `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`;
           of an edit: `Reload`, `CancelReload`, `Rewire`, `RemoveOutput`, `Pause`, `Resume`, `TakeState`, `Retire`;
           asked by the user: `KeepCrashReport`, `ShowState`, `Give`, `Inject`
-process → `Warm`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Logged`;
+process → `Warm`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Warnings`, `Logged`;
           of an edit: `Reloaded`, `Kept`, `Paused`, `StateTaken`, `HandedOver`;
           asked by the user: `StateShown`, `Given`, `Injected`
 ========  =====================================================================================
@@ -37,7 +37,7 @@ import uuid
 import msgspec
 
 # To be raised with each change of a message: `--python` and dynamic nodes bring a dora_nb of their own.
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 # A SOCK_SEQPACKET socket cuts off what does not fit into the receive. Each side keeps its messages well below
 # this size: a failure's traceback is shortened (`child._life`), large data comes as the descriptor of a file.
 _RECEIVE_SIZE = 1 << 17
@@ -368,6 +368,12 @@ class Warned(msgspec.Struct, tag=True, frozen=True):
     text: str
 
 
+class Warnings(msgspec.Struct, tag=True, frozen=True):
+    """The warnings for the node's status, in place of those before."""
+
+    texts: list[str]
+
+
 class Logged(msgspec.Struct, tag=True, frozen=True):
     """A line that the node put into its log by itself."""
 
@@ -408,8 +414,8 @@ ToProcess = (
     | Resume | TakeState | Retire | KeepCrashReport | ShowState | Give | Inject
 )  # fmt: skip
 ToKernel = (
-    Warm | Ready | Failed | Finished | Released | Warned | Logged | Reloaded | Kept | Paused
-    | StateTaken | HandedOver | StateShown | Given | Injected
+    Warm | Ready | Failed | Finished | Released | Warned | Warnings | Logged | Reloaded | Kept
+    | Paused | StateTaken | HandedOver | StateShown | Given | Injected
 )  # fmt: skip
 
 

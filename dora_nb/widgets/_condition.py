@@ -91,9 +91,11 @@ def condition(
     if feed.paused:
         return ViewCondition("paused")
     if not feed.frame_came or math.isinf(feed.silent_secs):
-        return ViewCondition("waiting", _why_no_picture(topic, boxes, feed))
+        reason = _why_no_picture(topic, boxes, feed)
+        return ViewCondition("waiting", reason + _warnings(dataflow, topic, boxes))
     if feed.silent_secs > max(STALE_SECS, 4 * feed.usual_interval_secs):
-        return ViewCondition("stale", f"no frame of {topic} for {feed.silent_secs:.0f} s")
+        reason = f"no frame of {topic} for {feed.silent_secs:.0f} s"
+        return ViewCondition("stale", reason + _warnings(dataflow, topic, None))
     return ViewCondition("running", _note_on_boxes(dataflow, boxes, feed))
 
 
@@ -111,6 +113,15 @@ def _error(
     if feed.boxes_problem is not None and boxes is not None:
         return _naming(boxes, feed.boxes_problem)
     return None
+
+
+def _warnings(dataflow: ViewedDataflow, topic: TopicSource, boxes: TopicSource | None) -> str:
+    """Returns the warnings of the nodes that the view waits for, as the end of a sentence."""
+    names = dict.fromkeys(source.node for source in (topic, boxes) if source is not None)
+    statuses = [_status(dataflow, name) for name in names]
+    return "".join(
+        f"; {warning}" for status in statuses if status is not None for warning in status.warnings
+    )
 
 
 def _naming(topic: TopicSource, problem: MessageError) -> str:
@@ -179,7 +190,7 @@ def _note_on_boxes(dataflow: ViewedDataflow, boxes: TopicSource | None, feed: Fe
         return f"no boxes: {boxes.node} is not declared"
     if status.state is not State.RUNNING:
         return f"no new boxes: {boxes.node} is {status.state_text()}"
-    return "" if feed.boxes_came else f"no boxes of {boxes} yet"
+    return "" if feed.boxes_came else f"no boxes of {boxes} yet{_warnings(dataflow, boxes, None)}"
 
 
 def drops(

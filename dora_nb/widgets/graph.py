@@ -17,11 +17,12 @@ from dora_nb.graph.layout import Box, Layout, Point, Port, Wire, lay_out
 from dora_nb.graph.sources import TimerSource
 from dora_nb.status import PROCESS_TO_JOIN, State
 
+_AMBER = "#bf8700"
 _STATE_COLORS = {
     State.DECLARED: "#8b949e",
-    State.STARTING: "#bf8700",
+    State.STARTING: _AMBER,
     State.RUNNING: "#2da44e",
-    State.WAITING: "#bf8700",
+    State.WAITING: _AMBER,
     State.FAILED: "#cf222e",
     State.FINISHED: "#0969da",
     State.STOPPED: "#8b949e",
@@ -55,7 +56,7 @@ class GraphPicture:
     """A picture of the operators of a dataflow, their connections, and the state that each was in.
 
     `states` are by operator's name; an operator without one is shown as declared. `subscriptions` are
-    topics that the notebook itself reads. The picture never changes. A cell shows it as an SVG,
+    topics that the notebook itself reads; the nodes in `amber` run with warnings. The picture never changes. A cell shows it as an SVG,
     ``print`` as text.
     """
 
@@ -65,17 +66,20 @@ class GraphPicture:
         states: Mapping[str, State],
         *,
         subscriptions: Iterable[str] = (),
+        amber: Iterable[str] = (),
     ) -> None:
         self._graph = graph
         self._states = {spec.name: states.get(spec.name, State.DECLARED) for spec in graph}
         self._subscriptions = tuple(sorted(set(subscriptions)))
+        self._colors = {name: _STATE_COLORS[state] for name, state in self._states.items()}
+        self._colors |= dict.fromkeys(set(amber) & set(self._colors), _AMBER)
 
     @property
     def svg(self) -> str:
         """The picture as a complete SVG document."""
         details = {name: self._state_text(name) for name in self._states}
         layout = lay_out(self._graph, subscriptions=self._subscriptions, details=details)
-        return _svg(layout, self._states)
+        return _svg(layout, self._colors)
 
     def __str__(self) -> str:
         """Returns the graph as text: each operator with its inputs, its outputs and their readers."""
@@ -123,7 +127,7 @@ class GraphPicture:
         return readers
 
 
-def _svg(layout: Layout, states: Mapping[str, State]) -> str:
+def _svg(layout: Layout, colors: Mapping[str, str]) -> str:
     undeclared = {box.key for box in layout.boxes if box.kind == "undeclared"}
     parts = [
         (
@@ -135,7 +139,7 @@ def _svg(layout: Layout, states: Mapping[str, State]) -> str:
         f"<style>{_STYLE}</style>",
         "<title>Dataflow</title>",
         *(_wire_svg(wire, waits=wire.source in undeclared) for wire in layout.wires),
-        *(_box_svg(box, states.get(box.key)) for box in layout.boxes),
+        *(_box_svg(box, colors.get(box.key)) for box in layout.boxes),
         "</svg>",
     ]
     return "\n".join(parts)
@@ -184,10 +188,10 @@ def _towards(start: Point, end: Point, distance: float) -> Point:
     return start[0] + dx * part, start[1] + dy * part
 
 
-def _box_svg(box: Box, state: State | None) -> str:
+def _box_svg(box: Box, color: str | None) -> str:
     radius = box.height / 2 if box.kind == "timer" else 6
-    what = box.title if state is None else f"{box.title}: {box.detail}"
-    dot_room = 0 if state is None else 14
+    what = box.title if color is None else f"{box.title}: {box.detail}"
+    dot_room = 0 if color is None else 14
     parts = [
         f'<g class="{box.kind}"><title>{escape(what)}</title>',
         (
@@ -199,8 +203,7 @@ def _box_svg(box: Box, state: State | None) -> str:
         parts.append(_text(box.label, box.x + box.width / 2, box.y + 17, anchor="middle"))
     else:
         parts.append(_text(box.label, box.x + 10, box.y + 18, kind="title"))
-    if state is not None:
-        color = _STATE_COLORS[state]
+    if color is not None:
         parts.append(
             f'<circle cx="{_number(box.x + 14)}" cy="{_number(box.y + 31)}" r="4" fill="{color}"/>'
         )

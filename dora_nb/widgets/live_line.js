@@ -4,7 +4,8 @@
 /** @typedef {{number: number, message: string, traceback: string[]}} Failure */
 /**
  * @typedef {{state: string, text: string, generation: number, rate: number | null, dropped: number,
- *   undeclared: number, missed: number, failure: Failure | null}} Status
+ *   undeclared: number, missed: number, amber: boolean, warnings: string[],
+ *   failure: Failure | null}} Status
  */
 
 const ANSI = /\x1b\[[0-9;]*[A-Za-z]/g;
@@ -43,6 +44,7 @@ class LineView extends LiveView {
     super(page, host, "dora-line");
     this.model = model;
     this.drawnFailure = 0;
+    this.drawnWarnings = "";
     const row = element("div", "dora-line-row");
     const dot = element("span", "dora-line-dot");
     dot.setAttribute("aria-hidden", "true");
@@ -65,12 +67,25 @@ class LineView extends LiveView {
     const facts = status ? factsOf(status) : [];
     if (status) facts.push(...noteworthy(note, status));
     if (!connected) facts.push("the kernel has ended");
-    this.root.dataset.state = status ? status.state : "declared";
+    this.root.dataset.state = status ? (status.amber ? "amber" : status.state) : "declared";
     this.root.classList.toggle("dora-line-gone", !connected);
     // A screen reader reads the state whenever it is written, so it is written only when it changes.
     if (this.state.textContent !== text) this.state.textContent = text;
     this.facts.textContent = facts.join(" · ");
+    this.drawWarnings(status?.warnings ?? []);
     this.drawFailure(status?.failure ?? null);
+  }
+  /** Shows what goes wrong while the node runs on, a line each. @param {string[]} warnings */
+  drawWarnings(warnings) {
+    // Only when they change: a screen reader reads what is written into a box with this role.
+    const texts = warnings.join("\n").replace(ANSI, "");
+    if (texts === this.drawnWarnings) return;
+    this.drawnWarnings = texts;
+    this.root.querySelector(".dora-line-warnings")?.remove();
+    if (!texts) return;
+    const box = element("div", "dora-line-warnings", texts);
+    box.setAttribute("role", "status");
+    this.root.querySelector(".dora-line-row").after(box);
   }
   /** Shows a failure. One that is shown already stays open or closed. @param {Failure | null} failure */
   drawFailure(failure) {

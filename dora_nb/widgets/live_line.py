@@ -3,8 +3,8 @@
 A cell saves one stable sentence (``detector: declared``). Only the page's line changes later, by the
 messages of `dora_nb.widgets._live`. Here they hold `state` (a word for the dot's colour), `text`,
 `generation`, `rate` in events per second or null, `dropped`, `undeclared`, `missed`, `busy` (the
-seconds that one event has taken so far, if that is long, or null) and `failure`, null or its `number`,
-`message` and `traceback` (a list of lines).
+seconds that one event has taken so far, if that is long, or null), `amber` (it runs, with warnings),
+`warnings` (a list of texts) and `failure`, null or its `number`, `message` and `traceback` (a list of lines).
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class LiveLine(LiveWidget):
             "undeclared": status.undeclared_outputs,
             "missed": status.missed_ticks,
             "busy": None if status.long_busy_secs is None else int(status.long_busy_secs),
+            "amber": status.is_amber,
+            "warnings": list(status.warnings),
             "failure": self._failure_content(status),
         }
 
@@ -159,6 +161,8 @@ def _bare_content(state: str, text: str) -> dict[str, Any]:
         "dropped": 0,
         "undeclared": 0,
         "missed": 0,
+        "amber": False,
+        "warnings": [],
         "failure": None,
     }
 

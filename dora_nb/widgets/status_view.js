@@ -4,7 +4,7 @@
 
 /**
  * @typedef {{name: string, state: string, text: string, generation: string, inputs: string[],
- *   outputs: string[], failure: string, numbers: string[]}} Row
+ *   outputs: string[], warnings: string[], failure: string, numbers: string[]}} Row
  */
 
 const COLUMNS = ["operator", "state", "generation", "inputs", "outputs", "now"];
@@ -16,7 +16,16 @@ function lines(texts) {
   return cell;
 }
 
-/** The table row of an operator, and a second one with the reason if it failed. @param {Row} row */
+/** A row of one cell, below the row of an operator. @param {string} kind @param {string} text */
+function rowBelow(kind, text) {
+  const reason = element("td", kind, text);
+  reason.setAttribute("colspan", String(COLUMNS.length));
+  const below = element("tr", "dora-status-failure");
+  below.append(reason);
+  return below;
+}
+
+/** The row of an operator, and below it its warnings and why it failed. @param {Row} row */
 function rowElements(row) {
   const made = element("tr", "");
   const name = element("th", "", row.name);
@@ -29,12 +38,11 @@ function rowElements(row) {
   const now = lines(row.numbers);
   now.classList.add("dora-status-numbers");
   made.append(name, state, lines([row.generation]), lines(row.inputs), lines(row.outputs), now);
-  if (!row.failure) return [made];
-  const reason = element("td", "dora-line-message", row.failure);
-  reason.setAttribute("colspan", String(COLUMNS.length));
-  const below = element("tr", "dora-status-failure");
-  below.append(reason);
-  return [made, below];
+  const below = [];
+  const warnings = (row.warnings ?? []).join("\n");
+  if (warnings) below.push(rowBelow("dora-status-warnings", warnings));
+  if (row.failure) below.push(rowBelow("dora-line-message", row.failure));
+  return [made, ...below];
 }
 
 /** @param {Row[]} rows */

@@ -104,11 +104,12 @@ def _row(status: NodeStatus, spec: NodeSpec | None) -> dict[str, Any]:
     inputs = spec.inputs if spec is not None else ()
     return {
         "name": status.name,
-        "state": status.state.value,
+        "state": "amber" if status.is_amber else status.state.value,
         "text": status.state_text(),
         "generation": str(status.generation) if status.generation else "",
         "inputs": [_input_text(read, edges.get(read.name)) for read in inputs],
         "outputs": list(spec.outputs) if spec is not None else [],
+        "warnings": list(status.warnings),
         "failure": _remark(status),
         "numbers": [],
     }
@@ -125,7 +126,7 @@ def _input_text(read: InputSpec, edge: EdgeStatus | None) -> str:
 
 
 def _remark(status: NodeStatus) -> str:
-    """Returns the lines below the table: the failure, and whether the cell of the operator was deleted."""
+    """Returns the failure, and whether the cell of the operator was deleted."""
     remarks = [] if status.error is None else [_failure_text(status, status.error)]
     if status.cell_deleted:
         remarks.append(
@@ -145,7 +146,7 @@ def _millis(secs: float) -> str:
 
 
 def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the table as text in columns, with a line for each failure below."""
+    """Returns the table as text in columns, with a line for each warning and failure below."""
     if not rows:
         return NOTHING
     lines = [COLUMNS]
@@ -165,7 +166,7 @@ def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
-    return "\n".join([*texts, *(row["failure"] for row in _failed(rows))])
+    return "\n".join([*texts, *_remarks(rows)])
 
 
 def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -176,8 +177,8 @@ def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
     body = "".join(
         f"<tr>{''.join(_html_cell('td', cell) for cell in _row_cells(row))}</tr>" for row in rows
     )
-    failures = "".join(f"<p>{html.escape(row['failure'])}</p>" for row in _failed(rows))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{failures}"
+    remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in _remarks(rows))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{remarks}"
 
 
 def _row_cells(row: Mapping[str, Any]) -> list[str | list[str]]:
@@ -189,5 +190,6 @@ def _html_cell(tag: str, cell: str | list[str]) -> str:
     return f'<{tag} style="text-align:left;vertical-align:top">{text}</{tag}>'
 
 
-def _failed(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [row for row in rows if row["failure"]]
+def _remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the lines below the table: of each operator its warnings, then its failure."""
+    return [text for row in rows for text in [*row["warnings"], row["failure"]] if text]

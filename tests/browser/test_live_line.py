@@ -44,6 +44,8 @@ RUNNING = {
     "dropped": 0,
     "undeclared": 0,
     "missed": 0,
+    "amber": False,
+    "warnings": [],
     "failure": None,
 }
 
@@ -97,6 +99,17 @@ def test_the_line_says_state_and_numbers_and_leaves_out_what_is_zero(line: OnPag
     expect(line.page.locator(".dora-line-facts")).to_have_text(
         "generation 2 · 29.8 events/s · 3 dropped · 2 missed ticks · 1 message to undeclared outputs"
     )
+
+
+def test_warnings_turn_the_line_amber_until_they_are_gone(line: OnPage) -> None:
+    warnings = line.page.locator(".dora-line-warnings")
+    line.tell(**RUNNING | {"amber": True, "warnings": ["<i>first</i>", "second"]})
+    expect(line.page.locator(".dora-line")).to_have_attribute("data-state", "amber")
+    expect(line.page.locator(".dora-line-state")).to_have_text("running")
+    expect(warnings).to_have_text("<i>first</i> second")
+    line.tell(**RUNNING | {"amber": False, "warnings": []})
+    expect(line.page.locator(".dora-line")).to_have_attribute("data-state", "running")
+    expect(warnings).to_have_count(0)
 
 
 def test_what_the_cell_said_stays_as_long_as_it_is_true(page: Page) -> None:
@@ -241,6 +254,10 @@ def test_the_status_table_shows_the_cells_rows_and_then_the_kernels(page: Page) 
     expect(cells.nth(5)).to_have_text("30 events/s1 missed ticks")
     expect(page.locator(".dora-status-failure")).to_have_text("<i>no</i>")
     expect(page.get_by_role("columnheader", name="now")).to_be_visible()
+    amber = ROW | {"state": "amber", "warnings": ["one", "two"]}
+    table.tell(type="status", v=1, rows=[amber])
+    expect(page.locator(".dora-status-warnings")).to_have_text("one two")
+    expect(page.locator(".dora-status-dot")).to_have_attribute("data-state", "amber")
     table.tell(type="status", v=1, rows=[])
     expect(page.locator(".dora-status")).to_have_text("no operator is declared")
 

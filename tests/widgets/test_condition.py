@@ -94,6 +94,36 @@ def test_the_state_of_the_camera(dataflow: Any, state: State, expected: tuple[st
     assert look(dataflow) == expected
 
 
+@pytest.mark.parametrize(
+    ("node", "seen", "expected"),
+    [
+        ("camera", NOTHING_YET, ("waiting", "no frame of camera/image yet; it went wrong")),
+        (
+            "camera",
+            replace(ALL_WELL, silent_secs=3.2),
+            ("stale", "no frame of camera/image for 3 s; it went wrong"),
+        ),
+        (
+            "detector",
+            replace(NOTHING_YET, silent_secs=0.1),
+            ("waiting", "no boxes of detector/bbox yet; it went wrong"),
+        ),
+        (
+            "detector",
+            replace(ALL_WELL, boxes_came=False),
+            ("running", "no boxes of detector/bbox yet; it went wrong"),
+        ),
+        ("camera", ALL_WELL, ("running", "")),
+    ],
+)
+def test_a_view_that_waits_tells_the_warnings_of_the_node_it_waits_for(
+    dataflow: Any, node: str, seen: FeedState, expected: tuple[str, str]
+):
+    dataflow.set_state(node, State.RUNNING, warnings=("it went wrong",))
+
+    assert look(dataflow, seen) == expected
+
+
 def test_a_camera_that_waits_says_for_whom(dataflow: Any):
     dataflow.set_state("camera", State.WAITING, waiting_for=("scene",))
 

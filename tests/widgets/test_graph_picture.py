@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,10 @@ def graph() -> Graph:
 
 
 STATES = {"camera": State.RUNNING, "detector": State.FAILED, "arm": State.WAITING}
+
+
+def dots(svg: str) -> list[str]:
+    return [element.attrib["fill"] for element in ET.fromstring(svg).iter(f"{SVG}circle")]
 
 
 def texts(svg: str) -> list[str]:
@@ -89,6 +94,16 @@ def test_what_is_not_declared_is_dashed(graph: Graph) -> None:
 
 def test_an_operator_without_a_known_state_is_declared(graph: Graph) -> None:
     assert texts(GraphPicture(graph, {}).svg).count("declared") == 3
+
+
+def test_a_node_that_runs_with_warnings_has_an_amber_dot(graph: Graph) -> None:
+    running = {"camera": State.RUNNING}
+    waiting = set(dots(GraphPicture(graph, {"camera": State.WAITING}).svg))
+    green = Counter(dots(GraphPicture(graph, running).svg))
+    amber = Counter(dots(GraphPicture(graph, running, amber=["camera"]).svg))
+    (lost,), (gained,) = (green - amber).items(), (amber - green).items()
+    assert lost[1] == gained[1] == 1
+    assert gained[0] in waiting
 
 
 def test_nothing_declared_is_said_in_words() -> None:

@@ -169,6 +169,8 @@ def test_a_hello_is_answered_with_everything(page: Page, refresher: ByHand) -> N
             "undeclared": 0,
             "missed": 0,
             "busy": None,
+            "amber": False,
+            "warnings": [],
             "failure": None,
             "greeting": True,
         }
@@ -250,6 +252,37 @@ def test_rates_and_counts(page: Page, dataflow: Scripted, refresher: ByHand) -> 
     dataflow.change("detector", state=State.STOPPED)
     refresher.refresh_all()
     assert page.last["rate"] is None
+
+
+def test_a_node_that_runs_with_warnings_is_amber(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    warning = "a thread of detector ended: ValueError: x"
+    dataflow.change("detector", state=State.RUNNING, warnings=(warning,))
+    page.say(type="hello")
+    refresher.refresh_all()
+    assert (page.last["state"], page.last["amber"]) == ("running", True)
+    assert page.last["warnings"] == [warning]
+    dataflow.change("detector", warnings=())
+    refresher.refresh_all()
+    assert (page.last["amber"], page.last["warnings"]) == (False, [])
+    dataflow.change("detector", state=State.FAILED, warnings=(warning,))
+    refresher.refresh_all()
+    assert (page.last["state"], page.last["amber"]) == ("failed", False)
+
+
+def test_the_status_table_shows_warnings_below_the_node(
+    dataflow: Scripted, refresher: ByHand
+) -> None:
+    warning = "a thread of detector ended: ValueError: <x>"
+    error = OperatorError("detector failed: y", node="detector")
+    dataflow.change("detector", state=State.RUNNING, warnings=(warning,), error=error)
+    view = StatusView(dataflow, refresher=refresher)
+    assert view.rows[0]["state"] == "amber"
+    assert str(view).splitlines()[-2:] == [warning, "Cell In[1]: detector failed: y"]
+    html = status_view.table_html(view.rows)
+    assert "<p>a thread of detector ended: ValueError: &lt;x&gt;</p>" in html
+    view.close()
 
 
 def test_a_node_without_inputs_has_no_rate(dataflow: Scripted, refresher: ByHand) -> None:

@@ -51,4 +51,5 @@ def node_status(
         on_event_p95_secs=counters.quantile_secs(durations, 0.95),
         busy_secs=supervisor.busy_secs(),
         error=supervisor.error,
+        warnings=supervisor.warnings,
     )

@@ -224,6 +224,8 @@ class OperatorProcess:
         self.process_id = popen.pid
         self.control = control_socket
         self.requests = NotebookRequests()
+        self.warnings: tuple[str, ...] = ()
+        """What it has reported for the status of its node."""
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         self.stacks_descriptor = stacks_descriptor
         """Where it writes its stacks when it gets `child.stacks.SIGNAL`."""
@@ -300,6 +302,7 @@ class JoinedProcess:
         self.process_id = process_id
         self.control = control_socket
         self.requests = NotebookRequests()
+        self.warnings: tuple[str, ...] = ()
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         # Not a pidfd: the process may leave the dataflow and run on.
         self.exit_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

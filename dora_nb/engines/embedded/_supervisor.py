@@ -103,7 +103,7 @@ class Host(Protocol):
         """Called when the node has printed or logged these lines, all of that level."""
 
     def life_changed(self, supervisor: Supervisor) -> None:
-        """Called when the phase, generation or error may have changed."""
+        """Called when the phase, generation, error or warnings may have changed."""
 
     def request_handled(self, supervisor: Supervisor) -> None:
         """Called when a request has been handled."""
@@ -182,6 +182,8 @@ class Supervisor:
         self.error: OperatorError | None = None
         self.failed_starts: FailedStarts | None = None
         """The failures before it was ready that its restart policy has answered since it was ready last."""
+        self._last_warnings: tuple[str, ...] = ()
+        """The warnings of the process that has ended."""
         self.inputs_closed = False
         """Whether it finished because all its inputs had closed."""
         self.log = Log(spec.name)
@@ -232,6 +234,12 @@ class Supervisor:
     def process(self) -> NodeProcess | None:
         """The operator's current process. The session uses it while it starts and wires the process."""
         return self._process
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator's process, or the one that ended last, has reported for its status."""
+        process = self._process
+        return self._last_warnings if process is None else process.warnings
 
     @property
     def alive(self) -> bool:
@@ -540,6 +548,7 @@ class Supervisor:
 
     def _spawn(self) -> None:
         self.error = None
+        self._last_warnings = ()
         self.inputs_closed = False
         self._generation = _Generation(self.log.count)
         pending = self._pending_edit
@@ -869,6 +878,9 @@ class Supervisor:
                 self._host.edge_released(self, edge_id)
             case control.Warned(text):
                 self.note(text)
+            case control.Warnings(texts):
+                process.warnings = tuple(texts)
+                self._host.life_changed(self)
             case control.Logged():
                 self._log_lines(message.level, log_text(message).splitlines())
                 self._host.printed(self.name, message.level, [message])
@@ -984,6 +996,7 @@ class Supervisor:
         with self._host.locked(), self._counts.lock:
             self._counts.keep(process)
             if process is self._process:
+                self._last_warnings = process.warnings
                 self._process = None
             elif process is self._next:
                 self._next = None
