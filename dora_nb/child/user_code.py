@@ -48,8 +48,14 @@ def compile_source(source: str, file: str) -> CodeType:
 
 def failure(what: str, error: BaseException) -> NodeFailedError:
     """The report of an exception in the user's code; `what` begins its sentence ("camera failed")."""
-    problem = "".join(f"{type(error).__name__}: {safe(str, error)}".splitlines()[:1])
-    return NodeFailedError(Failed(f"{what}: {problem}", traceback_lines(error), _hint_for(error)))
+    return NodeFailedError(
+        Failed(f"{what}: {problem_text(error)}", traceback_lines(error), _hint_for(error))
+    )
+
+
+def problem_text(error: BaseException) -> str:
+    """Returns the type of an exception and the first line of its text."""
+    return "".join(f"{type(error).__name__}: {safe(str, error)}".splitlines()[:1])
 
 
 def safe(show: Callable[[object], str], value: object) -> str:
