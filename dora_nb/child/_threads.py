@@ -46,7 +46,7 @@ def _report(process: NodeProcess, head: str, error: BaseException) -> None:
     while error.__traceback__ and _is_of_threading(error.__traceback__):
         error.__traceback__ = error.__traceback__.tb_next
     # Python's own hook prints no source lines of a cell before 3.13: it looks for a file of that name.
-    print("\n".join([head, *traceback_lines(error)]), file=sys.stderr)
+    sys.stderr.write("\n".join([head, *traceback_lines(error), ""]))
     place = _place(error.__traceback__, {process.begin.file, process.begin.path})
     at = f" ({place})" if place else ""
     # Another edit in place keeps the object, whose `__init__` may have started the thread: it stays ended.
