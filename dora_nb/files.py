@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
+_MOST_NAMES = 3
+"""So many files are named in a sentence."""
 MAX_SOURCE_BYTES = 1_000_000
 """The largest Python file that is read as a node; its check takes about a second."""
 MAX_DESCRIPTOR_BYTES = 100_000
@@ -44,3 +47,14 @@ def read_regular_text(path: Path, *, max_bytes: int) -> str:
     """
     text = read_regular_file(path, max_bytes=max_bytes).decode()
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def changed_text(paths: Sequence[str], folder: str) -> str:
+    """Returns ``helper.py changed``, with paths in `folder` relative to it; an empty text for no paths."""
+    if not paths:
+        return ""
+    begin = f"{Path(folder).absolute()}/"
+    names = [path.removeprefix(begin) for path in paths]
+    if len(names) > _MOST_NAMES:
+        names[_MOST_NAMES - 1 :] = [f"{len(names) - _MOST_NAMES + 1} other files"]
+    return f"{' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))} changed"

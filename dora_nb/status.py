@@ -99,6 +99,9 @@ class NodeStatus:
     warnings: tuple[str, ...] = ()
     """What goes wrong while it runs on, a clause each, oldest first: a thread that has ended, an output that is
     not declared. At most eight; an edit that corrects the cause removes its warning."""
+    changed_files: tuple[str, ...] = ()
+    """Paths of files that its code imported, and that have changed since: it runs the old ones until its cell
+    is run again. Files of the standard library and of installed packages do not count."""
 
     @property
     def dropped(self) -> int:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from dora_nb.protocol import control
 
-from . import _output, _patches, _threads, dora_api
+from . import _imports, _output, _patches, _threads, dora_api
 from ._process import NodeProcess
 from .user_code import KernelGoneError, NodeFailedError
 
@@ -87,6 +87,7 @@ def _become(process: NodeProcess, begin: control.Begin, descriptors: list[int]) 
         sys.path.append(os.path.dirname(begin.path))
     first_output = begin.outputs[0] if begin.outputs else "OUTPUT"
     _patches.install(f"{begin.name}/{first_output}")
+    _imports.watch(process.report_import)
     process.start_tee()
     _threads.watch_threads(process)
     with open(process.source_descriptor, encoding="utf-8", closefd=False) as file:

@@ -29,6 +29,7 @@ import msgspec
 import pyarrow as pa
 
 from dora_nb.protocol import control, counters
+from dora_nb.protocol.imported_file import ImportedFile
 from dora_nb.transport import Input, InputPorts, OutputPorts, Reservation
 
 from ._input_states import InputStates
@@ -460,6 +461,12 @@ class NodeProcess:
         # All of them each time, and with the lock: the kernel keeps the list that came last.
         with contextlib.suppress(KernelGoneError):
             self.tell(control.Warnings(list(self._status_warnings)))
+
+    def report_import(self, file: ImportedFile) -> None:
+        """The user's code imports this file. On any thread."""
+        # Without a kernel, nobody asks whether the file changes.
+        with contextlib.suppress(KernelGoneError):
+            self.tell(control.Imported(file))
 
     def _add_output(self, message: control.AddOutput, descriptors: list[int]) -> None:
         (memory,) = descriptors

@@ -64,9 +64,16 @@ class Declaring:
             graph = run.graph.with_node(spec)
             run.note_cell(spec.name, deleted=False)
             session = run.open_session()
+            changed_files: tuple[str, ...] = ()
+            if before is not None and session is not None:
+                changed_files = run.status(spec.name).changed_files
             unchanged = before is not None and before.same_as(spec) and again is None
             # Running the cell of a failed or stopped node again, unchanged, means: start it once more.
-            if unchanged and not (session is not None and self._has_ended(session, spec.name)):
+            if (
+                unchanged
+                and not changed_files
+                and not (session is not None and self._has_ended(session, spec.name))
+            ):
                 if session is None:
                     run.graph = graph  # the cell has another number now
                 return Declared(spec.name, "unchanged")
@@ -76,7 +83,7 @@ class Declaring:
                 run.forget_status(spec.name)
                 SPARES.expect(len(graph.nodes))
         generations = {} if session is None else session.generations()
-        edit = again or (None if before is None else plan(before, spec))
+        edit = again or (None if before is None else plan(before, spec, changed_files))
         applying = session is not None and session.apply(
             graph, spec.name, edit=edit, grace_secs=STOP_GRACE_SECS
         )
@@ -93,7 +100,10 @@ class Declaring:
         applied = self._take_in(session, before, spec, generations)
         if applied is None or applied.outcome == "failed":
             self.raise_start_error(session, spec.name)
-        return self.what_became_of(spec, applied, restarted=before is not None)
+        result = self.what_became_of(spec, applied, restarted=before is not None)
+        if applied is None and changed_files and edit is not None:
+            return replace(result, reason=edit.reason)
+        return result
 
     def _has_ended(self, session: EngineSession, name: str) -> bool:
         """Whether the node has failed, or was stopped alone."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dora_nb.cells.edits import Fresh, InPlace, plan_edit
 from dora_nb.errors import OperatorError
+from dora_nb.files import changed_text
 from dora_nb.graph.nodes import NodeSpec
 
 Way = Literal["in_place", "beside", "after"]
@@ -46,10 +48,13 @@ class Applied:
     """What the user should know about the hand-over; each is the end of a sentence."""
 
 
-def plan(before: NodeSpec, after: NodeSpec) -> Edit:
-    """Returns the gentlest way from one declaration of a node to another: it touches only what changed."""
+def plan(before: NodeSpec, after: NodeSpec, changed_files: Sequence[str] = ()) -> Edit:
+    """Returns the gentlest way from one declaration of a node to another: it touches only what changed.
+
+    `changed_files` are paths of files that the running code imported and that have changed since.
+    """
     beside: Way = "after" if after.exclusive else "beside"
-    if reason := _needs_a_process(before, after):
+    if reason := _needs_a_process(before, after) or changed_text(changed_files, after.working_dir):
         return Edit(beside, reason)
     if before.code.text == after.code.text and before.code.path == after.code.path:
         return Edit("in_place")

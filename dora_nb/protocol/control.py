@@ -11,7 +11,7 @@ kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInpu
           `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`;
           of an edit: `Reload`, `CancelReload`, `Rewire`, `RemoveOutput`, `Pause`, `Resume`, `TakeState`, `Retire`;
           asked by the user: `KeepCrashReport`, `ShowState`, `Give`, `Inject`
-process → `Warm`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Warnings`, `Logged`;
+process → `Warm`, `Imported`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Warnings`, `Logged`;
           of an edit: `Reloaded`, `Kept`, `Paused`, `StateTaken`, `HandedOver`;
           asked by the user: `StateShown`, `Given`, `Injected`
 ========  =====================================================================================
@@ -35,6 +35,8 @@ import time
 import uuid
 
 import msgspec
+
+from .imported_file import ImportedFile
 
 # To be raised with each change of a message: `--python` and dynamic nodes bring a dora_nb of their own.
 PROTOCOL_VERSION = 9
@@ -374,6 +376,12 @@ class Warnings(msgspec.Struct, tag=True, frozen=True):
     texts: list[str]
 
 
+class Imported(msgspec.Struct, tag=True, frozen=True):
+    """The node's code imports this file. Those that its start needs come before `Ready`."""
+
+    file: ImportedFile
+
+
 class Logged(msgspec.Struct, tag=True, frozen=True):
     """A line that the node put into its log by itself."""
 
@@ -415,7 +423,7 @@ ToProcess = (
 )  # fmt: skip
 ToKernel = (
     Warm | Ready | Failed | Finished | Released | Warned | Warnings | Logged | Reloaded | Kept
-    | Paused | StateTaken | HandedOver | StateShown | Given | Injected
+    | Paused | StateTaken | HandedOver | StateShown | Given | Injected | Imported
 )  # fmt: skip
 
 

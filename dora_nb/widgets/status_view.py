@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import traitlets
 
 from dora_nb.errors import OperatorError
+from dora_nb.files import changed_text
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import InputSpec, NodeSpec
 from dora_nb.graph.sources import TimerSource
@@ -128,6 +130,11 @@ def _input_text(read: InputSpec, edge: EdgeStatus | None) -> str:
 def _remark(status: NodeStatus) -> str:
     """Returns the failure, and whether the cell of the operator was deleted."""
     remarks = [] if status.error is None else [_failure_text(status, status.error)]
+    if status.changed_files:
+        changed = changed_text(status.changed_files, str(Path.cwd()))
+        remarks.append(
+            f"{status.name}: {changed} since it was imported; run its cell again to use what it says now"
+        )
     if status.cell_deleted:
         remarks.append(
             f"{status.name}: the cell that declared it was deleted; end it with %dora remove {status.name}"

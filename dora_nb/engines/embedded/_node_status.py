@@ -52,4 +52,5 @@ def node_status(
         busy_secs=supervisor.busy_secs(),
         error=supervisor.error,
         warnings=supervisor.warnings,
+        changed_files=supervisor.changed_files(),
     )

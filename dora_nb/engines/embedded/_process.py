@@ -25,6 +25,7 @@ from dora_nb.protocol import control, counters
 
 from ..capture import LineSplitter
 from ..orphan_reaper import kill_session
+from ._imported_files import ImportedFiles
 
 _READ_SIZE = 1 << 16
 _MAX_LAST_READS = 64
@@ -226,6 +227,7 @@ class OperatorProcess:
         self.requests = NotebookRequests()
         self.warnings: tuple[str, ...] = ()
         """What it has reported for the status of its node."""
+        self.imported = ImportedFiles()
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         self.stacks_descriptor = stacks_descriptor
         """Where it writes its stacks when it gets `child.stacks.SIGNAL`."""
@@ -303,6 +305,7 @@ class JoinedProcess:
         self.control = control_socket
         self.requests = NotebookRequests()
         self.warnings: tuple[str, ...] = ()
+        self.imported = ImportedFiles()
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         # Not a pidfd: the process may leave the dataflow and run on.
         self.exit_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

@@ -41,6 +41,7 @@ from ..os_errors import engine_error
 from . import _lifecycle as lifecycle
 from ._death import describe_death
 from ._event_at_death import keep_event_at_death
+from ._imported_files import ImportedFiles
 from ._operator_counts import OperatorCounts
 from ._process import NodeProcess, Stream
 
@@ -204,6 +205,8 @@ class Supervisor:
         self._process: NodeProcess | None = None
         self._next: NodeProcess | None = None
         self._replaced: list[_ReplacedProcess] = []
+        self._last_imported = ImportedFiles()
+        """What the operator's process had imported that has ended."""
         self._event_at_death = False
         """Whether the process ended without a report while it handled an event, which is kept."""
         self.crash_report_descriptor = -1
@@ -338,6 +341,18 @@ class Supervisor:
                 return None
             since_nanos = self._process.counters.words[counters.BUSY_SINCE_NANOS]
         return (time.monotonic_ns() - since_nanos) / 1e9 if since_nanos else None
+
+    def changed_files(self) -> tuple[str, ...]:
+        """Returns the files that have changed since the operator's code has imported them.
+
+        Those of a node that has finished count, and of one that failed or was stopped do not: that is started
+        anew in any case.
+        """
+        process = self._process
+        if process is not None:
+            return process.imported.changed()
+        finished = self.life.phase is lifecycle.Phase.FINISHED
+        return self._last_imported.changed() if finished else ()
 
     def durations(self) -> list[int]:
         """Returns the histogram of `on_event` durations, over all generations."""
@@ -876,6 +891,8 @@ class Supervisor:
                 process.requests.shown.popleft().set()
             case control.Released(edge_id):
                 self._host.edge_released(self, edge_id)
+            case control.Imported(file):
+                process.imported.note(file)
             case control.Warned(text):
                 self.note(text)
             case control.Warnings(texts):
@@ -997,7 +1014,7 @@ class Supervisor:
             self._counts.keep(process)
             if process is self._process:
                 self._last_warnings = process.warnings
-                self._process = None
+                self._process, self._last_imported = None, process.imported
             elif process is self._next:
                 self._next = None
             self._replaced = [each for each in self._replaced if each.process is not process]
