@@ -14,11 +14,13 @@ from types import ModuleType
 from typing import Any, cast
 
 from .cells.check import check_operator_source
+from .cells.declare import MAGICS, split_cell
+from .cells.node_line import parse_node_line
 from .child import dora_finder
 from .child.dora_api.testing import MockNode
 from .child.user_code import execute
 from .child.user_operator import EventResult, on_event_result
-from .errors import OperatorError
+from .errors import OperatorError, SourceError, did_you_mean
 from .events import Event
 from .graph.nodes import SourceCode
 from .transport import as_received
@@ -37,15 +39,16 @@ def run_operator(
 ) -> dict[str, list[Event]]:
     """Returns what an operator sends on these events: for each output a list of INPUT events.
 
-    `operator` is a class, the text of a cell's body, or the `Path` of a file. An event is dora's dict, or
-    for an INPUT a tuple ``(input, data)`` or ``(input, data, metadata)``. Data and metadata are encoded as
-    between processes: what cannot be sent raises here too, and arrays arrive one-dimensional and read-only.
-    With `outputs`, other outputs are ignored with a warning, as undeclared ones are.
+    `operator` is a class, the text of a cell with its ``%%dora_operator`` line or without, or the `Path` of
+    a file. An event is dora's dict, or for an INPUT a tuple ``(input, data)`` or ``(input, data, metadata)``.
+    Data and metadata are encoded as between processes: what cannot be sent raises here too, and arrays
+    arrive one-dimensional and read-only. With `outputs`, or else where the cell's line declares some, other
+    outputs are ignored with a warning, as undeclared ones are.
 
     Runs in this process and thread, and blocks until the events are used up, or the operator returns STOP
     or STOP_ALL; STOP and INPUT_CLOSED come only if they are among the events. What the operator raises goes
-    through as it is. Raises SourceError where the code is not an operator, and OperatorError where
-    `on_event` returns something that it must not.
+    through as it is. Raises SourceError where the code is not an operator, GrammarError and GraphError
+    where the cell's line is wrong, and OperatorError where `on_event` returns something that it must not.
 
     Example::
 
@@ -58,11 +61,9 @@ def run_operator(
         [3.0]
     """
     __tracebackhide__ = True
-    name = getattr(operator, "__name__", None) or (
-        operator.stem if isinstance(operator, Path) else "operator"
-    )
-    made = _class_of(operator)()
-    collector = _Collector(None if outputs is None else frozenset(outputs))
+    name, operator_class, declared = _read(operator)
+    made = operator_class()
+    collector = _Collector(declared if outputs is None else frozenset(outputs))
     for given in events:
         event = _as_event(given)
         answer = made.on_event(event, collector.send_output)
@@ -83,7 +84,11 @@ class _Collector:
 
     def send_output(self, output: str, data: Any, metadata: dict[str, Any] | None = None) -> None:
         if self._declared is not None and output not in self._declared:
-            warnings.warn(f"ignoring output '{output}', which is not declared", stacklevel=2)
+            hint = did_you_mean(output, self._declared)
+            way_out = f": {hint[0].lower()}{hint[1:]}" if hint else ""
+            warnings.warn(
+                f"ignoring output '{output}', which is not declared{way_out}", stacklevel=2
+            )
             return
         value, received = as_received(data, metadata, warn=_warn)
         event = Event(type="INPUT", kind="dora", id=output, value=value, metadata=received)
@@ -94,17 +99,33 @@ def _warn(sentence: str) -> None:
     warnings.warn(sentence, stacklevel=4)
 
 
-def _class_of(operator: type | str | Path) -> Any:
+def _read(operator: type | str | Path) -> tuple[str, Any, frozenset[str] | None]:
+    """The operator's name, its class, and the outputs that its cell declares."""
     if isinstance(operator, type):
-        return operator
-    if isinstance(operator, Path):
+        return operator.__name__, operator, None
+    name, outputs = "operator", None
+    cell = split_cell(operator, "<operator>") if isinstance(operator, str) else None
+    if cell is not None:
+        code = cell.body
+        if cell.magic != "dora_operator":
+            raise SourceError(
+                "run_operator needs an operator, and this cell declares a script:",
+                hint="test it with MockNode.",
+                location=cell.header.location(),
+            )
+        line = parse_node_line(
+            cell.header, cell.header.words(), what=MAGICS[cell.magic].word, from_file=False
+        )
+        name, outputs = line.name, frozenset(line.outputs) or None
+    elif isinstance(operator, Path):
+        name = operator.stem
         code = SourceCode(operator.read_text(encoding="utf-8"), str(operator), path=str(operator))
     else:
         code = SourceCode(operator, "<operator>")
     check_operator_source(code)
-    module = ModuleType(operator.stem if isinstance(operator, Path) else "operator")
-    execute(code.text, code.file, module)
-    return module.__dict__["Operator"]
+    module = ModuleType(name)
+    execute("\n" * (code.first_line - 1) + code.text, code.file, module)
+    return name, module.__dict__["Operator"], outputs
 
 
 def _as_event(given: Event | tuple[Any, ...]) -> dict[str, Any]:

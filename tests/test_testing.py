@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 
 from dora_nb.child import _recorded_inputs, dora_api
-from dora_nb.errors import OperatorError, SourceError
+from dora_nb.errors import GrammarError, OperatorError, SourceError
 from dora_nb.testing import MockNode, run_operator
 
 DOUBLING = """
@@ -52,6 +52,37 @@ def test_a_cells_text_runs_on_events_and_its_outputs_come_back(tmp_path: Path) -
         sent = run_operator(operator, events)["out"]
         assert [event["value"].to_pylist() for event in sent] == [[2, 4], [6]]
         assert {event["type"] for event in sent} == {"INPUT"}
+
+
+def test_a_cell_is_accepted_with_the_line_that_declares_it() -> None:
+    """With what may stand above it, and in its continuation lines; its outputs are the declared ones."""
+    line = "%%dora_operator doubling --inputs in=arm/angle --queue in=2 \\\n  --outputs out boxes # Two\n"
+    for above in ("", "\n", "# Doubles what comes.\n\n# On purpose.\n"):
+        sent = run_operator(above + line + DOUBLING, [("in", pa.array([1]))])
+        assert {name: len(events) for name, events in sent.items()} == {"out": 1, "boxes": 0}
+
+    misspelt = line + DOUBLING.replace('"out"', '"box"')
+    with pytest.warns(UserWarning, match="ignoring output 'box', .*: did you mean 'boxes'?"):
+        assert run_operator(misspelt, [("in", pa.array([1]))]) == {"boxes": [], "out": []}
+    sent = run_operator(misspelt, [("in", pa.array([1]))], outputs=["box"])
+    assert [event["id"] for event in sent["box"]] == ["box"]
+    bare = "%%dora_operator doubling\n" + DOUBLING
+    assert list(run_operator(bare, [("in", pa.array([1]))])) == ["out"]
+
+    # Errors name the operator, and the lines of the whole cell.
+    fails = "# A comment\n%%dora_operator arm\nclass Operator:\n    def on_event(self, dora_event, send_output):\n"
+    with pytest.raises(ZeroDivisionError) as failed:
+        run_operator(f"{fails}        1 / 0\n", [("in", pa.array([1]))])
+    assert failed.traceback[-1].lineno == 4  # counted from 0
+    with pytest.raises(OperatorError, match="arm"):
+        run_operator(f"{fails}        return 7\n", [("in", pa.array([1]))])
+    with pytest.raises(SourceError, match="Operator") as wrong:
+        run_operator("%%dora_operator arm\nclass Opreator: pass\n", [])
+    assert wrong.value.location is not None
+    with pytest.raises(GrammarError, match="--ouputs"):
+        run_operator("%%dora_operator arm --ouputs x\n" + DOUBLING, [])
+    with pytest.raises(SourceError, match="declares a script: test it with MockNode"):
+        run_operator("%%dora_node arm\nfrom dora import Node\nNode()\n", [])
 
 
 def test_data_and_metadata_are_what_a_reader_would_get() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tokenize
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dora_nb.files import MAX_SOURCE_BYTES, read_regular_file
 from dora_nb.graph.nodes import DYNAMIC, NodeKind, NodeSpec, SourceCode
 
 from .check import check_node_source, check_operator_source
-from .header import Header, Word
+from .header import Header, Word, split_header
 from .node_line import NodeLine, parse_node_line
 
 
@@ -38,6 +39,51 @@ MAGICS = {
     "dora_operator": DeclaringMagic("operator", "operator", check_operator_source),
     "dora_node": DeclaringMagic("node", "script", check_node_source),
 }
+
+
+_CELL_MAGIC = re.compile(r"%%(dora_operator|dora_node)(?=\s|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaringCell:
+    """The text of a cell that declares a node."""
+
+    magic: str
+    """``dora_operator`` or ``dora_node``."""
+    header: Header
+    body: SourceCode
+
+
+def split_cell(source: str, file: str) -> DeclaringCell | None:
+    """Splits a cell that begins with a declaring magic; None for any other. `file` is the cell's name.
+
+    Empty lines and comments may stand above the magic; a notebook accepts empty lines alone there, see
+    `misplaced_magic`.
+    """
+    lines = source.split("\n")
+    first = next((at for at, line in enumerate(lines) if not _is_blank(line)), 0)
+    found = _CELL_MAGIC.match(lines[first])
+    if found is None:
+        return None
+    header_lines, body = split_header(lines[first], "\n".join(lines[first + 1 :]))
+    header = Header(
+        header_lines, magic=found[0], name_end=found.end(), file=file, first_line=first + 1
+    )
+    code = SourceCode(body, file, first + len(header_lines) + 1)
+    return DeclaringCell(found[1], header, code)
+
+
+def _is_blank(line: str) -> bool:
+    return not line.strip() or line.lstrip().startswith("#")
+
+
+def misplaced_magic(header: Header) -> GrammarError:
+    """The error of a declaring magic that is not the first line of its cell."""
+    return header.error(
+        f"{header.magic} must be the first line of its cell:",
+        hint="move what is above it to below this line, or into a cell of its own.",
+        at=header.start,
+    )
 
 
 @dataclass(frozen=True, slots=True)

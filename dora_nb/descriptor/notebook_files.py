@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dora_nb.cells.declare import MAGICS, read_declaration
+from dora_nb.cells.declare import MAGICS, misplaced_magic, read_declaration, split_cell
 from dora_nb.cells.dora_line import parse_dora_line
 from dora_nb.cells.header import Header, split_header
 from dora_nb.errors import DescriptorError, DoraNbError, GraphError, Location
@@ -22,8 +22,7 @@ from dora_nb.graph.nodes import NodeSpec, SourceCode
 
 from ._read import MAX_NODES, Allowed, Imported, read_dataflow
 
-_CELL_MAGIC = re.compile(r"%%(dora_operator|dora_node)(?=\s|$)")
-_LINE_MAGIC = re.compile(r"\s*%(dora_operator|dora_node)(?=\s|$)")
+_LINE_MAGIC = re.compile(r"\s*(%%?(?:dora_operator|dora_node))(?=\s|$)")
 _IMPORT = re.compile(r"\s*(%dora)\s+import\s")
 _MAY_RAISE = "raises-exception"
 """The tag that nbclient, nbconvert and nbval use (https://nbclient.readthedocs.io/en/stable/client.html)."""
@@ -174,10 +173,12 @@ class _Reader:
         """Adds the declarations of one cell."""
         lines = source.split("\n")
         first = next((at for at, line in enumerate(lines) if line.strip()), 0)
-        magic = _CELL_MAGIC.match(lines[first])
-        if magic is not None:
+        declaring = split_cell(source, cell)
+        if declaring is not None:
             self._count_declaration(cell, first + 1)
-            self._read_body(lines, first, magic, cell)
+            if declaring.header.first_line != first + 1:
+                raise misplaced_magic(declaring.header)
+            self._declare(declaring.header, declaring.magic, declaring.body)
             return
         if lines[first].startswith("%%"):
             return
@@ -197,15 +198,11 @@ class _Reader:
                 f"a notebook may declare {MAX_NODES} nodes at most.", location=Location(cell, line)
             )
 
-    def _read_body(self, lines: list[str], first: int, magic: re.Match[str], cell: str) -> None:
-        header_lines, body = split_header(lines[first], "\n".join(lines[first + 1 :]))
-        header = _header(header_lines, magic, cell, first)
-        code = SourceCode(body, cell, first + len(header_lines) + 1)
-        self._declare(header, magic[1], code)
-
     def _read_line(self, header: Header, magic: re.Match[str]) -> None:
-        if magic[1] in MAGICS:
-            self._declare(header, magic[1], None)
+        if header.magic.startswith("%%"):
+            raise misplaced_magic(header)
+        if header.magic[1:] in MAGICS:
+            self._declare(header, header.magic[1:], None)
         else:
             self._import(header)
 
@@ -238,9 +235,7 @@ class _Reader:
 
 
 def _header(lines: list[str], found: re.Match[str], cell: str, above: int) -> Header:
-    magic = (found[1] if found[1].startswith("%") else found[0]).strip()
-    name_end = found.start(1) + len(found[1])
-    return Header(lines, magic=magic, name_end=name_end, file=cell, first_line=above + 1)
+    return Header(lines, magic=found[1], name_end=found.end(1), file=cell, first_line=above + 1)
 
 
 def _as_python(lines: list[str]) -> str:
