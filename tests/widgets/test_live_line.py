@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -587,15 +588,32 @@ def test_one_thread_serves_all_and_ends_with_the_last(dataflow: Scripted) -> Non
     late.close()
 
 
-def test_passes_come_at_most_twice_a_second(dataflow: Scripted) -> None:
-    refresher = Refresher()
+class StagedTime(threading.Condition):
+    """A condition whose waits end when they have to, and take no time but that of `now_secs`."""
+
+    def __init__(self) -> None:
+        super().__init__(threading.RLock())
+        self.now_secs = 100.0
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        if not predicate() and timeout is not None:
+            self.now_secs += timeout
+        return predicate()
+
+
+def test_passes_come_at_most_twice_a_second(dataflow: Scripted, refresher: ByHand) -> None:
     widget = Waiting(dataflow, refresher)
-    for generation in range(3):
-        dataflow.change("detector", generation=generation)
-        widget.wait_for_pass()
-    first, second, third = widget.passes
-    assert second - first >= REFRESH_SECS * 0.99
-    assert third - second >= REFRESH_SECS * 0.99
+    time = StagedTime()
+    paced = Refresher(lambda: time.now_secs)
+    paced._condition = time
+    paced._widgets = [weakref.ref(widget)]
+    passes = []
+    for _ in range(3):
+        paced.wake()
+        assert paced._await_turn(ticking=False)
+        passes.append(time.now_secs)
+        time.now_secs += 0.1  # what the pass takes
+    assert passes == pytest.approx([100.0, 100.5, 101.0])
     widget.close()
 
 
