@@ -50,12 +50,12 @@ def describe_value(event: Event) -> str:
     return f"{len(value)} values of {arrow_type}, metadata {form or 'without width and height'}"
 
 
-def checked_array(event: Event) -> pa.Array[Any]:
+def checked_array(event: Event, *, nulls_allowed: bool = False) -> pa.Array[Any]:
     """Returns the event's array. Raises UnreadableError if it is not an Arrow array or holds nulls."""
     value = event.get("value")
     if not isinstance(value, pa.Array):
         raise UnreadableError("its value is not an Arrow array", "Send pa.array(...).")
-    if value.null_count and not pa.types.is_null(value.type):
+    if value.null_count and not nulls_allowed and not pa.types.is_null(value.type):
         raise UnreadableError(
             f"{value.null_count} of its values are null", "Send a value for each."
         )

@@ -18,13 +18,16 @@ columns  meaning
 6        the box, confidence, class
 7        the box, track, confidence, class (ultralytics), or the box, confidence, class, track
 =======  ============================================================================
+
+Each list is read by its own length. A box that cannot be drawn is left out and counted, and the others are
+shown: numbers that are null or not finite, an end before its start, a list of another length.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +53,7 @@ class ReadBoxes:
     tracks: npt.NDArray[np.int64] | None = None
     """N numbers, if the message has them."""
     num_bad: int = 0
-    """Boxes that were left out: not finite, or with an end before their start."""
+    """Boxes that were left out because they cannot be drawn."""
     num_bad_texts: int = 0
     """Texts that are not UTF-8; replacement characters stand for what cannot be read."""
 
@@ -59,7 +62,11 @@ def boxes_of(value: pa.Array[Any], metadata: Mapping[str, Any]) -> ReadBoxes:
     """The boxes of an array. Raises UnreadableError if it cannot be read as boxes."""
     value = _one_struct_array(value)
     if pa.types.is_struct(value.type):
-        return _without_bad(_struct_boxes(value, metadata))
+        value, num_bad_rows = _fitting_rows(value)
+        read = _without_bad(_struct_boxes(value, metadata))
+        return replace(read, num_bad=read.num_bad + num_bad_rows)
+    if is_list(value.type) and len(value):
+        return _without_bad(_list_boxes(value, metadata))
     table = _table(value, metadata)
     if len(table) == 0:
         return ReadBoxes(np.empty((0, 6), np.float32))
@@ -82,10 +89,6 @@ def _table(value: pa.Array[Any], metadata: Mapping[str, Any]) -> npt.NDArray[np.
     """The array as rows of 4, 6 or 7 columns."""
     if len(value) == 0:
         return np.empty((0, 6), np.float32)
-    if is_list(value.type):
-        return _rows_of_lists(value)
-    if value.null_count:
-        raise UnreadableError("some of its values are null")
     if pa.types.is_uint8(value.type) and _told_columns(metadata, len(value)) is None:
         return _rows_of_bytes(value, metadata)
     if not is_number(value.type):
@@ -95,18 +98,36 @@ def _table(value: pa.Array[Any], metadata: Mapping[str, Any]) -> npt.NDArray[np.
     return flat.reshape(-1, _num_columns(flat, metadata, integers=integers))
 
 
-def _rows_of_lists(value: pa.Array[Any]) -> npt.NDArray[np.float32]:
-    """One list for each box, of 4, 6 or 7 numbers."""
+def _list_boxes(value: pa.Array[Any], metadata: Mapping[str, Any]) -> ReadBoxes:
+    """One list for each box, of 4, 6 or 7 numbers. Others become rows of NaN, which are bad boxes."""
     joined = joined_lists(value)
-    columns = len(joined) // len(value)
-    if len(joined) != columns * len(value) or columns not in (4, 6, 7):
-        raise UnreadableError("its lists do not have 4, 6 or 7 values each")
-    if joined.null_count:
-        raise UnreadableError("some of its values are null")
     if not is_number(joined.type):
         raise UnreadableError("its values are neither numbers nor bytes")
     _check_count(len(value))
-    return _as_float32(joined).reshape(-1, columns)
+    numbers = _as_float32(joined)
+    lengths = _list_lengths(value)
+    starts = np.cumsum(lengths) - lengths
+    if not np.isin(lengths, (4, 6, 7)).any():
+        raise UnreadableError("its lists do not have 4, 6 or 7 values each")
+    values = np.full((len(value), 6), np.nan, np.float32)
+    tracks = np.full(len(value), -1, np.int64)
+    for columns in (4, 6, 7):
+        places = np.flatnonzero(lengths == columns)
+        if len(places) == 0:
+            continue
+        rows = numbers[starts[places][:, None] + np.arange(columns)]
+        read = _read_columns(rows, metadata)
+        values[places] = read.values
+        if read.tracks is not None:
+            tracks[places] = read.tracks
+    return ReadBoxes(values, tracks=tracks if (lengths == 7).any() else None)
+
+
+def _list_lengths(value: pa.Array[Any]) -> npt.NDArray[np.int64]:
+    """The length of each list; 0 for one that is null."""
+    lengths: pa.Array[Any] = value.value_lengths()  # type: ignore[attr-defined]  # lists have it
+    known: npt.NDArray[Any] = np.nan_to_num(lengths.to_numpy(zero_copy_only=False))
+    return known.astype(np.int64)
 
 
 def _rows_of_bytes(value: pa.Array[Any], metadata: Mapping[str, Any]) -> npt.NDArray[np.float32]:
@@ -115,6 +136,8 @@ def _rows_of_bytes(value: pa.Array[Any], metadata: Mapping[str, Any]) -> npt.NDA
     if len(value) % (4 * columns):
         raise UnreadableError(f"{len(value)} bytes are not a multiple of {4 * columns}")
     _check_count(len(value) // (4 * columns))
+    if value.null_count:
+        raise UnreadableError("some of its values are null")
     rows = np.frombuffer(as_numpy(value).tobytes(), np.float32).reshape(-1, columns).copy()
     if columns == 6 and not _all_confidences(rows[:, 4]):
         raise UnreadableError(_no_confidences(rows))  # any picture has bytes too
@@ -250,6 +273,34 @@ def _one_struct_array(value: pa.Array[Any]) -> pa.Array[Any]:
     return value
 
 
+def _fitting_rows(value: pa.Array[Any]) -> tuple[pa.Array[Any], int]:
+    """The rows whose columns fit each other, and the number of the others.
+
+    The columns are joined later, so a row that is too short would shift the boxes of all after it.
+    """
+    if len(value) < 2 or "bbox" not in _field_names(value):
+        return value, 0
+    corners = value.field("bbox")  # type: ignore[attr-defined]  # a struct array has it
+    fits = _is_not_null(value)
+    if is_list(corners.type):
+        lengths = _list_lengths(corners)
+        counts = lengths // 4
+        fits &= (lengths % 4 == 0) & _is_not_null(corners)
+        for names in (_CONFIDENCES, _LABELS, _TRACKS):
+            name = _first_there(value, names)
+            if name is not None:
+                column = value.field(name)  # type: ignore[attr-defined]
+                fits &= (_list_lengths(column) if is_list(column.type) else 1) == counts
+    num_bad = int((~fits).sum())
+    if num_bad in (0, len(value)):  # if none fits, the error of the first is raised
+        return value[:1] if num_bad else value, 0
+    return value.take(np.flatnonzero(fits)), num_bad
+
+
+def _is_not_null(column: pa.Array[Any]) -> npt.NDArray[np.bool_]:
+    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), bool)
+
+
 def _struct_boxes(value: pa.Array[Any], metadata: Mapping[str, Any]) -> ReadBoxes:
     """dora-hub's form. Labels that are numbers are classes, and there are no texts then."""
     corners = _column(value, "bbox")
@@ -341,8 +392,6 @@ def _as_numbers(column: pa.Array[Any], name: str) -> npt.NDArray[np.float32]:
         return np.empty(0, np.float32)
     if not is_number(column.type):
         raise UnreadableError(f"its '{name}' values are {column.type}, not numbers")
-    if column.null_count:
-        raise UnreadableError(f"its '{name}' contains nulls")
     return _as_float32(column)
 
 
@@ -355,10 +404,10 @@ def _check_count(count: int) -> None:
 
 
 def _as_float32(value: pa.Array[Any]) -> npt.NDArray[np.float32]:
-    with np.errstate(
-        over="ignore"
-    ):  # What float32 cannot hold becomes inf: then the box is left out.
-        return as_numpy(value).astype(np.float32)
+    """The numbers of the array, NaN for null."""
+    values = value.to_numpy(zero_copy_only=False) if value.null_count else as_numpy(value)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf: the box is left out
+        return values.astype(np.float32)
 
 
 def _corners(
@@ -384,7 +433,9 @@ def _without_bad(read: ReadBoxes) -> ReadBoxes:
         good = finite & (values[:, 2:4] >= values[:, 0:2]).all(axis=1)
     if len(values) and not good.any():
         raise UnreadableError(
-            "every box has x2 < x1 or y2 < y1" if finite.any() else "its values are not finite"
+            "every box has x2 < x1 or y2 < y1"
+            if finite.any()
+            else "its values are null or not finite"
         )
     kept = values[good]
     # A number outside 0..1 is not a confidence: the box is shown without one.

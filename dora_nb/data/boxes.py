@@ -47,8 +47,8 @@ def as_boxes(event: Event) -> npt.NDArray[np.float32]:
     """Returns the boxes of a message as an array of its own, (N, 6) float32.
 
     The columns are x1, y1, x2, y2 in pixels of the picture, confidence from 0 to 1 (NaN if the sender gave
-    none), class number. A message without boxes gives (0, 6). A box that cannot be drawn (not finite, or with
-    an end before its start) is left out.
+    none), class number. A message without boxes gives (0, 6). A box that cannot be drawn (null or not finite,
+    with an end before its start, or a list of the wrong length) is left out.
 
     `dora_nb.data.box_arrays` lists the arrays that can be read: dora-hub's struct (`bbox`, `conf`, `labels`),
     N x 4, N x 6 or N x 7 numbers as a flat array or as lists, and the bytes of N x 6 float32. The metadata
@@ -74,7 +74,7 @@ def read_boxes(event: Event, labels: Labels | None = None) -> Boxes:
     """
     metadata = metadata_of(event)
     try:
-        value = checked_array(event)
+        value = checked_array(event, nulls_allowed=True)  # a null is one bad box
         read = boxes_of(value, metadata)
     except UnreadableError as error:
         raise _boxes_error(event, error) from None

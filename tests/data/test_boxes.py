@@ -182,6 +182,92 @@ def test_a_bad_box_is_left_out_and_counted():
     assert (boxes.num_bad, len(boxes.labels)) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [1.0, 2, 3],
+        [1.0, 2, 3, 4, 5],
+        [],
+        [1.0] * 12,
+        None,
+        [1.0, 2, 3, None, 0.5, 0],
+        [1.0] * 3 * 6,
+    ],
+    ids=["short", "long", "empty", "two in one", "null", "a null in it", "three in one"],
+)
+def test_a_list_that_is_no_box_is_left_out_and_counted(bad: list[float] | None):
+    first, second = BOXES.tolist()
+    boxes = read_boxes(message(pa.array([first, bad, second])))
+
+    np.testing.assert_array_equal(boxes.values, BOXES)
+    assert (boxes.num_bad, len(boxes.labels)) == (1, 2)
+
+
+def test_lists_whose_lengths_only_add_up_are_refused_and_others_are_not_shifted():
+    """3 and 5 numbers are no two boxes of 4."""
+    boxes = read_boxes(message(pa.array([[0.0, 0, 0], [0.0] * 5, [1.0, 2, 3, 4]])))
+
+    np.testing.assert_array_equal(boxes.values, without_scores(np.array([[1, 2, 3, 4]])))
+    assert boxes.num_bad == 2
+
+
+def test_each_list_is_read_by_its_own_length():
+    """A tracker gives a track to some of its boxes only."""
+    with_track = [*BOXES[1, :4].tolist(), 7, *BOXES[1, 4:].tolist()]
+    boxes = read_boxes(message(pa.array([BOXES[0].tolist(), with_track])))
+
+    np.testing.assert_array_equal(boxes.values, BOXES)
+    assert boxes.tracks is not None
+    assert boxes.tracks.tolist() == [-1, 7]
+    assert boxes.num_bad == 0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"bbox": [1.0, 1, 9], "conf": [0.9], "labels": ["bad"]},
+        {"bbox": [1.0, 1, 9, 9, 1], "conf": [0.9], "labels": ["bad"]},
+        {"bbox": [1.0, 1, 9, 9], "conf": [], "labels": ["bad"]},
+        {"bbox": [1.0, 1, 9, 9], "conf": [0.9], "labels": ["bad", "worse"]},
+        {"bbox": None, "conf": [0.9], "labels": ["bad"]},
+        {"bbox": [1.0, 1, 9, None], "conf": [0.9], "labels": ["bad"]},
+        None,
+    ],
+    ids=["short", "long", "no score", "two labels", "no box", "a null in it", "null"],
+)
+def test_a_row_that_is_no_box_does_not_shift_the_others(bad: dict[str, Any] | None):
+    good = [{"bbox": [1.0, 2, 3, 4], "conf": [score], "labels": [f"{score}"]} for score in (0, 0.5)]
+    for value in (pa.array([good[0], bad, good[1]]), pa.array([[good[0], bad, good[1]]])):
+        boxes = read_boxes(message(value))
+
+        assert boxes.values[:, 4].tolist() == [0, 0.5]
+        assert boxes.labels == ("0", "0.5")
+        assert boxes.num_bad == 1
+
+
+def test_rows_with_one_number_each_do_not_shift_either():
+    rows = [
+        {"bbox": [1.0, 2, 3, 4], "conf": 0.25},
+        {"bbox": [1.0, 2, 3], "conf": 0.75},
+        {"bbox": [1.0, 2, 3, 4, 5], "conf": 0.8},
+        {"bbox": [5.0, 6, 7, 8], "conf": 0.5},
+    ]
+    boxes = read_boxes(message(pa.array(rows)))
+
+    assert boxes.values[:, 4].tolist() == [0.25, 0.5]
+    assert boxes.num_bad == 2
+
+
+def test_a_confidence_that_is_null_is_unknown():
+    numbers = [[1.0, 2, 3, 4, None, 0]]
+    columns = [pa.array([numbers[0][:4]]), pa.array([[None]], pa.list_(pa.float32()))]
+    struct = pa.StructArray.from_arrays(columns, ["bbox", "conf"])
+    for value in (pa.array(numbers), pa.array(numbers[0]), struct):
+        np.testing.assert_array_equal(
+            as_boxes(message(value)), without_scores(np.array([[1, 2, 3, 4]]))
+        )
+
+
 def test_the_labels_of_a_bad_box_go_with_it():
     columns = {"bbox": [50, 10, 20, 40, 1, 1, 9, 9], "conf": [0.9, 0.5], "labels": ["a", "b"]}
     boxes = read_boxes(message(pa.array([columns])))
@@ -243,7 +329,8 @@ SMALL_IMAGE = np.random.default_rng(0).integers(0, 255, 320 * 240 * 3).astype(np
         ),
         (message(pa.array([1, 2, 3, 4, 5, 6])), "6 values are not a multiple of 4"),
         (message(pa.array([[1.0, 2.0]])), "do not have 4, 6 or 7 values"),
-        (message(pa.array([[1.0, 2, 3, 4, None, 6]])), "null"),
+        (message(pa.array([[1.0, 2, None, 4, 0.5, 6]])), "its values are null or not finite"),
+        (message(pa.array([[1.0, 2, 3], [1.0, 2, 3, 4, 5]])), "do not have 4, 6 or 7 values"),
         (message(pa.array(["a box"])), "neither numbers nor bytes"),
         (message(pa.nulls(6)), "null|neither"),
         (message("boxes"), "not an Arrow array"),
@@ -253,7 +340,7 @@ SMALL_IMAGE = np.random.default_rng(0).integers(0, 255, 320 * 240 * 3).astype(np
             message(pa.array([{"bbox": [1.0] * 4, "conf": [0.5] * 2}])),
             "2 values of 'conf' do not fit 1 boxes",
         ),
-        (message(pa.array([{"bbox": [1.0, 2, 3, None], "conf": [0.5]}])), "nulls"),
+        (message(pa.array([{"bbox": [1.0, 2, 3, None], "conf": [0.5]}])), "are null or not"),
         (
             message(pa.array([{"bbox": ["a"] * 4, "conf": [0.5]}])),
             "'bbox' values are string, not numbers",
