@@ -29,6 +29,7 @@ from dora_nb.data.boxes import Labels, read_boxes
 from dora_nb.errors import MessageError
 
 from ._condition import FeedState
+from ._guarded import count_in
 from ._matching import Frame, NewestPairing, Pair, Pairing, SamePairing, StampedBoxes, stamp_micros
 from ._pacing import WINDOW, Pacer
 from ._pictures import DrawnBox, Picture
@@ -251,14 +252,12 @@ class Feed:
             self._held_by_page &= paused
             self._mark_status_changed()
 
-    def receive(self, content: object) -> None:
-        """Handles a message from a page. Ignores what does not follow the protocol."""
-        if not isinstance(content, Mapping) or not isinstance(content.get("client"), str):
-            return
+    def receive(self, content: Mapping[str, Any]) -> None:
+        """Handles a message from a page, which has a `client`. Ignores what breaks the protocol."""
         client: str = content["client"]
         now_secs = self._clock()
         with self._changed:
-            is_newer = self._pacer.is_newer(client, _count(content, "n"), now_secs)
+            is_newer = self._pacer.is_newer(client, count_in(content, "n"), now_secs)
             if not is_newer and content.get("type") != "hello":
                 return
             if content.get("type") == "hello":
@@ -267,18 +266,18 @@ class Feed:
             elif content.get("type") == "visible":
                 # A subshell's thread gets messages at any time, the main thread between two cells.
                 late = threading.current_thread() is threading.main_thread()
-                count = _count(content, "count")
+                count = count_in(content, "count")
                 self._pacer.on_visible(client, count, now_secs, delayed=late)
                 self._mark_status_changed()
             elif content.get("type") == "pause":
-                self._pause_at(_count(content, "seq"))
+                self._pause_at(count_in(content, "seq"))
             elif content.get("type") == "ack":
                 self._pacer.on_ack(
                     client,
-                    seq=_count(content, "seq"),
-                    drawn=_count(content, "drawn"),
-                    dropped=_count(content, "dropped"),
-                    broken=_count(content, "broken"),
+                    seq=count_in(content, "seq"),
+                    drawn=count_in(content, "drawn"),
+                    dropped=count_in(content, "dropped"),
+                    broken=count_in(content, "broken"),
                     now_secs=now_secs,
                 )
             self._changed.notify_all()
@@ -531,12 +530,3 @@ def _copied(event: Event) -> Event:
     if not (pa.types.is_integer(value.type) or pa.types.is_floating(value.type)):
         return event
     return {**event, "value": pa.array(value.to_numpy(zero_copy_only=True).copy())}
-
-
-def _count(content: Mapping[str, Any], key: str) -> int:
-    """Returns a count from a page's message; 0 for anything else, as a page may send anything."""
-    # JavaScript has one type of number, so a whole one may arrive as a float.
-    number = content.get(key)
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 2**53:
-        return 0
-    return int(number)

@@ -36,11 +36,10 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any, Protocol, overload
 
-import anywidget
-
 from dora_nb.graph.graph import Graph
 from dora_nb.status import NodeStatus
 
+from ._guarded import MAX_CLIENTS, GuardedWidget, count_in
 from ._subshell import let_page_choose_thread
 
 PROTOCOL_VERSION = 1
@@ -94,7 +93,7 @@ class RateMeter:
         return round(rate) if rate >= 100 else round(rate, 1)
 
 
-class LiveWidget(anywidget.AnyWidget):
+class LiveWidget(GuardedWidget):
     """A widget whose page shows `content`, and is updated whenever it has changed."""
 
     def __init__(self, dataflow: LiveDataflow, *, refresher: Refresher | None = None) -> None:
@@ -153,21 +152,25 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _on_message(self, content: Mapping[str, Any], _buffers: object) -> None:
         """Handles a page's message: on the kernel's main thread, or on a subshell while a cell runs."""
-        client, kind = str(content.get("client")), content.get("type")
-        number = int(content.get("n", 0))
+        client, kind, number = content["client"], content.get("type"), count_in(content, "n")
         with self._state_lock:
             if number <= self._newest_numbers.get(client, 0):
                 return
-            self._newest_numbers[client] = number
+            self._newest_numbers.pop(client, None)
+            self._newest_numbers[client] = number  # the last: the oldest is forgotten first
+            if len(self._newest_numbers) > MAX_CLIENTS:
+                oldest = next(iter(self._newest_numbers))
+                del self._newest_numbers[oldest]
+                self._pages.pop(oldest, None)
             if kind == "hello":
                 # A closed page sends no goodbye, so all others are forgotten. Those that are still
                 # open answer the greeting, and count again.
                 self._pages = {client: 1}
                 self._greeting_due = True
             elif kind == "visible":
-                self._pages[client] = int(content.get("count", 0))
+                self._pages[client] = count_in(content, "count")
             elif kind == "seen":
-                self._seen_failures.add(int(content.get("failure", 0)))
+                self._seen_failures.add(count_in(content, "failure"))
             else:
                 return
         self._refresher.wake()

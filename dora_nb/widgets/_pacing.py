@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ._guarded import MAX_CLIENTS
+
 WINDOW = 16
 """Pictures under way: half a second at 30 fps, twice what an answer every 250 ms needs."""
 ANSWER_SILENCE_SECS = 0.5
@@ -169,6 +171,9 @@ class Pacer:
         self._adapt_rate(new_drawn, new_dropped, elapsed_secs)
 
     def _client(self, name: str, now_secs: float) -> _Client:
+        if name not in self._clients and len(self._clients) >= MAX_CLIENTS:
+            silent = min(self._clients, key=lambda each: self._clients[each].heard_secs)
+            del self._clients[silent]  # pages come and go, and one may use a new name each time
         client = self._clients.setdefault(name, _Client(now_secs))
         client.heard_secs = now_secs
         return client

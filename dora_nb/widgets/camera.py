@@ -40,7 +40,8 @@ page to kernel
     ``ack``: the last `seq` taken, and `drawn`, `dropped`, `broken` since the page was loaded. Cumulative;
         a page MUST NOT send more than one in 250 ms. The kernel MUST go on without them, slower.
 traits
-    Both sides set `paused`, `show_boxes`, `min_score`. Frames that the kernel sent before it paused the
+    Both sides set `paused`, `show_boxes`, `min_score`; the kernel refuses a page's writes to others,
+    and its messages if `client` has more than 64 letters. Frames that the kernel sent before it paused the
     page MUST still be drawn: the still shows the last of them.
 """
 
@@ -58,7 +59,6 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-import anywidget
 import traitlets
 
 from dora_nb.data.boxes import Labels
@@ -77,6 +77,7 @@ from dora_nb.errors import (
 from ._cells import CellOutput, Registry, current_cell_run
 from ._condition import Listener, ViewedDataflow, condition, drops
 from ._feed import Feed, SendStep, SentPicture, Task
+from ._guarded import GuardedWidget
 from ._matching import Pair, StampedBoxes, lag_micros
 from ._pictures import Colours, DrawnBox, drawn_boxes, picture_of, still_jpeg
 from ._subshell import let_page_choose_thread
@@ -132,11 +133,13 @@ class ViewStats:
     """Single boxes that could not be drawn; the others of their message are shown."""
     bad_labels: int
     """Labels that are not UTF-8, shown with replacement characters."""
+    page_messages_refused: int
+    """Messages of pages with a name of over 64 letters, and writes to what a page must not set."""
     last_age_secs: float | None
     """From the stamp of the last frame sent until now; None if that is negative or above an hour."""
 
 
-class CameraView(anywidget.AnyWidget):
+class CameraView(GuardedWidget):
     """Shows a topic's pictures live, with another topic's boxes drawn on them.
 
     Make it in the last line of a cell, before or after the dataflow starts: it lives through stops,
@@ -171,6 +174,8 @@ class CameraView(anywidget.AnyWidget):
     paused = traitlets.Bool(False).tag(sync=True)
     show_boxes = traitlets.Bool(True).tag(sync=True)
     min_score = traitlets.Float(0.0, min=0.0, max=1.0).tag(sync=True)
+
+    page_may_set = frozenset({"paused", "show_boxes", "min_score"})
 
     _feed: Feed | None = None
     """None until the arguments are checked."""
@@ -331,6 +336,7 @@ class CameraView(anywidget.AnyWidget):
             boxes_unmatched=tally.boxes_unmatched,
             bad_boxes=counts.bad_boxes,
             bad_labels=counts.bad_labels,
+            page_messages_refused=self.page_messages_refused,
             last_age_secs=_age_secs(self._feed.last),
         )
 

@@ -11,14 +11,14 @@ import uuid
 from types import TracebackType
 from typing import Self
 
-import anywidget
 import traitlets
 from IPython.display import display
 
+from ._guarded import GuardedWidget
 from ._live import asset
 
 
-class _ProgressLine(anywidget.AnyWidget):
+class _ProgressLine(GuardedWidget):
     _esm = traitlets.Unicode(asset("progress.js")).tag(sync=True)
     text = traitlets.Unicode().tag(sync=True)
 

@@ -17,6 +17,7 @@ from dora_nb.graph.sources import parse_source
 from dora_nb.status import EdgeStatus, NodeStatus, State
 from dora_nb.widgets import _live, live_line, status_view
 from dora_nb.widgets._cells import CellRun
+from dora_nb.widgets._guarded import MAX_CLIENTS
 from dora_nb.widgets._live import REFRESH_SECS, LiveWidget, RateMeter, Refresher
 from dora_nb.widgets.live_line import TRACEBACK_LINES, LiveLine, show_live_line
 from dora_nb.widgets.status_view import StatusView, show_status
@@ -546,6 +547,41 @@ def test_the_saved_table_shows_markup_as_text(dataflow: Scripted) -> None:
     assert "<script>" not in page
     assert "<b>" not in page
     assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        {"type": "hello", "n": 1},
+        {"type": "hello", "client": "c" * 65, "n": 1},
+        {"type": "visible", "client": "page", "n": "many", "count": 1},
+        {"type": "visible", "client": "page", "n": 1, "count": "many"},
+        {"type": "seen", "client": "page", "n": 1, "failure": None},
+        {"type": "hello", "client": "page", "n": float("inf")},
+    ],
+)
+def test_a_page_may_say_anything(
+    dataflow: Scripted, refresher: ByHand, content: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = LiveLine("detector", "detector: declared", dataflow=dataflow, refresher=refresher)
+    line._handle_custom_msg(content, [])
+    refresher.refresh_all()
+
+    assert not line.on_screen
+    assert capfd.readouterr() == ("", "")
+    Page(line, "sound").say(type="hello")
+    assert line.on_screen
+    line.close()
+
+
+def test_only_so_many_pages_are_kept_apart(dataflow: Scripted, refresher: ByHand) -> None:
+    line = LiveLine("detector", "detector: declared", dataflow=dataflow, refresher=refresher)
+    for number in range(3 * MAX_CLIENTS):
+        Page(line, f"page {number}").say(type="visible", count=1)
+
+    assert len(line._pages) == len(line._newest_numbers) == MAX_CLIENTS
+    line.close()
 
 
 # --- the thread ------------------------------------------------------------------------------

@@ -1,0 +1,77 @@
+"""The base of all widgets here: decides what a page may change and send.
+
+A page runs in a browser, together with whatever else a notebook shows. Without this guard it could
+overwrite every synchronised trait, `read_only` or not: a view's topic, or the `_esm` that other pages
+load as code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import anywidget
+import traitlets
+
+MAX_CLIENT_NAME = 64
+"""Letters. A page makes up its own name, and ours have about 20."""
+MAX_CLIENTS = 64
+"""Pages that a widget keeps apart. A page that is loaded again is another client."""
+
+
+class GuardedWidget(anywidget.AnyWidget):
+    """A widget that refuses writes to its traits and messages that its pages must not send."""
+
+    page_may_set: ClassVar[frozenset[str]] = frozenset()
+    """The traits that a page may write."""
+    page_messages_refused: int = 0
+    """Writes and messages of pages that were refused."""
+
+    def set_state(self, sync_data: Mapping[str, Any]) -> None:
+        """Takes a page's write: the traits that it may set, if their values are valid."""
+        # Before ipywidgets sees them: it would send an echo of every write to the other pages.
+        accepted = {
+            name: value for name, value in sync_data.items() if self._page_may_write(name, value)
+        }
+        self.page_messages_refused += len(sync_data) - len(accepted)
+        if accepted:
+            super().set_state(accepted)
+
+    def _page_may_write(self, name: str, value: object) -> bool:
+        if name not in self.page_may_set or (isinstance(value, float) and not math.isfinite(value)):
+            return False
+        try:
+            self.traits()[name]._validate(self, value)
+        except traitlets.TraitError:
+            return False
+        return True
+
+    def _handle_msg(self, msg: Mapping[str, Any]) -> None:
+        """Handles every message of the widget's comm. ipywidgets would print a traceback into the cell."""
+        data = msg.get("content", {}).get("data")
+        method = data.get("method") if isinstance(data, Mapping) else None
+        if method == "update" and isinstance(data.get("state"), dict):
+            self.set_state(data["state"])  # no trait of a page has buffers
+        elif method == "custom":
+            self._handle_custom_msg(data.get("content"), msg.get("buffers", []))
+        elif method == "request_state":
+            self.send_state()
+        else:
+            self.page_messages_refused += 1
+
+    def _handle_custom_msg(self, content: object, buffers: list[Any]) -> None:
+        client = content.get("client") if isinstance(content, Mapping) else None
+        if isinstance(client, str) and 0 < len(client) <= MAX_CLIENT_NAME:
+            super()._handle_custom_msg(content, buffers)
+        else:
+            self.page_messages_refused += 1
+
+
+def count_in(content: Mapping[str, Any], key: str) -> int:
+    """Returns a count from a page's message; 0 for anything else, as a page may send anything."""
+    # JavaScript has one type of number, so a whole one may arrive as a float.
+    number = content.get(key)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 2**53:
+        return 0
+    return int(number)
