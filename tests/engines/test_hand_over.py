@@ -24,6 +24,13 @@ from .hand_over_rig import (
 MakeFifo = Callable[..., Fifo]
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, no process is cut short while a test looks at it."""
+    monkeypatch.setattr("dora_nb.dataflow.declaring.STOP_GRACE_SECS", TIMEOUT_SECS)
+    monkeypatch.setattr("dora_nb.engines.embedded._lifecycle.EXIT_GRACE_SECS", TIMEOUT_SECS)
+
+
 def passing_on(generation: int, *, more: str = "") -> str:
     return (
         "class Operator:\n"
@@ -132,12 +139,9 @@ def test_either_may_be_killed_at_any_step(
     tmp_path: Path,
     make_fifo: MakeFifo,
     background: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
     step: str,
     which: str,
 ) -> None:
-    # However busy the machine is, no step is cut short while the test looks at it.
-    monkeypatch.setattr("dora_nb.dataflow.declaring.STOP_GRACE_SECS", TIMEOUT_SECS)
     staged = StagedHandOver(dataflow, tmp_path, make_fifo("at_gate", stays_open=True))
     start_three(dataflow, staged.end, staged.body(1))
     edited = staged.begin(background, step, 2)
