@@ -30,6 +30,7 @@ import pyarrow as pa
 
 from dora_nb.protocol import control, counters
 from dora_nb.protocol.imported_file import ImportedFile
+from dora_nb.protocol.undeclared_output import undeclared_output_text
 from dora_nb.transport import Input, InputPorts, OutputPorts, Reservation
 
 from ._input_states import InputStates
@@ -44,7 +45,6 @@ _OUTBOX_SECS = 0.02
 _MOST_WARNINGS = 200
 _MOST_STATUS_WARNINGS = 8
 _MOST_WARNING_CHARS = 1000
-_MOST_NAME_CHARS = 50
 LONGEST_WAIT_SECS = 3600.0
 """poll(2) takes no more than 24 days; after this time the caller looks again."""
 TICK_VALUE = pa.nulls(0)
@@ -294,16 +294,7 @@ class NodeProcess:
                 )
             return
         self.counters.words[counters.UNDECLARED_OUTPUTS] += 1
-        # Either a misspelt name, or the whole topic: NODE/OUTPUT.
-        own = output.removeprefix(f"{self.name}/")[:_MOST_NAME_CHARS]
-        import difflib  # Here, since an operator that makes no mistake has no use for it.
-
-        near = difflib.get_close_matches(own, self.outputs.by_name, n=1)
-        way_out = f"did you mean '{near[0]}'?" if near else "add it to --outputs"
-        declared = ", ".join(self.outputs.by_name) or "none"
-        self.warn(
-            f"ignoring output '{self.name}/{output}', which is not declared (declared: {declared}); {way_out}"
-        )
+        self.warn_in_status(undeclared_output_text(self.name, output, self.outputs.by_name))
 
     def reserve(self, output: str, size: int) -> Reservation:
         """Room for a message on that output. RuntimeError where it is not declared, as in dora."""

@@ -82,9 +82,8 @@ def too_few(
             state += f" ({status.error.message})"
         elif status.warnings:
             state += f", but {'; '.join(status.warnings)}"
-    return TopicTimeoutError(
-        f"{came} of {wanted} messages came on '{topic}' within {timeout_secs:g} s; {state}."
-    )
+    text = f"{came} of {wanted} messages came on '{topic}' within {timeout_secs:g} s; {state}"
+    return TopicTimeoutError(text if text.endswith("?") else f"{text}.")
 
 
 def send(run: CurrentRun, topic: str, data: Any, metadata: Mapping[str, Any] | None) -> None:

@@ -15,6 +15,20 @@ from dora_nb.status import State
 # --- its lines --------------------------------------------------------------------------------
 
 
+IGNORED = "Ignoring output `{}` not in node's output list."
+OF_AN_OPERATOR = "2026-11-30T18:14:16.129036Z  WARN dora_node_api::node: "
+
+
+def test_an_output_that_is_not_declared() -> None:
+    """A script's line is a warning; an operator's is on stdout, and what a program prints is not one."""
+    script = IGNORED.format("camera/imge")
+    operator = OF_AN_OPERATOR + IGNORED.format("op/imge")
+    assert _log_lines.undeclared_output("warn", script) == "camera/imge"
+    assert _log_lines.undeclared_output("stdout", operator) == "op/imge"
+    for stream, text in (("stdout", script), ("warn", operator), ("info", script), ("warn", "")):
+        assert _log_lines.undeclared_output(stream, text) is None
+
+
 @pytest.mark.parametrize(
     ("line", "entry"),
     [

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dora_nb.errors import OperatorError
+from dora_nb.errors import OperatorError, TopicTimeoutError
 from dora_nb.status import State
 
 from ..wording import in_words
@@ -341,7 +341,7 @@ def test_an_undeclared_output_is_ignored_warned_of_once_and_counted(dataflow: Ce
     dataflow.stop()
     warnings = dataflow.said_by("op", "engine")
     assert warnings == [
-        "ignoring output 'op/typo', which is not declared (declared: out); add it to --outputs"
+        "output 'op/typo' is ignored, as it is not declared (declared: out); add it to --outputs"
     ]
     status = dataflow.status("op")
     assert status.undeclared_outputs >= 5
@@ -358,6 +358,32 @@ def test_an_output_that_is_nearly_declared_is_suggested(dataflow: CellDataflow) 
     assert [warning.endswith("(declared: out); did you mean 'out'?") for warning in warnings] == [
         True
     ] * 2
+
+
+def test_who_waits_for_an_output_is_told_of_its_misspelling(dataflow: CellDataflow) -> None:
+    """In the status, which is amber, and by what waits for the right one; until an edit corrects it."""
+    misspelt = operator(EVENT, "send_output('imge', b'')")
+    dataflow.cell("cam", misspelt, inputs=TICK, outputs=("image",))
+    dataflow.cell("fine", operator(EVENT, "send_output('out', b'')"), inputs=TICK, outputs=("out",))
+    dataflow.start()
+    dataflow.until(lambda: dataflow.status("cam").is_amber, "cam in amber")
+    warning = "output 'cam/imge' is ignored, as it is not declared (declared: image); did you mean 'image'?"
+    assert dataflow.status("cam").warnings == (warning,)
+    assert not dataflow.status("fine").is_amber
+    error = re.escape(f"came on 'cam/image' within 0 s; cam is running, but {warning}") + "$"
+    with pytest.raises(TopicTimeoutError, match=error):
+        dataflow.take("cam/image", 3, timeout_secs=0)
+    with pytest.raises(TopicTimeoutError, match=error):
+        dataflow.latest("cam/image", timeout_secs=0)
+    with (
+        dataflow.subscribe("cam/image") as images,
+        pytest.raises(TopicTimeoutError, match=error),
+    ):
+        images.next(timeout_secs=0)
+    correct = misspelt.replace("imge", "image")
+    assert "in place" in in_words(dataflow.cell("cam", correct, inputs=TICK, outputs=("image",)))
+    dataflow.take("cam/image", 1)
+    assert not dataflow.status("cam").is_amber
 
 
 def test_the_last_words_of_an_earlier_generation_are_not_repeated(dataflow: CellDataflow) -> None:

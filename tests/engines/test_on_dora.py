@@ -76,6 +76,24 @@ def test_from_the_start_to_the_stop(two: CellDataflow) -> None:
     assert in_words(two.start()) == "started: camera, reader"
 
 
+def test_an_output_that_is_not_declared_is_amber_here_too(dataflow: CellDataflow) -> None:
+    """dora says so in the logs alone: in those of an operator in another way than in those of a script."""
+    operator = CAMERA.replace('"image"', '"imge"')
+    script = (
+        "from dora import Node\nnode = Node()\nfor _ in node:\n    node.send_output('imge', b'')\n"
+    )
+    dataflow.cell("camera", operator, inputs=TICK, outputs=("image",))
+    dataflow.cell("script", script, inputs=TICK, outputs=("image",), kind="script", number=6)
+    dataflow.start("dora")
+    for name in ("camera", "script"):
+        dataflow.until(lambda name=name: dataflow.status(name).is_amber, f"{name} in amber")  # type: ignore[misc]
+        (warning,) = dataflow.status(name).warnings
+        assert warning == (
+            f"output '{name}/imge' is ignored, as it is not declared (declared: image); "
+            "did you mean 'image'?"
+        )
+
+
 def test_colours_that_jupyter_forces_change_nothing(
     two: CellDataflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

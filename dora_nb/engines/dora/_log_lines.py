@@ -16,6 +16,10 @@ _ATTACHED = re.compile(r"^\d\d:\d\d:\d\d (\S+) +(\[dora\]|[A-Za-z0-9_.-]+): (.*)
 _DIAGNOSIS = "(dora-rs/dora#2742 diagnostic)"
 """Ends two lines that dora-rs 1.1.0 itself prints for each operator that is stopped."""
 _RESULT = re.compile(r"^Node `([^`]+)` failed: (exited .*)$", re.MULTILINE)
+_UNDECLARED = re.compile(
+    r"(?P<source>\S+ +WARN dora_node_api::node: )?"
+    r"Ignoring output `(?P<output>[^`]+)` not in node's output list\.$"
+)
 _TARGETS = ("daemon", "coordinator", "spawner", "daemon::spawner", "daemon::pending")
 
 
@@ -95,6 +99,19 @@ def _as_logged(stream: str, text: str) -> tuple[str, str]:
         except (ValueError, KeyError, TypeError):
             pass  # It only looks like one.
     return stream, text
+
+
+def undeclared_output(stream: str, text: str) -> str | None:
+    """Returns the output that a node has sent on without declaring it, if that is what this line says.
+
+    An operator's line comes on its stdout, and names the output after the operator's id (dora-rs 1.1.0).
+    """
+    if stream not in ("warn", "stdout"):
+        return None
+    found = _UNDECLARED.match(text)
+    if found is None or (found["source"] is None) != (stream == "warn"):
+        return None
+    return found["output"]
 
 
 def read_time_secs(text: str) -> float:

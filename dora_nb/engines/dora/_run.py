@@ -25,6 +25,7 @@ from dora_nb.errors import (
 from dora_nb.graph.graph import Edge, Graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.sources import TopicSource
+from dora_nb.protocol.undeclared_output import undeclared_output_text
 from dora_nb.status import PROCESS_TO_JOIN, EdgeStatus, LogLine, NodeStatus, State
 
 from ..capture import Log, shortened
@@ -38,6 +39,8 @@ from ._feeder import Feeder
 from ._node_states import NodeState, NodeStates
 from ._params import Params
 from ._subscribers import Subscribers
+
+_MOST_WARNINGS = 8
 
 
 class Run(abc.ABC):
@@ -65,6 +68,8 @@ class Run(abc.ABC):
         self._failure: EngineError | None = None
         self._errors: dict[str, OperatorError] = {}
         self._logs = {spec.name: Log(spec.name) for spec in declared}
+        self._warnings: dict[str, tuple[str, ...]] = {}
+        """What goes wrong in each node while it runs on."""
         self._first_lines = dict.fromkeys(self._logs, 0)
         """The log line at which each node's newest generation begins."""
         self._private_folder = "/nowhere"
@@ -324,6 +329,7 @@ class Run(abc.ABC):
             stream, text, time_secs = read
             if text:
                 self._logs[node].add(stream, [shortened(text)], time_secs=time_secs)
+                self._note_undeclared_output(node, stream, text)
 
     def on_printed(self, entry: _log_lines.Entry) -> None:
         """Handles what a node has printed or logged, as dora passes it on."""
@@ -333,6 +339,24 @@ class Run(abc.ABC):
             self._logs[entry.node].add(
                 stream, [shortened(line) for line in text.splitlines()], time_secs=time_secs
             )
+            self._note_undeclared_output(entry.node, stream, text)
+
+    def _note_undeclared_output(self, node: str, stream: str, text: str) -> None:
+        """Makes a node amber if that line of its log says that an output of it was ignored."""
+        output = _log_lines.undeclared_output(stream, text)
+        if output is None:
+            return
+        with self._lock:
+            spec = self._declared.node(node)
+            # dora knows it as an output of the node in which the operator runs: OPERATOR/OUTPUT.
+            own = output.partition("/")[2] if spec.kind == "operator" else output
+            warning = undeclared_output_text(node, own, spec.outputs)
+            before = self._warnings.get(node, ())
+            if warning in before or len(before) >= _MOST_WARNINGS:
+                return
+            self._warnings[node] = (*before, warning)
+        self.note(node, warning)
+        self._on_change()
 
     def note(self, node: str, text: str) -> None:
         """Adds lines of the engine to a node's log."""
@@ -374,6 +398,7 @@ class Run(abc.ABC):
             was = before.nodes[name]
             if node_state.generation != was.generation:
                 self._errors.pop(name, None)
+                self._warnings.pop(name, None)
                 self._first_lines[name] = self._logs[name].count
             if node_state.state is State.FAILED and was.state is not State.FAILED:
                 # The traceback is in the node's log file, which may not have been read yet.
@@ -429,6 +454,7 @@ class Run(abc.ABC):
             inputs=tuple(_edge(each) for each in edges if each.reader == spec.name),
             outputs=tuple(_edge(each) for each in edges if each.source.node == spec.name),
             error=self._errors.get(spec.name),
+            warnings=self._warnings.get(spec.name, ()),
         )
 
 
