@@ -169,13 +169,15 @@ def _run(arguments: argparse.Namespace) -> int:
     from .dataflow.batch import run_to_the_end
     from .dataflow.dataflow import Dataflow
     from .dataflow.front_end import FrontEnd
-    from .dataflow.results import cycle_warning
+    from .dataflow.results import cycle_warning, left_out
 
     dataflow = Dataflow()
     for declared in FrontEnd(dataflow).declare_all(_read(arguments)):
         if declared.blocking_cycle:
             warning = cycle_warning(declared.blocking_cycle)
             print(f"{declared.name}: declared; {warning}", file=sys.stderr)
+    for each in left_out(dataflow.graph, arguments.engine):
+        print(each, file=sys.stderr)
     # The default action would end this process without a stop of the nodes.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -212,16 +214,26 @@ def _read(arguments: argparse.Namespace) -> Graph:
             graph = graph.replacing(replace(spec, env=tuple({**env, **dict(spec.env)}.items())))
     else:
         imported = read_dataflow(path, allowed=allowed, env=env)
+        if arguments.build and imported.builds:
+            _run_builds(imported.builds)
+            # Once more, since a build may install the programs of its nodes.
+            imported = read_dataflow(path, allowed=allowed, env=env)
         graph = imported.graph
     for note in imported.notes:
         print(note, file=sys.stderr)
-    for build in imported.builds:
-        for command in build.commands:
-            if arguments.build:
-                _run_build(build, command)
-            else:
+    if not arguments.build:
+        for build in imported.builds:
+            for command in build.commands:
                 print(f"{build.node}: not built (--build runs it): {command}", file=sys.stderr)
+    elif path.suffix == ".ipynb":
+        _run_builds(imported.builds)
     return graph
+
+
+def _run_builds(builds: Sequence[Build]) -> None:
+    for build in builds:
+        for command in build.commands:
+            _run_build(build, command)
 
 
 def _run_build(build: Build, command: str) -> None:

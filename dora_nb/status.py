@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass
 
 from .errors import OperatorError
-from .graph.nodes import QueuePolicy
+from .graph.nodes import Obstacle, QueuePolicy
 
 LONG_BUSY_SECS = 2.0
 PROCESS_TO_JOIN = "a process to join"
@@ -102,6 +102,8 @@ class NodeStatus:
     changed_files: tuple[str, ...] = ()
     """Paths of files that its code imported, and that have changed since: it runs the old ones until its cell
     is run again. Files of the standard library and of installed packages do not count."""
+    obstacle: Obstacle | None = None
+    """Why the embedded engine does not start it; None where it can, and on dora-rs."""
 
     @property
     def dropped(self) -> int:
@@ -120,7 +122,9 @@ class NodeStatus:
         return self.state is State.RUNNING and bool(self.warnings)
 
     def state_text(self) -> str:
-        """The state as the end of a sentence: ``running``, ``waiting (for camera)``."""
+        """The state as the end of a sentence: ``running``, ``waiting (for camera)``, ``dora-rs only``."""
+        if self.obstacle is not None:
+            return self.obstacle.mark
         if self.state is State.WAITING:
             return f"waiting (for {', '.join(self.waiting_for)})"
         return str(self.state.value)

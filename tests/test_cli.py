@@ -321,6 +321,66 @@ def test_a_notebook_runs_on_dora_rs(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told.endswith("OperatorError: a failed: ZeroDivisionError: division by zero\n")
 
 
+def test_a_node_that_only_dora_can_run_is_named_and_the_others_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = "from dora import Node\nfor event in Node(): print(event['type'], flush=True); break\n"
+    (tmp_path / "node.py").write_text(node)
+    (tmp_path / "prog").write_text(f'#!/bin/sh\nexec "{sys.executable}" node.py\n')
+    (tmp_path / "prog").chmod(0o755)
+    flow = tmp_path / "flow.yml"
+    flow.write_text(
+        "nodes:\n"
+        "  - {id: a, path: node.py, inputs: {t: dora/timer/millis/20, x: b/x}}\n"
+        "  - {id: b, path: prog, inputs: {t: dora/timer/millis/20}, outputs: [x]}\n"
+    )
+    assert cli.main(["run", str(flow)]) == 0
+    printed = capfd.readouterr()
+    assert printed.out == "a: INPUT\n"
+    assert printed.err == (
+        "b: not started, dora-rs only: 'prog' is not a Python file; a waits for it\n"
+    )
+    assert cli.main(["run", str(flow), "--engine", "dora"]) == 0
+    printed = capfd.readouterr()
+    assert "b: INPUT\n" in printed.out
+    assert printed.err == ""
+
+
+def test_a_node_that_is_not_valid_python_fails_and_the_others_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "node.py").write_text("from dora import Node\nNode(); print('ran')\n")
+    (tmp_path / "bad.py").write_text("match = = 1\n")
+    flow = tmp_path / "flow.yml"
+    flow.write_text("nodes: [{id: a, path: node.py}, {id: bad, path: bad.py}]\n")
+    assert cli.main(["run", str(flow)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "a: ran\n"
+    version = "{}.{}".format(*sys.version_info)
+    why = f"not valid in Python {version}: SyntaxError: invalid syntax ({tmp_path}/bad.py, line 1)"
+    assert printed.err.splitlines() == [
+        f"bad: not started, {why}",
+        f'File "{tmp_path}/bad.py", line 1',
+        "    match = = 1",
+        "            ^",
+        f"OperatorError: bad failed: {why}",
+    ]
+
+
+def test_what_a_build_has_installed_is_found(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = f"#!{sys.executable}\nfrom dora import Node\nNode()\nprint('here')\n"
+    (tmp_path / "later").write_text(script)
+    flow = tmp_path / "flow.yml"
+    build = "sh -c 'mkdir -p bin && mv later bin/echo-node'"
+    flow.write_text(f'nodes: [{{id: a, path: bin/echo-node, build: "{build}"}}]\n')
+    assert cli.main(["run", str(flow), "--build"]) == 0
+    printed = capfd.readouterr()
+    assert printed.out.endswith("a: here\n")
+    assert "dora-rs only" not in printed.err
+
+
 def test_a_cycle_that_can_stand_still_is_said_and_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

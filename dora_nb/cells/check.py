@@ -61,6 +61,15 @@ def check_node_source(code: SourceCode, *, notebook_names: Collection[str] = ())
     _check_names(source, notebook_names, runner="a node")
 
 
+def compile_error(code: SourceCode) -> SourceError | None:
+    """Returns why this Python cannot compile the text, with the line; None if it can."""
+    try:
+        _compile(code)
+    except SourceError as error:
+        return error
+    return None
+
+
 def on_event_of(code: SourceCode) -> ast.FunctionDef | None:
     """Returns the `def on_event` that an operator certainly has; None if the text does not decide it.
 
@@ -113,6 +122,15 @@ def _character_column(line: str, byte_column: int) -> int:
 
 
 def _parse(code: SourceCode, *, skeleton: str = _SKELETON) -> _Source:
+    source, compiled = _compile(code)
+    if not source.tree.body:
+        what = "has only comments" if code.text.strip() else "is empty"
+        raise SourceError(f"the body {what}:", hint=skeleton, location=source.location(1))
+    source.names = _read_globals(compiled)
+    return source
+
+
+def _compile(code: SourceCode) -> tuple[_Source, types.CodeType]:
     # With as many empty lines above it as the editor has, Python's own messages, which name other
     # lines too, are right.
     text = "\n" * (code.first_line - 1) + code.text
@@ -137,11 +155,7 @@ def _parse(code: SourceCode, *, skeleton: str = _SKELETON) -> _Source:
             hint="take the character out.",
             location=source.location(1),
         ) from None
-    if not source.tree.body:
-        what = "has only comments" if code.text.strip() else "is empty"
-        raise SourceError(f"the body {what}:", hint=skeleton, location=source.location(1))
-    source.names = _read_globals(compiled)
-    return source
+    return source, compiled
 
 
 def _syntax_error(source: _Source, error: SyntaxError) -> SourceError:

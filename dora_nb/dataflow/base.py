@@ -121,8 +121,11 @@ class BaseDataflow:
         statuses = self._run.statuses()
         states = {each.name: each.state for each in statuses}
         amber = [each.name for each in statuses if each.is_amber]
+        details = {each.name: each.state_text() for each in statuses}
         topics = sorted({str(each.source) for each in self._run.readers})
-        return GraphPicture(self._run.graph, states, subscriptions=topics, amber=amber)
+        return GraphPicture(
+            self._run.graph, states, subscriptions=topics, amber=amber, details=details
+        )
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls `callback` after anything may have changed; returns a function that ends this.

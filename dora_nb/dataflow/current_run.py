@@ -10,10 +10,10 @@ from typing import cast
 
 from dora_nb.engines.base import EngineSession
 from dora_nb.engines.embedded import Listener
-from dora_nb.errors import DataflowStateError
+from dora_nb.errors import DataflowStateError, OperatorError
 from dora_nb.events import Event
 from dora_nb.graph.graph import Graph
-from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.nodes import NodeSpec, Obstacle
 from dora_nb.graph.sources import TopicSource
 from dora_nb.status import EdgeStatus, LogLine, NodeStatus, State
 
@@ -77,6 +77,13 @@ class CurrentRun:
                 f"{what} while the notebook watches {session.belongs_to}, which was started elsewhere:",
                 hint="%dora detach first.",
             )
+
+    def check_runs_here(self, name: str, what: str) -> None:
+        """Raises DataflowStateError, which begins with `what`, if the embedded engine cannot run the node."""
+        session, obstacle = self.session, self.graph.node(name).obstacle
+        if obstacle is None or (session is not None and session.edit_refusal is not None):
+            return
+        raise DataflowStateError(f"{what}: {obstacle}.", hint=way_out_of(obstacle))
 
     def check_may_change(self, what: str) -> None:
         """Raises DataflowStateError, which begins with `what`, if the engine cannot change one node alone."""
@@ -220,9 +227,13 @@ class CurrentRun:
             self.changed()
 
     def _declared_status(self, spec: NodeSpec) -> NodeStatus:
+        obstacle = spec.obstacle
+        failed = obstacle is not None and bool(obstacle.place) and self.session is not None
         return NodeStatus(
             name=spec.name,
-            state=State.DECLARED,
+            state=State.FAILED if failed else State.DECLARED,
+            obstacle=obstacle,
+            error=obstacle_error(spec.name, obstacle) if failed and obstacle is not None else None,
             declared_in=spec.code.file,
             waiting_for=self.graph.waiting_for(spec.name),
             inputs=tuple(
@@ -285,3 +296,15 @@ class CurrentRun:
         """The counts of a reader's edge; None while its publisher was never started."""
         session = self.session
         return reader.last_status if session is None else session.listener_status(reader)
+
+
+def way_out_of(obstacle: Obstacle) -> str:
+    """What to do about a node that the embedded engine cannot run."""
+    if obstacle.place:
+        return "Correct its file and import it again, or give the node a Python that can run it."
+    return "Run the dataflow with --engine dora."
+
+
+def obstacle_error(name: str, obstacle: Obstacle) -> OperatorError:
+    """The failure of a node whose code this Python cannot run."""
+    return OperatorError(f"{name} failed: {obstacle}", node=name, traceback_lines=obstacle.place)

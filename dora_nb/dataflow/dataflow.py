@@ -155,6 +155,8 @@ class Dataflow(BaseDataflow):
             warnings.warn(note, stacklevel=2)
         dataflow = cls()
         for declared in dataflow._declaring.declare_all(imported.graph):
+            if declared.obstacle is not None:
+                warnings.warn(f"{declared.name}: {declared.obstacle}", stacklevel=2)
             if declared.blocking_cycle:
                 warning = cycle_warning(declared.blocking_cycle)
                 warnings.warn(f"{declared.name}: declared; {warning}", stacklevel=2)
@@ -206,7 +208,7 @@ class Dataflow(BaseDataflow):
             ('camera', 'detector')
         """
         chosen = engine_name(engine)
-        failed = self._runner.to_start_again()
+        failed = self._runner.to_start_again(chosen)
         if failed is None:
             return Started(tuple(self._run.graph.nodes), chosen, already_running=True)
         # In this frame, so that an interrupt at any place before the return stops what was started.
@@ -242,7 +244,7 @@ class Dataflow(BaseDataflow):
         Whatever ends it, the caller has to `stop` what was started.
         """
         chosen = engine_name(engine)
-        failed = self._runner.to_start_again()
+        failed = self._runner.to_start_again(chosen)
         if failed is None:
             return Started(tuple(self._run.graph.nodes), chosen, already_running=True)
         return self._runner.start(chosen, failed, progress, look)

@@ -76,13 +76,20 @@ class Declaring:
             ):
                 if session is None:
                     run.graph = graph  # the cell has another number now
-                return Declared(spec.name, "unchanged")
+                return Declared(spec.name, "unchanged", obstacle=spec.obstacle)
             run.check_may_change(f"{spec.name} cannot be changed now")
             run.graph = graph
             if session is None:
                 run.forget_status(spec.name)
                 SPARES.expect(len(graph.nodes))
         generations = {} if session is None else session.generations()
+        if spec.obstacle is not None:
+            if session is not None and spec.name in generations:
+                session.remove(graph, spec.name, grace_secs=STOP_GRACE_SECS)
+            run.changed()
+            return _not_started(graph, spec.name)
+        if before is not None and before.obstacle is not None:
+            before = None  # It was never started: there is nothing to edit.
         edit = again or (None if before is None else plan(before, spec, changed_files))
         applying = session is not None and session.apply(
             graph, spec.name, edit=edit, grace_secs=STOP_GRACE_SECS
@@ -151,7 +158,7 @@ class Declaring:
             return self._declare_one_after_the_other(graph)
         run.changed()
         return [
-            Declared(spec.name, "unchanged")
+            Declared(spec.name, "unchanged", obstacle=spec.obstacle)
             if _is_there(spec, before)
             else _not_started(together, spec.name)
             for spec in graph
@@ -226,6 +233,7 @@ class Declaring:
     ) -> Declared:
         """The result for a node whose newest generation is ready."""
         name, graph, session = spec.name, self._run.graph, self._run.session
+        graph = graph.runnable()
         known = [other for other in graph.nodes if other != name]
         held_by = () if session is None or session.messages_flow else tuple(session.errors())
         result = Declared(
@@ -258,7 +266,12 @@ class Declaring:
 
 
 def _not_started(graph: Graph, name: str) -> Declared:
-    return Declared(name, "declared", blocking_cycle=tuple(graph.blocking_cycle(name)))
+    return Declared(
+        name,
+        "declared",
+        obstacle=graph.node(name).obstacle,
+        blocking_cycle=tuple(graph.blocking_cycle(name)),
+    )
 
 
 def _is_there(spec: NodeSpec, graph: Graph) -> bool:

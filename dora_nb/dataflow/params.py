@@ -36,6 +36,7 @@ class Params(MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         session = self._run.running_session(f"'{self._name}' cannot be given a parameter")
+        self._run.check_runs_here(self._name, f"'{self._name}' cannot be given a parameter")
         if self._run.graph.node(self._name).kind == "operator":
             raise GraphError(
                 f"{self._name} is an operator, and operators do not receive parameters:",

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dora_nb.graph.graph import Graph
+from dora_nb.graph.nodes import Obstacle
+
 EngineName = Literal["embedded", "dora"]
 ENGINES: tuple[EngineName, ...] = ("embedded", "dora")
 
@@ -36,6 +39,8 @@ class Declared:
     """The undeclared nodes that its inputs wait for, each with the declared name nearest to it."""
     held_by: tuple[str, ...] = ()
     """The failed nodes for which the whole start still waits."""
+    obstacle: Obstacle | None = None
+    """Why the embedded engine does not start it; None where it can."""
     blocking_cycle: tuple[str, ...] = ()
     """The nodes of a cycle through it that stands still once its queues are full, this node first."""
 
@@ -49,6 +54,24 @@ class Started:
     notes: tuple[str, ...] = ()
     """What is different for a node on this engine, a line each."""
     already_running: bool = False
+    left_out: tuple[LeftOut, ...] = ()
+    """The nodes that the engine cannot run. They are not among the `names`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A node that the embedded engine cannot run, and the nodes that wait for it."""
+
+    name: str
+    obstacle: Obstacle
+    waiting: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.name}: not started, {self.obstacle}"
+        if not self.waiting:
+            return text
+        wait = "waits" if len(self.waiting) == 1 else "wait"
+        return f"{text}; {', '.join(self.waiting)} {wait} for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +105,20 @@ def cycle_warning(cycle: Sequence[str]) -> str:
     return (
         f"{' → '.join([*cycle, cycle[0]])} stands still once its queues are full, as every input in it "
         "has backpressure: let one drop its oldest"
+    )
+
+
+def left_out(graph: Graph, engine: EngineName) -> tuple[LeftOut, ...]:
+    """The nodes of a graph that the engine cannot run."""
+    if engine != "embedded":
+        return ()
+    here = graph.runnable()
+    return tuple(
+        LeftOut(
+            spec.name,
+            spec.obstacle,
+            tuple(each.name for each in here if spec.name in here.waiting_for(each.name)),
+        )
+        for spec in graph
+        if spec.obstacle is not None
     )

@@ -11,10 +11,10 @@ from dora_nb.errors import DataflowStateError, GraphError, OperatorError, did_yo
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.status import State
 
-from .current_run import PROGRESS_AFTER_SECS, STOP_GRACE_SECS, CurrentRun, Progress
+from .current_run import PROGRESS_AFTER_SECS, STOP_GRACE_SECS, CurrentRun, Progress, way_out_of
 from .declaring import Declaring
 from .failures import ShownFailures
-from .results import ENGINES, Declared, EngineName, Retried, Started, Stopped
+from .results import ENGINES, Declared, EngineName, Retried, Started, Stopped, left_out
 
 _SETTLE_SECS = 5.0
 """How long a failure that is known may take until its process has ended."""
@@ -55,9 +55,14 @@ class Running:
             for name, generation in session.generations().items():
                 if name in graph:
                     self._declaring.note_generation(session, graph.node(name), generation)
-        return Started(tuple(graph.nodes), engine, tuple(session.notes))
+        out = left_out(graph, engine)
+        for each in out:
+            self._failures.mark(each.name)  # The result names it.
+        absent = {each.name for each in out}
+        names = tuple(name for name in graph.nodes if name not in absent)
+        return Started(names, engine, tuple(session.notes), left_out=out)
 
-    def to_start_again(self) -> list[str] | None:
+    def to_start_again(self, engine: EngineName) -> list[str] | None:
         """The nodes that a start has to try once more, none for a new start; None where everything runs.
 
         Raises DataflowStateError where nothing can be started.
@@ -70,8 +75,17 @@ class Running:
                 )
             session = self._run.session
             if session is None or not session.alive:
+                self._check_any_runs(engine)
                 return []
             return (list(session.errors()) or None) if not session.messages_flow else None
+
+    def _check_any_runs(self, engine: EngineName) -> None:
+        out = left_out(self._run.graph, engine)
+        if len(out) == len(self._run.graph.nodes):
+            why = "; ".join(f"{each.name} is {each.obstacle}" for each in out)
+            raise DataflowStateError(
+                f"there is nothing to start here: {why}.", hint=way_out_of(out[0].obstacle)
+            )
 
     def _begin(self, failed: list[str], engine: EngineName) -> EngineSession:
         """The session that a start waits for: a new one, or the one whose failed nodes try again."""
@@ -96,7 +110,7 @@ class Running:
         way_out = ""
         if not session.failed_start_goes_on:
             way_out = "Nothing runs now: correct the cell, and start again."
-        elif len(errors) < len(self._run.graph.nodes):
+        elif len(errors) < len(self._run.graph.runnable().nodes):
             way_out = (
                 "The others are ready: correct the cell and run it, or remove it, and they go."
             )
@@ -143,7 +157,7 @@ class Running:
         """Lets another generation of a node follow, or an earlier one take over; waits until it is ready."""
         run = self._run
         run.check_is_own(f"{name} cannot be restarted")
-        run.graph.node(name)
+        run.check_runs_here(name, f"{name} cannot be restarted")
         session = run.open_session()
         if session is None or run.status(name).state is not State.STOPPED:
             session = run.running_session(f"'{name}' cannot be restarted")
@@ -189,6 +203,7 @@ class Running:
     def failed_session(self, name: str, what: str) -> EngineSession:
         """The session, which has an event that this node failed on; DataflowStateError if it has not."""
         self._run.check_is_own(what)
+        self._run.check_runs_here(name, what)
         spec = self._run.graph.node(name)
         session = self._run.session
         if session is not None:  # A failure is known a moment before its process has ended.
@@ -226,4 +241,4 @@ def _new_session(engine: EngineName, run: CurrentRun) -> EngineSession:
         from dora_nb.engines.dora import DoraSession  # loaded only where dora-rs is asked for
 
         return DoraSession(run.graph, run.readers, on_change=run.changed)
-    return Session(run.graph, run.readers, on_change=run.changed)
+    return Session(run.graph.runnable(), run.readers, on_change=run.changed)

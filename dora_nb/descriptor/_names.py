@@ -20,7 +20,8 @@ def file_names(graph: Graph, *, is_taken: Callable[[NodeSpec, str], bool]) -> di
     names: dict[str, str] = {}
     stems: set[str] = set()
     for spec in graph:
-        if spec.kind in _SUFFIXES and "path" not in spec.other_keys:
+        has_code = spec.obstacle is None or bool(spec.code.text)
+        if spec.kind in _SUFFIXES and has_code and "path" not in spec.other_keys:
             stem = _stem(spec)
             number = 1
             while stem.lower() in stems or is_taken(spec, stem):

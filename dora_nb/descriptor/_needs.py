@@ -68,7 +68,7 @@ def needs_of(spec: NodeSpec, *, requirement_of: Callable[[str], str | None]) -> 
     """Looks in the node's folders; `requirement_of` returns the installed package of a module."""
     found = Needs()
     folder = Path(spec.working_dir)
-    texts = [spec.code.text]
+    texts = [_parsable(spec.code.text)]
     found.paths = _existing_paths(spec, folder)
     places = [folder] if spec.code.path is None else [folder, Path(spec.code.path).parent]
     on_own_path = [folder / path for path in found.paths if (folder / path).is_dir()]
@@ -93,7 +93,7 @@ def needs_of(spec: NodeSpec, *, requirement_of: Callable[[str], str | None]) -> 
 def _existing_paths(spec: NodeSpec, folder: Path) -> list[str]:
     """Returns the relative paths in the code, the variables and the arguments that exist."""
     given = [value for _, value in spec.env] + list(spec.args)
-    named = [*relative_paths(spec.code.text), *filter(_looks_like_a_path, given)]
+    named = [*relative_paths(_parsable(spec.code.text)), *filter(_looks_like_a_path, given)]
     return [path for path in dict.fromkeys(named) if (folder / path).exists()]
 
 
@@ -116,7 +116,11 @@ def _local_files(name: str, places: list[Path]) -> Iterator[tuple[str, Path]]:
 
 def _text_of(path: Path) -> str:
     """Returns the text of a module; empty if Python could not parse it."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    return _parsable(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _parsable(text: str) -> str:
+    """Returns the text; empty if Python cannot parse it."""
     try:
         ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -10,21 +10,25 @@ import hashlib
 import os
 import re
 import shlex
+import sys
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dora_nb.cells.check import check_node_source, check_operator_source
+from dora_nb.cells.check import check_node_source, check_operator_source, compile_error
 from dora_nb.errors import DescriptorError, GraphError, Location, did_you_mean
 from dora_nb.files import MAX_DESCRIPTOR_BYTES, MAX_SOURCE_BYTES, read_regular_text
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import (
+    DORA_ONLY,
     QUEUE_POLICIES,
+    SHELL,
     InputSpec,
     NodeKind,
     NodeSpec,
+    Obstacle,
     QueuePolicy,
     SourceCode,
 )
@@ -38,7 +42,8 @@ from dora_nb.graph.sources import (
 
 from . import _keys as keys
 from ._footer import without_footer
-from ._shell import SHELL, shell_script
+from ._programs import OnlyDoraError, Program, Programs
+from ._shell import shell_script
 from ._types import TypeCheck
 from ._values import number, text_of_variable
 from ._yaml import Item, parse, unknown_keys
@@ -49,7 +54,6 @@ MAX_NODES = 500
 """Checking the graph takes time with the square of it: half a second for so many."""
 _MAX_VISITS = 10_000
 """How many entries of nodes are read at most, each once for every use of its module and every level above."""
-_INTERPRETER = re.compile(r"(?:.*/)?python(?:3(?:\.\d+)?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,9 @@ def read_dataflow(
     """Reads a ``dataflow.yml`` of dora 1.x, or of 0.x as far as its keys mean the same.
 
     ``$VAR`` in values of the file's `env` is looked up in `environ`. The variables in `env` precede those of
-    the dataflow, but not those of a node; build commands do not get them, as in dora. Runs nothing; fetches sources at a URL only if
-    that is allowed. Raises DescriptorError, GraphError or SourceError with the file and the line.
+    the dataflow, but not those of a node; build commands do not get them, as in dora. Runs no node and no
+    build command; asks uv, conda and the Pythons of programs on PATH where they are. Fetches sources at a URL
+    only if that is allowed. A node that the embedded engine cannot run is declared with an obstacle. Raises DescriptorError, GraphError or SourceError with the file and the line.
     """
     reader = _Reader(
         path.resolve().parent,
@@ -177,11 +182,12 @@ class _Reader:
         self._builds: list[Build] = []
         self._found: list[_ReadNode] = []
         self._types = TypeCheck()
+        self._programs = Programs(environ)
         self._visits = 0
         self._descriptor_chars = 0
         self._documents: dict[tuple[Path, Path], Item] = {}
         self._codes: dict[tuple[Path, str], SourceCode] = {}
-        self._checked: set[tuple[NodeKind, SourceCode]] = set()
+        self._checked: dict[tuple[NodeKind, SourceCode, str | None], Obstacle | None] = {}
 
     def read(self, path: Path) -> Imported:
         document = self._document(path, None, path)
@@ -333,12 +339,17 @@ class _Reader:
             self._documents[key] = parse(text, str(shown))
         return self._documents[key]
 
-    def _check_source(self, kind: NodeKind, code: SourceCode) -> None:
-        if (kind, code) in self._checked:
-            return
-        check = check_operator_source if kind == "operator" else check_node_source
-        check(code)
-        self._checked.add((kind, code))
+    def _check_source(
+        self, kind: NodeKind, code: SourceCode, *, python: str | None
+    ) -> Obstacle | None:
+        """Returns why this Python cannot run the code; None if it can, or if another `python` is to run it.
+
+        Raises SourceError for code that is not that of such a node.
+        """
+        key = (kind, code, python)
+        if key not in self._checked:
+            self._checked[key] = _checked(kind, code, python)
+        return self._checked[key]
 
     def _module_output(self, owned: Mapping[str, list[str]], output: Item) -> str:
         """Returns the inner topic that an output of the module stands for."""
@@ -415,14 +426,12 @@ class _Reader:
             message = f"'{name}' has {have}" if sources else f"'{name}' does not say what it runs"
             raise item.error(f"{message}:", hint="give one of path, operator, module.")
         for key in sorted(keys.NODE_KEPT & entries.keys()):
-            if key in sources:
-                raise item.key_error(
-                    key,
-                    f"'{name}' is not a Python file ('{key}'), and the embedded engine runs only those.",
-                    hint="Run this dataflow with dora-rs.",
-                )
-            self._ignore(key, item)
-        if sources == ["path"]:
+            if key not in sources:
+                self._ignore(key, item)
+        if sources[0] in keys.NODE_KEPT:
+            what = {"hub": "it comes from dora's hub", "ros2": "it is a bridge to ROS 2"}
+            self._keep_for_dora(scope, name, item, entries, what[sources[0]])
+        elif sources == ["path"]:
             self._read_script(scope, name, item, entries)
         elif sources == ["operator"]:
             self._read_operator(scope, name, item, entries, entries["operator"])
@@ -455,7 +464,7 @@ class _Reader:
         place = entries["path"]
         path = place.text("'path'")
         other_keys = self._other_keys(scope, item, entries)
-        python = None
+        python = obstacle = None
         kind: NodeKind = "script"
         if path == "dynamic":
             kind = "dynamic"
@@ -465,19 +474,39 @@ class _Reader:
             code = self._shell_code(place, command)
             other_keys |= {"path": SHELL, "args": command}
             args = ()
+        elif "://" in path:
+            code = self._fetched(path, place, entries.get("path_sha256"))
+            obstacle = self._check_source("script", code, python=None)
         else:
-            if _INTERPRETER.fullmatch(path) and args and args[0].endswith(".py"):
-                python = path if "/" not in path else str(scope.folder / path)
-                path, args = args[0], args[1:]
-            code = self._code(scope, path, place, entries.get("path_sha256"))
-            self._check_source("script", code)
+            try:
+                found = self._programs.look_up(path, args, scope.folder)
+                code = self._code_of(scope, found, place, entries)
+            except OnlyDoraError as error:
+                self._keep_for_dora(scope, name, item, entries, str(error))
+                return
+            python, args = found.python, found.args
+            if found.as_written:
+                other_keys |= _as_written(entries)
+            obstacle = self._check_source("script", code, python=python)
         spec = self._spec(scope, name, kind, code, entries)
         self._keep(
-            replace(spec, python=python, args=args, other_keys=other_keys),
+            replace(spec, python=python, args=args, other_keys=other_keys, obstacle=obstacle),
             item,
             entries,
             scope.builds + _commands(entries.get("build")),
         )
+
+    def _keep_for_dora(
+        self, scope: _Scope, name: str, item: Item, entries: dict[str, Item], reason: str
+    ) -> None:
+        """Declares a node that only dora-rs can run; what says how stays among its other keys."""
+        sources = _as_written(entries)
+        spec = replace(
+            self._spec(scope, name, "script", SourceCode("", item.location.file), entries),
+            other_keys={**self._other_keys(scope, item, entries), **sources},
+            obstacle=Obstacle(DORA_ONLY, reason),
+        )
+        self._keep(spec, item, entries, scope.builds + _commands(entries.get("build")))
 
     def _read_operator(
         self,
@@ -494,27 +523,19 @@ class _Reader:
                 raise item.key_error(
                     key, f"'{key}' of an operator's node belongs under its operator."
                 )
-        for key in sorted(keys.OPERATOR_OTHER_SOURCES & own.keys()):
-            raise operator.key_error(
-                key,
-                "the embedded engine runs operators in Python only.",
-                hint="Run this dataflow with dora-rs.",
-            )
-        if "python" not in own:
+        foreign = sorted(keys.OPERATOR_OTHER_SOURCES & own.keys())
+        if "python" not in own and not foreign:
             raise operator.error("an operator needs a 'python' with the name of its file.")
         for key in sorted(keys.OPERATOR_KEPT & own.keys()):
             self._ignore(key, operator)
-        place = own["python"]
-        if isinstance(place.value, dict):
-            source = _known(place, keys.PYTHON_KEYS, what="'python'")
-            if "conda_env" in source:
-                self._ignore("conda_env", place)
-            if "source" not in source:
-                raise place.error("'python' needs a 'source' with the name of the operator's file.")
-            place = source["source"]
-        code = self._code(scope, place.text("'python'"), place, None)
-        code = replace(code, text=without_footer(code.text))
-        self._check_source("operator", code)
+        if foreign:
+            obstacle: Obstacle | None = Obstacle(
+                DORA_ONLY, f"its operator is a {foreign[0]}, not Python"
+            )
+            code = SourceCode("", operator.location.file)
+        else:
+            code = self._operator_code(scope, own["python"])
+            obstacle = self._check_source("operator", code, python=None)
         spec = self._spec(scope, name, "operator", code, {**own, "env": entries.get("env")})
         mine = {
             key: value.plain()
@@ -525,7 +546,20 @@ class _Reader:
         if mine:
             other_keys["operator"] = mine
         commands = scope.builds + _commands(entries.get("build")) + _commands(own.get("build"))
-        self._keep(replace(spec, other_keys=other_keys), item, own, commands)
+        spec = replace(spec, other_keys=other_keys, obstacle=obstacle)
+        self._keep(spec, item, own, commands)
+
+    def _operator_code(self, scope: _Scope, place: Item) -> SourceCode:
+        if isinstance(place.value, dict):
+            source = _known(place, keys.PYTHON_KEYS, what="'python'")
+            if "conda_env" in source:
+                self._ignore("conda_env", place)
+            if "source" not in source:
+                raise place.error("'python' needs a 'source' with the name of the operator's file.")
+            place = source["source"]
+        path = place.text("'python'")
+        code = self._fetched(path, place, None) if "://" in path else self._code(scope, path, place)
+        return replace(code, text=without_footer(code.text))
 
     def _spec(
         self,
@@ -678,15 +712,26 @@ class _Reader:
             raise place.error("a shell node needs its command in 'args'.")
         return SourceCode(shell_script(command), place.location.file)
 
-    def _code(self, scope: _Scope, path: str, place: Item, checksum: Item | None) -> SourceCode:
-        """Returns the text of a node's file, without a check of it."""
-        if "://" in path:
-            return self._fetched(path, place, checksum)
-        if not path.endswith(".py"):
-            raise place.error(
-                f"'{path}' is not a Python file, and the embedded engine runs only those.",
-                hint="Run this dataflow with dora-rs.",
-            )
+    def _code_of(
+        self,
+        scope: _Scope,
+        found: Program,
+        place: Item,
+        entries: Mapping[str, Item],
+    ) -> SourceCode:
+        """Returns the code of a program. Raises OnlyDoraError where only dora-rs gets it."""
+        if found.module is not None:
+            return SourceCode(_module_code(found.module), place.location.file)
+        assert found.file is not None
+        if found.is_script:
+            text = _text_of(found.file, place, found.file, max_bytes=MAX_SOURCE_BYTES)
+            return SourceCode(text, str(found.file), path=str(found.file.resolve()))
+        if "git" in entries and not found.file.exists():
+            raise OnlyDoraError("its code is in a git repository, which dora-rs clones")
+        return self._code(scope, os.path.relpath(found.file, scope.folder), place)
+
+    def _code(self, scope: _Scope, path: str, place: Item) -> SourceCode:
+        """Returns the text of a node's Python file, without a check of it."""
         file, shown = scope.folder / path, scope.shown / path
         key = (file, str(shown))
         if key not in self._codes:
@@ -749,6 +794,11 @@ def _text(item: Item, key: str) -> str:
     return entries[key].text(f"'{key}'")
 
 
+def _as_written(entries: Mapping[str, Item]) -> dict[str, Any]:
+    """Returns the keys that say what a node runs, as the file has them."""
+    return {key: entries[key].plain() for key in ("path", "args") if key in entries}
+
+
 def _params(item: Item | None) -> dict[str, str]:
     """Returns a module's parameters as environment variables for its nodes."""
     params: dict[str, str] = {}
@@ -786,6 +836,29 @@ def _check_port_name(name: str, item: Item, *, what: str) -> None:
     except GraphError as error:
         error.location = item.location
         raise
+
+
+def _checked(kind: NodeKind, code: SourceCode, python: str | None) -> Obstacle | None:
+    error = compile_error(code)
+    if error is None:
+        check = check_operator_source if kind == "operator" else check_node_source
+        check(code)
+        return None
+    if python is not None:  # That one may know a newer syntax.
+        return None
+    version = ".".join(map(str, sys.version_info[:2]))
+    place = error.location
+    where = "" if place is None else f" ({place})"
+    return Obstacle(
+        f"not valid in Python {version}",
+        f"{str(error).rstrip('.')}{where}",
+        () if place is None else (f'File "{place.file}", line {place.line}', *place.render()[1:]),
+    )
+
+
+def _module_code(module: str) -> str:
+    """Returns a script that does what ``python -m MODULE`` does."""
+    return f"import runpy\n\nrunpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n"
 
 
 def _too_many(item: Item) -> DescriptorError:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from dora_nb.cells.check import compile_error
 from dora_nb.errors import DescriptorError
 from dora_nb.graph.as_descriptor import as_descriptor
 from dora_nb.graph.graph import Graph
@@ -106,8 +107,9 @@ def _requirements(needs: Iterable[Needs]) -> str:
 def _file_text(spec: NodeSpec) -> str:
     text = spec.code.text.replace("\r\n", "\n")
     text = text if text.endswith("\n") else f"{text}\n"
-    footer = spec.kind == "operator" and needs_footer(spec.code) and takes_footer(spec.code)
-    return text + FOOTER if footer else text
+    if spec.kind != "operator" or spec.obstacle is not None:
+        return text
+    return text + FOOTER if needs_footer(spec.code) and takes_footer(spec.code) else text
 
 
 def _portable(graph: Graph, spec: NodeSpec, file: str | None) -> NodeSpec:
@@ -167,6 +169,9 @@ def _variable_clauses(spec: NodeSpec) -> Iterator[str]:
 
 
 def _code_clauses(spec: NodeSpec) -> Iterator[str]:
+    # Its code is not Python, or is for another Python, and cannot be parsed.
+    if spec.obstacle is not None or compile_error(spec.code) is not None:
+        return
     if spec.kind == "operator":
         if spec.python is not None:
             yield f"dora-rs runs operators with the python on its PATH, not with {spec.python}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-SHELL = "shell"
-
 
 def shell_script(command: str) -> str:
     """Returns a script that runs the command until it ends or the dataflow stops.

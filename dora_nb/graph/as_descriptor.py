@@ -26,10 +26,14 @@ def _node_descriptor(spec: NodeSpec, files: Mapping[str, str]) -> dict[str, Any]
         "outputs": list(spec.outputs),
     }
     described: dict[str, Any] = {"id": spec.name}
+    # Without code, the keys that name what the node runs are among its other keys.
+    has_code = spec.obstacle is None or bool(spec.code.text)
     if spec.kind == "operator":
-        described["operator"] = {"python": path, **wires}
+        described["operator"] = {"python": path, **wires} if has_code else wires
+    elif spec.kind == "dynamic":
+        described |= {"path": "dynamic", **wires}
     else:
-        described |= {"path": "dynamic" if spec.kind == "dynamic" else path, **wires}
+        described |= {"path": path, **wires} if has_code else wires
     if spec.args:
         described["args"] = shlex.join(spec.args)
     if spec.env:

@@ -81,6 +81,12 @@ class Graph:
         self.node(name)
         return replace(self, nodes={key: spec for key, spec in self.nodes.items() if key != name})
 
+    def runnable(self) -> Graph:
+        """Returns this graph without the nodes that the embedded engine cannot run; their readers wait."""
+        return replace(
+            self, nodes={key: spec for key, spec in self.nodes.items() if spec.obstacle is None}
+        )
+
     def node(self, name: str) -> NodeSpec:
         """Returns the node of that name. Raises GraphError, with the nearest name, if there is none."""
         if name not in self.nodes:

@@ -18,6 +18,10 @@ KIND_WORDS: dict[NodeKind, str] = {
     "script": "a node",
     "dynamic": "a node",
 }
+SHELL = "shell"
+"""The ``path`` of a node that is a command of the shell."""
+DORA_ONLY = "dora-rs only"
+"""The mark of a node that dora-rs can run and the embedded engine cannot."""
 OnEdit = Literal["auto", "reload", "restart"]
 DYNAMIC = "dynamic"
 """The ``path`` of a node whose process the user starts."""
@@ -50,6 +54,21 @@ class SourceCode:
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why the embedded engine cannot run a node, which is declared all the same: dora-rs may run it."""
+
+    mark: str
+    """What the state of the node shows: ``dora-rs only``, ``not valid in Python 3.11``."""
+    reason: str
+    """The reason as a clause."""
+    place: tuple[str, ...] = ()
+    """The lines that show where its code is wrong; empty if its code is right. With it the node has failed."""
+
+    def __str__(self) -> str:
+        return f"{self.mark}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSpec:
     """Everything that the user declared about one node.
 
@@ -70,6 +89,8 @@ class NodeSpec:
     """Whether it owns something (a camera, a port) that its old process must release first."""
     on_edit: OnEdit = "auto"
     """How an edit reaches the running node, see `dora_nb.cells.edits`."""
+    obstacle: Obstacle | None = None
+    """Why the embedded engine does not start it; None if it can."""
     other_keys: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The keys of its entry in a ``dataflow.yml`` that no field above holds, kept for dora-rs and for engines
     that know them; an operator's own keys are in a mapping under ``operator``."""

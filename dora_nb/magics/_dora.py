@@ -229,7 +229,7 @@ def _import(front_end: FrontEnd, asked: DoraLine) -> None:
     results = front_end.declare_all(imported.graph)
     say(f"imported: {', '.join(imported.graph.nodes)}")
     for declared in results:
-        if declared.way != "declared" or declared.blocking_cycle:
+        if declared.way != "declared" or declared.blocking_cycle or declared.obstacle:
             say(declared_text(declared))
     for note in imported.notes:
         say(note)
@@ -247,7 +247,8 @@ def _put_into_a_cell(spec: NodeSpec) -> None:
 
     text, shell = cell_text(spec), get_ipython()
     if text is None or shell is None:
-        raise GraphError(f"{spec.name} has no code for a cell.")
+        why = "." if spec.obstacle is None else f": {spec.obstacle}."
+        raise GraphError(f"{spec.name} has no code for a cell{why}")
     shell.set_next_input(text)
     for line in _lost_in_a_cell(spec):
         say(line)

@@ -19,6 +19,8 @@ def declared_text(declared: Declared) -> str:
 
 
 def _what(declared: Declared) -> str:
+    if declared.obstacle is not None:
+        return f"{declared.way}, {declared.obstacle}"
     if declared.way == "unchanged":
         return "unchanged"
     text = declared.way if declared.way in ("declared", "started") else _generation_text(declared)
@@ -55,11 +57,12 @@ def kept_text(name: str, generation: int) -> str:
 
 
 def started_text(started: Started) -> str:
-    """``started: camera, detector``, and a line for each node that is different on this engine."""
+    """``started: camera, detector``, and a line for each node that is different, or left out, on this engine."""
     if started.already_running:
         return "already running"
     names = ", ".join(started.names)
-    return "\n".join([f"started{_ON_ENGINE[started.engine]}: {names}", *started.notes])
+    lines = [*started.notes, *map(str, started.left_out)]
+    return "\n".join([f"started{_ON_ENGINE[started.engine]}: {names}", *lines])
 
 
 def stopped_text(stopped: Stopped) -> str:

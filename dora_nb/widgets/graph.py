@@ -55,9 +55,10 @@ font-size:11px;fill:#57606a}
 class GraphPicture:
     """A picture of the operators of a dataflow, their connections, and the state that each was in.
 
-    `states` are by operator's name; an operator without one is shown as declared. `subscriptions` are
-    topics that the notebook itself reads; the nodes in `amber` run with warnings. The picture never changes. A cell shows it as an SVG,
-    ``print`` as text.
+    `states` are by operator's name; an operator without one is shown as declared. `details` say more of a
+    state, such as what the operator waits for. `subscriptions` are topics that the notebook itself reads;
+    the nodes in `amber` run with warnings. The picture never changes. A cell shows it as an SVG, ``print``
+    as text.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class GraphPicture:
         *,
         subscriptions: Iterable[str] = (),
         amber: Iterable[str] = (),
+        details: Mapping[str, str] | None = None,
     ) -> None:
         self._graph = graph
+        self._details = dict(details or {})
         self._states = {spec.name: states.get(spec.name, State.DECLARED) for spec in graph}
         self._subscriptions = tuple(sorted(set(subscriptions)))
         self._colors = {name: _STATE_COLORS[state] for name, state in self._states.items()}
@@ -110,6 +113,8 @@ class GraphPicture:
         return {"image/svg+xml": self.svg, "text/plain": str(self)}
 
     def _state_text(self, name: str) -> str:
+        if name in self._details:
+            return self._details[name]
         if self._states[name] is State.WAITING:
             waiting_for = self._graph.waiting_for(name) or (PROCESS_TO_JOIN,)
             return f"waiting (for {', '.join(waiting_for)})"

@@ -135,6 +135,8 @@ def _remark(status: NodeStatus) -> str:
         remarks.append(
             f"{status.name}: {changed} since it was imported; run its cell again to use what it says now"
         )
+    if status.obstacle is not None and status.error is None:
+        remarks.append(f"{status.declared_in}: {status.name}: {status.obstacle}")
     if status.cell_deleted:
         remarks.append(
             f"{status.name}: the cell that declared it was deleted; end it with %dora remove {status.name}"

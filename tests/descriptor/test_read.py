@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import tempfile
 import textwrap
 import threading
@@ -287,7 +288,6 @@ A = "nodes:\n  - id: a\n    path: script.py\n    outputs: [image]\n"
         (f"{A}  - id: b\n", "line 5: 'b' does not say what it runs: give one of path, operator"),
         (f"{A}    operator: {{python: operator.py}}\n", "line 2: 'a' has 'path' and 'operator': "),
         (A.replace("script", "scrip"), "there is no file 'scrip.py'. Did you mean 'script.py'?"),
-        (A.replace("script.py", "prog"), "line 3: 'prog' is not a Python file, and the embedded"),
         (f"{A}    inputs: {{i: a/imge}}\n", "a reads 'a/imge', but a has outputs: image. Did you mean"),
         (f"{A}    inputs: {{i: b/image}}\n", "line 5: there is no node 'b'."),
         (f"{A}    inputs: {{i: dora/timer/hertz/3}}\n", "line 5: in 'dora/timer/hertz/3': unknown timer unit 'hertz'"),
@@ -298,12 +298,10 @@ A = "nodes:\n  - id: a\n    path: script.py\n    outputs: [image]\n"
         (f"{A}    env: {{X: $NOPE}}\n", "line 5: the variable NOPE is not set."),
         (f"{A}    args: \"'\"\n", "line 5: these arguments cannot be split: No closing quotation."),
         ("nodes: [{id: a, operator: {python: operator.py, input: {}}}]", "Did you mean 'inputs'?"),
-        ("nodes: [{id: a, operator: {shared-library: x}}]", "runs operators in Python only."),
         ("nodes: [{id: a, operator: {}}]", "an operator needs a 'python' with the name of its file."),
         ("nodes: [{id: a, operator: {python: operator.py}, inputs: {x: y/z}}]", "belongs under its operator."),
         ("nodes: [{id: a, operator: {python: script.py}}]", "script.py, line 3: this is a node's script"),
         ("nodes: [{id: a, path: operator.py}]", "operator.py, line 4: this is an operator"),
-        ("nodes: [{id: a, hub: x@1}]", "'a' is not a Python file ('hub')"),
         ("nodes: [{id: a, path: [x]}]", "line 1: 'path' must be text, not a list."),
         ("nodes: &x [*x]", "line 1: this anchor contains itself."),
     ],
@@ -313,6 +311,67 @@ def test_a_mistake_is_reported_with_its_line_and_the_way_out(
 ) -> None:
     shown = refused(read, text)
     assert error in shown
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("path: prog", "no program 'prog' is on PATH or beside this Python; is its package installed?"),
+        ("path: target/release/prog", "'target/release/prog' is not a Python file"),
+        ("path: ./run.sh", "'./run.sh' is not a Python file"),
+        ("path: /dev/zero", "'/dev/zero' is not a Python file"),
+        ("path: /bin/sh, args: -c true", "'/bin/sh' is not a Python file"),
+        ("path: python, args: -c pass", "'python -c pass' names no Python file and no module"),
+        ("path: far.py, git: 'https://example.org/far.git'", "its code is in a git repository, which dora-rs clones"),
+        ("hub: x@1", "it comes from dora's hub"),
+        ("ros2: {topic: /x, direction: subscribe}", "it is a bridge to ROS 2"),
+        ("operator: {shared-library: build/x, inputs: {i: b/o}, outputs: [o]}", "its operator is a shared-library, not Python"),
+        ("operators: [{id: x, wasm: x.wasm, inputs: {i: b/o}, outputs: [o]}]", "its operator is a wasm, not Python"),
+    ],
+)  # fmt: skip
+def test_a_node_that_only_dora_can_run_is_declared_and_the_others_run(
+    read: Reading, folder: Path, source: str, reason: str
+) -> None:
+    (folder / "run.sh").write_text("#!/bin/sh\nexec true\n")
+    wires = "" if "operator" in source else ", inputs: {i: b/o}, outputs: [o], env: {X: '1'}"
+    text = f"nodes: [{{id: a, {source}{wires}}}, {{id: b, path: script.py, inputs: {{i: a/o}}, outputs: [o]}}]"
+    imported = read(text)
+    a, b = node(imported, "a"), node(imported, "b")
+    assert str(a.obstacle) == f"dora-rs only: {reason}"
+    assert b.obstacle is None
+    assert (a.outputs, [str(each.source) for each in a.inputs]) == (("o",), ["b/o"])
+    # An export is the file as it was.
+    written = yaml.safe_load(render(imported.graph).files["dataflow.yml"])["nodes"][0]
+    was = yaml.safe_load(text)["nodes"][0]
+    if "operators" in was:
+        [was["operator"]] = was.pop("operators")
+        del was["operator"]["id"]
+    assert written == was
+
+
+def test_code_that_this_python_cannot_compile_is_declared_and_the_others_run(
+    read: Reading, folder: Path
+) -> None:
+    (folder / "newer.py").write_text("from dora import Node\nx = t'{1}' match\n")
+    (folder / "deep.py").write_text("x = " + "(" * 5000 + "1" + ")" * 5000 + "\n")
+    imported = read("""
+        nodes:
+          - {id: a, path: newer.py}
+          - {id: deep, operator: {python: deep.py}}
+          - {id: b, path: script.py}
+          - {id: c, path: python3.99, args: newer.py}
+    """)
+    version = "{}.{}".format(*sys.version_info)
+    obstacle = node(imported, "a").obstacle
+    assert obstacle is not None
+    assert obstacle.mark == node(imported, "deep").obstacle.mark == f"not valid in Python {version}"  # type: ignore[union-attr]
+    assert obstacle.reason.startswith("SyntaxError: ")
+    assert obstacle.reason.endswith(" (newer.py, line 2)")
+    assert obstacle.place[:2] == ('File "newer.py", line 2', "    x = t'{1}' match")
+    # Another Python may know its syntax.
+    assert (node(imported, "b").obstacle, node(imported, "c").obstacle) == (None, None)
+    rendered = render(imported.graph)
+    assert rendered.files["a_node.py"] == (folder / "newer.py").read_text()
 
 
 def test_a_missing_file_is_reported(folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
@@ -48,7 +48,8 @@ class FakeDataflow:
         self.graph = self.graph.with_node(spec)
         unchanged = before is not None and before.same_as(spec)
         self.change()
-        return Declared(spec.name, "unchanged" if unchanged else "declared")
+        way: Literal["unchanged", "declared"] = "unchanged" if unchanged else "declared"
+        return Declared(spec.name, way, obstacle=spec.obstacle)
 
     def declare_all(self, graph: Graph) -> list[Declared]:
         return [self.declare(spec, progress=lambda sentence: None) for spec in graph]

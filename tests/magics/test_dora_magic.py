@@ -369,3 +369,19 @@ def test_one_imported_node_goes_into_a_new_cell(
     assert "Did you mean 'log'?" in shown
     assert shown.splitlines()[2].index("^") == len("    %dora import flow.yml --cell ")
     assert "hand has no code for a cell." in notebook.refused("%dora import flow.yml --cell hand")
+
+
+def test_one_node_goes_into_a_cell_whatever_the_others_are(
+    notebook: Any, flow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(notebook.shell, "set_next_input", made.append)
+    (tmp_path / "bad.py").write_text("match = = 1\n")
+    more = "  - {id: lidar, path: build/lidar}\n  - {id: bad, path: bad.py}\n"
+    (tmp_path / "flow.yml").write_text(FLOW + more)
+    printed = notebook.run("%dora import flow.yml --cell log").stdout
+    assert printed.startswith("imported: eye, log, hand, lidar, bad\n")
+    assert [cell.partition(" ")[0] for cell in made] == ["%%dora_node"]
+    why = "dora-rs only: 'build/lidar' is not a Python file."
+    shown = notebook.refused("%dora import flow.yml --cell lidar")
+    assert shown.endswith(f"GraphError: lidar has no code for a cell: {why}")

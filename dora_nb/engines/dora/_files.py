@@ -9,6 +9,7 @@ cell's text from another file.
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 import sys
 from collections.abc import Iterable
@@ -17,9 +18,11 @@ from pathlib import Path
 
 from dora_nb.descriptor import DATAFLOW_FILE, render
 from dora_nb.graph.graph import Graph
-from dora_nb.graph.nodes import NodeSpec, SourceCode
+from dora_nb.graph.nodes import SHELL, NodeSpec, SourceCode
 
 SOURCES = "sources"
+_ENV = "/usr/bin/env"
+"""Changes to the folder of a program: dora starts all of them in the folder of the dataflow."""
 _RUNNER = """\
 import linecache, os, sys
 os.chdir({working_dir!r})
@@ -81,8 +84,22 @@ def _with_absolute_paths(graph: Graph) -> Graph:
 
 
 def _with_absolute_path(spec: NodeSpec) -> NodeSpec:
-    path = spec.other_keys.get("path")
-    there = Path(spec.working_dir, str(path))
-    if not isinstance(path, str) or not there.is_file():
-        return spec
-    return replace(spec, other_keys={**spec.other_keys, "path": str(there.resolve())})
+    keys = dict(spec.other_keys)
+    folder, path = spec.working_dir, keys.get("path")
+    own = dict(keys.get("operator", {}))
+    if "shared-library" in own:
+        keys["operator"] = {**own, "shared-library": str(Path(folder, own["shared-library"]))}
+    elif isinstance(path, str) and path != SHELL and "://" not in path and "git" not in keys:
+        there = Path(folder, path)
+        # What was found beside the kernel's Python is not on the PATH of dora.
+        program = there if there.is_file() else _console_script(spec) or path
+        words = shlex.join([f"--chdir={folder}", str(program)])
+        keys |= {"path": _ENV, "args": " ".join(filter(None, [words, keys.get("args", "")]))}
+    return replace(spec, other_keys=keys)
+
+
+def _console_script(spec: NodeSpec) -> Path | None:
+    """Returns the file of a script that is named without its folder; None for what `path` only names."""
+    file = spec.code.path
+    path = str(spec.other_keys["path"])
+    return Path(file) if file is not None and Path(file).name == Path(path).name else None
