@@ -68,6 +68,8 @@ class FeedState:
     """What went wrong in the view itself."""
     boxes_never_matched: int = 0
     """Messages with boxes that did not match a frame, as long as none ever did."""
+    own_boxes_late_secs: float = 0.0
+    """For how long no frame has got its own boxes, if only such frames are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,11 @@ def condition(
     if feed.silent_secs > max(STALE_SECS, 4 * feed.usual_interval_secs):
         reason = f"no frame of {topic} for {feed.silent_secs:.0f} s"
         return ViewCondition("stale", reason + _warnings(dataflow, topic, None))
+    if boxes is not None and feed.own_boxes_late_secs > max(
+        STALE_SECS, 4 * feed.usual_interval_secs
+    ):
+        reason = _why_no_own_boxes(dataflow, boxes, feed)
+        return ViewCondition("stale", reason + _warnings(dataflow, topic, boxes))
     return ViewCondition("running", _note_on_boxes(dataflow, boxes, feed))
 
 
@@ -172,14 +179,26 @@ def _why_no_frame_can_come(
 
 def _why_no_picture(topic: TopicSource, boxes: TopicSource | None, feed: FeedState) -> str:
     if boxes is not None and feed.boxes_never_matched:
-        return (
-            f"no boxes of {boxes} have the timestamp of a frame "
-            f"(messages received: {feed.boxes_never_matched}); "
-            "the detector must forward event['metadata']"
-        )
+        return _why_none_matched(boxes, feed)
     if boxes is not None and feed.silent_secs < STALE_SECS:
         return f"no boxes of {boxes} yet"
     return f"no frame of {topic} yet"
+
+
+def _why_none_matched(boxes: TopicSource, feed: FeedState) -> str:
+    return (
+        f"no boxes of {boxes} have the timestamp of a frame "
+        f"(messages received: {feed.boxes_never_matched}); "
+        "the detector must forward event['metadata']"
+    )
+
+
+def _why_no_own_boxes(dataflow: ViewedDataflow, boxes: TopicSource, feed: FeedState) -> str:
+    """Returns why frames come and none of them is shown, if each waits for its own boxes."""
+    if feed.boxes_never_matched:
+        return _why_none_matched(boxes, feed)
+    note = _note_on_boxes(dataflow, boxes, feed)
+    return note or f"no boxes of {boxes} for {feed.own_boxes_late_secs:.0f} s"
 
 
 def _note_on_boxes(dataflow: ViewedDataflow, boxes: TopicSource | None, feed: FeedState) -> str:

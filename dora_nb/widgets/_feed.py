@@ -30,9 +30,10 @@ from dora_nb.errors import MessageError
 
 from ._condition import FeedState
 from ._guarded import count_in
-from ._matching import Frame, NewestPairing, Pair, Pairing, SamePairing, StampedBoxes, stamp_micros
+from ._matching import Frame, Pair, StampedBoxes, SwitchablePairing, stamp_micros
 from ._pacing import WINDOW, Pacer
 from ._pictures import DrawnBox, Picture
+from ._sync_choice import Sync, SyncChoice
 
 STATUS_INTERVAL_SECS = 0.5
 BOXES_ALONE_SECS = 0.1
@@ -108,7 +109,7 @@ class Feed:
         self,
         *,
         with_boxes: bool,
-        sync: bool,
+        sync: Sync,
         max_fps: float,
         labels: Labels | None,
         clock: Callable[[], float] = time.monotonic,
@@ -118,7 +119,8 @@ class Feed:
         self._labels = labels
         self._with_boxes = with_boxes
         self._sync = sync
-        self._pairing: Pairing = SamePairing() if sync else NewestPairing()
+        self._choice = SyncChoice()
+        self._pairing = SwitchablePairing(own_boxes=sync is True)
         self._pacer = Pacer(max_fps)
         self._counts = Counts()
         self._paused = False
@@ -133,6 +135,8 @@ class Feed:
         """Pictures that may still be under way: a page that a person pauses may show any of them."""
         self._newest_boxes: StampedBoxes | None = None
         self._picture_sent_secs = 0.0
+        self._matched_secs: float | None = None
+        """When a frame last got its own boxes, or frames began to wait for theirs."""
         self._frame_secs: float | None = None
         self._interval_secs = 0.0
         self._frame_problem: MessageError | None = None
@@ -147,12 +151,19 @@ class Feed:
 
     def take_frame(self, event: Event) -> None:
         """Keeps a message of the picture's topic until it is sent or a newer one comes."""
-        frame = self._frame(event)  # before the lock: a copy of a picture takes milliseconds
+        # Before the lock: a copy of a picture takes milliseconds.
+        frame = self._frame(event, copy=self._pairing.own_boxes)
         with self._changed:
             if self._closed:
                 return
             self._counts.frames_received += 1
             self._note_interval(frame.received_secs)
+            self._choice.add_frame(frame.stamp_micros, frame.received_secs)
+            self._follow_choice()
+            if self._pairing.own_boxes and not frame.num_bytes:  # switched since the line above
+                frame = self._frame(event, copy=True)
+            if self._matched_secs is None:
+                self._matched_secs = frame.received_secs
             self._note_added(replaced=self._pairing.add_frame(frame))
 
     def take_boxes(self, event: Event) -> None:
@@ -177,17 +188,28 @@ class Feed:
             self._counts.bad_labels += boxes.num_bad_texts
             self._boxes_problem = None
             self._newest_boxes = stamped
+            self._choice.add_boxes(stamped.stamp_micros, received_secs)
+            self._follow_choice()
             replaced = self._pairing.add_boxes(stamped)
-            if self._sync or self._boxes_may_go_alone(received_secs):
+            if self._pairing.own_boxes or self._boxes_may_go_alone(received_secs):
                 self._note_added(replaced=replaced)
 
-    def _frame(self, event: Event) -> Frame:
+    def _frame(self, event: Event, *, copy: bool) -> Frame:
         received_secs = self._clock()
         stamp = stamp_micros(event.get("metadata"))
-        if not self._sync:
+        if not copy:
             return Frame(event, stamp, received_secs)
         # Many frames wait here for their boxes. Each is a copy, so that the sender can reuse its memory.
-        return Frame(_copied(event), stamp, received_secs, getattr(event.get("value"), "nbytes", 0))
+        num_bytes = getattr(event.get("value"), "nbytes", 0)
+        return Frame(_copied(event), stamp, received_secs, max(1, num_bytes))
+
+    def _follow_choice(self) -> None:
+        """Pairs as the user wants it, or as the choice says."""
+        own_boxes = self._choice.own_boxes if self._sync == "auto" else self._sync
+        if own_boxes != self._pairing.own_boxes:
+            self._counts.frames_dropped += self._pairing.switch(own_boxes=own_boxes)
+            self._matched_secs = None
+            self._mark_status_changed()
 
     def _note_interval(self, received_secs: float) -> None:
         if self._frame_secs is not None:
@@ -198,6 +220,8 @@ class Feed:
 
     def _note_added(self, *, replaced: bool) -> None:
         """Counts a frame that was replaced; wakes the sender only if nothing was waiting before."""
+        if self._pairing.own_boxes and self._pairing.waiting is not None:
+            self._matched_secs = self._clock()
         # If a pair was waiting already, the sender is busy or knows when its turn is. Each wake-up
         # costs a turn at the interpreter's lock, 5 ms while a cell computes.
         if not replaced:
@@ -239,6 +263,9 @@ class Feed:
     def _forget_run_before(self) -> None:
         # This may run late, after messages of the new run came: what came since the stop is kept.
         before_secs = self._stopped_secs
+        self._choice.reset()
+        self._matched_secs = None
+        self._follow_choice()
         self._pairing.forget_boxes(before_secs)
         if self._newest_boxes is not None and self._newest_boxes.received_secs < before_secs:
             self._newest_boxes = None
@@ -250,6 +277,13 @@ class Feed:
             self._still_due |= paused and not self._paused
             self._paused = paused
             self._held_by_page &= paused
+            self._mark_status_changed()
+
+    def set_sync(self, sync: Sync) -> None:
+        """Changes the way of pairing at once. Any thread."""
+        with self._changed:
+            self._sync = sync
+            self._follow_choice()
             self._mark_status_changed()
 
     def receive(self, content: Mapping[str, Any]) -> None:
@@ -422,7 +456,7 @@ class Feed:
         return Task(SendStep.BOXES, boxes=boxes, blind=blind), None
 
     def _boxes_not_shown(self) -> StampedBoxes | None:
-        if self._sync or self._last is None or self._newest_boxes is self._last.boxes:
+        if self._pairing.own_boxes or self._last is None or self._newest_boxes is self._last.boxes:
             return None
         return self._newest_boxes
 
@@ -483,7 +517,6 @@ class Feed:
         """Returns what has come so far of the two topics."""
         with self._changed:
             now_secs = self._clock()
-            never_matched = self._pairing.boxes_unmatched if self._last is None else 0
             return FeedState(
                 paused=self._paused,
                 frame_came=self._last is not None,
@@ -495,8 +528,20 @@ class Feed:
                 frame_problem=self._frame_problem,
                 boxes_problem=self._boxes_problem,
                 own_problem=self._own_problem,
-                boxes_never_matched=never_matched,
+                boxes_never_matched=self._pairing.boxes_never_matched,
+                own_boxes_late_secs=self._own_boxes_late_secs(now_secs),
             )
+
+    def _own_boxes_late_secs(self, now_secs: float) -> float:
+        """Returns for how long frames have come and none of them got its own boxes."""
+        if not self._pairing.own_boxes or self._matched_secs is None:
+            return 0.0
+        return now_secs - self._matched_secs
+
+    @property
+    def own_boxes(self) -> bool:
+        """Whether each frame is shown with its own boxes now."""
+        return self._pairing.own_boxes
 
     def tally(self) -> Tally:
         """Returns all counts, taken at one moment."""

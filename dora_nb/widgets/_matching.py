@@ -1,6 +1,6 @@
 """Pairs frames with the boxes to draw on them. Pure: no clock, no thread; the caller holds a lock.
 
-Both pairings hold one pair to be taken: the newest. The caller counts the pairs that it replaces.
+All pairings hold one pair to be taken: the newest. The caller counts the pairs that it replaces.
 "Newest" goes by the order of arrival, which an edge keeps; stamps may jump back (a video that starts
 again, a clock that was set).
 """
@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from dora_nb.data.arrow import Event
 from dora_nb.data.boxes import Boxes
 
-SAME_STAMP_MICROS = 50
-"""Stamps this close count as equal: a detector that forwards a frame's stamp may round it."""
+from ._sync_choice import SAME_STAMP_MICROS, is_same_stamp
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,6 +38,7 @@ class Frame:
     received_secs: float
     """Monotonic."""
     num_bytes: int = 0
+    """Of a copy; 0 if the event uses the sender's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,6 @@ def lag_micros(frame_stamp: int | None, boxes_stamp: int | None) -> int | None:
 class Pairing(Protocol):
     """Holds the one pair to be sent next, made from the messages of two topics."""
 
-    boxes_unmatched: int
-    """Boxes whose frame never came, or was replaced by a newer one."""
-    frames_unmatched: int
-    """Frames that were dropped without boxes."""
-
     @property
     def waiting(self) -> Pair | None:
         """The pair that `take` would return."""
@@ -101,8 +97,6 @@ class NewestPairing:
     """Pairs the newest frame with the newest boxes, even if those were computed on another frame."""
 
     def __init__(self) -> None:
-        self.boxes_unmatched = 0
-        self.frames_unmatched = 0
         self.newest_boxes: StampedBoxes | None = None
         self._frame: Frame | None = None
 
@@ -146,7 +140,9 @@ class SamePairing:
 
     def __init__(self, *, max_frames: int = 64, max_bytes: int = 96_000_000) -> None:
         self.boxes_unmatched = 0
+        """Boxes whose frame never came, or was replaced by a newer one."""
         self.frames_unmatched = 0
+        """Frames that were dropped without boxes."""
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._frames: deque[Frame] = deque()
@@ -211,6 +207,14 @@ class SamePairing:
         self._num_bytes = 0
         self._pair = None
 
+    def take_newest_frame(self) -> Frame | None:
+        """Removes and returns the newest of the frames that wait for boxes."""
+        if not self._frames:
+            return None
+        frame = self._frames.pop()
+        self._num_bytes -= frame.num_bytes
+        return frame
+
     def _offer(self, boxes: StampedBoxes) -> bool:
         """Pairs the boxes with their frame, which waits here, and drops older frames."""
         while not _same_stamp(self._frames[0], boxes):
@@ -233,7 +237,93 @@ class SamePairing:
         self.frames_unmatched += 1
 
 
+class SwitchablePairing:
+    """Pairs in one of the two ways, and changes over without losing count of a frame."""
+
+    def __init__(self, *, own_boxes: bool) -> None:
+        self._newest = NewestPairing()
+        self._same = SamePairing()
+        self.own_boxes = own_boxes
+        """Whether each frame is paired with the boxes that were computed on it."""
+        self.ever_matched = False
+        """Whether any frame has got its own boxes since they were wanted."""
+        self._unmatched_before = 0
+
+    @property
+    def _used(self) -> Pairing:
+        return self._same if self.own_boxes else self._newest
+
+    @property
+    def boxes_unmatched(self) -> int:
+        """Boxes whose own frame was wanted, and never came or was replaced by a newer one."""
+        return self._same.boxes_unmatched
+
+    @property
+    def boxes_never_matched(self) -> int:
+        """The number of unmatched boxes, as long as no frame has got its own."""
+        if self.ever_matched or not self.own_boxes:
+            return 0
+        return self._same.boxes_unmatched - self._unmatched_before
+
+    @property
+    def frames_unmatched(self) -> int:
+        """Frames that were dropped without their own boxes."""
+        return self._same.frames_unmatched
+
+    @property
+    def newest_boxes(self) -> StampedBoxes | None:
+        return self._newest.newest_boxes
+
+    @property
+    def waiting(self) -> Pair | None:
+        return self._used.waiting
+
+    def switch(self, *, own_boxes: bool) -> bool:
+        """Changes the way of pairing; returns whether a frame that was waiting is dropped for that.
+
+        A frame that waits with its own boxes is still good, but only the newest one may follow it.
+        """
+        if own_boxes == self.own_boxes:
+            return False
+        self.own_boxes = own_boxes
+        if own_boxes:
+            self.ever_matched = False
+            self._unmatched_before = self._same.boxes_unmatched
+            # Frames wait as copies; this one is not, and is shown soon enough.
+            return self._newest.take() is not None
+        pair, frame = self._same.take(), self._same.take_newest_frame()
+        self._same.forget_frames()
+        if frame is None and pair is not None:
+            frame = pair.frame
+            pair = None
+        if frame is not None:
+            self._newest.add_frame(frame)
+        return pair is not None
+
+    def add_frame(self, frame: Frame) -> bool:
+        return self._note_match(self._used.add_frame(frame))
+
+    def add_boxes(self, boxes: StampedBoxes) -> bool:
+        self._newest.add_boxes(boxes)  # to be there after a switch
+        return self.own_boxes and self._note_match(self._same.add_boxes(boxes))
+
+    def _note_match(self, replaced: bool) -> bool:
+        self.ever_matched |= self.own_boxes and self._same.waiting is not None
+        return replaced
+
+    def take(self) -> Pair | None:
+        return self._used.take()
+
+    def forget_boxes(self, before_secs: float) -> None:
+        self._newest.forget_boxes(before_secs)
+        self._same.forget_boxes(before_secs)
+
+    def keep_copies(self, copied: Callable[[Event], Event]) -> None:
+        self._used.keep_copies(copied)
+
+    def forget_frames(self) -> None:
+        self._used.forget_frames()
+
+
 def _same_stamp(frame: Frame, boxes: StampedBoxes) -> bool:
-    if frame.stamp_micros is None or boxes.stamp_micros is None:
-        return False
-    return abs(frame.stamp_micros - boxes.stamp_micros) <= SAME_STAMP_MICROS
+    return is_same_stamp(frame.stamp_micros, boxes.stamp_micros)

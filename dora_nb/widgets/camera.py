@@ -23,7 +23,7 @@ kernel to page
     ``boxes``: `seq`, `boxes`, `lag`, `age`: newer boxes for the frame `seq`; a page that shows another
         frame MUST ignore them.
     ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`, `bad_boxes` and
-        `bad_labels` as counts; `greeting`, if it answers a ``hello``. The kernel MUST send one at least
+        `bad_labels` as counts, `own_boxes` (whether each frame is shown with its own); `greeting`, if it answers a ``hello``. The kernel MUST send one at least
         every 2 s while the view is visible and the page answers, so that a page can tell silence from a
         lost kernel, and at most two a second.
 page to kernel
@@ -40,7 +40,7 @@ page to kernel
     ``ack``: the last `seq` taken, and `drawn`, `dropped`, `broken` since the page was loaded. Cumulative;
         a page MUST NOT send more than one in 250 ms. The kernel MUST go on without them, slower.
 traits
-    Both sides set `paused`, `show_boxes`, `min_score`; the kernel refuses a page's writes to others,
+    Both sides set `paused`, `show_boxes`, `min_score`, `sync`; the kernel refuses a page's writes to others,
     and its messages if `client` has more than 64 letters. Frames that the kernel sent before it paused the
     page MUST still be drawn: the still shows the last of them.
 """
@@ -81,6 +81,7 @@ from ._guarded import GuardedWidget
 from ._matching import Pair, StampedBoxes, lag_micros
 from ._pictures import Colours, DrawnBox, drawn_boxes, picture_of, still_jpeg
 from ._subshell import let_page_choose_thread
+from ._sync_choice import Sync
 
 PROTOCOL_VERSION = 1
 HEARTBEAT_SECS = 2.0
@@ -123,12 +124,12 @@ class ViewStats:
     frames_blind: int
     """Part of `frames_sent`: sent before the page had answered the ones before."""
     frames_unmatched: int
-    """With ``sync=True``: they were dropped without boxes of their own."""
+    """They were dropped without boxes of their own, while the view showed only frames with them."""
     boxes_received: int
     boxes_broken: int
     """They could not be read as boxes."""
     boxes_unmatched: int
-    """With ``sync=True``: their frame was not there."""
+    """Their own frame was not there, while the view showed only frames with their own boxes."""
     bad_boxes: int
     """Single boxes that could not be drawn; the others of their message are shown."""
     bad_labels: int
@@ -151,13 +152,15 @@ class CameraView(GuardedWidget):
     and the view's line says so. At most `max_fps` pictures a
     second are sent to the browser. `dataflow` is the notebook's own unless given.
 
-    By default the view shows the newest frame with the newest boxes, which fade as they get old. With
-    ``sync=True`` it shows each frame with the boxes that were computed on it, as late as the detector
-    is; the detector must forward the frame's metadata.
+    With ``sync=True`` the view shows each frame with the boxes that were computed on it, as late as the
+    detector is; the detector must forward the frame's metadata. With ``sync=False`` it shows the newest
+    frame with the newest boxes, which fade as they get old. By default ("auto") it shows frames with
+    their own boxes if nine of ten get theirs within 250 ms, and goes on with the newest of both above
+    350 ms.
 
-    In the view: space pauses, b shows or hides boxes, [ and ] (also - and +) set the lowest score, from
-    0 to 1, which never hides boxes of unknown confidence. Python code may set and observe `paused`,
-    `show_boxes` and `min_score` too.
+    In the view: space pauses, b shows or hides boxes, s changes `sync`, [ and ] (also - and +) set the
+    lowest score, from 0 to 1, which never hides boxes of unknown confidence. Python code may set and
+    observe `paused`, `show_boxes`, `sync` and `min_score` too.
 
     Raises DeclarationError for an argument of the wrong type or range; GraphError if the node of a
     topic is declared and lacks that output. What goes wrong later, the view shows below the picture.
@@ -174,8 +177,8 @@ class CameraView(GuardedWidget):
     paused = traitlets.Bool(False).tag(sync=True)
     show_boxes = traitlets.Bool(True).tag(sync=True)
     min_score = traitlets.Float(0.0, min=0.0, max=1.0).tag(sync=True)
-
-    page_may_set = frozenset({"paused", "show_boxes", "min_score"})
+    sync = traitlets.Enum(["auto", True, False], "auto").tag(sync=True)
+    page_may_set = frozenset({"paused", "show_boxes", "min_score", "sync"})
 
     _feed: Feed | None = None
     """None until the arguments are checked."""
@@ -189,14 +192,13 @@ class CameraView(GuardedWidget):
         dataflow: ViewedDataflow | None = None,
         size: tuple[int, int] | None = None,
         encoding: str | None = None,
-        sync: bool = False,
+        sync: Sync = "auto",
         max_fps: float = 30,
     ) -> None:
         _check_arguments(topic, boxes, labels, size, encoding, sync, max_fps)
         self._dataflow = dataflow if dataflow is not None else _notebook_dataflow()
         self._source = self._dataflow.graph.check_topic(topic)
         self._boxes_source = None if boxes is None else self._dataflow.graph.check_topic(boxes)
-        self._sync = sync
         self._size = size
         self._encoding = encoding
         self._colours = Colours()
@@ -210,6 +212,7 @@ class CameraView(GuardedWidget):
         self._sender: threading.Thread | None = None
         self.set_trait("topic", topic)  # before the page hears of the view
         self.set_trait("boxes", boxes)
+        self.sync = sync
         super().__init__()
         let_page_choose_thread(self.comm)
         self._feed = Feed(with_boxes=boxes is not None, sync=sync, max_fps=max_fps, labels=labels)
@@ -225,12 +228,13 @@ class CameraView(GuardedWidget):
         # The callbacks hold the feed and not the view, or a forgotten view could not be collected.
         self.on_msg(lambda _view, content, _buffers: feed.receive(content))
         self.observe(lambda change: feed.set_paused(change["new"]), "paused")
+        self.observe(lambda change: feed.set_sync(change["new"]), "sync")
         handlers = {self.topic: feed.take_frame}
         if self.boxes is not None:
             handlers[self.boxes] = feed.take_boxes
         for topic, handler in handlers.items():
             # The newest frame is enough, and each one that waits holds memory of the camera.
-            only_newest = topic == self.topic and not self._sync
+            only_newest = topic == self.topic and (self.sync is False or self.boxes is None)
             listener = self._dataflow.subscribe(
                 topic, handler, queue_size=1 if only_newest else QUEUE_SIZE, replay_last=True
             )
@@ -388,7 +392,8 @@ class CameraView(GuardedWidget):
 
     def __repr__(self) -> str:
         boxes = "" if self.boxes is None else f", boxes={self.boxes!r}"
-        return f"CameraView({self.topic!r}{boxes}{', sync=True' if self._sync else ''})"
+        sync = "" if self.sync == "auto" else f", sync={self.sync}"
+        return f"CameraView({self.topic!r}{boxes}{sync})"
 
     # ----- outputs of cells
 
@@ -538,6 +543,7 @@ class CameraView(GuardedWidget):
             "unmatched": tally.boxes_unmatched,
             "bad_boxes": tally.counts.bad_boxes,
             "bad_labels": tally.counts.bad_labels,
+            "own_boxes": feed.own_boxes,
         }
 
     # ----- helpers
@@ -603,7 +609,7 @@ def _check_arguments(
     labels: object,
     size: object,
     encoding: object,
-    sync: bool,
+    sync: object,
     max_fps: object,
 ) -> None:
     """Raises DeclarationError for what would else fail later, in a thread."""
@@ -614,7 +620,9 @@ def _check_arguments(
         raise DeclarationError(
             f"topic and boxes are both '{topic}';", hint="pass the detector's output as boxes."
         )
-    if sync and boxes is None:
+    if not isinstance(sync, bool) and sync != "auto":
+        raise DeclarationError(f"sync must be True, False or 'auto', got {sync!r}.")
+    if sync is True and boxes is None:
         raise DeclarationError(
             "sync=True needs a topic of boxes;", hint="pass one, such as boxes='detector/bbox'."
         )

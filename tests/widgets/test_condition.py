@@ -24,6 +24,10 @@ ALL_WELL = FeedState(
     boxes_problem=None,
     own_problem=None,
 )
+NEVER_MATCHED = (
+    "no boxes of detector/bbox have the timestamp of a frame (messages received: 9); "
+    "the detector must forward event['metadata']"
+)
 NOTHING_YET = replace(ALL_WELL, frame_came=False, silent_secs=float("inf"), boxes_came=False)
 
 
@@ -44,6 +48,18 @@ def test_all_is_well(dataflow: Any):
         (replace(ALL_WELL, paused=True), ("paused", "")),
         (replace(ALL_WELL, silent_secs=3.2), ("stale", "no frame of camera/image for 3 s")),
         (replace(ALL_WELL, silent_secs=3.2, usual_interval_secs=1.0), ("running", "")),
+        (
+            replace(ALL_WELL, own_boxes_late_secs=3.2),
+            ("stale", "no boxes of detector/bbox for 3 s"),
+        ),
+        (
+            replace(ALL_WELL, own_boxes_late_secs=3.2, boxes_never_matched=9),
+            (
+                "stale",
+                NEVER_MATCHED,
+            ),
+        ),
+        (replace(ALL_WELL, own_boxes_late_secs=1.5), ("running", "")),
         (NOTHING_YET, ("waiting", "no frame of camera/image yet")),
         (
             replace(

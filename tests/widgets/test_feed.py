@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from dora_nb.widgets._feed import STATUS_INTERVAL_SECS, Feed, SendStep, Task
+from dora_nb.widgets._pictures import Picture
 
 
 @dataclass
@@ -72,6 +74,142 @@ def test_what_came_before_the_start_was_noticed_is_of_the_new_run():
     feed.note_running(True)
 
     assert feed.state().silent_secs == 0
+
+
+class Scene:
+    """A camera at 30 fps and a detector, on a view with `sync="auto"` and in staged time."""
+
+    def __init__(self, sync: Any = "auto") -> None:
+        self.clock = Clock()
+        self.feed = Feed(with_boxes=True, sync=sync, max_fps=240, labels=None, clock=self.clock)
+        self.shown: list[tuple[int, int]] = []
+        """The stamps of the frames and boxes that were sent."""
+        self._stamp = datetime(2026, 11, 30, tzinfo=UTC)
+        self._due: list[tuple[float, datetime]] = []
+
+    def run(self, frames: int, delay_secs: float | None) -> None:
+        for _ in range(frames):
+            self._stamp += timedelta(milliseconds=33)
+            self.feed.take_frame(
+                {"id": "image", "value": pa.array([1]), "metadata": {"timestamp": self._stamp}}
+            )
+            if delay_secs is not None:
+                self._due.append((self.clock.now_secs + delay_secs, self._stamp))
+            self._send()
+            end_secs = self.clock.now_secs + 0.033
+            while self._due and self._due[0][0] <= end_secs:
+                self.clock.now_secs, stamp = self._due.pop(0)
+                self.feed.take_boxes(
+                    {"id": "bbox", "value": pa.array([]), "metadata": {"timestamp": stamp}}
+                )
+                self._send()
+            self.clock.now_secs = end_secs
+
+    def _send(self) -> None:
+        while (task := self.feed._choose(self.clock())[0]) is not None:
+            if task.send_step is SendStep.PICTURE and task.pair is not None:
+                frame, boxes = task.pair.frame, task.pair.boxes
+                sent = self.feed.sent(task.pair, Picture(b"", "", 1, 1), [], blind=False)
+                self._ack(sent.seq)
+                own_stamp = None if boxes is None else boxes.stamp_micros
+                self.shown.append((frame.stamp_micros or 0, own_stamp or 0))
+            elif task.send_step is SendStep.BOXES and task.boxes is not None:
+                self.feed.boxes_sent(task.boxes, [])
+            else:
+                self.feed.status_sent()
+
+    def _ack(self, seq: int) -> None:
+        counts = {"seq": seq, "drawn": seq, "dropped": 0, "broken": 0}
+        self.feed.receive({"type": "ack", "client": "page", "n": seq, **counts})
+
+    def shows_own_boxes(self, last: int = 5) -> bool:
+        return all(frame == boxes for frame, boxes in self.shown[-last:])
+
+    def accounted(self) -> bool:
+        tally = self.feed.tally()
+        counts = tally.counts
+        waiting = self.feed._pairing._same.frames_kept + (self.feed.newest() is not None)
+        return counts.frames_received == (
+            counts.frames_sent + counts.frames_dropped + tally.frames_unmatched + waiting
+        )
+
+
+def test_boxes_of_a_fast_detector_come_on_their_own_frames():
+    scene = Scene()
+    scene.run(5, delay_secs=0.1)
+    assert not scene.feed.own_boxes  # a picture is there at once
+    assert len(scene.shown) == 5
+
+    scene.run(55, delay_secs=0.1)
+
+    assert scene.feed.own_boxes
+    assert scene.shows_own_boxes()
+    assert scene.accounted()
+
+
+def test_a_slow_detector_does_not_hold_the_pictures_up():
+    scene = Scene()
+    scene.run(120, delay_secs=1.5)
+
+    assert not scene.feed.own_boxes
+    assert len(scene.shown) == 120
+    frame, boxes = scene.shown[-1]
+    assert 1.4e6 < frame - boxes < 1.6e6
+
+
+def test_a_detector_that_gets_slow_or_dies_does_not_stop_the_pictures():
+    for delay_secs in (0.6, None):
+        scene = Scene()
+        scene.run(90, delay_secs=0.1)
+        assert scene.feed.own_boxes
+
+        scene.run(60, delay_secs=delay_secs)
+
+        assert not scene.feed.own_boxes
+        sent = len(scene.shown)
+        scene.run(10, delay_secs=delay_secs)
+        assert len(scene.shown) == sent + 10
+        assert scene.accounted()
+
+
+def test_a_person_or_python_decides_against_the_choice():
+    scene = Scene()
+    scene.run(90, delay_secs=1.0)
+    scene.feed.set_sync(True)
+    scene.run(90, delay_secs=1.0)
+    assert scene.shows_own_boxes()
+
+    scene.feed.set_sync(False)
+    scene.run(90, delay_secs=0.1)
+    assert not scene.shows_own_boxes()
+
+    scene.feed.set_sync("auto")
+    scene.run(90, delay_secs=0.1)
+    assert scene.shows_own_boxes()
+    assert scene.accounted()
+
+
+def test_frames_that_wait_for_boxes_that_never_come_are_noticed():
+    scene = Scene(sync=True)
+    scene.run(60, delay_secs=0.1)
+    assert scene.feed.state().own_boxes_late_secs < 0.2
+
+    scene.run(60, delay_secs=None)
+
+    assert scene.feed.state().own_boxes_late_secs > 1.5
+    scene.feed.set_sync(False)
+    assert scene.feed.state().own_boxes_late_secs == 0
+
+
+def test_another_run_shows_a_picture_at_once():
+    scene = Scene()
+    scene.feed.note_running(True)
+    scene.run(90, delay_secs=0.1)
+    assert scene.feed.own_boxes
+    scene.feed.note_running(False)
+    scene.feed.note_running(True)
+
+    assert not scene.feed.own_boxes
 
 
 def test_a_picture_goes_before_a_status():

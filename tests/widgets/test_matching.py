@@ -17,6 +17,7 @@ from dora_nb.widgets._matching import (
     Pair,
     SamePairing,
     StampedBoxes,
+    SwitchablePairing,
     lag_micros,
     stamp_micros,
 )
@@ -200,6 +201,97 @@ def test_no_frame_comes_twice_or_after_a_newer_one_and_none_is_lost_uncounted(
     )
     early = len(pairing._early)
     assert boxes_in == matched + replaced + pairing.boxes_unmatched + early + waiting
+
+
+# ----- from one way to the other
+
+
+def test_a_change_to_own_boxes_never_shows_a_frame_that_was_shown_or_is_older():
+    pairing = SwitchablePairing(own_boxes=False)
+    pairing.add_frame(frame(1000))
+    assert pairing.switch(own_boxes=True)  # the frame that waited is dropped
+    pairing.add_frame(frame(2000))
+    assert pairing.take() is None
+    pairing.add_boxes(boxes(1000))
+    assert pairing.take() is None
+    pairing.add_boxes(boxes(2000))
+
+    assert stamps(pairing.take()) == (2000, 2000)
+
+
+def test_a_change_to_the_newest_offers_the_newest_frame_at_once():
+    pairing = SwitchablePairing(own_boxes=True)
+    for stamp in (1000, 2000, 3000):
+        pairing.add_frame(frame(stamp))
+    pairing.add_boxes(boxes(1000))
+
+    assert pairing.switch(own_boxes=False)  # the pair of the first frame is dropped
+
+    assert stamps(pairing.take()) == (3000, 1000)
+    assert pairing.frames_unmatched == 1
+    assert not pairing.switch(own_boxes=False)
+
+
+def test_a_pair_that_waits_is_offered_after_a_change_if_it_is_the_newest():
+    pairing = SwitchablePairing(own_boxes=True)
+    pairing.add_frame(frame(1000))
+    pairing.add_boxes(boxes(1000))
+
+    assert not pairing.switch(own_boxes=False)
+
+    assert stamps(pairing.take()) == (1000, 1000)
+
+
+def test_boxes_that_never_match_count_from_the_change_on():
+    pairing = SwitchablePairing(own_boxes=True)
+    pairing.add_frame(frame(5000))
+    pairing.add_boxes(boxes(1000))
+    assert pairing.boxes_never_matched == 1
+    pairing.switch(own_boxes=False)
+    pairing.add_boxes(boxes(2000))
+    assert pairing.boxes_never_matched == 0
+
+    pairing.switch(own_boxes=True)
+    pairing.add_frame(frame(6000))
+    pairing.add_boxes(boxes(1000))
+    pairing.add_boxes(boxes(2000))
+    assert pairing.boxes_never_matched == 2
+    pairing.add_boxes(boxes(6000))
+    assert pairing.boxes_never_matched == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["frame", "boxes", "take", "switch"]), st.integers(0, 12)),
+        max_size=60,
+    )
+)
+def test_no_frame_is_lost_uncounted_or_comes_after_a_newer_one_though_the_way_changes(
+    steps: list[tuple[str, int]],
+):
+    pairing = SwitchablePairing(own_boxes=False)
+    arrived: list[Frame] = []
+    taken: list[Frame] = []
+    dropped = 0
+    for what, number in steps:
+        if what == "frame":
+            arrived.append(frame(len(arrived) * 1000))
+            dropped += pairing.add_frame(arrived[-1])
+        elif what == "boxes":
+            dropped += pairing.add_boxes(boxes(number * 1000))
+        elif what == "switch":
+            dropped += pairing.switch(own_boxes=not pairing.own_boxes)
+        elif (pair := pairing.take()) is not None:
+            taken.append(pair.frame)
+            if pairing.own_boxes:
+                shown, own = stamps(pair) or (0, 1)
+                assert shown == own
+
+    places = [next(i for i, each in enumerate(arrived) if each is one) for one in taken]
+    assert places == sorted(set(places))
+    waiting = pairing.waiting is not None
+    kept = pairing._same.frames_kept
+    assert len(arrived) == len(taken) + dropped + pairing.frames_unmatched + kept + waiting
 
 
 # ----- stamps
