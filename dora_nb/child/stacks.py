@@ -24,6 +24,8 @@ from . import _traceback
 # `--python` may name an interpreter on another one, while SIGRTMAX is 64 in both.
 SIGNAL = signal.SIGRTMAX - 7
 
+_MOST_FRAMES = 100
+"""So many does `faulthandler` write at most (MAX_FRAME_DEPTH in ``Python/traceback.c``)."""
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)')
 _ESCAPED = re.compile(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}")
 
@@ -77,8 +79,9 @@ def readable(title: str, text: str, *, source: str, file: str, first_line: int) 
                 )
             )
     shown = "".join(traceback.StackSummary.from_list(frames).format()).rstrip("\n").split("\n")
-    # `faulthandler` writes a hundred frames at most.
-    older = ["  (older frames are left out)"] if "\n  ...\n" in text else []
+    # Python 3.13 leaves frames out without a word.
+    cut = len(found) >= _MOST_FRAMES
+    older = ["  (older frames are left out)"] if cut else []
     return "\n".join([f"{title} (most recent call last):", *older, *map(_traceback.as_cell, shown)])
 
 
