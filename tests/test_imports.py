@@ -30,7 +30,7 @@ LAYERS = (
     ("data", "descriptor"),
     ("cells", "events", "status"),
     ("graph", "protocol", "system"),
-    ("errors", "files"),
+    ("errors", "files", "leftovers"),
 )
 """From top to bottom: a unit imports itself and units of layers below, nothing beside or above."""
 
@@ -39,7 +39,7 @@ AGAINST_THE_ARROWS = {
     ("dataflow", "widgets"),
 }
 
-CHILD_MAY_IMPORT = {"protocol", "system", "transport"}
+CHILD_MAY_IMPORT = {"leftovers", "protocol", "system", "transport"}
 """Each operator's process pays for every module that its program imports."""
 
 NOTEBOOK_ONLY = {"IPython", "anywidget", "comm", "ipykernel", "ipywidgets", "traitlets"}

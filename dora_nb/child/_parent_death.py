@@ -9,14 +9,16 @@ call means: end by SIGALRM in one second. No line of Python has to run for that.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
 
+from dora_nb.leftovers import COOKIE, kill_leftovers
+
 PARK_SECS = 1
 """How long an operator has to park the robot when its kernel is gone: the number of SIGHUP."""
 _PR_SET_PDEATHSIG = 1
+_cookie = os.environ.get(COOKIE)
 
 
 def follow_parent() -> None:
@@ -35,7 +37,8 @@ def follow_parent() -> None:
 
 def end_with_session() -> None:
     """Ends this process and what it started, at once, in place of the kernel, which is gone."""
-    # SIGKILL to the process group, which this process leads, itself included: neither a handler nor a child
-    # that ignores SIGTERM can hold it up.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(0, signal.SIGKILL)
+    # By SIGKILL: neither a handler nor a child that ignores SIGTERM can hold it up. Not resource trackers: they
+    # remove the shared memory of this process once it is gone, and the orphan reaper ends those that do not.
+    # The cookie of the start: the user's code may have changed the variable.
+    kill_leftovers([os.getpid()], [_cookie] if _cookie else [])
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -38,6 +38,8 @@ class Operator:
             self.number += 1
             send_output("image", np.full(4, self.number), {"number": self.number})
 """
+DETACHED = "subprocess.Popen(['sleep', '995'], pass_fds=[self.pipe], start_new_session=True)"
+"""What an operator does to start a process that is not in its session."""
 READER = """
 import os
 from dora import Node
@@ -297,8 +299,9 @@ def test_a_killed_kernel_takes_dora_along(
 ) -> None:
     """Each node gets its STOP; neither processes nor files nor shared memory are left."""
     source = (
-        "import os\nclass Operator:\n"
+        "import os, subprocess\nclass Operator:\n"
         "    def __init__(self):\n        self.pipe = os.open(os.environ['PIPE'], os.O_WRONLY)\n"
+        f"        {DETACHED}\n"
         "    def on_event(self, e, send_output):\n"
         "        os.write(self.pipe, (e['type'] + '\\n').encode())\n        return None\n"
     )
@@ -322,6 +325,21 @@ def test_a_killed_kernel_takes_dora_along(
     assert "STOP" not in fifos["stuck"].wait_for_end()
     kernel.process.wait()
     wait_until_gone(folder)
+
+
+def test_a_stop_ends_what_a_node_has_started_in_a_session_of_its_own(
+    dataflow: CellDataflow, make_fifo: Callable[[str], Fifo]
+) -> None:
+    fifo = make_fifo("node")
+    body = "import os, subprocess" + CAMERA.replace(
+        "self.number = 0",
+        f"self.number, self.pipe = 0, os.open(os.environ['PIPE'], os.O_WRONLY)\n        {DETACHED}",
+    )
+    dataflow.cell("camera", body, inputs=TICK, outputs=("image",), env={"PIPE": str(fifo.path)})
+    dataflow.start("dora")
+    dataflow.take("camera/image", 1)
+    dataflow.stop()
+    fifo.wait_for_end()
 
 
 def answer_to_upgrade(port: int, path: str, token: str | None = None) -> int:

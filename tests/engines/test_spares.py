@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dora_nb.engines.embedded import SPARES, _spares
+from dora_nb.leftovers import COOKIE
 
 from ..waiting import wait_until
 from .conftest import TIMEOUT_SECS, CellDataflow, Kernel, reapers
@@ -65,6 +66,9 @@ def told_by(dataflow: CellDataflow, **options: Any) -> dict[str, Any]:
     value = dataflow.latest("op/told", TIMEOUT_SECS)["value"]
     told: dict[str, Any] = json.loads(bytes(value.to_pylist()))
     del told["environment"]["DORA_NB_OPERATOR_MODULE"]  # It names the process.
+    # It marks the process: what it forks keeps the environment of its start, what it starts gets this one.
+    mark = f"{COOKIE}={told['environment'].pop(COOKIE)}"
+    assert mark.encode() in Path(f"/proc/{told['pid']}/environ").read_bytes().split(b"\0")
     return told
 
 

@@ -12,9 +12,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable
 
+from dora_nb.leftovers import end_leftovers
+
 from ..capture import LineSplitter
 from ..embedded import Listener
-from ..orphan_reaper import OrphanReaper, kill_session
+from ..orphan_reaper import OrphanReaper
 from . import _log_lines
 from ._node_states import NodeState, NodeStates
 from ._params import Params
@@ -131,7 +133,7 @@ class _Follower:
     def close(self) -> None:
         """Ends the program and the thread."""
         self._closing = True
-        kill_session(self.session_id)
+        end_leftovers([self.session_id])
         if self._thread.ident is not None:
             self._thread.join()
         self._popen.wait()

@@ -1,8 +1,8 @@
 """The cleanup program: ends a dataflow on dora-rs whose kernel is gone. The orphan reaper starts it.
 
-``python -I -S _cleanup_program.py FOLDER SESSION,SESSION COMMAND...`` runs the command, which stops the
-dataflow, so that each node gets STOP and a second to end. Then it kills what is left in the sessions, and
-removes the folder and the shared memory that zenoh has left.
+``python -I -S _cleanup_program.py FOLDER SESSION,SESSION COOKIE COMMAND...`` runs the command, which stops the
+dataflow, so that each node gets STOP and a second to end. Then it kills what is left in the sessions or has
+the cookie (`dora_nb.leftovers`), and removes the folder and the shared memory that zenoh has left.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ import time
 
 # Run by its path and with `-S`, it cannot import the package dora_nb, only files beside it.
 if __name__ == "__main__":
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    import orphan_reaper_program as orphan_reaper  # type: ignore[import-not-found]
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from leftovers import end_leftovers  # type: ignore[import-not-found]
 else:
-    from .. import orphan_reaper_program as orphan_reaper
+    from dora_nb.leftovers import end_leftovers
 
 PROGRAM = os.path.abspath(__file__)
 STOP_SECS = 1.2
@@ -57,7 +57,7 @@ def _in_use(paths: set[str]) -> set[str]:
 
 def main() -> None:
     """Stops the dataflow, kills what is left and removes the files, within about two seconds."""
-    folder, sessions, *stop = sys.argv[1:]
+    folder, sessions, cookie, *stop = sys.argv[1:]
     session_ids = [int(word) for word in sessions.split(",")]
     # dora takes the coordinator's token from its working directory. The command line is readable by every
     # user, and this program's own environment is the kernel's, which never had the token.
@@ -71,8 +71,7 @@ def main() -> None:
             break
         time.sleep(0.02)
     # The daemon's session holds its nodes. Only after this does no process use the files any more.
-    for session_id in session_ids:
-        orphan_reaper.kill_session(session_id)
+    end_leftovers(session_ids, [cookie])
     remove_orphaned_segments()
     os.chdir("/")
     shutil.rmtree(folder, ignore_errors=True)

@@ -21,9 +21,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dora_nb.errors import EngineError
+from dora_nb.leftovers import COOKIE, end_leftovers, has_child, new_cookie
 
 from ..environment import kernel_environment
-from ..orphan_reaper import OrphanReaper, kill_session
+from ..orphan_reaper import OrphanReaper
 from . import _files
 from ._cleanup_program import PROGRAM as CLEANUP_PROGRAM
 from ._cleanup_program import remove_orphaned_segments
@@ -53,6 +54,8 @@ class Cluster:
         self._programs: dict[str, _Program] = {}
         self._last_output = ""
         self._cleanup: list[str] | None = None
+        self._cookie = new_cookie()
+        """Marks the daemon's environment, and so all nodes and what they start."""
         program = find_program()
         # Undone in the opposite order: programs, folder, reaper. The reaper comes first and goes last, so that
         # at no moment a program runs without it.
@@ -79,17 +82,26 @@ class Cluster:
             CLEANUP_PROGRAM,
             str(self.folder),
             sessions,
+            self._cookie,
             *stop,
         ]
         self._reaper.run_at_exit(self._cleanup)
 
     def watch(self, session_id: int) -> None:
         """If the kernel is killed, that session is killed too."""
-        self._reaper.watch(session_id)
+        self._reaper.watch(session_id, self._cookie)
 
     def unwatch(self, session_id: int) -> None:
         """Forgets that session, which has ended."""
         self._reaper.unwatch(session_id)
+
+    def nodes_are_gone(self) -> bool:
+        """Whether every process that the daemon has started has ended."""
+        return not has_child(self._programs["daemon"].session_id)
+
+    def kill_nodes(self) -> None:
+        """Kills the nodes, and what they have started in any session."""
+        end_leftovers([], [self._cookie], but=[self._programs["daemon"].session_id])
 
     def close(self) -> None:
         """Ends both programs and all nodes that are left; removes all files that they wrote."""
@@ -104,7 +116,7 @@ class Cluster:
     # -- inside --------------------------------------------------------------------------------------
 
     def _make_environment(self) -> dict[str, str]:
-        """Returns the environment of both programs, and so of all nodes, which inherit it from the daemon."""
+        """Returns the environment of both programs and of calls of `dora`. Nodes inherit the daemon's."""
         programs = self.folder / "bin"
         programs.mkdir()
         _files.write_python(programs)
@@ -149,9 +161,11 @@ class Cluster:
             home = str(self.folder / "home")
             private = {"TMPDIR": str(self.folder), "HOME": home, "XDG_CONFIG_HOME": home}
             environment = environment | private
+        else:
+            environment = environment | {COOKIE: self._cookie}
         program = _Program(role, command, environment, self.folder, ready_text)
         self._programs[role] = program
-        self._reaper.watch(program.session_id)
+        self._reaper.watch(program.session_id, self._cookie)
         # Report its end only once it is up: before, the caller tries another port.
         came_up = program.wait_until_up()
         if came_up:
@@ -174,6 +188,7 @@ class Cluster:
         # The daemon before the coordinator, to which it is connected.
         for role in reversed(list(self._programs)):
             self._end_program(role)
+        end_leftovers([], [self._cookie])
 
     def _end_program(self, role: str) -> None:
         program = self._programs.pop(role)
@@ -242,7 +257,7 @@ class _Program:
             os.kill(self.session_id, signal.SIGTERM)
         with self._changed:
             self._changed.wait_for(lambda: self._exited, _TERM_GRACE_SECS)
-        kill_session(self.session_id)
+        end_leftovers([self.session_id])
         self._thread.join()
 
     def _read(self) -> None:
@@ -256,7 +271,7 @@ class _Program:
         # not reaped, so its id, which is the session's, cannot belong to other processes yet.
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, self.session_id, os.WEXITED | os.WNOWAIT)
-        kill_session(self.session_id)
+        end_leftovers([self.session_id])
         self._popen.wait()
         self._set(exited=True)
         if self._on_end is not None:

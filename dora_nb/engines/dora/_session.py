@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import select
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from dora_nb.errors import EngineError
+from dora_nb.leftovers import end_leftovers
 
 from ..capture import LineSplitter
-from ..orphan_reaper import kill_session
 from . import _log_lines
 from ._cluster import DATAFLOW_NAME, Cluster
 from ._files import write_files
@@ -28,6 +30,8 @@ _TRIGGERED = "dataflow start triggered: "
 _READ_SIZE = 1 << 16
 _LAST_OUTPUT_SECS = 5.0
 _RETRY_SECS = 0.2
+_KILL_SECS = 1.0
+"""How long dora has to kill the nodes after their two periods of grace."""
 _MAX_OTHER_LINES = 100
 
 
@@ -93,6 +97,35 @@ class DoraSession(Run):
 
     def _stop(self, grace_secs: float) -> None:
         """Calls `dora stop` until the dataflow has ended."""
+        with self._ending_leftovers(2 * grace_secs + _KILL_SECS):
+            self._stop_by_dora(grace_secs)
+
+    @contextlib.contextmanager
+    def _ending_leftovers(self, limit_secs: float) -> Iterator[None]:
+        """Kills what the nodes leave behind as soon as all nodes are gone, and all that is left after `limit_secs`.
+
+        The daemon waits for the end of a node's output, which a process that the node has started may hold open.
+        """
+        stopped = threading.Event()
+
+        def end_leftovers() -> None:
+            deadline_secs = time.monotonic() + limit_secs
+            while not stopped.wait(_RETRY_SECS):
+                if self._cluster.nodes_are_gone() or time.monotonic() >= deadline_secs:
+                    self._cluster.kill_nodes()
+
+        # A daemon that has ended has no nodes; its own end kills what is left.
+        thread = threading.Thread(target=end_leftovers, name="dora-leftovers", daemon=True)
+        if self.alive:
+            thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            if thread.ident is not None:
+                thread.join()
+
+    def _stop_by_dora(self, grace_secs: float) -> None:
         # More than once: dora does not know a dataflow that is only beginning to start.
         deadline_secs = time.monotonic() + 2 * grace_secs + _LAST_OUTPUT_SECS
         why: EngineError | None = None
@@ -159,7 +192,7 @@ class _Watch:
 
     def give_up(self) -> None:
         """Ends the attached program, so that the reading thread ends."""
-        kill_session(self._popen.pid)
+        end_leftovers([self._popen.pid])
         self._finished.wait()
 
     def set_finished(self) -> None:
@@ -175,7 +208,7 @@ class _Watch:
 
     def close(self) -> None:
         """Ends the attached program, if it still runs, and the thread."""
-        kill_session(self._popen.pid)
+        end_leftovers([self._popen.pid])
         self._popen.wait()
         self._cluster.unwatch(self._popen.pid)
         if self._thread.ident is not None:

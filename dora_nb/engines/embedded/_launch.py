@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 from dora_nb.graph.nodes import NodeSpec
+from dora_nb.leftovers import COOKIE, end_leftovers, new_cookie
 from dora_nb.protocol import counters
 
 from ..environment import kernel_environment
-from ..orphan_reaper import kill_session
 from ._process import ControlSocket, OperatorProcess
 
 _PROGRAM = os.path.normpath(os.path.join(os.path.dirname(__file__), "../../child/program.py"))
@@ -36,6 +36,7 @@ def launch(
         stacks_descriptor = os.memfd_create("dora-stacks", os.MFD_CLOEXEC)
         undo.callback(os.close, stacks_descriptor)
         inherited = [control_socket.other_end.fileno(), stacks_descriptor]
+        cookie = new_cookie()
         arguments = [*map(str, inherited), *(["spare"] if spare else [])]
         popen = subprocess.Popen(
             [python or sys.executable, _PROGRAM, *arguments],
@@ -49,13 +50,15 @@ def launch(
             # not reach operators; and all that the operator starts can be found and killed by its session.
             start_new_session=True,
             cwd=working_dir,
-            env=environment,
+            env=environment | {COOKIE: cookie},
         )
         undo.callback(_end, popen)
         # Close our copy of the process's end: with it open, the socket would never report the end of the
         # process.
         control_socket.other_end.close()
-        process = OperatorProcess(popen, control_socket, counters_descriptor, stacks_descriptor)
+        process = OperatorProcess(
+            popen, control_socket, counters_descriptor, stacks_descriptor, cookie
+        )
         undo.pop_all()
     return process, counters_descriptor
 
@@ -70,7 +73,7 @@ def environment_of(spec: NodeSpec | None) -> dict[str, str]:
 
 def _end(popen: subprocess.Popen[bytes]) -> None:
     # Kill before wait: until it is waited for, the process keeps its id, which is the id of the session.
-    kill_session(popen.pid)
+    end_leftovers([popen.pid])
     popen.wait()
     for pipe in (popen.stdout, popen.stderr):
         if pipe is not None:

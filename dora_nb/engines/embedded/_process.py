@@ -21,10 +21,10 @@ import threading
 import weakref
 from dataclasses import dataclass, field
 
+from dora_nb.leftovers import end_leftovers, kill_leftovers
 from dora_nb.protocol import control, counters
 
 from ..capture import LineSplitter
-from ..orphan_reaper import kill_session
 from ._imported_files import ImportedFiles
 
 _READ_SIZE = 1 << 16
@@ -219,10 +219,13 @@ class OperatorProcess:
         control_socket: ControlSocket,
         counters_descriptor: int,
         stacks_descriptor: int,
+        cookie: str,
     ) -> None:
         assert popen.stdout is not None
         assert popen.stderr is not None
         self.process_id = popen.pid
+        self.cookie = cookie
+        """Marks its environment, and so all that it starts (`dora_nb.leftovers`)."""
         self.control = control_socket
         self.requests = NotebookRequests()
         self.warnings: tuple[str, ...] = ()
@@ -258,14 +261,14 @@ class OperatorProcess:
             os.kill(self.process_id, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Sends SIGKILL to the operator and to all that it has started."""
-        kill_session(self.process_id)
+        """Sends SIGKILL to the operator and to all that it has started, resource trackers excepted."""
+        kill_leftovers([self.process_id], [self.cookie])
 
     def reap(self) -> int:
-        """Kills what is left in the operator's session; returns the operator's status, as Popen gives it."""
+        """Ends what the operator has left behind; returns the operator's status, as Popen gives it."""
         # The session before the wait: the zombie keeps the session's id in use. After the wait, the id
         # could belong to an unrelated process.
-        kill_session(self.process_id)
+        end_leftovers([self.process_id], [self.cookie])
         return self._popen.wait()
 
     def close(self) -> None:
@@ -328,7 +331,8 @@ class JoinedProcess:
         os.eventfd_write(self.exit_descriptor, 1)
 
     def reap(self) -> int:
-        """Returns 0: the process is not a child of the kernel."""
+        """Disconnects it; returns 0: the process is not a child of the kernel."""
+        self.kill()
         return 0
 
     def close(self) -> None:

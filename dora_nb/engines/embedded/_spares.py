@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dora_nb.graph.nodes import NodeSpec
+from dora_nb.leftovers import COOKIE
 from dora_nb.protocol import control
 
 from ..orphan_reaper import OrphanReaper
@@ -118,10 +119,10 @@ class Spares:
             self._ensure_thread()
             self._changed.notify_all()
             environment = environment_of(spec)
-            data = control.Adopt(environment, spec.working_dir)
+            size = len(control.encode(control.Adopt(environment, spec.working_dir)))
             if (
                 spec.python is not None
-                or len(control.encode(data)) > _MAX_ENVIRONMENT_BYTES
+                or size > _MAX_ENVIRONMENT_BYTES
                 or not _can_be_entered(spec.working_dir)
             ):
                 return None
@@ -129,7 +130,9 @@ class Spares:
         if spare is None:
             return None
         # Outside the lock, since the spare is out of the pool: only this caller knows it now.
-        spare.process.control.tell(data, [])
+        # The cookie that the spare was started with: what it starts inherits its environment of then or of now.
+        environment[COOKIE] = spare.process.cookie
+        spare.process.control.tell(control.Adopt(environment, spec.working_dir), [])
         return spare.process, spare.counters_descriptor
 
     def process_ids(self) -> list[int]:
@@ -326,7 +329,6 @@ def _is_readable(descriptor: int) -> bool:
 
 def _discard(spare: _Spare) -> None:
     # It runs no code of the user's, so nothing needs a grace period.
-    spare.process.kill()
     spare.process.reap()
     spare.process.close()
     os.close(spare.counters_descriptor)

@@ -63,7 +63,6 @@ class Spawner:
     def discard(self, process: OperatorProcess) -> None:
         """Ends a process that has not received `Begin`."""
         # It runs no code of the user's yet, so there is nothing that STOP could save.
-        process.kill()
         process.reap()
         self.forget(process)
         process.close()
@@ -99,9 +98,8 @@ class Spawner:
         # Only now, since the session's id is the process's. Until then only the parent-death signal ends it;
         # it has not received `Begin`, so it has not started children.
         try:
-            self._reaper.watch(process.process_id)
+            self._reaper.watch(process.process_id, process.cookie)
         except BaseException:
-            process.kill()
             process.reap()
             process.close()
             os.close(counters_descriptor)

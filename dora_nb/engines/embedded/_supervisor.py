@@ -999,7 +999,6 @@ class Supervisor:
 
     def _reap(self, process: NodeProcess) -> int:
         """Kills a process and all that it has started; keeps its output and counts. Returns its status."""
-        process.kill()
         status = process.reap()
         # The orphan reaper must forget the session as soon as its id may be reused.
         self._host.process_reaped(process)
