@@ -12,9 +12,9 @@ from typing import Protocol
 
 from dora_nb.protocol import control
 
-from . import _imports, _output, _patches, _threads, dora_api
+from . import _forked, _imports, _output, _patches, _threads, dora_api
 from ._process import NodeProcess
-from .user_code import KernelGoneError, NodeFailedError
+from .user_code import KernelGoneError, NodeFailedError, problem_text
 
 _MOST_REPORT_CHARS = 500
 _MOST_FIRST_LINES, _MOST_LAST_LINES = 20, 40
@@ -62,12 +62,22 @@ def run(code: NodeCode, begin: control.Begin, descriptors: list[int]) -> None:
 def _live(code: NodeCode, begin: control.Begin, descriptors: list[int]) -> control.Failed | None:
     """From the first message of the engine to the node's end; the failure it ended in."""
     try:
-        end(code, code.serve(_become(code.process, begin, descriptors)))
+        finished = code.serve(_become(code.process, begin, descriptors))
+        _end_if_forked(code)
+        end(code, finished)
     except NodeFailedError as failure:
+        _end_if_forked(code, failure)
         return failure.report
     except Exception as error:
+        _end_if_forked(code, error)
         return internal_failure(error)
     return None
+
+
+def _end_if_forked(code: NodeCode, error: BaseException | None = None) -> None:
+    """Ends a process that the user's code has forked and that has returned from it, by `error` or in order."""
+    if code.process.is_forked:
+        _forked.end_fork(error)
 
 
 def _become(process: NodeProcess, begin: control.Begin, descriptors: list[int]) -> str:
@@ -144,7 +154,7 @@ def internal_failure(error: Exception) -> control.Failed:
             "Look for os.closerange, or a library that makes a daemon of its process.",
         )
     return control.Failed(
-        f"dora_nb failed in the node's process: {type(error).__name__}: {error}",
+        f"dora_nb failed in the node's process: {problem_text(error)}",
         "".join(traceback.format_exception(error)).splitlines(),
         "This is a fault in dora_nb: please report it.",
     )

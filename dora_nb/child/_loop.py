@@ -252,6 +252,9 @@ class Loop:
         self._passed_over.pop(reader.edge_id, None)
         self._only_input = None
 
+    def forget_in_fork(self) -> None:
+        """Nothing: the loop ends by the process's flags."""
+
     # -- events ----------------------------------------------------------------------------------
 
     def _handle(self, event: dict[str, Any], handling: int = 0) -> EventResult:
@@ -266,9 +269,11 @@ class Loop:
             self._failed_on = event
             raise
         finally:
-            words[counters.BUSY_SINCE_NANOS] = 0
-            words[counters.EVENTS] += 1
-            self.process.counters.record_duration(time.monotonic_ns() - begin)
+            # Not the `words` from above: in a process that the event has forked, those are the node's.
+            own = self.process.counters
+            own.words[counters.BUSY_SINCE_NANOS] = 0
+            own.words[counters.EVENTS] += 1
+            own.record_duration(time.monotonic_ns() - begin)
 
     def _next_tick(self) -> EventResult:
         process = self.process

@@ -22,6 +22,7 @@ import select
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -62,6 +63,9 @@ class InputWatcher(Protocol):
     def unwatch_input(self, reader: Input) -> None:
         """Messages of this input are not to be seen any more; it may be closed next."""
 
+    def forget_in_fork(self) -> None:
+        """Called in a process that the user's code has forked: gives it no event any more."""
+
 
 class NodeProcess:
     """The process's side of `dora_nb.protocol.control`, for one node.
@@ -71,6 +75,9 @@ class NodeProcess:
     """
 
     def __init__(self, control_socket: socket.socket, watcher: InputWatcher) -> None:
+        self.is_forked = False
+        """Whether this is a copy in a process that the user's code has forked, see `_forked`."""
+        _node_processes.add(self)
         self.serving_thread = threading.get_ident()
         self.inputs = InputPorts(find_arena=self._find_arena)
         self.outputs = OutputPorts(waiter=self, warn=self.warn)
@@ -409,6 +416,8 @@ class NodeProcess:
 
     def tell(self, message: control.ToKernel) -> None:
         """Sends the kernel a message. KernelGoneError where it is gone."""
+        if self.is_forked:
+            return
         try:
             self._control.send(control.encode(message))
         except ConnectionError as error:
@@ -596,6 +605,25 @@ class NodeProcess:
             self.retiring = True
             self.inputs_changed.notify_all()
 
+    # -- in a process that the user's code has forked ------------------------------------------------
+
+    def forget_in_fork(self) -> None:
+        """Makes this copy harmless: it reports nothing, counts nothing, and ends each loop that waits for events.
+
+        `transport` refuses to take and send there. The descriptors stay open: pollers and eventfds are shared
+        with the node, which would notice if this process changed them.
+        """
+        self.is_forked = self.stopping = True
+        self.going = self.pausing = self.retiring = False  # So that no STOP is handled either.
+        # New locks: another thread of the node may have held the old ones at the fork.
+        self.inputs_changed = threading.Condition(threading.RLock())
+        self._warning_lock = threading.Lock()
+        # A page of its own: the node goes on to write the words of the shared one.
+        page = counters.new_counters_page()
+        self.counters = counters.OperatorCounters(page)
+        os.close(page)
+        self._watcher.forget_in_fork()
+
     # -- leaving, in a process that lives on -----------------------------------------------------------
 
     def wait_for_kernel_to_leave(self, timeout_secs: float) -> None:
@@ -616,6 +644,17 @@ class NodeProcess:
         """Closes what threads wait on; nothing else of this object may be used afterwards."""
         self._control_poller.close()
         os.close(self._overflowed)
+
+
+_node_processes: weakref.WeakSet[NodeProcess] = weakref.WeakSet()
+
+
+def _forget_in_fork() -> None:
+    for process in list(_node_processes):
+        process.forget_in_fork()
+
+
+os.register_at_fork(after_in_child=_forget_in_fork)
 
 
 def close_descriptors(_message: object, descriptors: list[int]) -> None:

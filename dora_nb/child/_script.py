@@ -35,7 +35,7 @@ from dora_nb.transport import Input
 
 from . import _life, _logging, _output, _parent_death, _process, node
 from ._process import NodeProcess
-from .user_code import KernelGoneError, NodeFailedError, execute, failure
+from .user_code import KernelGoneError, NodeFailedError, execute, failure, shown
 
 Event = dict[str, Any]
 _CATCH_UP_SECS = 1.0
@@ -119,7 +119,7 @@ class Script:
             execute(source, begin.path or begin.file, module)
         except SystemExit as error:
             if error.code not in (None, 0):
-                message = f"{name} ended with sys.exit({error.code!r})"
+                message = f"{name} ended with sys.exit({shown(error.code)})"
                 raise NodeFailedError(control.Failed(message, [])) from None
         except KernelGoneError:
             return
@@ -189,6 +189,10 @@ class Script:
     def unwatch_input(self, reader: Input) -> None:
         """Leaves this input's messages in line."""
         self._to_read.unregister(reader.fileno())
+
+    def forget_in_fork(self) -> None:
+        """Ends the stream of events: a forked copy must not handle the node's STOP either."""
+        self._at_end = True
 
     # -- for the node ----------------------------------------------------------------------------------
 

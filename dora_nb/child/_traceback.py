@@ -10,6 +10,7 @@ import re
 import traceback
 
 _OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_MOST_TEXT_CHARS = 10_000
 _CELL_FRAME = re.compile(r'^([ |]*)File "(Cell In\[[^"]*\])", line')
 """Bars stand in front of the frames of an exception group's members."""
 
@@ -18,8 +19,22 @@ def traceback_lines(error: BaseException) -> list[str]:
     """The lines of a traceback of `error` and of its causes."""
     summary = traceback.TracebackException.from_exception(error, compact=True)
     _leave_out_ours(summary, seen=set())
-    text = "".join(summary.format())
+    text = printable("".join(summary.format()))
     return [as_cell(line) for line in text.rstrip("\n").split("\n")]
+
+
+def shortened(text: str) -> str:
+    """Returns the text, or its beginning and how much is left out."""
+    left_out = len(text) - _MOST_TEXT_CHARS
+    return text if left_out <= 0 else f"{text[:_MOST_TEXT_CHARS]} … ({left_out:,} more characters)"
+
+
+def printable(text: str) -> str:
+    """Returns the text with lone surrogates escaped, as Python prints them on stderr.
+
+    They stand for bytes that are not UTF-8, mostly in a file's name; UTF-8 cannot encode them.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _leave_out_ours(summary: traceback.TracebackException, seen: set[int]) -> None:
@@ -28,6 +43,14 @@ def _leave_out_ours(summary: traceback.TracebackException, seen: set[int]) -> No
     seen.add(id(summary))
     theirs = [frame for frame in summary.stack if not is_ours(frame.filename)]
     summary.stack = traceback.StackSummary.from_list(theirs)
+    # Here, before anything is made of it: a text may have 100 MB, and each step makes another copy.
+    for name in ("_str", "msg", "text"):
+        text = getattr(summary, name, None)
+        if isinstance(text, str):
+            setattr(summary, name, shortened(text))
+    notes = getattr(summary, "__notes__", None)
+    if isinstance(notes, (list, tuple)):
+        summary.__notes__ = [shortened(note) if isinstance(note, str) else note for note in notes]
     for other in (summary.__cause__, summary.__context__, *(summary.exceptions or ())):
         if other is not None:
             _leave_out_ours(other, seen)

@@ -19,11 +19,15 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
+from dora_nb.protocol import control
 from dora_nb.transport import as_bytes, from_bytes
+
+from .user_code import problem_text
 
 MOST_EVENT_BYTES = 64 << 20
 MOST_STATE_BYTES = 64 << 20
 _LENGTH_BYTES = 8
+_MOST_REASON_CHARS = 200
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -74,12 +78,19 @@ def write_crash_report(
     code, size, value, blob, stamp_nanos = 0, 0, b"", b"", 0
     has_message = event is not None and "value" in event and isinstance(event["value"], pa.Array)
     if event is not None and has_message:
-        code, size, value, blob, stamp_nanos = _message_bytes(event)
+        # The user's code may have put anything into the event.
+        try:
+            code, size, value, blob, stamp_nanos = _message_bytes(event)
+        except Exception as error:
+            missing[""] = f"it cannot be encoded any more ({problem_text(error)})"[
+                :_MOST_REASON_CHARS
+            ]
+            event = None
         if size + len(blob) > MOST_EVENT_BYTES:
             missing[""] = f"it has {size:,} bytes; at most {MOST_EVENT_BYTES:,} are kept"
             event, code, size, value, blob = None, 0, 0, b"", b""
     whole, parts = (None, {}) if why_no_state is not None else _state_bytes(instance, missing)
-    header = msgspec.msgpack.encode(
+    header = control.encode(
         _Header(
             event=None if event is None else {k: v for k, v in event.items() if isinstance(v, str)},
             has_message=has_message,
@@ -145,14 +156,14 @@ def _state_bytes(
         try:
             return _pickled(get_state(), MOST_STATE_BYTES), {}
         except Exception as error:
-            missing["get_state"] = f"{type(error).__name__}: {error}"[:200]
+            missing["get_state"] = problem_text(error)[:_MOST_REASON_CHARS]
     parts: dict[str, bytes] = {}
     left = MOST_STATE_BYTES
     for name, value in list(getattr(instance, "__dict__", {}).items()):
         try:
             parts[name] = _pickled(value, left)
         except Exception as error:
-            missing[name] = f"{type(error).__name__}: {error}"[:200]
+            missing[name] = problem_text(error)[:_MOST_REASON_CHARS]
         else:
             left -= len(parts[name])
     return None, parts

@@ -57,6 +57,8 @@ class Joined(Script):
     def leave(self) -> None:
         """Ends the node: the others see its outputs close. Called twice it does nothing."""
         process = self.process
+        if process.is_forked:  # The process that has joined is still there.
+            return
         with process.inputs_changed:
             if self._left:
                 return

@@ -9,7 +9,7 @@ from types import CodeType, ModuleType
 
 from dora_nb.protocol.control import Failed
 
-from ._traceback import traceback_lines
+from ._traceback import printable, shortened, traceback_lines
 
 
 class KernelGoneError(BaseException):
@@ -54,8 +54,14 @@ def failure(what: str, error: BaseException) -> NodeFailedError:
 
 
 def problem_text(error: BaseException) -> str:
-    """Returns the type of an exception and the first line of its text."""
-    return "".join(f"{type(error).__name__}: {safe(str, error)}".splitlines()[:1])
+    """Returns the type of an exception and the first line of its text, shortened and printable."""
+    text = printable(shortened(safe(str, error)))
+    return "".join(f"{type(error).__name__}: {text}".splitlines()[:1])
+
+
+def shown(value: object) -> str:
+    """Returns the `repr` of the user's object, shortened."""
+    return shortened(safe(repr, value))
 
 
 def safe(show: Callable[[object], str], value: object) -> str:

@@ -18,7 +18,7 @@ from dora_nb.protocol.control import Failed, Kept, Paused, Reload, Reloaded
 from . import dora_api
 from ._reload import CannotReloadError, all_or_nothing, apply_in_place, apply_reload, renumber
 from ._traceback import traceback_lines
-from .user_code import KernelGoneError, NodeFailedError, execute, failure, safe
+from .user_code import KernelGoneError, NodeFailedError, execute, failure, problem_text, safe, shown
 
 
 class EventResult(enum.Enum):
@@ -150,8 +150,7 @@ class UserOperator:
         except KernelGoneError:
             raise
         except BaseException as error:
-            problem = f"{type(error).__name__}: {safe(str, error)}".splitlines()[0]
-            return Paused(edit, problem=f"get_state failed ({problem})")
+            return Paused(edit, problem=f"get_state failed ({problem_text(error)})")
         return Paused(edit, has_state=True)
 
     def load_state(self, file: BinaryIO) -> bool:
@@ -177,7 +176,7 @@ class UserOperator:
 
     def _failure(self, when: str, error: BaseException) -> NodeFailedError:
         if isinstance(error, SystemExit):
-            message = f"{self.name} failed {when}: it called sys.exit({error.code!r})"
+            message = f"{self.name} failed {when}: it called sys.exit({shown(error.code)})"
             hint = "An operator ends by returning DoraStatus.STOP."
             return NodeFailedError(Failed(message, traceback_lines(error), hint))
         return failure(f"{self.name} failed {when}", error)

@@ -33,6 +33,7 @@ import socket
 import struct
 import time
 import uuid
+from typing import Any
 
 import msgspec
 
@@ -437,12 +438,32 @@ def new_id() -> str:
     return str(uuid.UUID(int=value))
 
 
-encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
 # A decoder for each direction, made once: it rejects whatever the other side never sends, so that a peer of
 # another version cannot make this process act on half a message.
 _decode_greeting = msgspec.msgpack.Decoder(Offers | Join | Refused | Begin).decode
 _decode_to_process = msgspec.msgpack.Decoder(ToProcess).decode
 _decode_to_kernel = msgspec.msgpack.Decoder(ToKernel).decode
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """The bytes of a message. Lone surrogates, which UTF-8 cannot encode, are escaped (``\\udce9``)."""
+    try:
+        return _encode(message)
+    # A text of the user's (an exception, a line for the log) must not lose the whole message.
+    except UnicodeEncodeError:
+        return _encode(_escaped(msgspec.to_builtins(message)))
+
+
+def _escaped(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        case list():
+            return [_escaped(each) for each in value]
+        case dict():
+            return {_escaped(key): _escaped(each) for key, each in value.items()}
+    return value
 
 
 def receive_in_process(control: socket.socket) -> tuple[ToProcess, list[int]] | None:

@@ -124,6 +124,7 @@ class Spares:
                 spec.python is not None
                 or size > _MAX_ENVIRONMENT_BYTES
                 or not _can_be_entered(spec.working_dir)
+                or not _is_utf8(spec.working_dir, *environment, *environment.values())
             ):
                 return None
             spare = self._next_fitting(_fingerprint(environment))
@@ -306,6 +307,15 @@ def _fingerprint(environment: Mapping[str, str]) -> Any:
 @functools.cache
 def _package_folders() -> list[str]:
     return [*site.getsitepackages(), site.getusersitepackages()]
+
+
+def _is_utf8(*texts: str) -> bool:
+    """Whether a message can carry these texts unchanged; bytes that are not UTF-8 are lone surrogates in them."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _can_be_entered(folder: str) -> bool:
