@@ -47,10 +47,10 @@ def install(first_output: str) -> None:
         "torch.hub": _patch_torch_hub,
         "pandas": _pandas.tell_pyarrow,
     }
-    sys.meta_path.insert(0, _AfterImport(changes))
+    sys.meta_path.insert(0, AfterImport(changes))
 
 
-class _AfterImport(MetaPathFinder):
+class AfterImport(MetaPathFinder):
     """Calls a function with a module right after it was executed for the first time."""
 
     def __init__(self, changes: dict[str, Callable[[Any], None]]) -> None:

@@ -15,6 +15,7 @@ from dora_nb.protocol.control import new_id
 
 from . import _sample
 from ._levels import LEVELS, LogsByLevel
+from .one_line import shown_in_one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 Metadata = dict[str, Any]
 
+IN_A_NOTEBOOK = (
+    "In a notebook, put the script into a cell that begins with %%dora_node NAME, or read a topic with "
+    "get_dataflow().subscribe('NODE/OUTPUT')"
+)
 OUTSIDE = (
     "Could not initiate node from environment variable: this process is not a node of a dataflow. "
-    "In a notebook, put the script into a cell that begins with %%dora_node NAME, or read a topic with "
-    "get_dataflow().subscribe('NODE/OUTPUT'). In another Python process use dora_nb.Node('NAME')"
+    f"{IN_A_NOTEBOOK}. In another Python process use dora_nb.Node('NAME')"
 )
 IN_AN_OPERATOR = (
     "Node() is for scripts of their own, and this is an operator: "
@@ -266,7 +270,7 @@ def _host_of_process() -> Host:
 
         recorded = _recorded_inputs.host_from_environment(os.environ)
         if recorded is None:
-            raise RuntimeError(refusal)
+            raise shown_in_one_line(RuntimeError(refusal))
         return recorded
     return host
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dora_nb.graph.graph import Graph
 
@@ -26,6 +26,8 @@ _LINE_MAGICS = ("dora", "dora_operator", "dora_node")
 _CELL_MAGICS = ("dora_operator", "dora_node")
 _matchers: dict[int, Callable[[CompletionContext], SimpleMatcherResult]] = {}
 """The matcher in each shell's completer, by the shell's identity."""
+_hints: dict[int, Callable[[Any], None]] = {}
+"""What is called after each cell, by the shell's identity."""
 _callbacks: dict[int, Callable[[object], None]] = {}
 """What is called before each cell, by the shell's identity."""
 
@@ -33,11 +35,13 @@ _callbacks: dict[int, Callable[[object], None]] = {}
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Called by ``%load_ext dora_nb``; may be called again."""
     from dora_nb.child import dora_finder
+    from dora_nb.child.real_node import REAL_NODE
     from dora_nb.engines.embedded import SPARES
 
     from ._completion import make_matcher
     from ._declaring_cells import DeclaringCells, note_deleted_cells
     from ._dora import DoraMagics
+    from ._node_hint import NodeHint
     from ._operator import OperatorMagics
 
     unload_ipython_extension(shell)
@@ -49,6 +53,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         if "dora_nb.dataflow.front_end" in sys.modules:  # Otherwise nothing is declared yet.
             note_deleted_cells(shell, cells, notebook_front_end())
 
+    hint = NodeHint(shell)
+    shell.events.register("post_run_cell", hint)
+    _hints[id(shell)] = hint
     shell.register_magics(OperatorMagics(shell, cells), DoraMagics)
     shell.events.register("pre_run_cell", look_for_deleted_cells)
     _callbacks[id(shell)] = look_for_deleted_cells
@@ -57,12 +64,14 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         _matchers[id(shell)] = make_matcher(_declared)
         shell.Completer.custom_matchers.append(_matchers[id(shell)])
     dora_finder.install()
+    REAL_NODE.explain()
     SPARES.allow()
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Called by ``%unload_ext dora_nb``. A running dataflow goes on."""
     from dora_nb.child import dora_finder
+    from dora_nb.child.real_node import REAL_NODE
 
     magics = shell.magics_manager.magics
     for kind, names in (("line", _LINE_MAGICS), ("cell", _CELL_MAGICS)):
@@ -76,6 +85,10 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     matcher = _matchers.pop(id(shell), None)
     if matcher is not None:
         shell.Completer.custom_matchers.remove(matcher)
+    hint = _hints.pop(id(shell), None)
+    if hint is not None:
+        shell.events.unregister("post_run_cell", hint)
+    REAL_NODE.end()
     dora_finder.uninstall()
 
 

@@ -652,6 +652,30 @@ def test_what_an_author_is_told_of_a_failure(dataflow: CellDataflow, body: str) 
         assert "dora_nb" not in "\n".join(error.traceback_lines)
 
 
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("from dora import Nod", "cannot import name 'Nod' from 'dora'. Did you mean 'Node'?"),
+        (
+            "from dora.builder import DataflowBuildr",
+            "cannot import name 'DataflowBuildr' from 'dora.builder'. Did you mean 'DataflowBuilder'?",
+        ),
+        ("from dora import Ros2Context", "dora.Ros2Context is not available here: dora_nb has no"),
+    ],
+)
+def test_a_misspelt_name_of_dora_is_reported_without_a_file_of_ours(
+    dataflow: CellDataflow, line: str, error: str
+) -> None:
+    dataflow.cell("script", f"import pyarrow\n{line}\n", kind="script")
+    with pytest.raises(OperatorError) as caught:
+        dataflow.start()
+    assert caught.value.message.startswith(f"script failed: ImportError: {error}")
+    shown = "\n".join(caught.value.render())
+    assert f"Cell In[5], line 3, in <module>\n    {line}\n" in shown
+    assert "dora_api" not in shown
+    assert "/dora_nb/" not in shown
+
+
 def test_a_script_may_end_with_status_zero(dataflow: CellDataflow) -> None:
     assert run(dataflow, "import sys\nNode()\nprint('bye')\nsys.exit(0)") == ["bye"]
 

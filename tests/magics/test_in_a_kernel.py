@@ -158,3 +158,88 @@ def test_parameters_of_a_running_node() -> None:
     ]
     assert outputs[8][0].data["text/plain"] == "speed {'max': 0.5}\ndone yes"
     assert outputs[9][0].traceback[-1].startswith("DataflowStateError: 'arm' has no parameters: ")
+
+
+WITHOUT_DORA_RS = """
+from importlib.machinery import PathFinder
+find_spec = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name == "dora" else find_spec(name, *more)
+%load_ext dora_nb
+"""
+WAY_OUT = (
+    "In a notebook, put the script into a cell that begins with %%dora_node NAME, or read a topic with "
+    "get_dataflow().subscribe('NODE/OUTPUT')"
+)
+OUTSIDE = (
+    "RuntimeError: Could not initiate node from environment variable: this process is not a node of a "
+    f"dataflow. {WAY_OUT}. In another Python process use dora_nb.Node('NAME')"
+)
+
+
+@pytest.mark.parametrize("first", ["%load_ext dora_nb", WITHOUT_DORA_RS], ids=["with", "without"])
+def test_a_node_of_dora_in_the_kernel_is_one_line_with_the_way_out(first: str) -> None:
+    """With dora-rs installed it is dora's own, which would show a page of Rust."""
+    outputs = run(
+        first,
+        "from dora import DoraStatus",
+        "from dora import Node",
+        "from dora import Node as N\nprint(N.__name__, hasattr(N, 'send_output'))",
+        "node = N()",
+        "import dora\n\ndef make():\n    return dora.Node()\nmake()",
+        "dora.Node('plot')",
+        "import dora.a_module_that_it_does_not_have",
+        allow_errors=True,
+    )
+    assert outputs[1] == []
+    # Said once, as an import alone may be meant.
+    said = f"dora.Node is for a process of its own. {WAY_OUT}.\n"
+    assert [(output.name, output.text) for output in outputs[2]] == [("stderr", said)]
+    assert [output.text for output in outputs[3]] == ["Node True\n"]
+    [one], [two], [named], [module] = outputs[4:]
+    assert one.traceback == ["Cell In[5], line 1", "    node = N()", OUTSIDE]
+    assert two.traceback == ["Cell In[6], line 4", "    return dora.Node()", OUTSIDE]
+    [place, line, sentence] = named.traceback
+    assert (place, line) == ("Cell In[7], line 1", "    dora.Node('plot')")
+    if first == WITHOUT_DORA_RS:
+        assert sentence == OUTSIDE
+    else:
+        assert sentence == (
+            "RuntimeError: dora.Node('plot') cannot join: no daemon of dora-rs answers on this machine. "
+            + WAY_OUT
+        )
+    assert module.evalue == "No module named 'dora.a_module_that_it_does_not_have'"
+    assert "dora_nb" not in "".join(module.traceback)
+
+
+def test_a_pasted_script_is_one_line_with_the_way_out() -> None:
+    [[shown]] = run("%load_ext dora_nb", "from dora import Node\nnode = Node()", allow_errors=True)[
+        1:
+    ]
+    assert shown.traceback == ["Cell In[2], line 2", "    node = Node()", OUTSIDE]
+
+
+def test_a_misspelt_name_of_dora_is_one_line_without_a_path_of_ours() -> None:
+    outputs = run(
+        WITHOUT_DORA_RS,
+        "from dora import Nod",
+        "import dora\ndora.DoraStatu",
+        "from dora.builder import DataflowBuildr",
+        "from dora.testing import MockNod as M",
+        "from dora import Ros2Context",
+        "print(hasattr(dora, 'Nod'), hasattr(dora.builder, '__path__'))",
+        allow_errors=True,
+    )
+    assert [output.traceback for [output] in outputs[1:5]] == [
+        ["Cell In[2], line 1", "    from dora import Nod"]
+        + ["ImportError: cannot import name 'Nod' from 'dora'. Did you mean 'Node'?"],
+        ["Cell In[3], line 2", "    dora.DoraStatu"]
+        + ["AttributeError: module 'dora' has no attribute 'DoraStatu'. Did you mean 'DoraStatus'?"],
+        ["Cell In[4], line 1", "    from dora.builder import DataflowBuildr"]
+        + ["ImportError: cannot import name 'DataflowBuildr' from 'dora.builder'. Did you mean 'DataflowBuilder'?"],
+        ["Cell In[5], line 1", "    from dora.testing import MockNod as M"]
+        + ["ImportError: cannot import name 'MockNod' from 'dora.testing'. Did you mean 'MockNode'?"],
+    ]  # fmt: skip
+    [ros] = outputs[5]
+    assert ros.traceback[:2] == ["Cell In[6], line 1", "    from dora import Ros2Context"]
+    assert ros.traceback[2].startswith("ImportError: dora.Ros2Context is not available here: ")
+    assert outputs[6][0].text == "False False\n"

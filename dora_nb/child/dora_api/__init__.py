@@ -9,7 +9,9 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+from dora_nb.child.dora_names import missing_name
 from dora_nb.child.node import Node
+from dora_nb.child.one_line import shown_in_one_line
 
 __version__ = "1.1.0"
 __all__ = ["DoraStatus", "Node"]
@@ -25,14 +27,15 @@ def __getattr__(name: str) -> Any:
     """Says how to do without a name that only the real dora has."""
     # Not an AttributeError: `from dora import NAME` would replace its text by one with this file's path.
     if name in _RUNNERS:
-        raise ImportError(f"dora.{name} is not available here: {_RUNNERS[name]}", name="dora")
-    if name.startswith("Ros2"):
-        raise ImportError(
-            f"dora.{name} is not available here: dora_nb has no bridge to ROS 2; run this dataflow on "
-            "dora-rs, with %dora start --engine dora or dora-nb run FILE --engine dora",
-            name="dora",
+        why = _RUNNERS[name]
+    elif name.startswith("Ros2"):
+        why = (
+            "dora_nb has no bridge to ROS 2; run this dataflow on dora-rs, with %dora start --engine dora "
+            "or dora-nb run FILE --engine dora"
         )
-    raise AttributeError(f"module 'dora' has no attribute {name!r}")
+    else:
+        raise missing_name("dora", name, [*__all__, "builder", "testing"])
+    raise shown_in_one_line(ImportError(f"dora.{name} is not available here: {why}", name="dora"))
 
 
 class DoraStatus(enum.Enum):

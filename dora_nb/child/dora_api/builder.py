@@ -6,7 +6,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from dora_nb.child.dora_names import missing_name
+
 _QUEUE_POLICIES = ("drop_oldest", "backpressure")
+
+
+def __getattr__(name: str) -> Any:
+    """Says which name is meant, in place of an error with this file's path."""
+    raise missing_name("dora.builder", name, ["DataflowBuilder", "Node", "Operator", "Output"])
 
 
 class DataflowBuilder:

@@ -9,10 +9,16 @@ from collections.abc import Iterable
 from typing import Any, NoReturn, Self
 
 from dora_nb.child._levels import LogsByLevel
+from dora_nb.child.dora_names import missing_name
 
 __all__ = ["MockNode"]
 
 Event = dict[str, Any]
+
+
+def __getattr__(name: str) -> Any:
+    """Says which name is meant, in place of an error with this file's path."""
+    raise missing_name("dora.testing", name, __all__)
 
 
 class MockNode(LogsByLevel):
