@@ -5,7 +5,7 @@ Nothing is imported here: each change is made when the operator's own code impor
 * ``cv2.imshow`` without a display ends the process with SIGABRT inside Qt
   (https://github.com/opencv/opencv/issues/7343); it raises instead, and names CameraView.
 * ``torch.hub.load`` of a GitHub repository without a network can retry a download of weights for a
-  quarter of an hour (YOLOv5: ``curl --retry 9``, several times); it raises at once.
+  quarter of an hour (YOLOv5: ``curl --retry 9``, several times); see `_torch_hub`.
 * ``input()`` has no keyboard.
 * pyarrow, which takes pandas for absent (see `_pandas`), is told when ``pandas`` was imported.
 """
@@ -16,9 +16,7 @@ import builtins
 import importlib.machinery
 import importlib.util
 import os
-import socket
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,8 +27,6 @@ else:  # To derive from them would load `importlib.resources` and what that need
     Loader = MetaPathFinder = object
 
 from . import _pandas
-
-ONLINE_CHECK_SECS = 3.0
 
 
 class LibraryUseError(RuntimeError):
@@ -109,71 +105,6 @@ def _patch_cv2(cv2: Any, first_output: str) -> None:
 
 
 def _patch_torch_hub(hub: Any) -> None:
-    original = hub.load
+    from . import _torch_hub  # Only operators that use it pay for it.
 
-    def load(
-        repo_or_dir: str, model: str, *args: Any, source: str = "github", **kwargs: Any
-    ) -> Any:
-        if source == "github" and not _github_answers():
-            _refuse_what_needs_github(hub.get_dir(), repo_or_dir, model, kwargs)
-        return original(repo_or_dir, model, *args, source=source, **kwargs)
-
-    load.__doc__ = original.__doc__
-    hub.load = load
-
-
-def _refuse_what_needs_github(
-    hub_folder: str, repository: str, model: str, kwargs: dict[str, Any]
-) -> None:
-    """Raises where the call cannot succeed without a network; a complete cache may still serve it."""
-    owner_and_name = repository.partition(":")[0].replace("/", "_")
-    cached = os.path.isdir(hub_folder) and any(
-        name.startswith(owner_and_name + "_") for name in os.listdir(hub_folder)
-    )
-    if not cached:
-        missing = "the repository is not in torch's cache"
-    elif kwargs.get("pretrained", True) and not _has_weights(hub_folder, model):
-        missing = f"its weights, {model}.pt, are not on this machine"
-    else:
-        return
-    raise LibraryUseError(
-        f"torch.hub.load('{repository}', '{model}') needs the network: GitHub does not answer, and "
-        f"{missing}. Load something that is here: torch.hub.load(FOLDER, NAME, source='local'), in "
-        "the tutorial torch.hub.load('../samples/tiny_detector', 'tiny_detector', source='local')"
-    )
-
-
-def _has_weights(hub_folder: str, model: str) -> bool:
-    """Whether weights that such a repository would load lie where they are looked for."""
-    places = (os.getcwd(), hub_folder, os.path.join(hub_folder, "checkpoints"))
-    return any(
-        name.startswith(model) and name.endswith((".pt", ".pth"))
-        for place in places
-        if os.path.isdir(place)
-        for name in os.listdir(place)
-    )
-
-
-def _github_answers() -> bool:
-    """Whether a connection to GitHub can be made. Blocks for `ONLINE_CHECK_SECS` at most.
-
-    In a thread, since looking up a name has no limit of its own. Behind a proxy, which alone can
-    reach GitHub, it is taken to answer.
-    """
-    import urllib.request  # Too much for every operator's start; torch.hub has it anyway.
-
-    if urllib.request.getproxies().get("https"):
-        return True
-    answered = threading.Event()
-
-    def connect() -> None:
-        try:
-            socket.create_connection(("github.com", 443), timeout=ONLINE_CHECK_SECS).close()
-        except OSError:
-            return
-        answered.set()
-
-    attempt = threading.Thread(target=connect, name="online-check", daemon=True)
-    attempt.start()
-    attempt.join(ONLINE_CHECK_SECS)
-    return answered.is_set()
+    _torch_hub.patch(hub, LibraryUseError)
