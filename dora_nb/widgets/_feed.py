@@ -39,6 +39,8 @@ STATUS_INTERVAL_SECS = 0.5
 BOXES_ALONE_SECS = 0.1
 """Boxes are sent with the next frame, or alone if no frame has come for this long."""
 _INTERVAL_SMOOTHING = 0.1
+ORIGINALS_MAX_BYTES = 32_000_000
+"""Of the pictures just sent, so many bytes are kept as they came; the newest in any case."""
 
 
 class SendStep(enum.Enum):
@@ -46,10 +48,22 @@ class SendStep(enum.Enum):
 
     PICTURE = enum.auto()
     BOXES = enum.auto()
+    PIXEL = enum.auto()
+    """The answer to a page's question for the value of a pixel."""
     GREETING = enum.auto()
     """The answer to a page's ``hello``: the last picture and the status."""
     STATUS = enum.auto()
     """The status; also checks whether the dataflow stopped, and saves a still if one is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelQuestion:
+    """A page asks for the value of a pixel of the frame that it shows."""
+
+    client: str
+    seq: int
+    x: int
+    y: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +73,13 @@ class Task:
     send_step: SendStep
     pair: Pair | None = None
     boxes: StampedBoxes | None = None
+    question: PixelQuestion | None = None
     blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SentPicture:
-    """A picture as it was sent. It is a copy: nothing of it uses the camera's memory."""
+    """A picture as it was sent. All of it are copies: nothing uses the camera's memory."""
 
     seq: int
     picture: Picture
@@ -75,6 +90,8 @@ class SentPicture:
     boxes: StampedBoxes | None
     drawn: list[DrawnBox] | None
     """The boxes as they are drawn."""
+    original: Event | None = None
+    """The message, for the values of its pixels; None if it would take too much memory."""
 
 
 @dataclass(slots=True)
@@ -133,6 +150,7 @@ class Feed:
         self._last: SentPicture | None = None
         self._recent: deque[SentPicture] = deque(maxlen=WINDOW)
         """Pictures that may still be under way: a page that a person pauses may show any of them."""
+        self._question: PixelQuestion | None = None
         self._newest_boxes: StampedBoxes | None = None
         self._picture_sent_secs = 0.0
         self._matched_secs: float | None = None
@@ -303,6 +321,9 @@ class Feed:
                 count = count_in(content, "count")
                 self._pacer.on_visible(client, count, now_secs, delayed=late)
                 self._mark_status_changed()
+            elif content.get("type") == "pixel":
+                place = (count_in(content, key) for key in ("seq", "x", "y"))
+                self._question = PixelQuestion(client, *place)  # the newest wins
             elif content.get("type") == "pause":
                 self._pause_at(count_in(content, "seq"))
             elif content.get("type") == "ack":
@@ -354,6 +375,8 @@ class Feed:
         self, pair: Pair, picture: Picture, drawn: list[DrawnBox] | None, *, blind: bool
     ) -> SentPicture:
         """Notes that a pair's picture is sent now, and numbers it."""
+        frame = pair.frame
+        original = frame.event if frame.num_bytes else _copied(frame.event)  # before the lock
         with self._changed:
             now_secs = self._clock()
             self._counts.frames_sent += 1
@@ -361,15 +384,36 @@ class Feed:
             self._frame_problem = self._own_problem = None
             self._picture_sent_secs = now_secs
             seq = self._pacer.sent(now_secs)
-            frame = pair.frame
             shown = SentPicture(
-                seq, picture, frame.stamp_micros, frame.received_secs, pair.boxes, drawn
+                seq,
+                picture,
+                frame.stamp_micros,
+                frame.received_secs,
+                pair.boxes,
+                drawn,
+                original,
             )
             self._recent.append(shown)
+            self._drop_old_originals()
             if not self._held_by_page:
                 self._last = shown
             self._changed.notify_all()
             return shown
+
+    def _drop_old_originals(self) -> None:
+        num_bytes = 0
+        for place, shown in reversed(list(enumerate(self._recent))):
+            if shown.original is None:
+                break
+            num_bytes += getattr(shown.original.get("value"), "nbytes", 0)
+            if num_bytes > ORIGINALS_MAX_BYTES and shown is not self._recent[-1]:
+                self._recent[place] = replace(shown, original=None)
+
+    def original(self, seq: int) -> Event | None:
+        """Returns the message whose picture was sent with that number; None if it is no longer kept."""
+        with self._changed:
+            kept = [self._last, *self._recent]
+            return next((shown.original for shown in kept if shown and shown.seq == seq), None)
 
     def boxes_sent(self, boxes: StampedBoxes, drawn: list[DrawnBox]) -> SentPicture | None:
         """Notes that boxes are sent for the picture that was sent last."""
@@ -411,6 +455,9 @@ class Feed:
         if self._greeting_due:
             self._greeting_due = False
             return Task(SendStep.GREETING), None
+        if self._question is not None:
+            question, self._question = self._question, None
+            return Task(SendStep.PIXEL, question=question), None
         picture_secs: float | None = None
         if self._wanted():
             task, picture_secs = self._choose_picture(now_secs)

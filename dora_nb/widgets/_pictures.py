@@ -1,12 +1,8 @@
-"""Encodes the pictures that go to the browser, and the still that a saved notebook keeps.
-
-The colours of boxes are chosen here only, so that a box looks the same live and in the still.
-"""
+"""Encodes the pictures that go to the browser, and the still that a saved notebook keeps."""
 
 from __future__ import annotations
 
 import math
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +17,8 @@ from dora_nb.data.pixel_layouts import RAW_LAYOUTS
 from dora_nb.errors import MessageError
 from dora_nb.system import import_cv2
 
+from ._colours import TAG_TEXT, colour_of
+
 LIVE_MAX_WIDTH = 1280
 LIVE_QUALITY = 80
 STILL_MAX_WIDTH = 640
@@ -28,13 +26,6 @@ STILL_MAX_BYTES = 75_000
 """100 KB once it is base64 in a notebook."""
 MAX_DRAWN_BOXES = 1000
 """The boxes with the highest scores are drawn. A message with 10,000 would be half a megabyte."""
-
-PALETTE = (
-    *("#ff6b6b", "#4dabf7", "#51cf66", "#fcc419", "#cc5de8", "#22d3c5"),
-    *("#ff922b", "#f783ac", "#a9e34b", "#91a7ff", "#f1f3f5", "#63e6be"),
-)
-"""Bright enough for dark text; unlike the colours of wood, cardboard and skin."""
-TAG_TEXT = "#10151c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,35 +127,11 @@ def _at_most(image: npt.NDArray[np.uint8], max_width: int) -> npt.NDArray[np.uin
     return smaller
 
 
-class Colours:
-    """A colour for each label, fixed for the life of the view.
-
-    It depends on the label, so that two views agree, unless another label has that colour already.
-    """
-
-    def __init__(self) -> None:
-        self._of_label: dict[str, str] = {}
-
-    def of(self, label: str) -> str:
-        if label not in self._of_label:
-            if (
-                len(self._of_label) >= MAX_DRAWN_BOXES
-            ):  # bounds labels that never repeat, such as ids
-                self._of_label.clear()
-            self._of_label[label] = self._choose(zlib.crc32(label.encode(errors="replace")))
-        return self._of_label[label]
-
-    def _choose(self, preference: int) -> str:
-        used = set(self._of_label.values())
-        candidates = [PALETTE[(preference + step) % len(PALETTE)] for step in range(len(PALETTE))]
-        return next((colour for colour in candidates if colour not in used), candidates[0])
-
-
 DrawnBox = tuple[float, float, float, float, float | None, str, str]
 """x1, y1, x2, y2 in pixels of the frame, score (None if unknown), label, colour."""
 
 
-def drawn_boxes(boxes: Boxes, colours: Colours) -> list[DrawnBox]:
+def drawn_boxes(boxes: Boxes) -> list[DrawnBox]:
     """Returns the boxes as the browser and the still draw them, the highest scores last (on top)."""
     order = np.argsort(boxes.values[:, 4], kind="stable")[-MAX_DRAWN_BOXES:]
     values = boxes.values.astype(float)
@@ -173,7 +140,7 @@ def drawn_boxes(boxes: Boxes, colours: Colours) -> list[DrawnBox]:
             *(round(side, 1) for side in values[place, :4].tolist()),
             _score(values[place, 4]),
             boxes.labels[place],
-            colours.of(boxes.labels[place]),
+            colour_of(boxes.labels[place]),
         )
         for place in order
     ]

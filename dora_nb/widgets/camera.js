@@ -13,6 +13,9 @@ const FADE_FROM_MS = 300;
 const FADE_TO_MS = 1500;
 const FADED_ALPHA = 0.4;
 const SCORE_STEP = 0.05;
+// The value below the pointer is asked of the kernel: one question at a time, at most ten a second.
+const PIXEL_MS = 100;
+const PIXEL_LOST_MS = 2000;
 const PLACEHOLDER = [640, 480];
 const TAG_TEXT = "#10151c";
 const SHADOW = "rgba(0, 0, 0, 0.35)"; // keeps a box visible on something of its own colour
@@ -43,22 +46,36 @@ function tagText(label, score) {
   return [shown, score?.toFixed(2)].filter(Boolean).join(" ");
 }
 
+/** How strongly boxes are drawn that came, or whose frame was taken, so long ago. */
 function fadedAlpha(ageMs) {
-  if (ageMs === null || ageMs <= FADE_FROM_MS) return 1;
+  if (!(ageMs > FADE_FROM_MS)) return 1;
   const faded = Math.min(1, (ageMs - FADE_FROM_MS) / (FADE_TO_MS - FADE_FROM_MS));
   return 1 - faded * (1 - FADED_ALPHA);
 }
 
-function dropsText(places) {
+const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+
+/** The places where messages were dropped, most first, as rows of text. */
+function dropRows(places) {
   const lost = places.filter(([, count]) => count > 0).sort((a, b) => b[1] - a[1]);
-  if (!lost.length) return "no drops";
-  const total = lost.reduce((sum, [, count]) => sum + count, 0);
-  if (lost.length === 1) return `dropped ${total} (${lost[0][0]})`;
-  return `dropped ${total}: ${lost.map(([place, count]) => `${place} ${count}`).join(", ")}`;
+  if (!lost.length) return [["drops", "no drops"]];
+  return lost.map(([place, count]) => [place, `${count} dropped`]);
 }
 
-/** Draws all boxes before all tags, so that no box crosses the text of its neighbour. */
-function drawBoxes(context, boxes, scale, width) {
+/** The name of a file for a snapshot taken now: "camera_image_2026-11-30_12-00-00.png". */
+function snapshotName(topic) {
+  const now = new Date();
+  const local = new Date(now.getTime() - now.getTimezoneOffset() * 60e3).toISOString();
+  const time = local.slice(0, 19).replace("T", "_").replaceAll(":", "-");
+  return `${topic.replace(/[^\w.-]+/g, "_")}_${time}.png`;
+}
+
+/**
+ * Draws all boxes before all tags, so that no box crosses the text of its neighbour. With an `alpha`
+ * below 1 the boxes fade, but their tags only become dark, since faded text cannot be read.
+ */
+function drawBoxes(context, boxes, scale, width, alpha) {
+  context.globalAlpha = alpha;
   for (const [x1, y1, x2, y2, , , colour] of boxes) {
     const edges = [x1 * scale, y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale];
     for (const [lineWidth, style] of [[4, SHADOW], [2, colour]]) {
@@ -67,6 +84,7 @@ function drawBoxes(context, boxes, scale, width) {
       context.strokeRect(...edges);
     }
   }
+  context.globalAlpha = 1;
   context.font = "600 12px system-ui, sans-serif";
   context.textBaseline = "middle";
   for (const [x1, y1, , , score, label, colour] of boxes) {
@@ -75,9 +93,9 @@ function drawBoxes(context, boxes, scale, width) {
     const tagWidth = context.measureText(text).width + 8;
     const top = y1 * scale - 18 >= 0 ? y1 * scale - 18 : Math.max(0, y1 * scale);
     const left = Math.max(0, Math.min(x1 * scale - 1, width - tagWidth));
-    context.fillStyle = colour;
+    context.fillStyle = alpha < 1 ? TAG_TEXT : colour;
     context.fillRect(left, top, tagWidth, 17);
-    context.fillStyle = TAG_TEXT;
+    context.fillStyle = alpha < 1 ? colour : TAG_TEXT;
     context.fillText(text, left + 4, top + 9);
   }
 }
@@ -103,6 +121,11 @@ class Stream {
     this.pumping = this.closed = false;
     this.frozen = false; // a person paused this page: frames under way must not be drawn either
     this.disconnected = false;
+    this.detailsOpen = false;
+    this.screenView = null; // the output that is shown in full screen
+    this.pixel = null; // the kernel's last answer: {x, y, text}
+    this.pixelWanted = null; // the place to ask for next
+    this.pixelAskedMs = null; // when the question was sent that has no answer yet
     this.focus = null; // the focused part, to restore it when the output is made anew
     this.onMessage = (message, buffers) => this.receive(message, buffers);
     this.onPaused = () => this.pausedChanged();
@@ -136,6 +159,7 @@ class Stream {
     this.disconnected = false;
     if (message?.type === "frame") this.receiveFrame(message, buffers?.[0]);
     else if (message?.type === "boxes") this.receiveBoxes(message);
+    else if (message?.type === "pixel") this.receivePixel(message);
     else if (message?.type === "status") {
       this.status = message;
       this.refresh();
@@ -179,9 +203,11 @@ class Stream {
 
   show(bitmap, frame) {
     if (this.closed || this.frozen) return bitmap.close();
+    const isFirst = !this.last;
     this.last?.bitmap.close(); // else decoded pictures pile up until a garbage collection
     this.last = { bitmap, frame };
     for (const view of this.views) view.draw();
+    if (isFirst) this.refresh();
     this.drawn++;
     const now = performance.now();
     this.drawTimes.push(now);
@@ -189,6 +215,53 @@ class Stream {
     const ageMs = frame.t === null ? null : Date.now() - frame.t;
     const usual = this.ageMs !== null && ageMs !== null && Math.abs(ageMs - this.ageMs) < 1000;
     this.ageMs = usual ? this.ageMs + 0.2 * (ageMs - this.ageMs) : ageMs;
+  }
+
+  /** Whether each frame is shown with its own boxes. */
+  ownBoxes() {
+    const sync = this.model.get("sync");
+    return typeof sync === "boolean" ? sync : Boolean(this.status.own_boxes);
+  }
+
+  /** The boxes of the last frame that the settings show. */
+  shownBoxes() {
+    if (!this.model.get("show_boxes")) return [];
+    const minScore = this.model.get("min_score");
+    return (this.last?.frame.boxes ?? []).filter(([, , , , score]) => score === null || score >= minScore);
+  }
+
+  /** Asks for the value of a pixel of the picture on the screen. @param {{x: number, y: number} | null} place */
+  wantPixel(place) {
+    this.pixelWanted = place;
+    if (!place) {
+      clearTimeout(this.pixelTimer);
+      this.pixelTimer = undefined;
+      this.pixel = null;
+      for (const view of this.views) view.drawPixel();
+    } else if (this.pixelTimer === undefined) this.askPixel();
+  }
+
+  askPixel() {
+    const now = performance.now();
+    const waiting = this.pixelAskedMs !== null && now - this.pixelAskedMs < PIXEL_LOST_MS;
+    if (this.pixelWanted && this.last && !waiting) {
+      const place = this.pixelWanted;
+      this.pixelWanted = null;
+      this.pixelAskedMs = now;
+      this.send({ type: "pixel", seq: this.last.frame.seq, ...place });
+    }
+    // Only a pointer that has moved meanwhile makes another question.
+    this.pixelTimer = setTimeout(() => {
+      this.pixelTimer = undefined;
+      if (this.pixelWanted) this.askPixel();
+    }, PIXEL_MS);
+  }
+
+  receivePixel({ client, x, y, text }) {
+    if (client !== this.client) return; // of another page's pointer
+    this.pixelAskedMs = null;
+    this.pixel = text === null ? null : { x, y, text };
+    for (const view of this.views) view.drawPixel();
   }
 
   framesPerSecond() {
@@ -267,6 +340,7 @@ class Stream {
     this.closed = true;
     for (const view of [...this.views]) view.close();
     clearTimeout(this.ackTimer);
+    clearTimeout(this.pixelTimer);
     clearTimeout(this.greetTimer);
     clearTimeout(this.reportTimer);
     clearInterval(this.refreshTimer);
@@ -282,9 +356,14 @@ class Stream {
 
 // ----- one output
 
+const SETTINGS = ["show_boxes", "min_score", "sync"];
+
 const ICONS = {
   pause: "M4 2.5h3v11H4zM9 2.5h3v11H9z",
   resume: "M4.5 2.2 13 8l-8.5 5.8z",
+  sync: "M6.4 9.6a2.6 2.6 0 0 1 0-3.7l2.2-2.2a2.6 2.6 0 1 1 3.7 3.7l-.9.9-.9-.9.9-.9a1.3 1.3 0 1 0-1.9-1.9L7.3 6.8a1.3 1.3 0 0 0 0 1.9zM9.6 6.4a2.6 2.6 0 0 1 0 3.7l-2.2 2.2a2.6 2.6 0 1 1-3.7-3.7l.9-.9.9.9-.9.9a1.3 1.3 0 1 0 1.9 1.9l2.2-2.2a1.3 1.3 0 0 0 0-1.9z",
+  snapshot: "M5.5 3 6.4 1.8h3.2l.9 1.2H13a1 1 0 0 1 1 1v8a1 1 0 0 1-1 1H3a1 1 0 0 1-1-1V4a1 1 0 0 1 1-1zM8 5a3 3 0 1 0 0 6 3 3 0 0 0 0-6zm0 1.3a1.7 1.7 0 1 1 0 3.4 1.7 1.7 0 0 1 0-3.4z",
+  fullScreen: "M2 2h4.5v1.4H3.4v3.1H2zM9.5 2H14v4.5h-1.4V3.4H9.5zM2 9.5h1.4v3.1h3.1V14H2zM12.6 9.5H14V14H9.5v-1.4h3.1z",
   boxes: "M2 4.5V2h2.5v1.2H3.2v1.3zM11.5 2H14v2.5h-1.2V3.2h-1.3zM2 11.5h1.2v1.3h1.3V14H2zM12.8 11.5H14V14h-2.5v-1.2h1.3zM5.5 5.5h5v5h-5z",
 };
 
@@ -319,6 +398,7 @@ class View {
     this.draw();
     this.refresh();
     this.restoreFocus();
+    this.takeOverScreen();
   }
 
   build(topic, boxes) {
@@ -329,11 +409,13 @@ class View {
     this.overlay = element("canvas", "dora-overlay");
     this.overlay.setAttribute("aria-hidden", "true");
     this.message = element("div", "dora-message");
-    this.stage = element("div", "dora-stage", this.picture, this.overlay, this.message);
+    this.pixel = element("div", "dora-pixel");
+    this.stage = element("div", "dora-stage", this.picture, this.overlay, this.message, this.pixel);
 
     this.pauseButton = element("button", "dora-button dora-pause");
     this.boxesButton = element("button", "dora-button dora-toggle", icon("boxes"), "Boxes");
     this.boxesButton.title = "Show or hide boxes (b)";
+    this.syncButton = element("button", "dora-button dora-sync", icon("sync"), "Sync");
     this.slider = element("input", "dora-slider");
     Object.assign(this.slider, { type: "range", min: 0, max: 1, step: SCORE_STEP });
     this.slider.setAttribute("aria-label", "Lowest score shown");
@@ -342,31 +424,52 @@ class View {
     const score = element("label", "dora-score", "Score ≥ ", this.score, this.slider);
     this.state = element("span", "dora-state");
     this.state.setAttribute("role", "status");
+    this.snapshotButton = element("button", "dora-button dora-snapshot", icon("snapshot"));
+    this.snapshotButton.title = "Download the picture with its boxes";
+    this.snapshotButton.setAttribute("aria-label", "Snapshot");
+    this.screenButton = element("button", "dora-button dora-screen", icon("fullScreen"));
+    this.screenButton.title = "Full screen (f)";
+    this.screenButton.setAttribute("aria-label", "Full screen");
+    this.screenButton.hidden = !document.fullscreenEnabled;
     const bar = element("div", "dora-bar", this.pauseButton);
-    if (boxes) bar.append(this.boxesButton, score);
-    bar.append(this.state);
+    if (boxes) bar.append(this.boxesButton, this.syncButton, score);
+    bar.append(element("span", "dora-tools", this.snapshotButton, this.screenButton));
 
-    this.figures = element("div", "dora-figures");
+    this.figures = element("span", "dora-figures");
+    this.detailsButton = element("button", "dora-button dora-more", "Details");
+    const caption = element("div", "dora-caption", this.detailsButton, this.state, this.figures);
+    this.details = element("dl", "dora-details");
     this.reason = element("div", "dora-reason");
     this.reason.setAttribute("role", "status");
-    this.root = element("div", "dora-view", this.stage, bar, this.figures, this.reason);
+    this.root = element("div", "dora-view", this.stage, bar, caption, this.details, this.reason);
     this.root.tabIndex = 0;
     this.root.setAttribute("role", "group");
     const what = boxes ? `${topic} with boxes of ${boxes}` : topic;
     this.root.setAttribute("aria-label", `Live view of ${what}`);
-    this.root.setAttribute("aria-keyshortcuts", boxes ? "Space B [ ]" : "Space");
+    this.root.setAttribute("aria-keyshortcuts", boxes ? "Space B S [ ] F" : "Space F");
   }
 
   listen() {
     this.pauseButton.onclick = () => this.stream.togglePause();
     this.boxesButton.onclick = () => this.set("show_boxes", !this.model.get("show_boxes"));
+    this.syncButton.onclick = () => this.set("sync", !this.stream.ownBoxes());
+    this.snapshotButton.onclick = () => this.downloadSnapshot();
+    this.screenButton.onclick = () => this.toggleFullScreen();
+    this.detailsButton.onclick = () => {
+      this.stream.detailsOpen = !this.stream.detailsOpen;
+      this.stream.refresh();
+    };
+    this.picture.onpointermove = (event) => this.stream.wantPixel(this.placeOf(event));
+    this.picture.onpointerleave = () => this.stream.wantPixel(null);
+    this.onScreenChange = () => this.noteFullScreen();
+    document.addEventListener("fullscreenchange", this.onScreenChange);
     this.slider.oninput = () => this.model.set("min_score", Number(this.slider.value));
     this.slider.onchange = () => this.model.save_changes();
     this.onSettings = () => {
       this.drawBoxes();
       this.refresh();
     };
-    for (const name of ["show_boxes", "min_score"]) this.model.on(`change:${name}`, this.onSettings);
+    for (const name of SETTINGS) this.model.on(`change:${name}`, this.onSettings);
     // In the capture phase at the window, before a notebook's shortcuts: in JupyterLab "b" inserts a cell.
     this.onKey = (event) => this.handleKey(event);
     window.addEventListener("keydown", this.onKey, true);
@@ -431,7 +534,9 @@ class View {
   actionOf(key) {
     const withBoxes = Boolean(this.model.get("boxes"));
     if (key === " ") return () => this.pauseButton.onclick();
+    if (key === "f" || key === "F") return () => this.toggleFullScreen();
     if (withBoxes && (key === "b" || key === "B")) return () => this.boxesButton.onclick();
+    if (withBoxes && (key === "s" || key === "S")) return () => this.syncButton.onclick();
     if (withBoxes && (key === "[" || key === "-")) return () => this.moveScore(-SCORE_STEP);
     if (withBoxes && (key === "]" || key === "+" || key === "=")) return () => this.moveScore(SCORE_STEP);
     return null;
@@ -450,6 +555,7 @@ class View {
     if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
       canvas.width = bitmap.width;
       canvas.height = bitmap.height;
+      this.stage.style.setProperty("--dora-shape", String(bitmap.width / bitmap.height));
     }
     canvas.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
     this.drawBoxes();
@@ -463,17 +569,76 @@ class View {
     const width = this.picture.clientWidth; // 0 until it is on the page; then the sizer calls again
     if (!last || this.released || !width) return;
     const { bitmap, frame } = last;
-    const minScore = this.model.get("min_score");
-    const shown = this.model.get("show_boxes")
-      ? (frame.boxes ?? []).filter(([, , , , score]) => score === null || score >= minScore)
-      : [];
+    const shown = this.stream.shownBoxes();
     if (!shown.length && this.overlayEmpty) return;
     const density = window.devicePixelRatio || 1;
     const context = this.clearedOverlay(width, this.picture.clientHeight, density);
     this.overlayEmpty = !shown.length;
     context.setTransform(density, 0, 0, density, 0, 0);
-    context.globalAlpha = fadedAlpha(frame.age);
-    drawBoxes(context, shown, width / (frame.w || bitmap.width), width);
+    const alpha = fadedAlpha(Math.max(frame.age ?? 0, frame.lag ?? 0));
+    drawBoxes(context, shown, width / (frame.w || bitmap.width), width, alpha);
+  }
+
+  /** The pixel of the frame, as boxes count them, below the pointer. */
+  placeOf(event) {
+    const last = this.stream.last;
+    if (!last) return null;
+    const { clientWidth, clientHeight } = this.picture;
+    const width = last.frame.w || last.bitmap.width;
+    const height = last.frame.h || last.bitmap.height;
+    const place = (offset, size, pixels) =>
+      Math.max(0, Math.min(pixels - 1, Math.floor((offset / size) * pixels)));
+    return {
+      x: place(event.offsetX, clientWidth, width),
+      y: place(event.offsetY, clientHeight, height),
+    };
+  }
+
+  drawPixel() {
+    const pixel = this.picture.matches(":hover") ? this.stream.pixel : null;
+    setText(this.pixel, pixel ? `x ${pixel.x}  y ${pixel.y}  ${pixel.text}` : "");
+  }
+
+  /** Downloads the picture as it is shown, at its own resolution. */
+  async downloadSnapshot() {
+    const last = this.stream.last;
+    if (!last) return;
+    const { bitmap, frame } = last;
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+    const context = canvas.getContext("2d");
+    context.drawImage(bitmap, 0, 0);
+    const scale = bitmap.width / (frame.w || bitmap.width);
+    drawBoxes(context, this.stream.shownBoxes(), scale, bitmap.width, 1);
+    const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = snapshotName(this.model.get("topic"));
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60e3); // a browser may still be reading it
+  }
+
+  toggleFullScreen() {
+    const asked = document.fullscreenElement === this.root
+      ? document.exitFullscreen()
+      : this.root.requestFullscreen();
+    asked.catch(() => {}); // the browser forbids it
+  }
+
+  /** JupyterLab makes an output anew when it gets a still, as at a pause: full screen goes on. */
+  takeOverScreen() {
+    const { screenView } = this.stream;
+    if (!screenView || screenView.root.isConnected) return;
+    this.stream.screenView = null;
+    // Not at once: the end of the old output's full screen is still under way, and would undo this one.
+    setTimeout(() => this.root.isConnected && this.root.requestFullscreen().catch(() => {}), 300);
+  }
+
+  noteFullScreen() {
+    const shown = document.fullscreenElement;
+    if (shown === this.root) this.stream.screenView = this;
+    else if (this.stream.screenView === this && this.root.isConnected) this.stream.screenView = null;
+    this.drawBoxes();
   }
 
   clearedOverlay(width, height, density) {
@@ -506,7 +671,25 @@ class View {
     this.boxesButton.setAttribute("aria-pressed", String(this.model.get("show_boxes")));
     this.slider.value = String(this.model.get("min_score"));
     setText(this.score, this.model.get("min_score").toFixed(2));
+    const own = this.stream.ownBoxes();
+    this.syncButton.setAttribute("aria-pressed", String(own));
+    this.syncButton.title = own
+      ? "Show the newest picture and the newest boxes (s)"
+      : "Show boxes on their own frames (s)";
     setText(this.figures, this.figuresText(state));
+    this.detailsButton.hidden = !this.stream.last;
+    this.detailsButton.setAttribute("aria-expanded", String(this.stream.detailsOpen));
+    this.refreshDetails();
+  }
+
+  refreshDetails() {
+    const rows = this.stream.detailsOpen && this.stream.last ? this.detailRows() : [];
+    const text = JSON.stringify(rows);
+    if (text === this.detailsText) return;
+    this.detailsText = text;
+    this.details.replaceChildren(
+      ...rows.flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]),
+    );
   }
 
   /** The kernel's status, unless the kernel is lost, or this page has a newer setting of `paused`. */
@@ -525,31 +708,59 @@ class View {
     return status;
   }
 
+  /** What matters first. */
   figuresText(state) {
     const { stream } = this;
     const frame = stream.last?.frame;
-    if (!frame) return "";
-    const figures = [];
+    const figures = [this.model.get("topic")];
+    if (!frame) return figures[0];
     if (state === "running" || state === "error") {
       figures.push(`${stream.framesPerSecond().toFixed(0)} fps`, `age ${duration(stream.ageMs)}`);
     }
-    if (frame.boxes && frame.lag !== 0) figures.push(`boxes ${duration(frame.lag)} behind`);
+    if (frame.boxes) figures.push(this.boxesText(frame));
+    if (frame.boxes && frame.lag !== 0) figures.push(this.lagText(frame.lag));
     figures.push(...(frame.notes ?? []));
-    const places = [...(stream.status.drops ?? []), ["this page", stream.dropped]];
-    figures.push(dropsText(places));
-    if (stream.status.unmatched) figures.push(`${stream.status.unmatched} boxes without their frame`);
     const { bad_boxes: badBoxes, bad_labels: badLabels } = stream.status;
-    if (badBoxes) figures.push(`${badBoxes} bad ${badBoxes === 1 ? "box" : "boxes"} left out`);
-    if (badLabels) figures.push(`${badLabels} ${badLabels === 1 ? "label" : "labels"} not UTF-8`);
+    if (badBoxes) figures.push(`${counted(badBoxes, "bad box", "bad boxes")} left out`);
+    if (badLabels) figures.push(`${counted(badLabels, "label", "labels")} not UTF-8`);
     if (stream.broken) figures.push(`${stream.broken} damaged`);
     return figures.join(" · ");
+  }
+
+  boxesText(frame) {
+    const [shown, all] = [this.stream.shownBoxes().length, frame.boxes.length];
+    return shown === all ? counted(all, "box", "boxes") : `${shown} of ${counted(all, "box", "boxes")}`;
+  }
+
+  lagText(lagMs) {
+    const behind = `boxes ${duration(lagMs)} behind`;
+    // Without stamps no boxes would be found for any frame.
+    if (lagMs === null || this.stream.ownBoxes()) return behind;
+    return `${behind}; press s to show them on their own frames`;
+  }
+
+  /** What explains the line: name and value. */
+  detailRows() {
+    const { stream } = this;
+    const { frame, bitmap } = stream.last;
+    const rows = [["picture", `${frame.w || bitmap.width} x ${frame.h || bitmap.height}`]];
+    if (this.model.get("boxes")) {
+      const way = stream.ownBoxes() ? "on their own frames" : "the newest, on the newest picture";
+      const chosen = this.model.get("sync") === "auto" ? " (chosen by their delay)" : "";
+      rows.push(["boxes", way + chosen]);
+    }
+    rows.push(...dropRows([...(stream.status.drops ?? []), ["this page", stream.dropped]]));
+    const { unmatched } = stream.status;
+    if (unmatched) rows.push(["without their frame", counted(unmatched, "message with boxes", "messages with boxes")]);
+    return rows;
   }
 
   close() {
     this.watcher.disconnect();
     this.sizer.disconnect();
     window.removeEventListener("keydown", this.onKey, true);
-    for (const name of ["show_boxes", "min_score"]) this.model.off(`change:${name}`, this.onSettings);
+    document.removeEventListener("fullscreenchange", this.onScreenChange);
+    for (const name of SETTINGS) this.model.off(`change:${name}`, this.onSettings);
     this.stream.views.delete(this);
     this.stream.reportVisible();
     this.releasePixels();

@@ -26,6 +26,8 @@ kernel to page
         `bad_labels` as counts, `own_boxes` (whether each frame is shown with its own); `greeting`, if it answers a ``hello``. The kernel MUST send one at least
         every 2 s while the view is visible and the page answers, so that a page can tell silence from a
         lost kernel, and at most two a second.
+    ``pixel``: the answer to a question, with its `client`, `seq`, `x`, `y`, and `text`: the value of the
+        original picture, or null if the kernel no longer has it. Other pages MUST ignore it.
 page to kernel
     Each message has `client`, a name that the page chose when it created its model, and `n`, the number
     of the message. Messages may overtake each other on different threads; the kernel MUST ignore one
@@ -39,6 +41,9 @@ page to kernel
         shows it too. MUST come before the change of the trait `paused`.
     ``ack``: the last `seq` taken, and `drawn`, `dropped`, `broken` since the page was loaded. Cumulative;
         a page MUST NOT send more than one in 250 ms. The kernel MUST go on without them, slower.
+    ``pixel``: a question for the value at `x`, `y` of the frame `seq`, in the pixels that boxes refer to.
+        Only for a pointer that has moved; a page MUST NOT ask again before the answer (or 2 s), nor more
+        than ten times a second. The kernel answers the newest question of all.
 traits
     Both sides set `paused`, `show_boxes`, `min_score`, `sync`; the kernel refuses a page's writes to others,
     and its messages if `client` has more than 64 letters. Frames that the kernel sent before it paused the
@@ -49,6 +54,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import contextlib
 import math
 import sys
 import threading
@@ -76,10 +82,11 @@ from dora_nb.errors import (
 
 from ._cells import CellOutput, Registry, current_cell_run
 from ._condition import Listener, ViewedDataflow, condition, drops
-from ._feed import Feed, SendStep, SentPicture, Task
+from ._feed import Feed, PixelQuestion, SendStep, SentPicture, Task
 from ._guarded import GuardedWidget
 from ._matching import Pair, StampedBoxes, lag_micros
-from ._pictures import Colours, DrawnBox, drawn_boxes, picture_of, still_jpeg
+from ._pictures import DrawnBox, drawn_boxes, picture_of, still_jpeg
+from ._pixels import PixelReader
 from ._subshell import let_page_choose_thread
 from ._sync_choice import Sync
 
@@ -201,7 +208,7 @@ class CameraView(GuardedWidget):
         self._boxes_source = None if boxes is None else self._dataflow.graph.check_topic(boxes)
         self._size = size
         self._encoding = encoding
-        self._colours = Colours()
+        self._pixels = PixelReader(size, encoding)
         self._output = CellOutput()
         self._still_lock = threading.RLock()
         self._still_key: tuple[Any, ...] | None = None
@@ -369,6 +376,7 @@ class CameraView(GuardedWidget):
             self._sender.join(_JOIN_SECS)
         _VIEWS.remove(self)
         self._publish_still(living=False)
+        self._pixels.forget()
         feed.forget_frames()  # after the still, which may be made from a frame that waits
         super().close()
 
@@ -458,7 +466,7 @@ class CameraView(GuardedWidget):
         return [box for box in boxes if box[4] is None or box[4] >= self.min_score]
 
     def _drawn(self, pair: Pair) -> list[DrawnBox] | None:
-        return None if pair.boxes is None else drawn_boxes(pair.boxes.boxes, self._colours)
+        return None if pair.boxes is None else drawn_boxes(pair.boxes.boxes)
 
     # ----- the sender's thread
 
@@ -468,6 +476,8 @@ class CameraView(GuardedWidget):
                 self._send_picture(feed, task, task.pair)
             elif task.send_step is SendStep.BOXES and task.boxes is not None:
                 self._send_boxes(feed, task.boxes)
+            elif task.send_step is SendStep.PIXEL and task.question is not None:
+                self._answer_pixel(task.question)
             elif task.send_step is SendStep.GREETING:
                 self._greet(feed)
             else:
@@ -501,9 +511,19 @@ class CameraView(GuardedWidget):
         self.send(message, buffers=[shown.picture.data])
 
     def _send_boxes(self, feed: Feed, boxes: StampedBoxes) -> None:
-        shown = feed.boxes_sent(boxes, drawn_boxes(boxes.boxes, self._colours))
+        shown = feed.boxes_sent(boxes, drawn_boxes(boxes.boxes))
         if shown is not None:
             self.send({"type": "boxes", "seq": shown.seq, **_boxes_message(shown)})
+
+    def _answer_pixel(self, question: PixelQuestion) -> None:
+        assert self._feed is not None
+        event = self._feed.original(question.seq)
+        text = None
+        if event is not None:
+            with contextlib.suppress(DoraNbError):  # the view itself says what is wrong with it
+                text = self._pixels.text(event, question.x, question.y)
+        place = {"client": question.client, "seq": question.seq, "x": question.x, "y": question.y}
+        self.send({"type": "pixel", **place, "text": text})
 
     def _greet(self, feed: Feed) -> None:
         if feed.last is not None:

@@ -301,6 +301,44 @@ def test_old_boxes_fade(camera: CameraPage):
     assert 50 < camera.overlay(100, 110)[3] < half < 250
 
 
+def test_boxes_that_are_far_behind_fade_though_they_just_came(camera: CameraPage):
+    camera.show_frame(boxes=[RED_BOX], age=0, lag=1500)
+
+    assert 50 < camera.overlay(100, 110)[3] < 150
+
+
+def contrast(one: list[int], other: list[int]) -> float:
+    """The contrast of two colours as WCAG 2.2 defines it."""
+
+    def luminance(colour: list[int]) -> float:
+        parts = np.array(colour[:3]) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("age", [0, 60_000])
+@pytest.mark.parametrize("grey", [0, 255])
+def test_labels_are_readable_also_when_their_boxes_have_faded(
+    camera: CameraPage, age: int, grey: int
+):
+    image = np.full((240, 320, 3), grey, np.uint8)
+    camera.show_frame(
+        data=cv2.imencode(".jpg", image)[1].tobytes(),
+        boxes=[[*RED_BOX[:5], "████", "#ff6b6b"]],
+        age=age,
+    )
+
+    tag = [camera.overlay(x, 51) for x in range(101, 160)]
+
+    assert all(alpha == 255 for *_, alpha in tag)  # of the picture below, nothing is seen
+    ground, text = tag[1], tag[10]
+    assert contrast(ground, text) > 5
+    assert (contrast(ground, [0, 0, 0]) < 2) is (age > 0)  # and it shows that they are old
+
+
 def test_boxes_below_the_score_are_not_drawn(camera: CameraPage):
     camera.show_frame(boxes=[RED_BOX, GREEN_BOX])
     assert camera.overlay(220, 50)[1] == 255
@@ -420,9 +458,189 @@ def test_the_line_says_the_range_of_depth_and_what_was_guessed(camera: CameraPag
     camera.tell_status("running")
 
     figures = camera.page.locator(".dora-figures")
-    expect(figures).to_contain_text(
-        "depth 0.5 (dark) to 4 (bright) · guessed: 640 x 480 · no drops"
+    expect(figures).to_contain_text("· depth 0.5 (dark) to 4 (bright) · guessed: 640 x 480")
+
+
+# ----- boxes on their own frames
+
+BEHIND = "boxes 1.5 s behind; press s to show them on their own frames"
+
+
+def test_boxes_that_are_behind_say_how_to_change_that(camera: CameraPage):
+    camera.show_frame(lag=1500, boxes=[RED_BOX])
+    camera.tell_status("running", own_boxes=False)
+    figures = camera.page.locator(".dora-figures")
+    expect(figures).to_contain_text(BEHIND)
+    sync = camera.page.get_by_role("button", name="Sync")
+    expect(sync).to_have_attribute("aria-pressed", "false")
+    expect(sync).to_have_attribute("title", "Show boxes on their own frames (s)")
+
+    camera.page.locator(".dora-view").focus()
+    camera.page.keyboard.press("s")
+
+    assert camera.get("sync") is True
+    expect(sync).to_have_attribute("aria-pressed", "true")
+    expect(sync).to_have_attribute("title", "Show the newest picture and the newest boxes (s)")
+    expect(figures).not_to_contain_text("press s")
+    camera.show_frame(lag=0, boxes=[RED_BOX])
+    camera.tell_status("running", own_boxes=True)
+    expect(figures).not_to_contain_text("behind")
+    sync.click()
+    assert camera.get("sync") is False
+    camera.page.keyboard.press("Space")  # the button's own key
+    assert camera.get("sync") is True
+    camera.page.locator(".dora-view").focus()
+    camera.page.keyboard.press("S")
+    assert camera.get("sync") is False
+    assert camera.page.evaluate("() => model.saves") == 4  # each goes to the kernel
+
+
+def test_the_button_shows_what_the_kernel_has_chosen(camera: CameraPage):
+    camera.show_frame(lag=0, boxes=[RED_BOX])
+    sync = camera.page.get_by_role("button", name="Sync")
+    for own_boxes in (True, False, True):
+        camera.tell_status("running", own_boxes=own_boxes)
+        expect(sync).to_have_attribute("aria-pressed", str(own_boxes).lower())
+
+    sync.click()
+
+    assert camera.get("sync") is False  # against the choice
+
+
+def test_boxes_without_stamps_are_not_promised_on_their_frames(camera: CameraPage):
+    camera.show_frame(lag=None, boxes=[RED_BOX])
+    camera.tell_status("running", own_boxes=False)
+
+    expect(camera.page.locator(".dora-figures")).to_contain_text("boxes ? behind")
+    expect(camera.page.locator(".dora-figures")).not_to_contain_text("press s")
+
+
+# ----- full screen, snapshot, the value of a pixel
+
+
+def test_full_screen_shows_the_picture_as_large_as_it_fits(camera: CameraPage):
+    page = camera.page
+    camera.show_frame(boxes=[RED_BOX])
+    page.locator(".dora-view").focus()
+    page.keyboard.press("f")
+    page.wait_for_function("() => document.fullscreenElement?.matches('.dora-view')")
+
+    page.wait_for_function(f"() => ({LAYOUT})().together && ({LAYOUT})().width > 600")
+    layout = page.evaluate(LAYOUT)
+    assert layout["inside"]
+    assert layout["shape"] == pytest.approx(4 / 3, abs=0.01)
+    view = page.locator(".dora-view").bounding_box()
+    assert view is not None
+    assert view["height"] <= page.evaluate("() => innerHeight")
+    x = round(100 * layout["width"] / 320)
+    assert any(camera.overlay(x + step, x)[0] == 255 for step in (-1, 0, 1))
+
+    page.get_by_role("button", name="Full screen").click()
+
+    page.wait_for_function("() => !document.fullscreenElement")
+    page.wait_for_function(f"() => ({LAYOUT})().width === 320")
+
+
+def test_full_screen_goes_on_in_the_output_that_replaces_this_one(camera: CameraPage):
+    page = camera.page
+    camera.show_frame()
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("() => document.fullscreenElement?.matches('.dora-view')")
+    page.locator(".dora-view").focus()
+    page.keyboard.press("Space")  # at a pause, the kernel saves a still
+
+    page.evaluate("() => { document.getElementById('output').textContent = ''; render(); }")
+
+    page.wait_for_function(
+        "() => document.fullscreenElement === document.querySelector('.dora-view')"
     )
+    page.keyboard.press("f")
+    page.wait_for_function("() => !document.fullscreenElement")
+    page.evaluate("() => { document.getElementById('output').textContent = ''; render(); }")
+    assert page.evaluate("() => document.fullscreenElement") is None
+
+
+def test_a_snapshot_is_a_png_with_the_boxes_that_are_shown(camera: CameraPage):
+    camera.show_frame(blue=200, boxes=[RED_BOX, GREEN_BOX], w=640, h=480, age=60_000)
+    camera.page.locator(".dora-slider").fill("0.5")
+
+    with camera.page.expect_download() as downloaded:
+        camera.page.get_by_role("button", name="Snapshot").click()
+
+    download = downloaded.value
+    name = r"camera_image_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d\.png"
+    assert re.fullmatch(name, download.suggested_filename)
+    data = download.path().read_bytes()
+    assert data.startswith(b"\x89PNG")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape == (240, 320, 3)
+    assert np.abs(image[200, 200].astype(int) - (200, 0, 0)).max() < 8
+    assert np.abs(image[55, 50].astype(int) - (0, 0, 255)).max() < 8  # not faded
+    assert (np.abs(image.astype(int) - (0, 255, 0)).max(axis=2) < 60).sum() == 0
+
+
+def test_a_snapshot_before_the_first_picture_does_nothing(camera: CameraPage):
+    camera.page.get_by_role("button", name="Snapshot").click()
+
+    camera.show_frame()
+
+
+def test_the_value_below_the_pointer_is_shown(camera: CameraPage):
+    camera.show_frame(w=640, h=480)
+    box = camera.page.locator(".dora-picture").bounding_box()
+    assert box is not None
+    camera.page.mouse.move(box["x"] + 100.5, box["y"] + 50.5)
+    camera.page.wait_for_function("() => model.sent.some(({ type }) => type === 'pixel')")
+    question = camera.sent("pixel")[0]
+    assert (question["seq"], question["x"], question["y"]) == (1, 201, 101)
+
+    camera.tell(**question | {"client": "another page", "text": "wrong"})
+    camera.tell(**question | {"text": "R 1 G 2 B 3"})
+
+    camera.wait_for_text("pixel", "x 201 y 101 R 1 G 2 B 3")
+    camera.page.mouse.move(0, 0)
+    camera.wait_for_text("pixel", "")
+
+
+def test_only_a_pointer_that_moves_asks_and_not_too_often(empty_page: Page):
+    page = empty_page
+    page.evaluate(STAGE_TIME)
+    page.evaluate("() => start()")
+    camera = CameraPage(page)
+    camera.show_frame()
+    page.evaluate(
+        """() => {
+            window.answers = true;
+            const send = model.send.bind(model);
+            model.send = (message) => {
+                send(message);
+                if (message.type === 'pixel' && answers) tell({ ...message, text: '7' });
+            };
+            const picture = document.querySelector('.dora-picture');
+            window.point = (x) => picture.dispatchEvent(
+                new PointerEvent('pointermove', { clientX: x + picture.getBoundingClientRect().left }));
+        }"""
+    )
+
+    def times(first: int) -> list[int]:
+        return [question["sentMs"] for question in camera.sent("pixel")[first:]]
+
+    for x in range(100):
+        page.evaluate("x => { point(x); advance(10); }", x)
+    assert times(0) == list(range(0, 1001, 100))
+
+    page.evaluate("() => advance(5000)")
+    assert camera.sent("pixel")[-1]["x"] == 99  # where the pointer rests
+    so_far = len(times(0))
+    assert so_far == 11
+    page.evaluate("() => advance(60_000)")
+    camera.show_frame()
+    assert len(times(0)) == so_far  # it does not move
+
+    page.evaluate("() => { window.answers = false; }")
+    for x in range(100, 130):
+        page.evaluate("x => { point(x); advance(100); }", x)
+    assert np.diff(times(so_far)).tolist() == [2000]  # one that is never answered
 
 
 # ----- steering
@@ -510,17 +728,27 @@ def test_keys_of_the_view_do_not_reach_the_notebook_and_others_do(camera: Camera
 
 
 def test_everything_is_reached_by_keyboard_in_order(camera: CameraPage):
+    camera.show_frame()
     camera.page.locator("#before").focus()
     reached = []
-    for _ in range(4):
+    for _ in range(8):
         camera.page.keyboard.press("Tab")
         reached.append(
             camera.page.evaluate("() => document.activeElement.className.split(' ').pop()")
         )
 
-    assert reached == ["dora-view", "dora-pause", "dora-toggle", "dora-slider"]
+    boxes = ["dora-toggle", "dora-sync", "dora-slider"]
+    tools = ["dora-snapshot", "dora-screen", "dora-more"]
+    assert reached == ["dora-view", "dora-pause", *boxes, *tools]
+    camera.page.keyboard.press("Enter")
+    expect(camera.page.locator(".dora-details")).to_be_visible()
+    for _ in range(3):
+        camera.page.keyboard.press("Shift+Tab")
     camera.page.keyboard.press("ArrowRight")
     assert camera.get("min_score") == 0.05
+    camera.page.keyboard.press("Shift+Tab")
+    camera.page.keyboard.press("Space")
+    assert camera.get("sync") is True
     camera.page.keyboard.press("Shift+Tab")
     camera.page.keyboard.press("Space")
     assert camera.get("show_boxes") is False
@@ -547,6 +775,9 @@ def test_a_reader_hears_what_there_is(camera: CameraPage):
     )
     expect(group.get_by_role("button", name="Pause")).to_be_visible()
     expect(group.get_by_role("button", name="Boxes", pressed=True)).to_be_visible()
+    expect(group.get_by_role("button", name="Sync", pressed=False)).to_be_visible()
+    expect(group.get_by_role("button", name="Snapshot")).to_be_visible()
+    expect(group.get_by_role("button", name="Full screen")).to_be_visible()
     expect(group.get_by_role("slider", name="Lowest score shown")).to_be_visible()
     expect(group.get_by_role("img", name="Live picture of camera/image")).to_be_visible()
     camera.tell_status("running")
@@ -557,10 +788,14 @@ def test_a_view_without_boxes_has_no_switch_for_them(empty_page: Page):
     page = empty_page
     page.evaluate("() => { model.set('boxes', null); start(); }")
 
-    expect(page.get_by_role("button")).to_have_text(["before", "Pause"])
+    names = ["before", "Pause", "Snapshot", "Full screen"]
+    for name in names:
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()
+    expect(page.locator("button:visible")).to_have_count(len(names))
     page.locator(".dora-view").focus()
     page.keyboard.press("b")
-    assert page.evaluate("() => model.get('show_boxes')") is True
+    page.keyboard.press("s")
+    assert page.evaluate("() => [model.get('show_boxes'), model.get('sync')]") == [True, "auto"]
 
 
 # ----- the status
@@ -580,8 +815,43 @@ def test_what_the_kernel_says_is_shown(camera: CameraPage):
     camera.wait_for_text("message", "")
     figures = camera.page.locator(".dora-figures")
     expect(figures).to_contain_text("boxes 85 ms behind")
-    expect(figures).to_contain_text("dropped 123: camera/image → detector 120, this view 3")
-    expect(figures).to_contain_text("2 boxes without their frame")
+    expect(camera.page.locator(".dora-view")).not_to_contain_text("120")  # drops are a click away
+
+    camera.page.get_by_role("button", name="Details").click()
+
+    rows = camera.page.locator(".dora-details dt, .dora-details dd")
+    expect(rows).to_have_text(
+        [
+            *("picture", "320 x 240"),
+            *("boxes", "the newest, on the newest picture (chosen by their delay)"),
+            *("camera/image → detector", "120 dropped"),
+            *("this view", "3 dropped"),
+            *("without their frame", "2 messages with boxes"),
+        ]
+    )
+    camera.tell_status("running", unmatched=1)
+    expect(rows.nth(5)).to_have_text("no drops")
+    expect(rows.nth(7)).to_have_text("1 message with boxes")
+    camera.page.get_by_role("button", name="Details", expanded=True).click()
+    expect(rows).to_have_count(0)
+
+
+def test_the_line_begins_with_what_matters(camera: CameraPage):
+    figures = camera.page.locator(".dora-figures")
+    expect(figures).to_have_text("camera/image")
+    camera.page.evaluate(
+        """() => { Date.now = () => 1000_000; let now = 0; performance.now = () => (now += 25); }"""
+    )
+    for _ in range(3):
+        camera.show_frame(t=999_960, lag=0, boxes=[RED_BOX, GREEN_BOX])
+    camera.tell_status("running", drops=[["camera/image → detector", 9]])
+
+    expect(figures).to_have_text(re.compile(r"^camera/image · \d+ fps · age 40 ms · 2 boxes$"))
+    camera.page.locator(".dora-slider").fill("0.5")
+    expect(figures).to_have_text(re.compile(r"· 1 of 2 boxes$"))
+    camera.show_frame(t=999_960, lag=0, boxes=[])
+    camera.tell_status("running")
+    expect(figures).to_have_text(re.compile(r"· 0 boxes$"))
 
 
 @pytest.mark.parametrize(

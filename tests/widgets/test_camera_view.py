@@ -324,6 +324,57 @@ def test_a_page_may_say_anything(dataflow: Any, make_view: Make, content: Any):
     page.wait_for_frame(1)
 
 
+@pytest.mark.parametrize(
+    ("image", "metadata", "text"),
+    [
+        (np.full((48, 64, 3), (3, 14, 120), np.uint8), {}, "R 120 G 14 B 3"),
+        (np.full((48, 64, 3), (3, 14, 120), np.uint8), {"encoding": "rgb8"}, "R 3 G 14 B 120"),
+        (np.full((48, 64), 17, np.uint8), {}, "17"),
+        (np.full((48, 64), 4095, np.uint16), {"encoding": "16UC1"}, "4095"),
+        (np.full((48, 64), 1.2345, np.float32), {"encoding": "32FC1"}, "1.2345"),
+        (np.full((48, 64), np.nan, np.float32), {"primitive": "depth", "encoding": "32FC1"}, "nan"),
+    ],
+)
+def test_a_page_asks_for_the_original_value_of_a_pixel(
+    dataflow: Any, make_view: Make, image: Any, metadata: dict[str, Any], text: str
+):
+    _, page = make_view()
+    dataflow.publish_image(image, **metadata)
+    page.wait_for_frame(1)
+
+    page.say(type="pixel", seq=1, x=63, y=47)
+
+    (answer,) = page.wait_for("pixel")
+    place = {"client": "page", "seq": 1, "x": 63, "y": 47}
+    assert answer == {"type": "pixel", "text": text, **place}
+
+
+@pytest.mark.parametrize(
+    "question", [{"seq": 1, "x": 64, "y": 0}, {"seq": 7, "x": 0, "y": 0}, {"seq": 1, "y": 1e300}]
+)
+def test_a_pixel_that_is_not_there_has_no_value(
+    dataflow: Any, make_view: Make, question: dict[str, Any]
+):
+    _, page = make_view()
+    dataflow.publish_image(np.zeros((1, 64, 3), np.uint8) if "x" not in question else GREY)
+    page.wait_for_frame(1)
+
+    page.say(type="pixel", **({"x": 64} | question))
+
+    assert page.wait_for("pixel")[0]["text"] is None
+
+
+def test_a_pixel_of_a_picture_at_which_a_person_paused(dataflow: Any, make_view: Make):
+    view, page = make_view()
+    for value in (10, 20):
+        dataflow.publish_image(np.full_like(GREY, value))
+        wait_until(lambda value=value: view.stats.frames_sent == value // 10)
+    page.say(type="pause", seq=1)
+    page.say(type="pixel", seq=1, x=0, y=0)
+
+    assert page.wait_for("pixel")[0]["text"] == "R 10 G 10 B 10"
+
+
 # ----- pause, visibility, pages that come again
 
 

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from dora_nb.widgets._feed import STATUS_INTERVAL_SECS, Feed, SendStep, Task
+from dora_nb.widgets._feed import (
+    ORIGINALS_MAX_BYTES,
+    STATUS_INTERVAL_SECS,
+    Feed,
+    PixelQuestion,
+    SendStep,
+    Task,
+)
 from dora_nb.widgets._pictures import Picture
 
 
@@ -210,6 +218,45 @@ def test_another_run_shows_a_picture_at_once():
     scene.feed.note_running(True)
 
     assert not scene.feed.own_boxes
+
+
+def test_originals_are_kept_for_the_newest_pictures_within_a_bound():
+    clock = Clock()
+    feed = feed_with(clock)
+    for _ in range(4):
+        clock.now_secs += 1
+        value = pa.array(np.zeros(ORIGINALS_MAX_BYTES // 2 - 1000, np.uint8))
+        feed.take_frame({"id": "image", "value": value, "metadata": {}})
+        task = feed.next_task()
+        assert task is not None
+        assert task.pair is not None
+        feed.sent(task.pair, Picture(b"", "", 1, 1), None, blind=False)
+
+    kept = [feed.original(seq) is not None for seq in range(1, 6)]
+
+    assert kept == [False, False, True, True, False]
+
+
+def test_an_original_of_any_size_is_kept_of_the_newest_picture():
+    feed = feed_with(Clock())
+    value = pa.array(np.zeros(ORIGINALS_MAX_BYTES + 1, np.uint8))
+    feed.take_frame({"id": "image", "value": value, "metadata": {}})
+    task = feed.next_task()
+    assert task is not None
+    assert task.pair is not None
+    feed.sent(task.pair, Picture(b"", "", 1, 1), None, blind=False)
+
+    assert feed.original(1) is not None
+
+
+def test_of_many_questions_for_a_pixel_the_newest_is_answered():
+    feed = feed_with(Clock())
+    for number in range(1, 1000):
+        words = {"type": "pixel", "client": "page", "n": number, "seq": 1, "x": number, "y": 2}
+        feed.receive(words)
+
+    assert feed.next_task() == Task(SendStep.PIXEL, question=PixelQuestion("page", 1, 999, 2))
+    assert next_send_step(feed) is SendStep.STATUS
 
 
 def test_a_picture_goes_before_a_status():

@@ -14,10 +14,8 @@ from dora_nb.data.boxes import Boxes
 from dora_nb.widgets._pictures import (
     LIVE_MAX_WIDTH,
     MAX_DRAWN_BOXES,
-    PALETTE,
     STILL_MAX_BYTES,
     STILL_MAX_WIDTH,
-    Colours,
     Picture,
     drawn_boxes,
     picture_of,
@@ -189,13 +187,13 @@ def test_what_is_too_wide_is_made_smaller():
 
 
 def test_the_highest_scores_are_drawn_last():
-    drawn = drawn_boxes(boxes((0, 0, 1, 1, 0.9, 1), (0, 0, 1, 1, 0.3, 2)), Colours())
+    drawn = drawn_boxes(boxes((0, 0, 1, 1, 0.9, 1), (0, 0, 1, 1, 0.3, 2)))
 
     assert [box[4] for box in drawn] == [0.3, 0.9]
 
 
 def test_an_unknown_score_is_none():
-    drawn = drawn_boxes(boxes((0, 0, 1, 1, np.nan, 1), (0, 0, 1, 1, 0.3, 2)), Colours())
+    drawn = drawn_boxes(boxes((0, 0, 1, 1, np.nan, 1), (0, 0, 1, 1, 0.3, 2)))
 
     assert {box[5]: box[4] for box in drawn} == {"1": None, "2": 0.3}
 
@@ -203,32 +201,10 @@ def test_an_unknown_score_is_none():
 def test_no_more_boxes_are_drawn_than_anybody_reads():
     rows = [(0.0, 0.0, 1.0, 1.0, score / 2000, 0.0) for score in range(2000)]
 
-    drawn = drawn_boxes(boxes(*rows), Colours())
+    drawn = drawn_boxes(boxes(*rows))
 
     assert len(drawn) == MAX_DRAWN_BOXES
     assert min(box[4] for box in drawn) == 0.5
-
-
-def test_a_dozen_labels_have_a_dozen_colours_and_keep_them():
-    colours = Colours()
-    labels = ["robot", "ball", "cube", "cone", "cup", "charger", *map(str, range(6))]
-
-    chosen = [colours.of(label) for label in labels]
-
-    assert sorted(chosen) == sorted(PALETTE)
-    assert [colours.of(label) for label in labels] == chosen
-
-
-def test_two_views_agree_on_a_colour():
-    assert Colours().of("robot") == Colours().of("robot")
-
-
-def test_labels_that_never_come_back_do_not_fill_the_memory():
-    colours = Colours()
-    for number in range(5 * MAX_DRAWN_BOXES):
-        colours.of(f"track {number}")
-
-    assert len(colours._of_label) <= MAX_DRAWN_BOXES
 
 
 def test_a_tag_is_short_text():
@@ -297,7 +273,7 @@ def test_a_still_of_a_tall_picture_is_small_too():
 )
 @pytest.mark.parametrize("label", ["", "Bär κόσμε 日本", "x" * 500, "<b>bold</b>", "a\nb\0c"])
 def test_a_still_takes_any_box(box: tuple[float, ...], label: str):
-    still(BLUE, [(*box, 0.5, label, PALETTE[0])])
+    still(BLUE, [(*box, 0.5, label, "#ff6b6b")])
 
 
 def test_a_still_of_a_file_is_measured_by_the_file():
