@@ -63,16 +63,14 @@ def _passes(python: str) -> bool:
     print(f"\n== {python}", flush=True)
     run = folder / "bin" / "python"
     pip: list[str | Path] = [run, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    without = f"--ignore={ROOT / 'tests' / NEEDS_TORCH}"
     tests = [ROOT / "tests" / name for name in TESTS]
     commands: tuple[list[str | Path], ...] = (
         [python, "-m", "venv", folder],
         # The build backend first, since pip would take its newest release, not the pinned one.
         [*pip, "hatchling"],
         [*pip, "--no-build-isolation", "-e", ROOT, *PACKAGES],
-        [
-            *(run, "-m", "pytest", "-q", "-k", "not torch"),
-            *(f"--ignore={ROOT / 'tests' / NEEDS_TORCH}", *tests),
-        ],
+        [run, "-m", "pytest", "-q", "-k", "not torch", without, *tests],
     )
     return all(
         subprocess.run(command, cwd=ROOT, check=False).returncode == 0 for command in commands
