@@ -96,9 +96,12 @@ class NodeStatus:
     """How long the `on_event` that runs now has taken so far; None while none does."""
     error: OperatorError | None = None
     """Why it failed; None where it did not."""
+    last_line: str = ""
+    """The line that its newest generation printed or logged last; empty before the first."""
     warnings: tuple[str, ...] = ()
     """What goes wrong while it runs on, a clause each, oldest first: a thread that has ended, an output that is
-    not declared. At most eight; an edit that corrects the cause removes its warning."""
+    not declared, what its own code gave to `warnings.warn`. At most eight; an edit that corrects the cause
+    removes its warning."""
     changed_files: tuple[str, ...] = ()
     """Paths of files that its code imported, and that have changed since: it runs the old ones until its cell
     is run again. Files of the standard library and of installed packages do not count."""

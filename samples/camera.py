@@ -14,8 +14,9 @@ CAMERA_SOURCE                 ``auto`` (default): a webcam if one answers, else 
 CAMERA_WIDTH, CAMERA_HEIGHT   the size of the pictures in pixels, by default 640 and 480; pictures of
                               a webcam or a video are scaled to cover it, and cut
 
-There are always pictures. If the source does not answer, or stops later, the rendered scene takes its
-place, and a line on stdout gives the reason. To try the source again, restart the operator.
+With ``auto`` there are always pictures: if no webcam answers, or it stops later, the rendered scene takes
+its place, and a warning gives the reason. A source that was asked for by name must work: if it does not
+answer, or stops later, the operator fails with the reason. To try a source again, restart the operator.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,6 +60,10 @@ Image = NDArray[np.uint8]
 Size = tuple[int, int]
 
 
+class CameraError(RuntimeError):
+    """The source that was asked for by name has no pictures."""
+
+
 # ---------------------------------------------------------------- what is asked for
 
 
@@ -65,6 +71,11 @@ Size = tuple[int, int]
 class Settings:
     source: str
     size: Size
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether the rendered scene may take the place of a source that has no pictures."""
+        return self.source == "auto"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -376,9 +387,10 @@ def _held_by(device: str) -> str:
 
 
 def open_source(settings: Settings) -> tuple[Source, str]:
-    """A source that has pictures, and a line that describes it.
+    """A source that has pictures, and a line that describes it. Warns of a fallback.
 
-    Blocks for at most `ANSWER_SECS`, whatever a driver does.
+    Blocks for at most `ANSWER_SECS`, whatever a driver does. Raises CameraError where the source was asked
+    for by name and has none.
     """
     width, height = settings.size
     if settings.source == "scene":
@@ -389,12 +401,24 @@ def open_source(settings: Settings) -> tuple[Source, str]:
     else:
         source, why = _open_webcam(devices, settings)
     if source is None:
-        return SceneSource(settings.size), f"rendered scene, {width}x{height}, since {why}"
+        return fall_back(settings, why), f"rendered scene, {width}x{height}, since {why}"
     kind = "webcam" if devices is not None else "video"
     line = f"{kind} {source.target}, {width}x{height}"
     if source.native_size not in (None, settings.size):
         line += " (from {}x{})".format(*source.native_size)
     return source, line
+
+
+def fall_back(settings: Settings, why: str) -> SceneSource:
+    """The rendered scene, with a warning that says why; CameraError where it was not allowed."""
+    if not settings.may_fall_back:
+        raise CameraError(
+            f"CAMERA_SOURCE={settings.source} has no pictures: {why}. "
+            "With CAMERA_SOURCE=auto the rendered scene would take its place."
+        )
+    # dora_nb turns the operator's line amber and shows this there; elsewhere it is a line on stderr.
+    warnings.warn(f"{why}: the rendered scene takes its place", stacklevel=2)
+    return SceneSource(settings.size)
 
 
 def _open_webcam(devices: list[str], settings: Settings) -> tuple[CaptureSource | None, str]:
@@ -452,9 +476,10 @@ class Operator:
         for note in self._source.notes():
             _say(note)
         if shot is None and self._source.failure is not None:
-            _say(f"{self._source.failure}; the rendered scene takes its place")
+            why = self._source.failure
             self._source.close()
-            self._source = SceneSource(self._settings.size)
+            self._source = fall_back(self._settings, why)
+            _say(f"{why}; the rendered scene takes its place")
             shot = self._source.take()
         if shot is not None:
             width, height = self._settings.size

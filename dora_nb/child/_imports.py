@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.machinery
 import os
-import sys
 import time
 import zipimport
 from collections.abc import Callable
@@ -22,10 +21,9 @@ from typing import Any
 
 from dora_nb.protocol.imported_file import ImportedFile, note_file
 
-from ._traceback import is_ours
+from ._own_code import is_own
 
 _MOST_FILES = 5000
-_INSTALLED = frozenset(("site-packages", "dist-packages"))
 _SETTLED_SECS = 2.0
 """How old a file's modification must be for Python's cache of its bytecode to be believed."""
 
@@ -47,15 +45,10 @@ class _Notes:
         self._report = report
         self._process_id = os.getpid()
         self._noted: dict[bytes, ImportedFile] = {}
-        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        self._standard_library = (
-            os.path.dirname(os.__file__) + os.sep,
-            os.path.join(sys.base_exec_prefix, sys.platlibdir, version) + os.sep,
-        )
 
     def note(self, path: str) -> ImportedFile | None:
         """Reports the file, if it is one that counts and was not reported as it is now."""
-        if not self._counts(path):
+        if not is_own(path) or len(self._noted) >= _MOST_FILES:
             return None
         try:
             file = note_file(path)
@@ -66,14 +59,6 @@ class _Notes:
             self._noted[file.path] = file
             self._report(file)
         return file
-
-    def _counts(self, path: str) -> bool:
-        return (
-            not path.startswith(self._standard_library)
-            and _INSTALLED.isdisjoint(path.split(os.sep))
-            and not is_ours(path)
-            and len(self._noted) < _MOST_FILES
-        )
 
 
 def _patch_get_code(loader: Any, notes: _Notes) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from dora_nb.protocol import control
 
-from . import _forked, _imports, _output, _patches, _threads, dora_api
+from . import _forked, _imports, _output, _patches, _threads, _user_warnings, dora_api
 from ._process import NodeProcess
 from .user_code import KernelGoneError, NodeFailedError, problem_text
 
@@ -98,6 +98,7 @@ def _become(process: NodeProcess, begin: control.Begin, descriptors: list[int]) 
     first_output = begin.outputs[0] if begin.outputs else "OUTPUT"
     _patches.install(f"{begin.name}/{first_output}")
     _imports.watch(process.report_import)
+    _user_warnings.watch(process.report_warning)
     process.start_tee()
     _threads.watch_threads(process)
     with open(process.source_descriptor, encoding="utf-8", closefd=False) as file:

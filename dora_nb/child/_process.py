@@ -433,6 +433,11 @@ class NodeProcess:
         with contextlib.suppress(KernelGoneError):
             self.tell(control.Warned(text))
 
+    def report_warning(self, text: str) -> None:
+        """The user's code has called `warnings.warn`. On any thread."""
+        # An edit in place does not run `__init__` again: what that has warned of is as it was.
+        self.warn_in_status(f"{self.name} warns: {text}", outlasts_edits=not self.going)
+
     def warn_in_status(self, text: str, *, outlasts_edits: bool = False) -> None:
         """Gives a warning as `warn` does, and adds it to the node's status, which makes views show it in amber.
 

@@ -58,6 +58,11 @@ def shortened(line: str, already_cut: int = 0) -> str:
     return f"{line[:MAX_LINE_CHARS]}… ({cut} more characters)" if cut else line
 
 
+def last_line(lines: list[str]) -> str:
+    """Returns the last line that is not blank; an empty text if there is none."""
+    return next((line for line in reversed(lines) if not line.isspace()), "")
+
+
 class Log:
     """The newest lines of one operator, and a count of the older ones that it dropped. Thread-safe."""
 

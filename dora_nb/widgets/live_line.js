@@ -5,7 +5,7 @@
 /**
  * @typedef {{state: string, text: string, generation: number, rate: number | null, dropped: number,
  *   undeclared: number, missed: number, amber: boolean, warnings: string[],
- *   failure: Failure | null}} Status
+ *   changed: string, printed: string, failure: Failure | null}} Status
  */
 
 const ANSI = /\x1b\[[0-9;]*[A-Za-z]/g;
@@ -24,6 +24,7 @@ export function factsOf(status) {
   if (status.undeclared) {
     facts.push(`${counted(status.undeclared, "message", "messages")} to undeclared outputs`);
   }
+  if (status.changed) facts.push(`${status.changed}: run the cell again`);
   return facts;
 }
 
@@ -51,7 +52,10 @@ class LineView extends LiveView {
     this.state = element("span", "dora-line-state");
     this.state.setAttribute("role", "status");
     this.facts = element("span", "dora-line-facts");
-    row.append(dot, element("span", "dora-line-name", model.get("name")), this.state, this.facts);
+    // Not a status for screen readers, which would read every line that an operator prints.
+    this.printed = element("span", "dora-line-printed");
+    const name = element("span", "dora-line-name", model.get("name"));
+    row.append(dot, name, this.state, this.facts, this.printed);
     this.root.append(row);
   }
   /** The cell's sentence without the name, which the line shows already. */
@@ -72,6 +76,8 @@ class LineView extends LiveView {
     // A screen reader reads the state whenever it is written, so it is written only when it changes.
     if (this.state.textContent !== text) this.state.textContent = text;
     this.facts.textContent = facts.join(" · ");
+    this.printed.textContent = (status?.printed ?? "").replace(ANSI, "");
+    this.printed.title = this.printed.textContent; // for what does not fit
     this.drawWarnings(status?.warnings ?? []);
     this.drawFailure(status?.failure ?? null);
   }

@@ -4,18 +4,22 @@ A cell saves one stable sentence (``detector: declared``). Only the page's line 
 messages of `dora_nb.widgets._live`. Here they hold `state` (a word for the dot's colour), `text`,
 `generation`, `rate` in events per second or null, `dropped`, `undeclared`, `missed`, `busy` (the
 seconds that one event has taken so far, if that is long, or null), `amber` (it runs, with warnings),
-`warnings` (a list of texts) and `failure`, null or its `number`, `message` and `traceback` (a list of lines).
+`warnings` (a list of texts), `changed` (which imported files have changed, or empty), `printed` (the line that
+the operator printed last, or empty) and `failure`, null or its `number`, `message` and `traceback` (a list of
+lines).
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import traitlets
 
 from dora_nb.errors import GraphError, OperatorError
+from dora_nb.files import changed_text
 from dora_nb.status import NodeStatus, State
 
 from ._cells import CellRun, Registry, current_cell_run
@@ -23,6 +27,8 @@ from ._live import LiveDataflow, LiveWidget, RateMeter, Refresher, asset
 
 TRACEBACK_LINES = 200
 """A longer traceback is cut in its middle."""
+PRINTED_CHARS = 200
+"""More of a line that an operator prints is not shown; `%dora logs` has it."""
 
 _LINES = Registry()
 _LINE_OF: weakref.WeakKeyDictionary[LiveDataflow, dict[str, LiveLine]] = weakref.WeakKeyDictionary()
@@ -78,6 +84,8 @@ class LiveLine(LiveWidget):
             "busy": None if status.long_busy_secs is None else int(status.long_busy_secs),
             "amber": status.is_amber,
             "warnings": list(status.warnings),
+            "changed": changed_text(status.changed_files, str(Path.cwd())),
+            "printed": _cut(status.last_line) if status.state is not State.FAILED else "",
             "failure": self._failure_content(status),
         }
 
@@ -163,8 +171,14 @@ def _bare_content(state: str, text: str) -> dict[str, Any]:
         "missed": 0,
         "amber": False,
         "warnings": [],
+        "changed": "",
+        "printed": "",
         "failure": None,
     }
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= PRINTED_CHARS else f"{line[:PRINTED_CHARS]}…"
 
 
 def _shortened(lines: tuple[str, ...]) -> list[str]:

@@ -46,6 +46,8 @@ RUNNING = {
     "missed": 0,
     "amber": False,
     "warnings": [],
+    "changed": "",
+    "printed": "",
     "failure": None,
 }
 
@@ -99,6 +101,27 @@ def test_the_line_says_state_and_numbers_and_leaves_out_what_is_zero(line: OnPag
     expect(line.page.locator(".dora-line-facts")).to_have_text(
         "generation 2 · 29.8 events/s · 3 dropped · 2 missed ticks · 1 message to undeclared outputs"
     )
+
+
+def test_the_line_says_what_was_printed_last_and_which_module_has_changed(line: OnPage) -> None:
+    printed = line.page.locator(".dora-line-printed")
+    expect(printed).to_be_hidden()
+    line.tell(
+        **RUNNING | {"printed": "\x1b[31m<b>frame</b> 7\x1b[0m", "changed": "helper.py changed"}
+    )
+    expect(printed).to_have_text("<b>frame</b> 7")
+    expect(line.page.locator(".dora-line-facts")).to_have_text(
+        "29.8 events/s · helper.py changed: run the cell again"
+    )
+    # A long one is cut at the end of its row: it neither widens the page nor makes the cell higher.
+    height = "element => element.getBoundingClientRect().height"
+    before = line.page.locator(".dora-line-row").evaluate(height)
+    line.tell(**RUNNING | {"printed": "long " * 40, "changed": "helper.py changed"})
+    expect(printed).to_have_text("long " * 40)
+    assert line.page.locator(".dora-line-row").evaluate(height) == before
+    assert line.page.evaluate("() => document.body.scrollWidth <= innerWidth")
+    line.tell(**RUNNING)
+    expect(printed).to_be_hidden()
 
 
 def test_warnings_turn_the_line_amber_until_they_are_gone(line: OnPage) -> None:

@@ -81,9 +81,7 @@ def test_from_the_start_to_the_stop(two: CellDataflow) -> None:
 def test_an_output_that_is_not_declared_is_amber_here_too(dataflow: CellDataflow) -> None:
     """dora says so in the logs alone: in those of an operator in another way than in those of a script."""
     operator = CAMERA.replace('"image"', '"imge"')
-    script = (
-        "from dora import Node\nnode = Node()\nfor _ in node:\n    node.send_output('imge', b'')\n"
-    )
+    script = "from dora import Node\nnode = Node()\nfor _ in node:\n    node.send_output('imge', b''); print('sent', flush=True)\n"
     dataflow.cell("camera", operator, inputs=TICK, outputs=("image",))
     dataflow.cell("script", script, inputs=TICK, outputs=("image",), kind="script", number=6)
     dataflow.start("dora")
@@ -94,6 +92,7 @@ def test_an_output_that_is_not_declared_is_amber_here_too(dataflow: CellDataflow
             f"output '{name}/imge' is ignored, as it is not declared (declared: image); "
             "did you mean 'image'?"
         )
+    wait_until(lambda: dataflow.status("script").last_line == "sent")
 
 
 def test_colours_that_jupyter_forces_change_nothing(

@@ -1,4 +1,4 @@
-"""The camera always has pictures, always says which, and never waits for a driver.
+"""The camera has pictures or fails with the reason, always says which, and never waits for a driver.
 
 The drivers here are fakes that do what real ones do: refuse, hang, stop. What hangs is let go at the
 end of its test, and no outcome depends on how long something takes.
@@ -6,8 +6,10 @@ end of its test, and no outcome depends on how long something takes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -156,6 +158,20 @@ def wait_for_end(operator: Any) -> None:
     assert not operator._source._thread.is_alive()
 
 
+def fallback(why: str) -> pytest.WarningsRecorder:
+    """What warns that the rendered scene takes the place of a source."""
+    return pytest.warns(UserWarning, match=f"{re.escape(why)}: the rendered scene takes its place$")
+
+
+def refused(camera: ModuleType, source: object, why: str) -> pytest.RaisesExc[Exception]:
+    """The error where a source that was asked for by name has no pictures."""
+    text = (
+        f"CAMERA_SOURCE={source} has no pictures: {why}. "
+        "With CAMERA_SOURCE=auto the rendered scene would take its place."
+    )
+    return pytest.raises(camera.CameraError, match=f"^{re.escape(text)}$")
+
+
 Start = Callable[..., tuple[Any, Outputs]]
 Printed = pytest.CaptureFixture[str]
 
@@ -169,14 +185,13 @@ Printed = pytest.CaptureFixture[str]
         ({"source": "scene"}, ""),
         ({}, ", since no webcam was found"),
         ({"source": "auto"}, ", since no webcam was found"),
-        ({"source": "webcam"}, ", since no webcam was found"),
-        ({"source": "no/such.mp4"}, ", since there is no file no/such.mp4"),
     ],
 )
 def test_without_a_webcam_there_is_the_scene_with_its_truth(
     settings: dict[str, str], why: str, start: Start, capsys: Printed
 ) -> None:
-    operator, outputs = start(**settings)
+    with fallback("no webcam was found") if why else contextlib.nullcontext():
+        operator, outputs = start(**settings)
     assert capsys.readouterr().out == f"camera: rendered scene, 640x480{why}\n"
     for _ in range(3):
         operator.on_event(TICK, outputs)
@@ -188,14 +203,25 @@ def test_without_a_webcam_there_is_the_scene_with_its_truth(
     assert capsys.readouterr().out == ""
 
 
-def test_an_explicit_device_that_is_missing_is_named_with_those_that_exist(
-    start: Start, driver: Driver, camera: ModuleType, capsys: Printed
+def test_a_source_that_is_asked_for_by_name_and_is_missing_is_an_error(
+    start: Start, camera: ModuleType
 ) -> None:
-    start(source=7)
+    for source, why in (
+        ("webcam", "no webcam was found"),
+        ("no/such.mp4", "there is no file no/such.mp4"),
+        (0, f"{camera.DEVICES}/video0 does not exist (webcams found: none)"),
+        ("/dev/no/camera", "/dev/no/camera does not exist (webcams found: none)"),
+    ):
+        with refused(camera, source, why):
+            start(source=source)
+
+
+def test_an_explicit_device_that_is_missing_is_named_with_those_that_exist(
+    start: Start, driver: Driver, camera: ModuleType
+) -> None:
     found, missing = camera.DEVICES / "video0", camera.DEVICES / "video7"
-    assert f"scene, 640x480, since {missing} does not exist (webcams found: {found})\n" in (
-        capsys.readouterr().out
-    )
+    with refused(camera, 7, f"{missing} does not exist (webcams found: {found})"):
+        start(source=7)
     assert not driver.opened
 
 
@@ -309,12 +335,17 @@ def test_a_webcam_that_hangs_when_it_is_opened_holds_nothing_up(
 ) -> None:
     camera.ANSWER_SECS = 0.05
     driver.opening = gate.wait
-    operator, outputs = start(source=source)
-    device = camera.DEVICES / "video0"
-    line = f"camera: rendered scene, 640x480, since {device} does not answer\n"
-    assert capsys.readouterr().out == line
-    operator.on_event(TICK, outputs)
-    assert outputs.metadata[0]["frame"] == 0
+    why = f"{camera.DEVICES}/video0 does not answer"
+    if source == "auto":
+        with fallback(why):
+            operator, outputs = start()
+        line = f"camera: rendered scene, 640x480, since {why}\n"
+        assert capsys.readouterr().out == line
+        operator.on_event(TICK, outputs)
+        assert outputs.metadata[0]["frame"] == 0
+    else:
+        with refused(camera, source, why):
+            start(source=source)
     gate.set()
     assert driver.released.wait(PATIENCE_SECS)  # when it opens at last, nobody keeps it
 
@@ -324,7 +355,8 @@ def test_a_webcam_that_hangs_before_its_first_picture_holds_nothing_up(
 ) -> None:
     camera.ANSWER_SECS = 0.05
     driver.reading = lambda: grey(1) if gate.wait() else None
-    start()
+    with fallback(f"{camera.DEVICES}/video0 does not answer"):
+        start()
     assert "does not answer" in capsys.readouterr().out
     gate.set()
     assert driver.released.wait(PATIENCE_SECS)
@@ -378,11 +410,16 @@ def test_a_busy_webcam_is_named_with_the_process_that_holds_it(
     """Drivers differ in when they say that they are busy: at opening, or at the first picture."""
     driver.opens = not reads
     driver.reading = lambda: None
-    start(source="webcam")
-    line = capsys.readouterr().out
     name = Path(f"/proc/{holder.pid}/comm").read_text().strip()
+    held = f": it is held by {name} (process {holder.pid})"
+    with fallback(held):
+        start()
+    line = capsys.readouterr().out
     assert line.startswith("camera: rendered scene, 640x480, since ")
-    assert line.endswith(f": it is held by {name} (process {holder.pid})\n")
+    assert line.endswith(f"{held}\n")
+    how = "does not open" if reads else "opens but shows nothing"
+    with refused(camera, "webcam", f"{camera.DEVICES}/video0 {how}{held}"):
+        start(source="webcam")
     assert driver.released.wait(PATIENCE_SECS)
 
 
@@ -406,17 +443,19 @@ def test_a_device_that_may_not_be_used_is_said_to_be_that(
 ) -> None:
     driver.opens = False
     monkeypatch.setattr(camera.os, "access", lambda *_: False)
-    start()
+    with fallback("this account may not use it (members of the group 'video' usually may)"):
+        start()
     assert "does not open: this account may not use it (members of the group 'video'" in (
         capsys.readouterr().out
     )
 
 
 def test_a_path_in_dev_that_is_no_video_device_is_said_to_be_none(
-    start: Start, capsys: Printed
+    start: Start, camera: ModuleType
 ) -> None:
-    start(source="/dev/null")
-    assert "since /dev/null: this is not a video device" in capsys.readouterr().out
+    names = "their names are /dev/video0 and so on"
+    with refused(camera, "/dev/null", f"/dev/null: this is not a video device; {names}"):
+        start(source="/dev/null")
 
 
 # ---------------------------------------------------------------- a webcam that stops
@@ -439,14 +478,38 @@ def test_a_webcam_that_is_unplugged_is_said_and_the_scene_goes_on(
     gate.set()
     wait_for_end(operator)
     capsys.readouterr()
-    for _ in range(4):
-        operator.on_event(TICK, outputs)
+    with fallback(f"{device} is gone (was it unplugged?)"):
+        for _ in range(4):
+            operator.on_event(TICK, outputs)
     # What was read before is still sent.
     assert outputs.images[0][0, 0, 0] == 20
     assert [metadata.get("frame") for metadata in outputs.metadata] == [None, 0, 1, 2]
     assert capsys.readouterr().out == (
         f"camera: {device} is gone (was it unplugged?); the rendered scene takes its place\n"
     )
+    assert driver.released.is_set()
+
+
+def test_a_webcam_that_was_asked_for_and_is_unplugged_ends_the_operator(
+    start: Start, driver: Driver, camera: ModuleType, gate: threading.Event
+) -> None:
+    device = camera.DEVICES / "video0"
+    pictures = iter([grey(10)])
+
+    def read() -> Image | None:
+        image = next(pictures, None)
+        if image is None:
+            device.unlink(missing_ok=True)
+        return image
+
+    driver.reading = one_then_wait_for(gate, read)
+    operator, outputs = start(source="webcam")
+    gate.set()
+    wait_for_end(operator)
+    operator.on_event(TICK, outputs)
+    assert len(outputs.images) == 1  # What was read before is still sent.
+    with refused(camera, "webcam", f"{device} is gone (was it unplugged?)"):
+        operator.on_event(TICK, outputs)
     assert driver.released.is_set()
 
 
@@ -461,7 +524,8 @@ def test_a_webcam_that_misses_a_few_pictures_is_kept_and_one_that_gives_up_is_no
     gate.set()
     wait_for_end(operator)
     capsys.readouterr()
-    tick_until(operator, outputs, 2)
+    with fallback("video0 has stopped in the middle"):
+        tick_until(operator, outputs, 2)
     assert outputs.images[0][0, 0, 0] == 30
     assert outputs.metadata[1]["frame"] == 0
     assert (
@@ -486,7 +550,8 @@ def test_a_webcam_that_hangs_in_the_middle_freezes_nothing(
 
     driver.reading = read
     operator, outputs = start()
-    tick_until(operator, outputs, 3)
+    with fallback("has shown nothing for 0 s"):
+        tick_until(operator, outputs, 3)
     assert outputs.images[0][0, 0, 0] == 10
     assert [metadata.get("frame") for metadata in outputs.metadata] == [None, 0, 1]
     assert (
@@ -503,7 +568,8 @@ def test_an_error_inside_opencv_is_said_and_freezes_nothing(
         raise cv2.error("the codec has lost its head")
 
     driver.reading = read
-    start()
+    with fallback("video0: the codec has lost its head"):
+        start()
     assert "video0: the codec has lost its head" in capsys.readouterr().out
     assert driver.released.wait(PATIENCE_SECS)
 
@@ -574,27 +640,21 @@ def test_a_video_that_ends_too_early_is_said_once_and_begins_again(
     assert levels_of(outputs)[:12] == [*LEVELS, *LEVELS]
 
 
-def test_a_broken_video_is_said_and_the_scene_is_shown(
-    tmp_path: Path, start: Start, capsys: Printed
-) -> None:
+def test_a_broken_video_is_an_error(tmp_path: Path, start: Start, camera: ModuleType) -> None:
     path = tmp_path / "broken.mp4"
     path.write_bytes(b"this is no video at all" * 100)
-    operator, outputs = start(source=path)
-    line = "rendered scene, 640x480, since broken.mp4 is not a video that OpenCV can read\n"
-    assert line in capsys.readouterr().out
-    operator.on_event(TICK, outputs)
-    assert outputs.metadata[0]["frame"] == 0
+    with refused(camera, path, "broken.mp4 is not a video that OpenCV can read"):
+        start(source=path)
 
 
-def test_a_video_that_is_deleted_while_it_runs_is_said_and_the_scene_goes_on(
-    film: Path, start: Start, capsys: Printed
+def test_a_video_that_is_deleted_while_it_runs_ends_the_operator(
+    film: Path, start: Start, camera: ModuleType
 ) -> None:
     operator, outputs = start(source=film)
     film.unlink()
-    tick_until(operator, outputs, len(LEVELS) + 1)
-    assert levels_of(outputs)[:-1] == LEVELS
-    assert outputs.metadata[-1]["frame"] == 0
-    assert "film.avi is gone; the rendered scene takes its place" in capsys.readouterr().out
+    with refused(camera, film, "film.avi is gone"):
+        tick_until(operator, outputs, len(LEVELS) + 1)
+    assert levels_of(outputs) == LEVELS
 
 
 def test_a_file_that_hangs_when_it_is_opened_holds_nothing_up(
@@ -604,9 +664,8 @@ def test_a_file_that_hangs_when_it_is_opened_holds_nothing_up(
     driver.opening = gate.wait
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    operator, outputs = start(source=path)
-    operator.on_event(TICK, outputs)
-    assert outputs.metadata[0]["frame"] == 0
+    with refused(camera, path, f"{path} does not answer"):
+        start(source=path)
 
 
 # ---------------------------------------------------------------- pictures of any kind

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,6 +174,8 @@ def test_a_hello_is_answered_with_everything(page: Page, refresher: ByHand) -> N
             "busy": None,
             "amber": False,
             "warnings": [],
+            "changed": "",
+            "printed": "",
             "failure": None,
             "greeting": True,
         }
@@ -254,6 +257,33 @@ def test_rates_and_counts(page: Page, dataflow: Scripted, refresher: ByHand) -> 
     dataflow.change("detector", state=State.STOPPED)
     refresher.refresh_all()
     assert page.last["rate"] is None
+
+
+def test_the_last_line_that_was_printed_is_told(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    """The newest one in each pass, of which there are two a second; a failure says more than a line."""
+    page.say(type="hello")
+    for number in range(5):
+        dataflow.change("detector", state=State.RUNNING, last_line=f"frame {number}")
+    refresher.refresh_all()
+    assert [message["printed"] for message in page.received] == ["frame 4"]
+    dataflow.change("detector", last_line="x" * 1000)
+    refresher.refresh_all()
+    assert page.last["printed"] == "x" * 200 + "…"
+    dataflow.change("detector", state=State.FAILED)
+    refresher.refresh_all()
+    assert page.last["printed"] == ""
+
+
+def test_a_module_that_has_changed_is_named(
+    page: Page, dataflow: Scripted, refresher: ByHand
+) -> None:
+    page.say(type="hello")
+    changed = (str(Path.cwd() / "lib" / "helper.py"), "/elsewhere/arm.py")
+    dataflow.change("detector", state=State.RUNNING, changed_files=changed)
+    refresher.refresh_all()
+    assert page.last["changed"] == "lib/helper.py and /elsewhere/arm.py changed"
 
 
 def test_a_node_that_runs_with_warnings_is_amber(

@@ -28,7 +28,7 @@ from dora_nb.graph.sources import TopicSource
 from dora_nb.protocol.undeclared_output import undeclared_output_text
 from dora_nb.status import PROCESS_TO_JOIN, EdgeStatus, LogLine, NodeStatus, State
 
-from ..capture import Log, shortened
+from ..capture import Log, last_line, shortened
 from ..edit import Applied, Edit
 from ..embedded import Listener
 from ..os_errors import engine_error
@@ -70,6 +70,8 @@ class Run(abc.ABC):
         self._logs = {spec.name: Log(spec.name) for spec in declared}
         self._warnings: dict[str, tuple[str, ...]] = {}
         """What goes wrong in each node while it runs on."""
+        self._last_lines: dict[str, str] = {}
+        """The line that each node has printed last."""
         self._first_lines = dict.fromkeys(self._logs, 0)
         """The log line at which each node's newest generation begins."""
         self._private_folder = "/nowhere"
@@ -329,6 +331,7 @@ class Run(abc.ABC):
             stream, text, time_secs = read
             if text:
                 self._logs[node].add(stream, [shortened(text)], time_secs=time_secs)
+                self._last_lines[node] = text
                 self._note_undeclared_output(node, stream, text)
 
     def on_printed(self, entry: _log_lines.Entry) -> None:
@@ -336,9 +339,9 @@ class Run(abc.ABC):
         stream, text = _log_lines.as_printed(entry)
         if entry.node in self._logs and text:
             time_secs = time.time() if entry.time_secs is None else entry.time_secs
-            self._logs[entry.node].add(
-                stream, [shortened(line) for line in text.splitlines()], time_secs=time_secs
-            )
+            lines = [shortened(line) for line in text.splitlines()]
+            self._logs[entry.node].add(stream, lines, time_secs=time_secs)
+            self._last_lines[entry.node] = last_line(lines)
             self._note_undeclared_output(entry.node, stream, text)
 
     def _note_undeclared_output(self, node: str, stream: str, text: str) -> None:
@@ -399,6 +402,7 @@ class Run(abc.ABC):
             if node_state.generation != was.generation:
                 self._errors.pop(name, None)
                 self._warnings.pop(name, None)
+                self._last_lines.pop(name, None)
                 self._first_lines[name] = self._logs[name].count
             if node_state.state is State.FAILED and was.state is not State.FAILED:
                 # The traceback is in the node's log file, which may not have been read yet.
@@ -455,6 +459,7 @@ class Run(abc.ABC):
             outputs=tuple(_edge(each) for each in edges if each.source.node == spec.name),
             error=self._errors.get(spec.name),
             warnings=self._warnings.get(spec.name, ()),
+            last_line=self._last_lines.get(spec.name, ""),
         )
 
 

@@ -51,6 +51,7 @@ def node_status(
         on_event_p95_secs=counters.quantile_secs(durations, 0.95),
         busy_secs=supervisor.busy_secs(),
         error=supervisor.error,
+        last_line=supervisor.last_line(),
         warnings=supervisor.warnings,
         changed_files=supervisor.changed_files(),
     )

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from dora_nb.leftovers import end_leftovers, kill_leftovers
 from dora_nb.protocol import control, counters
 
-from ..capture import LineSplitter
+from ..capture import LineSplitter, last_line
 from ._imported_files import ImportedFiles
 
 _READ_SIZE = 1 << 16
@@ -231,6 +231,8 @@ class OperatorProcess:
         self.warnings: tuple[str, ...] = ()
         """What it has reported for the status of its node."""
         self.imported = ImportedFiles()
+        self.last_line = ""
+        """The line that it has printed or logged last."""
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         self.stacks_descriptor = stacks_descriptor
         """Where it writes its stacks when it gets `child.stacks.SIGNAL`."""
@@ -251,6 +253,10 @@ class OperatorProcess:
             os.set_blocking(stream.descriptor, False)
         self._popen = popen
         _kernel_ends.add(self)
+
+    def note_printed(self, lines: list[str]) -> None:
+        """Keeps the last of the lines that say anything."""
+        self.last_line = last_line(lines) or self.last_line
 
     def control_lost(self) -> None:
         """Does nothing: `exit_descriptor` reports the end of the process."""
@@ -309,12 +315,17 @@ class JoinedProcess:
         self.requests = NotebookRequests()
         self.warnings: tuple[str, ...] = ()
         self.imported = ImportedFiles()
+        self.last_line = ""
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
         # Not a pidfd: the process may leave the dataflow and run on.
         self.exit_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Readable once it has left."""
         self.crash_report_descriptor = -1
         self.streams: list[Stream] = []
+
+    def note_printed(self, lines: list[str]) -> None:
+        """Keeps the last of the lines that say anything; it can log, and its streams are the user's."""
+        self.last_line = last_line(lines) or self.last_line
 
     def control_lost(self) -> None:
         """Marks the process as gone: it has closed its end."""

@@ -185,6 +185,8 @@ class Supervisor:
         """The failures before it was ready that its restart policy has answered since it was ready last."""
         self._last_warnings: tuple[str, ...] = ()
         """The warnings of the process that has ended."""
+        self._last_line = ""
+        """The line that it printed last."""
         self.inputs_closed = False
         """Whether it finished because all its inputs had closed."""
         self.log = Log(spec.name)
@@ -353,6 +355,11 @@ class Supervisor:
             return process.imported.changed()
         finished = self.life.phase is lifecycle.Phase.FINISHED
         return self._last_imported.changed() if finished else ()
+
+    def last_line(self) -> str:
+        """Returns the line that the operator's process, or the one that ended last, has printed last."""
+        process = self._process
+        return self._last_line if process is None else process.last_line
 
     def durations(self) -> list[int]:
         """Returns the histogram of `on_event` durations, over all generations."""
@@ -564,6 +571,7 @@ class Supervisor:
     def _spawn(self) -> None:
         self.error = None
         self._last_warnings = ()
+        self._last_line = ""
         self.inputs_closed = False
         self._generation = _Generation(self.log.count)
         pending = self._pending_edit
@@ -783,7 +791,7 @@ class Supervisor:
         # The output first, so that what a process has printed before a failure stands before it in the log.
         for stream in process.streams:
             if stream.descriptor in ready:
-                self._read_stream(stream)
+                self._read_stream(process, stream)
         self._flush_outbox(process)
         if process.exit_descriptor in ready:
             self._process_ended(process)
@@ -899,7 +907,9 @@ class Supervisor:
                 process.warnings = tuple(texts)
                 self._host.life_changed(self)
             case control.Logged():
-                self._log_lines(message.level, log_text(message).splitlines())
+                lines = log_text(message).splitlines()
+                self._log_lines(message.level, lines)
+                process.note_printed(lines)
                 self._host.printed(self.name, message.level, [message])
 
     def _record_failure(self, process: NodeProcess, failed: control.Failed) -> None:
@@ -1004,7 +1014,9 @@ class Supervisor:
         self._host.process_reaped(process)
         # After the end, so that nothing is added; before `close`, which closes the streams.
         for stream in process.streams:
-            self._log_lines(stream.name, stream.read_last())
+            lines = stream.read_last()
+            self._log_lines(stream.name, lines)
+            process.note_printed(lines)
         # Before the session settles the process's end: until then its leases protect the event's payload.
         self._keep_crash_report(process)
         # Both locks: no request of the notebook and no status may see a process whose descriptors are being
@@ -1012,7 +1024,7 @@ class Supervisor:
         with self._host.locked(), self._counts.lock:
             self._counts.keep(process)
             if process is self._process:
-                self._last_warnings = process.warnings
+                self._last_warnings, self._last_line = process.warnings, process.last_line
                 self._process, self._last_imported = None, process.imported
             elif process is self._next:
                 self._next = None
@@ -1075,10 +1087,11 @@ class Supervisor:
     def _lines_from(self, first: int) -> list[LogLine]:
         return [line for line in self.log.lines() if line.number >= first]
 
-    def _read_stream(self, stream: Stream) -> None:
+    def _read_stream(self, process: NodeProcess, stream: Stream) -> None:
         lines = stream.read()
         if lines and self.spec.min_log_level == LOG_LEVELS[-1]:
             self._log_lines(stream.name, lines)
+            process.note_printed(lines)
             self._host.printed(
                 self.name, "stdout", [control.Logged("stdout", line) for line in lines]
             )
