@@ -64,7 +64,7 @@ SIGNATURES = {
     "Dataflow.on_change": "self, callback",
     "Dataflow.wait": "self, timeout_secs=None",
     "Dataflow.latest": "self, topic, timeout_secs=10.0",
-    "Dataflow.take": "self, topic, count, timeout_secs=10.0",
+    "Dataflow.take": "self, topic, count=None, timeout_secs=10.0",
     "Dataflow.subscribe": "self, topic, callback=None, *, queue_size=None, replay_last=False",
     "get_dataflow": "",
 }

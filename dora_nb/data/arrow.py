@@ -9,6 +9,8 @@ from typing import Any
 import numpy.typing as npt
 import pyarrow as pa
 
+from dora_nb.errors import MessageError
+
 Event = Mapping[str, Any]
 
 
@@ -22,6 +24,18 @@ class UnreadableError(Exception):
         super().__init__(problem)
         self.problem = problem
         self.hint = hint
+
+
+def check_event(event: object, function: str) -> None:
+    """Raises MessageError, which begins with the name of the function, if the argument is not an event."""
+    if isinstance(event, Mapping) and "value" in event:
+        return
+    if isinstance(event, list):
+        hint = f"take returns a list: {function}(events[0])."
+    else:
+        hint = "latest, take and subscribe return events."
+    kind = type(event).__name__
+    raise MessageError(f"{function} needs an event, got a {kind}:", hint=hint)
 
 
 def event_name(event: Event) -> str:
@@ -47,7 +61,8 @@ def describe_value(event: Event) -> str:
         if key in metadata
     )
     arrow_type = textwrap.shorten(str(value.type), 60, placeholder=" ...")
-    return f"{len(value)} values of {arrow_type}, metadata {form or 'without width and height'}"
+    values = "1 value" if len(value) == 1 else f"{len(value)} values"
+    return f"{values} of {arrow_type}, metadata {form or 'without width and height'}"
 
 
 def checked_array(event: Event, *, nulls_allowed: bool = False) -> pa.Array[Any]:

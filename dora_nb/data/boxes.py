@@ -13,6 +13,7 @@ from dora_nb.errors import MessageError
 from .arrow import (
     Event,
     UnreadableError,
+    check_event,
     checked_array,
     describe_value,
     event_name,
@@ -62,6 +63,7 @@ def as_boxes(event: Event) -> npt.NDArray[np.float32]:
         >>> boxes = as_boxes(event)
         >>> boxes[boxes[:, 4] > 0.5, :4]  # the corners of the boxes that are more than half sure
     """
+    check_event(event, "as_boxes")
     return read_boxes(event).values
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dora_nb.errors import MessageError
 
-from .arrow import Event, event_name
+from .arrow import Event, check_event, event_name
 from .images import COMPRESSED, as_image, image_form
 from .pixel_layouts import RAW_LAYOUTS
 
@@ -44,6 +44,7 @@ def as_torch(event: Event) -> torch.Tensor:
         >>> tensor = as_torch(event).clone()
         >>> tensor.permute(2, 0, 1).float() / 255  # (3, H, W), as most networks expect
     """
+    check_event(event, "as_torch")
     library = _loaded("torch", needed_by="as_torch")
     value: pa.Array[Any] = event["value"]
     if value.null_count:

@@ -23,6 +23,7 @@ from .arrow import (
     Event,
     UnreadableError,
     as_numpy,
+    check_event,
     checked_array,
     describe_value,
     event_name,
@@ -131,6 +132,7 @@ def image_form(
 
     Raises MessageError as `as_image` does, except for damage inside a compressed picture.
     """
+    check_event(event, "as_image")
     try:
         return _image_form(checked_array(event), metadata_of(event), size, encoding)
     except UnreadableError as error:
@@ -182,6 +184,11 @@ def _image_form(
     size: tuple[int, int] | None,
     encoding: str | None,
 ) -> ImageForm:
+    if len(value) == 1 and size is None and encoding is None and _is_scalar(value, metadata):
+        raise UnreadableError(
+            "it is a single value",
+            "Name the topic of a picture; a cell shows a value by latest(TOPIC)['value'][0].",
+        )
     if not is_number(value.type):
         looks_like_boxes = pa.types.is_struct(value.type) and could_be_boxes(value)
         hint = "It looks like boxes: pass this topic as boxes=." if looks_like_boxes else None
@@ -212,6 +219,18 @@ def _image_form(
     if primitive == "depth" and RAW_LAYOUTS[form.encoding].channels == 1:
         return replace(form, is_depth=True)
     return form
+
+
+def _is_scalar(value: pa.Array[Any], metadata: Mapping[str, Any]) -> bool:
+    """Whether a value that is alone is a number, whatever the metadata that its sender has forwarded.
+
+    A picture of one pixel says so, and a compressed one may be cut off after its first byte.
+    """
+    shape = metadata.get("shape")
+    one_pixel = metadata.get("width") == 1 or (isinstance(shape, Sequence) and len(shape) > 1)
+    compressed = encoding_named(metadata.get("encoding")) in COMPRESSED
+    is_flat = is_number(value.type) or pa.types.is_boolean(value.type)
+    return is_flat and not one_pixel and not compressed
 
 
 def _form_of_metadata(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
+from dora_nb.errors import GraphError
 from dora_nb.events import Event
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import DEFAULT_QUEUE_SIZE
@@ -223,9 +224,10 @@ class BaseDataflow:
             self._run, topic, callback, queue_size=queue_size or 1, replay_last=replay_last
         )
 
-    def take(self, topic: str, count: int, timeout_secs: float = 10.0) -> list[Event]:
+    def take(self, topic: str, count: int | None = None, timeout_secs: float = 10.0) -> list[Event]:
         """Returns the next `count` messages of a topic after the call. Blocks until they have come.
 
+        `count` has no default: a forgotten one raises GraphError, which says what to write.
         There may be gaps between them, as the kernel never slows a dataflow. Raises TopicTimeoutError, which
         says how many came and what state the node is in, when the time is over or the node has ended;
         GraphError for a topic that does not exist; DataflowStateError where nothing runs.
@@ -235,6 +237,11 @@ class BaseDataflow:
             >>> [event["metadata"]["width"] for event in dataflow.take("camera/image", 2)]
             [640, 640]
         """
+        if count is None:
+            raise GraphError(
+                "take needs the number of messages:",
+                hint=f"write take({topic!r}, 1), or latest({topic!r}) for the newest one.",
+            )
         check_count(count, "count")
         return messaging.take(self._run, topic, count, timeout_secs, replay_last=False)
 

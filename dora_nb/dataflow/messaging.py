@@ -74,7 +74,7 @@ def too_few(
     if name == NOTEBOOK:
         state = "none was sent"
     elif name not in run.graph:
-        state = f"{name} is not declared"
+        state = run.graph.missing_text(name)
     else:
         status = run.status(name)
         state = f"{name} is {status.state_text()}"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dora_nb.errors import GraphError, did_you_mean
+from dora_nb.errors import GraphError, did_you_mean, nearest
 
 from .nodes import KIND_WORDS, InputSpec, NodeSpec
 from .restarts import read_policy
@@ -86,6 +86,11 @@ class Graph:
         return replace(
             self, nodes={key: spec for key, spec in self.nodes.items() if spec.obstacle is None}
         )
+
+    def missing_text(self, name: str) -> str:
+        """Returns ``camra is not declared; did you mean 'camera'?``, for the middle of a sentence."""
+        near = nearest(name, self.nodes)
+        return f"{name} is not declared" + (f"; did you mean '{near}'?" if near else "")
 
     def node(self, name: str) -> NodeSpec:
         """Returns the node of that name. Raises GraphError, with the nearest name, if there is none."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
 
-_LINE_MAGICS = ("dora", "dora_operator", "dora_node")
+_LINE_MAGICS = ("dora", "dora_operator", "dora_node", "%dora_operator", "%dora_node")
 _CELL_MAGICS = ("dora_operator", "dora_node")
 _matchers: dict[int, Callable[[CompletionContext], SimpleMatcherResult]] = {}
 """The matcher in each shell's completer, by the shell's identity."""

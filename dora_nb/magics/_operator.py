@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
 
-from dora_nb.cells.declare import MAGICS, DeclaredNode, read_declaration
+from dora_nb.cells.declare import MAGICS, DeclaredNode, misplaced_magic, read_declaration
 from dora_nb.cells.header import Header, Word
 from dora_nb.cells.node_line import NodeLine
 from dora_nb.cells.parse import wants_help
@@ -38,7 +38,11 @@ _HELP = {"dora_operator": operator_help, "dora_node": node_help}
 
 @magics_class
 class OperatorMagics(Magics):
-    """The magics ``%%dora_operator`` and ``%%dora_node``."""
+    """The magics ``%%dora_operator`` and ``%%dora_node``.
+
+    Below another line of the cell, such as a comment, IPython takes ``%%NAME`` for a line magic whose name
+    begins with ``%``, and would say that there is none.
+    """
 
     shell: InteractiveShell
 
@@ -55,6 +59,18 @@ class OperatorMagics(Magics):
     @line_cell_magic
     def dora_node(self, line: str, cell: str | None = None) -> None:
         self._run("dora_node", line, cell)
+
+    @no_var_expand
+    @line_magic("%dora_operator")  # type: ignore[arg-type]  # it takes names too
+    def misplaced_operator(self, line: str) -> None:
+        """``%%dora_operator`` must be the first line of its cell."""
+        raise misplaced_magic(line_header(self.shell, "%%dora_operator", line))
+
+    @no_var_expand
+    @line_magic("%dora_node")  # type: ignore[arg-type]  # it takes names too
+    def misplaced_node(self, line: str) -> None:
+        """``%%dora_node`` must be the first line of its cell."""
+        raise misplaced_magic(line_header(self.shell, "%%dora_node", line))
 
     def _run(self, magic: str, line: str, cell: str | None) -> None:
         header, body = self._split(magic, line, cell)

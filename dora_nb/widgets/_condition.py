@@ -169,7 +169,7 @@ def _why_no_frame_can_come(
         return None
     status = _status(dataflow, topic.node)
     if status is None:
-        return ViewCondition("waiting", f"{topic.node} is not declared")
+        return ViewCondition("waiting", dataflow.graph.missing_text(topic.node))
     if status.state is State.RUNNING:
         return None
     if status.state in (State.FINISHED, State.STOPPED):
@@ -206,7 +206,7 @@ def _note_on_boxes(dataflow: ViewedDataflow, boxes: TopicSource | None, feed: Fe
         return ""
     status = _status(dataflow, boxes.node)
     if status is None:
-        return f"no boxes: {boxes.node} is not declared"
+        return f"no boxes: {dataflow.graph.missing_text(boxes.node)}"
     if status.state is not State.RUNNING:
         return f"no new boxes: {boxes.node} is {status.state_text()}"
     return "" if feed.boxes_came else f"no boxes of {boxes} yet{_warnings(dataflow, boxes, None)}"

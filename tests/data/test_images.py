@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 
 from dora_nb.data import picture_files
-from dora_nb.data.images import as_image, image_form
+from dora_nb.data.boxes import as_boxes
+from dora_nb.data.convert import as_torch
+from dora_nb.data.images import as_image, could_be_image, image_form
 from dora_nb.errors import MessageError
 
 from .data_messages import (
@@ -450,6 +452,34 @@ def test_an_error_says_what_is_wrong_with_a_picture_and_the_likely_fix(
         as_image(event)
 
     assert str(raised.value).startswith("cannot show image as a picture: ")
+
+
+@pytest.mark.parametrize("value", [0.5, 7, True])
+@pytest.mark.parametrize("metadata", [{}, {"width": 640, "height": 480, "encoding": "bgr8"}])
+def test_a_single_value_is_told_from_a_picture(value: float, metadata: dict[str, Any]):
+    """Also with the metadata of the picture that it was made from."""
+    event = message(pa.array([value]), **metadata)
+    with pytest.raises(MessageError, match="it is a single value; got 1 value of ") as raised:
+        as_image(event)
+    assert str(raised.value).endswith(
+        "Name the topic of a picture; a cell shows a value by latest(TOPIC)['value'][0]."
+    )
+    assert not could_be_image(event)
+
+
+def test_a_picture_of_one_pixel_is_one():
+    pixel = pa.array(np.array([7], np.uint8))
+    for event in (sized(np.array([[7]], np.uint8), "mono8"), message(pixel, shape=[1, 1])):
+        assert as_image(event).tolist() == [[7]]
+    assert as_image(message(pixel), (1, 1), "mono8").tolist() == [[7]]
+
+
+def test_what_is_not_an_event_is_refused_in_words():
+    for function, name in ((as_image, "as_image"), (as_boxes, "as_boxes"), (as_torch, "as_torch")):
+        with pytest.raises(MessageError, match=f"^{name} needs an event, got a float: latest, "):
+            function(0.5)
+        with pytest.raises(MessageError, match=rf"take returns a list: {name}\(events\[0\]\)"):
+            function([message(COLOUR)])
 
 
 def test_a_file_that_claims_to_be_huge_is_not_decoded():

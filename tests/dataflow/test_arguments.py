@@ -29,6 +29,9 @@ WRONG: dict[str, Callable[[Any], object]] = {
     "queue_size must be a whole number >= 1, got 0": lambda flow: flow.subscribe(
         "a/b", queue_size=0
     ),
+    "needs the number of messages: write take('a/b', 1), or latest('a/b') for": lambda flow: (
+        flow.take("a/b")
+    ),
     "count must be a whole number >= 1, got -1": lambda flow: flow.take("a/b", -1),
     "grace_secs must be >= 0, got -1": lambda flow: flow.stop(grace_secs=-1),
 }

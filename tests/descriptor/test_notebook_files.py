@@ -55,6 +55,15 @@ def test_of_two_declarations_the_later_counts(tmp_path: Path) -> None:
             "robot.ipynb, cell 1, line 2\n    %dora_operator op nofile.py",
         ),
         ("%%dora_operator op --bogus" + BODY, "there is no option '--bogus'"),
+        (
+            "# A comment\n%%dora_operator op" + BODY,
+            "robot.ipynb, cell 1, line 2\n    %%dora_operator op\n    ^\n",
+        ),
+        (
+            "# A comment\n%%dora_operator op" + BODY,
+            "GrammarError: %%dora_operator must be the first line of its cell: move what is above it",
+        ),
+        ("import os\n%%dora_node op" + SCRIPT, "%%dora_node must be the first line of its cell"),
         ("%%dora_operator op\nx = 1", "robot.ipynb, cell 1, line 2\n    x = 1"),
         ("%%dora_node op" + BODY, "declare it with %%dora_operator"),
     ],

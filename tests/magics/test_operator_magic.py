@@ -185,6 +185,25 @@ def test_a_file_is_read_anew_each_time(notebook: Any, tmp_path: Path) -> None:
     ]
 
 
+def test_a_magic_below_a_comment_is_told_where_it_belongs(notebook: Any) -> None:
+    error = "must be the first line of its cell: move what is above it to below this line, or into a cell"
+    shown = notebook.refused("# My camera\n%%dora_operator cam --outputs image" + BODY)
+    assert shown == (
+        "Cell In[1], line 2\n"
+        "    %%dora_operator cam --outputs image\n"
+        "    ^\n"
+        f"GrammarError: %%dora_operator {error} of its own."
+    )
+    for cell in (
+        "import os\n\n%%dora_node cam \\\n  --outputs x\nx",
+        "if True:\n    %%dora_node cam",
+    ):
+        assert f"GrammarError: %%dora_node {error}" in notebook.refused(cell)
+    assert not notebook.dataflow.graph.nodes
+    notebook.run("text = '''\n%%dora_operator cam\n'''")
+    assert notebook.run("print(text)").stdout == "\n%%dora_operator cam\n\n"
+
+
 def test_a_mistake_in_a_file_is_shown_at_the_files_line(notebook: Any, tmp_path: Path) -> None:
     (tmp_path / "detector.py").write_text("x = 1\ny = = 2\n")
     shown = notebook.refused("%dora_operator detector detector.py")

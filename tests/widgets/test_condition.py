@@ -154,6 +154,17 @@ def test_a_node_that_nobody_declared(dataflow: Any):
     assert look(dataflow) == ("waiting", "camera is not declared")
 
 
+def test_a_node_whose_name_is_misspelt(dataflow: Any):
+    dataflow.declare("camra", outputs=("image",))
+    dataflow.remove("camera")
+    assert look(dataflow) == ("waiting", "camera is not declared; did you mean 'camra'?")
+    dataflow.declare("detectr", outputs=("bbox",))
+    dataflow.remove("detector")
+    dataflow.declare("camera", outputs=("image",))
+    reason = "no boxes: detector is not declared; did you mean 'detectr'?"
+    assert look(dataflow) == ("running", reason)
+
+
 def test_a_detector_that_does_not_run_does_not_stop_the_picture(dataflow: Any):
     dataflow.set_state("detector", State.STARTING)
 
