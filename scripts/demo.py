@@ -4,7 +4,7 @@
 
     cells up to the one tagged `demo-measure`     executed unchanged
     measure()                                     in the same kernel, beside the running dataflow
-    the other cells                               executed; the last one stops the dataflow
+    the other cells                               executed; the end of the kernel stops the dataflow
     build/demo/01_first_dataflow.html             the notebook with its outputs; opens offline
     build/demo/camera.png                         one picture with the boxes found on it
 

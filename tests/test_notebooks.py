@@ -45,6 +45,7 @@ def _errors(notebook: nbformat.NotebookNode) -> list[str]:
 def test_run_all_twice_in_one_kernel_is_clean(
     notebook: nbformat.NotebookNode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Its last cell leaves the dataflow alive, and the end of the kernel leaves no process: the leak check."""
     monkeypatch.setenv("CAMERA_SOURCE", "scene")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     client = NotebookClient(
@@ -60,6 +61,17 @@ def test_run_all_twice_in_one_kernel_is_clean(
             for number, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, number)
             assert _errors(notebook) == []
+        alive = nbformat.v4.new_code_cell("import dora_nb; dora_nb.get_dataflow().running")
+        notebook.cells.append(alive)
+        client.execute_cell(alive, len(notebook.cells) - 1)
+        assert alive.outputs[0].data["text/plain"] == "True"
+
+
+def test_it_ends_alive(notebook: nbformat.NotebookNode) -> None:
+    """Run All leaves something to play with; how to stop it is in the last cell."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert notebook.cells[-1].source == code[-1] == "# %dora stop"
+    assert not any("%dora stop" in source for source in code[:-1])
 
 
 def test_the_picture_stays_in_the_file(notebook: nbformat.NotebookNode) -> None:
