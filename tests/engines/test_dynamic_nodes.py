@@ -372,3 +372,31 @@ def join_sockets() -> list[str]:
     prefix = f"{control.join_socket_prefix(os.geteuid())}{os.getpid()}-"
     table = Path("/proc/net/unix").read_text()
     return re.findall(rf" @({re.escape(prefix)}\S+)", table)
+
+
+FORKING = """
+import os, sys
+import dora_nb
+
+with dora_nb.Node("plotter") as node:
+    pid = os.fork()
+    if pid == 0:
+        for event in node:
+            print("copy", event["type"], flush=True)
+    else:
+        print("status", os.waitpid(pid, 0)[1], flush=True)
+        for event in node:
+            print(event["type"], event.get("id"), flush=True)
+            sys.stdin.readline()
+"""
+
+
+def test_a_forked_copy_of_its_process_leaves_nothing_in_its_name(
+    plotted: CellDataflow, outside: Callable[..., subprocess.Popen[str]]
+) -> None:
+    plotted.start()
+    process = outside(FORKING)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "status 0\n"
+    assert process.stdout.readline() == "INPUT image\n"
+    assert plotted.status("plotter").state is State.RUNNING
