@@ -258,6 +258,46 @@ def test_what_has_no_end_is_stopped_after_its_time(
     assert "counter: counted 1\n" in capsys.readouterr().out
 
 
+ENDING = """\
+%%dora_node arm
+import atexit, os, threading
+from dora import Node
+node = Node()
+def close():
+    print("closing", flush=True)
+    threading.Event().wait(EVENT)
+    print("closed", flush=True)
+    STATEMENT
+atexit.register(close)
+"""
+
+
+@pytest.mark.parametrize(
+    ("exit_secs", "statement", "options", "status", "said"),
+    [
+        ("2.5", "pass", [], 0, ""),
+        ("0", "os.kill(os.getpid(), 9)", [], 1, "arm's process was killed by SIGKILL (Killed)."),
+        ("None", "pass", ["--stop-after", "1"], 1, "arm had ended its own code and was still"),
+    ],
+    ids=["slowly", "killed", "stopped"],
+)
+def test_a_node_that_ends_by_itself_ends_in_its_own_time(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    exit_secs: str,
+    statement: str,
+    options: list[str],
+    status: int,
+    said: str,
+) -> None:
+    cell = ENDING.replace("EVENT", exit_secs).replace("STATEMENT", statement)
+    assert cli.main(["run", _notebook(tmp_path, cell), *options]) == status
+    printed = capsys.readouterr()
+    assert printed.out.startswith("arm: closing\n")
+    assert ("arm: closed\n" in printed.out) == (exit_secs != "None")
+    assert said in printed.err
+
+
 RESTARTED = """\
 %%dora_node bad --restart-policy on-failure --restart-delay 0.2
 print("tried", flush=True)

@@ -47,18 +47,16 @@ def run_to_the_end(
     try:
         try:
             dataflow._start_with_looks(engine, progress, look)
-        except OperatorError:
-            return _failures(dataflow)
-        except _TimeIsOverError:
-            return list({**errors, **{each.node: each for each in _failures(dataflow)}}.values())
-        while not dataflow.wait(_LOOK_EVERY_SECS):
-            _pass_on(dataflow, printed, say)
-            if is_over():
-                break
-        return _failures(dataflow)
+            while not dataflow.wait(_LOOK_EVERY_SECS) and not is_over():
+                _pass_on(dataflow, printed, say)
+        except (OperatorError, _TimeIsOverError):
+            pass  # What the nodes have failed with is read below.
+        errors.update(_failures(dataflow))
     finally:
         dataflow.stop()
         _pass_on(dataflow, printed, say)
+    # Also what failed at the stop: a node that it killed, or that raised as it handled STOP.
+    return list({**_failures(dataflow), **errors}.values())
 
 
 def _pass_on(dataflow: Dataflow, printed: dict[str, int], say: Callable[[str], None]) -> None:
@@ -68,5 +66,5 @@ def _pass_on(dataflow: Dataflow, printed: dict[str, int], say: Callable[[str], N
             say(f"{line.node}: {line.text}")
 
 
-def _failures(dataflow: Dataflow) -> list[OperatorError]:
-    return [status.error for status in dataflow.status() if status.error is not None]
+def _failures(dataflow: Dataflow) -> dict[str, OperatorError]:
+    return {each.name: each.error for each in dataflow.status() if each.error is not None}

@@ -49,6 +49,7 @@ from dora_nb.engines.embedded._lifecycle import (
     Replace,
     ReportDeath,
     ReportLateReload,
+    ReportSlowExit,
     Restart,
     Resume,
     SendGo,
@@ -78,6 +79,10 @@ def failed(life: Life) -> Event:
     return ChildFailed(life.process)
 
 
+def failed_and_restarts(life: Life) -> Event:
+    return ChildFailed(life.process, restarts=True)
+
+
 def finished(life: Life) -> Event:
     return ChildFinished(life.process)
 
@@ -88,6 +93,10 @@ def control_lost(life: Life) -> Event:
 
 def ended(life: Life) -> Event:
     return ProcessEnded(life.process)
+
+
+def ended_badly(life: Life) -> Event:
+    return ProcessEnded(life.process, badly=True)
 
 
 def ended_and_restarts(life: Life) -> Event:
@@ -234,6 +243,10 @@ ALONE = Stop(1, closes_outputs=True)
         ([failed, Stop(1), ended], Phase.FAILED, [SettleEnd(True, True)]),
         ([finished, Stop(1), ended], Phase.FINISHED, [SettleEnd(True, True)]),
         ([control_lost, ended], Phase.FAILED, [ReportDeath(), SettleEnd(True, True)]),
+        ([finished, ended_badly], Phase.FAILED, [ReportDeath(), SettleEnd(True, True)]),
+        ([finished, Stop(1), ended_badly], Phase.FAILED, [ReportDeath(), SettleEnd(True, True)]),
+        ([Stop(1), finished, ended_badly], Phase.STOPPED, [SettleEnd(True)]),
+        ([failed, ended_badly], Phase.FAILED, [SettleEnd(True, True)]),
         ([control_lost, Stop(1), ended], Phase.STOPPED, [SettleEnd(True)]),
         ([Restart(1), ended], Phase.STARTING, [SettleEnd(False), Spawn(2, 2)]),
         ([Restart(1), Stop(1), ended], Phase.STOPPED, [SettleEnd(True)]),
@@ -281,12 +294,30 @@ def test_a_restart_policy_lets_another_generation_follow(
     assert actions == last
 
 
-@pytest.mark.parametrize("said", [failed, finished, control_lost])
-def test_a_process_that_said_it_ends_is_killed_if_it_does_not(said: Step) -> None:
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [((Start(),), failed), (RUNNING, failed_and_restarts), (RUNNING, control_lost)],
+)
+def test_a_process_that_others_wait_for_is_killed_if_it_does_not_exit(
+    before: tuple[Step, ...], said: Step
+) -> None:
     """A thread that its operator left behind would hold it for ever."""
-    life, actions = after(*RUNNING, said)
+    life, actions = after(*before, said)
     assert actions == [ArmDeadline(EXIT_GRACE_SECS)]
     assert after(passed, life=life)[1] == [Kill()]
+
+
+@pytest.mark.parametrize("said", [failed, finished])
+def test_a_process_that_ends_by_itself_is_told_of_and_bounded_by_a_stop_alone(said: Step) -> None:
+    """Its exit handlers may park a robot."""
+    life, actions = after(*RUNNING, said)
+    assert actions == [ArmDeadline(EXIT_GRACE_SECS)]
+    life, actions = after(passed, life=life)
+    assert (life.phase, actions) == (Phase.ENDING, [ReportSlowExit()])
+    life, actions = after(Stop(GRACE_SECS), life=life)
+    assert actions == [AskToStop(), ArmDeadline(GRACE_SECS)]
+    assert after(passed, life=life)[1] == [Terminate(), ArmDeadline(TERM_GRACE_SECS)]
+    assert after(passed, passed, life=life)[1] == [Kill()]
 
 
 @pytest.mark.parametrize("said", [failed, finished, control_lost])

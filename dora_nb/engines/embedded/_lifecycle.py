@@ -20,6 +20,9 @@ While an operator runs, another generation may be prepared beside it. It takes o
                                          event and reads no more   the old one's state        handles STOP
                                      RETIRING ──HandedOver──► the new one is the operator: TakeOver, SendGo
 
+A process that has ended by itself may take its time to exit: its exit handlers may park a robot. Only a stop
+bounds that.
+
 Until it gets `AskToRetire`, the old process can continue as if nothing had happened; it does so if the new
 one fails or the edit is dropped. If the old process ends at any step, the new one takes over from there.
 
@@ -39,7 +42,7 @@ from dataclasses import dataclass, replace
 
 TERM_GRACE_SECS = 1.0
 EXIT_GRACE_SECS = 2.0
-"""Grace period for a process to exit after it has reported its end or closed its control socket."""
+"""When a process that is to exit by itself is reported, or is killed if nothing shows that it will."""
 
 
 class Phase(enum.Enum):
@@ -104,6 +107,8 @@ class Life:
     """Whether it was stopped alone: then its readers get INPUT_CLOSED at its end."""
     was_ready: bool = False
     """Whether this generation's `__init__` has returned."""
+    exits_freely: bool = False
+    """Whether only a stop bounds the exit of the process, which has ended by itself."""
     process: int = 0
     """The number of the process that is the operator; 0 before the first."""
     successor: int = 0
@@ -203,6 +208,9 @@ class ChildReady(ProcessEvent):
 class ChildFailed(ProcessEvent):
     """The process reported a failure and is about to exit."""
 
+    restarts: bool = False
+    """Whether the restart policy waits for the exit, which is bounded then."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChildFinished(ProcessEvent):
@@ -220,6 +228,8 @@ class ProcessEnded(ProcessEvent):
 
     restart_after_secs: float | None = None
     """The delay before a restart by the restart policy; None for no restart. Ignored after a stop."""
+    badly: bool = False
+    """Whether it was killed or exited with a status that means an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +380,11 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportSlowExit:
+    """The process has ended by itself and is still exiting: tell the user."""
+
+
+@dataclass(frozen=True, slots=True)
 class ArmDeadline:
     """Report `DeadlinePassed` after this time, unless another deadline is armed or the process ends."""
 
@@ -393,8 +408,8 @@ class SettleEnd:
 
 Action = (
     Spawn | SendReload | FinishReload | CancelReload | ReportLateReload | Prepare | AskToPause | Resume | GiveState
-    | AskToRetire | TakeOver | Discard | Disarm | FallBack | SendGo | AskToStop | Terminate | Kill | ArmDeadline
-    | ReportDeath | SettleEnd
+    | AskToRetire | TakeOver | Discard | Disarm | FallBack | SendGo | AskToStop | Terminate | Kill
+    | ReportSlowExit | ArmDeadline | ReportDeath | SettleEnd
 )  # fmt: skip
 
 
@@ -471,13 +486,17 @@ def _on_current(life: Life, event: Event) -> tuple[Life, list[Action]]:
     match event:
         case ChildReady() if life.phase is Phase.STARTING:
             return replace(life, phase=Phase.READY, was_ready=True, falls_back=False), []
-        case ChildFailed() if life.phase in HAS_PROCESS:
-            return _await_exit(life, Phase.FAILED)
+        case ChildFailed(_, restarts) if life.phase in HAS_PROCESS:
+            # A start waits for the exit of a node that failed before it was ready, and must come to an end.
+            return _await_exit(life, Phase.FAILED, freely=life.was_ready and not restarts)
         case ChildFinished() if life.phase in HAS_PROCESS:
-            return _await_exit(life, Phase.FINISHED)
+            return _await_exit(life, Phase.FINISHED, freely=True)
         case ControlLost() if life.phase in HAS_PROCESS - {Phase.ENDING}:
-            return _await_exit(life, None)
-        case ProcessEnded(_, restart_after_secs) if life.phase in HAS_PROCESS:
+            return _await_exit(life, None, freely=False)
+        case ProcessEnded(_, restart_after_secs, badly) if life.phase in HAS_PROCESS:
+            # It had finished, but did not get through its exit handlers.
+            if badly and life.outcome is Phase.FINISHED:
+                life = replace(life, outcome=None)
             return _process_ended(life, restart_after_secs)
         case ChildReloaded(_, edit) if life.phase is Phase.RUNNING:
             return _reloaded(life, edit)
@@ -530,9 +549,10 @@ def _ask_to_stop(life: Life, grace_secs: float) -> tuple[Life, list[Action]]:
     return asked, [AskToStop(), ArmDeadline(grace_secs)]
 
 
-def _await_exit(life: Life, outcome: Phase | None) -> tuple[Life, list[Action]]:
+def _await_exit(life: Life, outcome: Phase | None, *, freely: bool) -> tuple[Life, list[Action]]:
     """Waits for the process to exit by itself. An escalation that has begun continues."""
     exiting = replace(life, phase=Phase.ENDING, outcome=life.outcome or outcome, reloading=False)
+    exiting = replace(exiting, exits_freely=freely)
     return exiting, [ArmDeadline(EXIT_GRACE_SECS)] if life.stop_step is StopStep.NONE else []
 
 
@@ -552,8 +572,9 @@ def _deadline_passed(life: Life) -> tuple[Life, list[Action]]:
 def _escalate(life: Life) -> tuple[Life, list[Action]]:
     if life.stop_step in (StopStep.TERMINATED, StopStep.KILLED):
         return replace(life, stop_step=StopStep.KILLED), [Kill()]
-    # It had reported its end or closed its control socket, and `EXIT_GRACE_SECS` to exit by itself.
     if life.stop_step is StopStep.NONE and life.phase is Phase.ENDING:
+        if life.exits_freely:
+            return life, [ReportSlowExit()]
         return replace(life, stop_step=StopStep.KILLED), [Kill()]
     return replace(life, stop_step=StopStep.TERMINATED), [Terminate(), ArmDeadline(TERM_GRACE_SECS)]
 

@@ -187,6 +187,8 @@ class Supervisor:
         """The warnings of the process that has ended."""
         self._last_line = ""
         """The line that it printed last."""
+        self._slow_exit: str | None = None
+        """The warning that the process has ended by itself and is still exiting."""
         self.inputs_closed = False
         """Whether it finished because all its inputs had closed."""
         self.log = Log(spec.name)
@@ -244,7 +246,8 @@ class Supervisor:
     def warnings(self) -> tuple[str, ...]:
         """What the operator's process, or the one that ended last, has reported for its status."""
         process = self._process
-        return self._last_warnings if process is None else process.warnings
+        warnings = self._last_warnings if process is None else process.warnings
+        return (*warnings, *filter(None, [self._slow_exit]))
 
     @property
     def alive(self) -> bool:
@@ -560,6 +563,12 @@ class Supervisor:
                 self._log_escalation("it did not exit in time: sending SIGKILL")
                 self._generation.killed = True
                 process.kill()
+            case lifecycle.ReportSlowExit():
+                self._slow_exit = (
+                    f"{self.name} has ended its own code and is still exiting, in exit handlers or in threads "
+                    "that are not daemons; a stop ends it"
+                )
+                self.note(self._slow_exit)
             case lifecycle.ArmDeadline(secs):
                 self._deadline = _Deadline(deadline, time.monotonic() + secs)
             case lifecycle.ReportDeath():
@@ -572,6 +581,7 @@ class Supervisor:
         self.error = None
         self._last_warnings = ()
         self._last_line = ""
+        self._slow_exit = None
         self.inputs_closed = False
         self._generation = _Generation(self.log.count)
         pending = self._pending_edit
@@ -860,7 +870,7 @@ class Supervisor:
                 return lifecycle.ChildReady(number)
             case control.Failed():
                 self._record_failure(process, message)
-                return lifecycle.ChildFailed(number)
+                return lifecycle.ChildFailed(number, self.spec.restart_policy.policy != "never")
             case control.Finished(inputs_closed, stop_all):
                 if process is self._process:
                     self.inputs_closed = inputs_closed
@@ -992,20 +1002,22 @@ class Supervisor:
             return
         if status and status < 0 and self.life.stop_step is lifecycle.StopStep.ASKED:
             self.note(describe_death(self.name, status, []).message)
-        failed = self.life.outcome is not lifecycle.Phase.FINISHED
-        self._handle(self._ended_event(process.number, failed=failed))
+        failed = self.life.outcome is not lifecycle.Phase.FINISHED or status != 0
+        self._handle(self._ended_event(process.number, failed=failed, badly=status != 0))
 
-    def _ended_event(self, number: int, *, failed: bool) -> lifecycle.ProcessEnded:
+    def _ended_event(
+        self, number: int, *, failed: bool, badly: bool = False
+    ) -> lifecycle.ProcessEnded:
         """Returns the event of that end, with the delay that the restart policy sets."""
         if self.inputs_closed or not self._host.may_get_input(self.name):
-            return lifecycle.ProcessEnded(number)
+            return lifecycle.ProcessEnded(number, badly=badly)
         self._restarts, delay_secs = next_restart(
             self.spec.restart_policy,
             self._restarts,
             failed=failed,
             now_secs=time.monotonic(),
         )
-        return lifecycle.ProcessEnded(number, delay_secs)
+        return lifecycle.ProcessEnded(number, delay_secs, badly)
 
     def _reap(self, process: NodeProcess) -> int:
         """Kills a process and all that it has started; keeps its output and counts. Returns its status."""
@@ -1026,6 +1038,7 @@ class Supervisor:
             if process is self._process:
                 self._last_warnings, self._last_line = process.warnings, process.last_line
                 self._process, self._last_imported = None, process.imported
+                self._slow_exit = None
             elif process is self._next:
                 self._next = None
             self._replaced = [each for each in self._replaced if each.process is not process]
@@ -1067,6 +1080,12 @@ class Supervisor:
                 f"{self.name}: the process that had joined ended without an error message.",
                 node=self.name,
                 hint="Start it again: it joins again.",
+            )
+        if self.life.exits_freely and self.life.stop_step >= lifecycle.StopStep.TERMINATED:
+            return OperatorError(
+                f"{self.name} had ended its own code and was still exiting when the stop killed its process.",
+                node=self.name,
+                hint="Likely cause: an exit handler (atexit) that takes long, or a thread that is not a daemon.",
             )
         # Killed without a request to stop: it had closed its control socket (`ControlLost`).
         if generation.killed:
