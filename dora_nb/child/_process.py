@@ -469,7 +469,7 @@ class NodeProcess:
 
     def report_import(self, file: ImportedFile) -> None:
         """The user's code imports this file. On any thread."""
-        # Without a kernel, nobody asks whether the file changes.
+        # Without a kernel no cell runs again, and whether the file changes does not matter.
         with contextlib.suppress(KernelGoneError):
             self.tell(control.Imported(file))
 
