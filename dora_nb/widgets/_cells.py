@@ -7,6 +7,7 @@ headless run may save the notebook as soon as the cell is done.
 
 from __future__ import annotations
 
+import os
 import uuid
 import weakref
 from collections.abc import Mapping
@@ -111,15 +112,36 @@ class Registry:
         }
 
 
+def runs_unattended() -> bool:
+    """Returns whether a program runs the cells, as nbconvert and papermill do, and no page shows them.
+
+    Then outputs must hold no live widget: nbconvert's page would show it, without a kernel behind it,
+    in place of the still or table beside it.
+    """
+    parent = _parent_message()
+    if parent is None or "cellId" in (parent.get("metadata") or {}):
+        return False
+    if any(name.startswith("VOILA_") for name in os.environ):
+        return False  # it runs the cells as nbconvert does, and shows them live
+    # No one can answer `input()`. Front ends for people allow it.
+    return (parent.get("content") or {}).get("allow_stdin") is False
+
+
+def _parent_message() -> Mapping[str, Any] | None:
+    """Returns the front end's request to run the cell; None outside of a notebook."""
+    get_parent = getattr(get_ipython(), "get_parent", None)
+    parent = get_parent() if get_parent is not None else None
+    return parent if isinstance(parent, Mapping) else None
+
+
 def current_cell_run() -> CellRun | None:
     """Returns the running cell and its run; None outside of a notebook.
 
     Front ends that edit notebooks send the cell's id. Those that only run notebooks (nbclient, nbval)
     do not: there, the cell's text identifies it.
     """
-    get_parent = getattr(get_ipython(), "get_parent", None)
-    parent = get_parent() if get_parent is not None else None
-    if not isinstance(parent, Mapping):
+    parent = _parent_message()
+    if parent is None:
         return None
     # Front ends add "cellId" to the metadata of the request; it is not part of the protocol.
     cell = (parent.get("metadata") or {}).get("cellId") or (parent.get("content") or {}).get("code")

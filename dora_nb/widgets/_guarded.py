@@ -14,6 +14,9 @@ from typing import Any, ClassVar
 import anywidget
 import traitlets
 
+from ._cells import runs_unattended
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MAX_CLIENT_NAME = 64
 """Letters. A page makes up its own name, and ours have about 20."""
 MAX_CLIENTS = 64
@@ -27,6 +30,13 @@ class GuardedWidget(anywidget.AnyWidget):
     """The traits that a page may write."""
     page_messages_refused: int = 0
     """Writes and messages of pages that were refused."""
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Returns the widget for a page, and what stands for it elsewhere; only that without a page."""
+        bundle: tuple[dict[str, Any], dict[str, Any]] | None = super()._repr_mimebundle_(**options)
+        if bundle is not None and runs_unattended():
+            bundle[0].pop(WIDGET_VIEW, None)
+        return bundle
 
     def set_state(self, sync_data: Mapping[str, Any]) -> None:
         """Takes a page's write: the traits that it may set, if their values are valid."""

@@ -80,7 +80,7 @@ from dora_nb.errors import (
     did_you_mean,
 )
 
-from ._cells import CellOutput, Registry, current_cell_run
+from ._cells import CellOutput, Registry, current_cell_run, runs_unattended
 from ._condition import Listener, ViewedDataflow, condition, drops
 from ._feed import Feed, PixelQuestion, SendStep, SentPicture, Task
 from ._guarded import GuardedWidget
@@ -97,6 +97,8 @@ MAX_SHOWN_AGE_SECS = 3600.0
 MAX_FPS = 240
 QUEUE_SIZE = 10
 """Messages that may wait for the subscriber's thread, which a busy cell holds up for moments."""
+FIRST_PICTURE_SECS = 5.0
+"""A cell whose output nobody watches waits so long for the picture that is saved with it."""
 _JOIN_SECS = 2.0
 
 _VIEWS = Registry()
@@ -210,6 +212,8 @@ class CameraView(GuardedWidget):
         self._encoding = encoding
         self._pixels = PixelReader(size, encoding)
         self._output = CellOutput()
+        self._unattended = runs_unattended()
+        self._first_awaited = False
         self._still_lock = threading.RLock()
         self._still_key: tuple[Any, ...] | None = None
         self._last_status: dict[str, Any] = {}
@@ -381,7 +385,7 @@ class CameraView(GuardedWidget):
         super().close()
 
     def settle(self) -> None:
-        """Saves a still into the cell's output if a pause or a stop requires one.
+        """Saves a still into the cell's output if a pause or a stop requires one, or no page shows it.
 
         IPython calls it after every cell; there is no need to call it.
 
@@ -392,11 +396,22 @@ class CameraView(GuardedWidget):
         feed = self._feed
         if feed is None or feed.closed:
             return
+        # Nothing else would put a picture into a notebook that no page shows.
+        in_any_case = self._unattended and threading.current_thread() is threading.main_thread()
+        if in_any_case:
+            self._wait_for_first_picture(feed)
         with self._still_lock:  # the cell's thread and the sender may both come: the second waits
             paused = feed.take_still_due()
             stopped = feed.note_running(self._dataflow.running)
-            if paused or stopped:
+            if paused or stopped or in_any_case:
                 self._publish_still()
+
+    def _wait_for_first_picture(self, feed: Feed) -> None:
+        """Gives the camera some time, once, if a cell has shown the view and the dataflow runs."""
+        if not self._first_awaited and self._output.shown and self._dataflow.running:
+            self._first_awaited = True
+            if not self.paused:
+                feed.wait_for_picture(FIRST_PICTURE_SECS)
 
     def __repr__(self) -> str:
         boxes = "" if self.boxes is None else f", boxes={self.boxes!r}"

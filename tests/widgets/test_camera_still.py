@@ -14,6 +14,7 @@ import pytest
 from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import ExecutePreprocessor
 
 FAKES = Path(__file__).with_name("fake_dataflow.py")
 SETUP = f"""\
@@ -25,8 +26,12 @@ dataflow = FakeDataflow()
 """
 PLAY = "playing = dataflow.play_on(fps=60)"
 SHOW = "view = CameraView('camera/image', boxes='detector/bbox', dataflow=dataflow)\nview"
+OPERATOR = """\
+class Operator:
+    def on_event(self, event, send_output):
+        pass
+"""
 TEXT = "CameraView('camera/image', boxes='detector/bbox')"
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,7 +77,7 @@ def test_a_stopped_dataflow_leaves_a_still_in_the_notebook_and_in_its_page():
 
     data = output(notebook, 1)
     assert data["text/plain"] == TEXT
-    assert WIDGET in data
+    assert set(data) == {"text/plain", "image/jpeg"}
     image = still_of(data)
     assert image.shape == (240, 320, 3)
     assert has_square(image)
@@ -85,6 +90,33 @@ def test_waiting_for_a_frame_leaves_a_still_where_nobody_looks():
     notebook = run(SETUP + PLAY, SHOW, "view.wait_for_frame(30)")
 
     assert has_square(still_of(output(notebook, 1)))
+
+
+def test_a_cell_whose_output_no_page_shows_waits_for_its_picture():
+    notebook = run(SETUP + PLAY, SHOW)
+
+    assert has_square(still_of(output(notebook, 1)))
+
+
+def test_nbconvert_keeps_pictures_lines_and_tables():
+    """As `jupyter nbconvert --execute --to html` does it, which also saves the widgets' state.
+
+    A page prefers a widget to whatever stands beside it, and has neither kernel nor network.
+    """
+    operator = "%%dora_operator arm --inputs goal=notebook/goal\n" + OPERATOR
+    cells = ["%load_ext dora_nb", operator, "%dora status", "%dora graph", SETUP + PLAY, SHOW]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    execute = ExecutePreprocessor(enabled=True, timeout=30, kernel_name="python3")
+
+    page, _ = HTMLExporter(preprocessors=[execute]).from_notebook_node(notebook)
+
+    outputs = page.partition("<main")[2].partition("</main>")[0]
+    assert "widget-view+json" not in outputs
+    assert len(re.findall(r'<img[^>]+src="data:image/jpeg;base64,', outputs)) == 1
+    assert "arm: declared" in outputs
+    assert "goal ← notebook/goal (10, drop_oldest)" in outputs
+    assert outputs.count("<table>") == 1
+    assert 'class="dora-graph"' in outputs or "data:image/svg+xml" in outputs
 
 
 def test_a_pause_keeps_the_frame_that_was_shown_and_a_close_has_no_live_view():

@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from dora_nb.widgets import _cells
-from dora_nb.widgets._cells import CellRun, Registry, current_cell_run
+from dora_nb.widgets._cells import CellRun, Registry, current_cell_run, runs_unattended
 
 
 class FakeView:
@@ -130,3 +130,42 @@ def test_a_shell_without_requests_has_no_cells(monkeypatch: pytest.MonkeyPatch, 
 
 def test_plain_python_has_no_cells():
     assert current_cell_run() is None
+
+
+class Shell:
+    """A kernel's shell that runs a cell for a front end."""
+
+    def __init__(self, metadata: dict[str, object], content: dict[str, object]) -> None:
+        self._parent = {"metadata": metadata, "content": content}
+
+    def get_parent(self) -> dict[str, object]:
+        return self._parent
+
+
+@pytest.mark.parametrize(
+    ("metadata", "content", "unattended"),
+    [
+        ({}, {"allow_stdin": False}, True),  # nbclient, papermill, nbval
+        ({"cellId": "a"}, {"allow_stdin": True}, False),  # JupyterLab, VS Code
+        ({"cellId": "a"}, {"allow_stdin": False}, False),
+        ({}, {"allow_stdin": True}, False),  # a console, or a front end without cell ids
+        ({}, {}, False),
+    ],
+)
+def test_cells_that_a_program_runs_are_told_from_those_of_a_person(
+    monkeypatch: pytest.MonkeyPatch,
+    metadata: dict[str, object],
+    content: dict[str, object],
+    unattended: bool,
+):
+    monkeypatch.setattr(_cells, "get_ipython", lambda: Shell(metadata, content))
+    assert runs_unattended() is unattended
+
+    monkeypatch.setenv("VOILA_SERVER_URL", "/")
+    assert not runs_unattended()  # it shows the outputs live
+
+
+def test_a_plain_python_is_not_a_notebook(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_cells, "get_ipython", lambda: None)
+
+    assert not runs_unattended()
