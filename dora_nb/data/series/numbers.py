@@ -115,6 +115,8 @@ class NumberReader:
         self.has_rows = False
         """Whether a message had several rows. From then on a message of one row also has the suffix ``[0]``,
         so that a list of detections keeps its series when it has one element for a while."""
+        self.gained_rows = False
+        """Whether the newest message was the first with several rows, after others of its type."""
         self._field = field
         self._kind: _Kind | None = None
         self._flat_keys: dict[tuple[int, bool], tuple[SeriesKey, ...]] = {}
@@ -145,12 +147,13 @@ class NumberReader:
     def _read(self, value: pa.Array[Any]) -> Reading:
         array = _select(value, self._field) if self._field else _decoded(value)
         kind = _KINDS.get(array.type.id)
+        count = len(array)
+        self.gained_rows = False
         if kind is not self._kind:
             self._kind = kind
-            self.has_rows = False
-        count = len(array)
-        if count > 1:
-            self.has_rows = True
+            self.has_rows = count > 1
+        elif count > 1 and not self.has_rows:
+            self.has_rows = self.gained_rows = True
         if kind is _Kind.NUMBER:
             # The commonest message by far: no walk, and keys that were made before.
             _check_count(count)
