@@ -10,7 +10,7 @@ rows of structs or lists  ``[0].x``, ``[1].x``; a message of one row is that row
 booleans                  0 and 1, drawn as steps
 decimals                  as floats
 times, dates, durations   seconds (since 1970, or since midnight), unit s
-null, NaN, ±inf           a gap
+null, NaN, ±inf           a gap; what has Arrow's type null has no series
 text, bytes, maps         refused, with what the message holds
 ========================  ==========================================================================
 
@@ -128,6 +128,7 @@ class NumberReader:
         Raises MessageError if it holds something else, if it has no such field, or if it has more than
         `MAX_SERIES` numbers. A message that is only too short raises MissingElementError.
         """
+        self.gained_rows = False
         value = event.get("value")
         try:
             if not isinstance(value, pa.Array):
@@ -148,43 +149,45 @@ class NumberReader:
         array = _select(value, self._field) if self._field else _decoded(value)
         kind = _KINDS.get(array.type.id)
         count = len(array)
-        self.gained_rows = False
-        if kind is not self._kind:
-            self._kind = kind
-            self.has_rows = count > 1
-        elif count > 1 and not self.has_rows:
-            self.has_rows = self.gained_rows = True
+        if kind is _Kind.NULL:
+            return Reading((), np.empty(0))
+        is_same_kind = kind is self._kind
+        has_rows = count > 1 or (self.has_rows and is_same_kind)
         if kind is _Kind.NUMBER:
             # The commonest message by far: no walk, and keys that were made before.
             _check_count(count)
+            keys = self._keys_of_flat(count, has_rows=has_rows)
             numbers: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
-            return Reading(self._keys_of_flat(count), numbers)
-        walk = _Walk(self.path)
-        if count == 1 and self.has_rows:
-            walk.add_row(array, "[0]")
         else:
-            walk.add(array, "")
-        keys = tuple(walk.keys)
-        if keys == self._newest_keys:
-            keys = self._newest_keys
-        self._newest_keys = keys
-        return Reading(keys, walk.numbers())
+            walk = _Walk()
+            if count == 1 and has_rows:
+                walk.add_row(array, "[0]")
+            else:
+                walk.add(array, "")
+            numbers = walk.numbers()
+            keys = tuple(walk.keys)
+            if keys == self._newest_keys:
+                keys = self._newest_keys
+            self._newest_keys = keys
+        # Only now: a message that was refused changes nothing.
+        self.gained_rows = has_rows and is_same_kind and not self.has_rows
+        self._kind, self.has_rows = kind, has_rows
+        return Reading(keys, numbers)
 
-    def _keys_of_flat(self, count: int) -> tuple[SeriesKey, ...]:
-        keys = self._flat_keys.get((count, self.has_rows))
+    def _keys_of_flat(self, count: int, *, has_rows: bool) -> tuple[SeriesKey, ...]:
+        keys = self._flat_keys.get((count, has_rows))
         if keys is None:
-            suffixes = [f"[{place}]" for place in range(count)] if self.has_rows else [""] * count
+            suffixes = [f"[{place}]" for place in range(count)] if has_rows else [""] * count
             keys = tuple(SeriesKey(suffix) for suffix in suffixes)
-            self._flat_keys[count, self.has_rows] = keys
+            self._flat_keys[count, has_rows] = keys
         return keys
 
 
 class _Walk:
     """Collects the numbers of one array, whatever it is nested in."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self) -> None:
         self.keys: list[SeriesKey] = []
-        self._path = path
         self._values: list[npt.NDArray[np.float64]] = []
         self._found_numbers = False
         self._other: str | None = None
@@ -240,6 +243,8 @@ class _Walk:
             self._other = self._other or _type_in_words(array.type, kind)
             return
         self._found_numbers = True
+        if kind is _Kind.NULL:
+            return  # its type is unknown, so it must not begin a series
         _check_count(len(self.keys) + len(array))
         self._values.append(_as_floats(array, kind))
         is_step = kind is _Kind.BOOLEAN
@@ -304,8 +309,6 @@ def _elements(array: pa.Array[Any]) -> pa.Array[Any]:
 
 def _as_floats(array: pa.Array[Any], kind: _Kind | None) -> npt.NDArray[np.float64]:
     """Returns the values as float64, NaN for null."""
-    if kind is _Kind.NULL:
-        return np.full(len(array), np.nan)
     scale = 1.0
     if kind is _Kind.BOOLEAN:
         array = array.cast(pa.uint8())

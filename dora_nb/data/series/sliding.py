@@ -63,6 +63,16 @@ class SlidingArrays:
             array[..., self._end - count : self._end] = _blank(array)
         self._end -= count
 
+    def shrink(self, max_capacity: int) -> bool:
+        """Gives memory beyond that capacity back; returns whether entries at the front were dropped."""
+        if self._capacity <= max_capacity:
+            return False
+        too_many = len(self) - max_capacity * 3 // 4
+        if too_many > 0:
+            self.drop(too_many)
+        self._move(max_capacity)
+        return too_many > 0
+
     def select(self, name: str, places: list[int | None]) -> None:
         """Gives an array other rows, along its last axis but one: old ones by their place, None for a blank."""
         old = self._arrays[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,16 @@ GAP_FACTOR = 5.0
 """A line has a gap where the topic was silent for this many times its usual interval ..."""
 MIN_GAP_SECS = 0.05
 """... and for at least as long as this: no process sends more evenly than that."""
+MAX_COLUMNS = 8192
+"""More than any screen has, for sizes that a page sends."""
 _KEPT_SERIES = 2 * MAX_SERIES
 """As many again may have ended, and still be in the window."""
 _INTERVAL_SMOOTHING = 0.1
 _RATE_SECS = 2.0
 _MAX_LABEL_CHARS = 100
+_MIN_COLUMN_SECS = 1e-9
+_FARTHEST_COLUMN = 10**9
+"""So that the columns of a part and of its neighbours fit in 32 bits."""
 _ROWS_BETWEEN_DROPS = 64
 
 
@@ -79,6 +85,8 @@ class TopicSeries:
         """Changes when other series than before are meant by `live`, so that a page must start again."""
         self.is_cut = False
         """Whether less than `seconds` is kept, because so many values came."""
+        self.missing: str | None = None
+        """Why the newest message has no value for this path, though others had one; else None."""
         self._reader = NumberReader(path, field)
         self._axis = StampAxis(window_secs=seconds)
         self._max_values = max_values
@@ -87,9 +95,11 @@ class TopicSeries:
         )
         self._keys: list[SeriesKey] = []
         self._seen_secs: list[float] = []
-        """When each series was there last; of those of the newest message, when they first were."""
+        """When each series was there last; not kept up to date for those of the newest message."""
         self._is_step: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
         self._newest_keys: tuple[SeriesKey, ...] = ()
+        self._form: tuple[SeriesKey, ...] = ()
+        """The series of the newest message that was not empty."""
         self._newest_places: slice | list[int] = []
         self._unit: str | None = None
         self._newest_secs: float | None = None
@@ -111,6 +121,7 @@ class TopicSeries:
             reading = self._reader.read(event)
         except MissingElementError as error:
             self._add_row(placed.secs, breaks, None)
+            self.missing = error.problem
             if not self._keys:  # it was never there: a wrong path, not a list that got shorter
                 self.unreadable += 1
                 raise MessageError(f"cannot plot {self.path}: {error.problem}.") from None
@@ -119,6 +130,7 @@ class TopicSeries:
             self.unreadable += 1
             self._add_row(placed.secs, breaks, None)
             raise
+        self.missing = None
         if "unit" in metadata_of(event):
             self._unit = unit_of(event)
         if reading.keys is not self._newest_keys:
@@ -142,9 +154,8 @@ class TopicSeries:
 
     def _add_row(self, secs: float, breaks: int, reading: Reading | None) -> None:
         rows = self._rows
-        max_rows = max(self._max_values // max(1, len(self._keys)), 256)
         dropped = rows.num_dropped
-        place = rows.extend(1, max_capacity=max_rows)
+        place = rows.extend(1, max_capacity=self._max_rows(len(self._keys)))
         if rows.num_dropped != dropped:
             self.is_cut = True
         kept_secs = rows["secs"]
@@ -157,6 +168,9 @@ class TopicSeries:
             expired = int(np.searchsorted(kept_secs, secs - self.seconds))
             if expired > 1:
                 rows.drop(expired - 1)  # the one before the window: a line comes from it
+
+    def _max_rows(self, num_series: int) -> int:
+        return max(self._max_values // max(1, num_series), 256)
 
     # ----- series that come and go
 
@@ -174,6 +188,7 @@ class TopicSeries:
             self._set_series(self._kept_places(keys, len(new), secs), new)
         places = {key: place for place, key in enumerate(self._keys)}
         self._newest_keys = keys
+        self._form = keys or self._form
         self._newest_places = [places[key] for key in keys]
         if self._newest_places == list(range(len(self._keys))):
             self._newest_places = slice(None)  # a tenth of the cost
@@ -184,11 +199,11 @@ class TopicSeries:
 
     def _rename_first_rows(self) -> None:
         """Gives the series of messages that had one row the names that they have among several."""
-        renamed = {key: key._replace(suffix=f"[0]{key.suffix}") for key in self._newest_keys}
+        renamed = {key: key._replace(suffix=f"[0]{key.suffix}") for key in self._form}
         if set(renamed.values()) & set(self._keys):
             return
         self._keys = [renamed.get(key, key) for key in self._keys]
-        self._newest_keys = tuple(renamed.values())
+        self._newest_keys = tuple(renamed[key] for key in self._newest_keys)
         self.generation += 1
 
     def _kept_places(self, keys: Sequence[SeriesKey], num_new: int, secs: float) -> list[int]:
@@ -204,6 +219,8 @@ class TopicSeries:
 
     def _set_series(self, kept: list[int], new: list[SeriesKey]) -> None:
         places = [*kept, *(None for _ in new)]
+        # First: every row is about to take more memory.
+        self.is_cut |= self._rows.shrink(self._max_rows(len(places)))
         self._rows.select("values", places)
         self._live.select(places)
         self._keys = [*(self._keys[place] for place in kept), *new]
@@ -262,7 +279,7 @@ class TopicSeries:
 
     def set_columns(self, columns: int) -> None:
         """Divides the window into that many columns from now on. Reduces all rows again at the next `live`."""
-        self._live = self._new_live(columns)
+        self._live = self._new_live(min(max(columns, 1), MAX_COLUMNS))
         self.generation += 1
 
     def _new_live(self, columns: int) -> LiveColumns:
@@ -283,18 +300,27 @@ class TopicSeries:
         """Returns any part of what is kept in that many columns, for a page that zoomed in or is paused.
 
         Also has the messages right before and after it, so that lines come from outside; their columns have
-        negative numbers, or numbers of `columns` and more. Costs what lies in the part.
+        negative numbers, or numbers of `columns` and more. Costs what lies in the part. Raises ValueError if
+        `begin_secs` is not before `end_secs`.
         """
+        if not -np.inf < begin_secs < end_secs < np.inf:
+            raise ValueError(f"expected begin_secs < end_secs, got {begin_secs} and {end_secs}")
         rows = self._rows
         first, last = self._rows_between(begin_secs, end_secs)
         first, last = max(0, first - 1), min(len(rows), last + 1)
         values = rows["values"]
-        column_secs = (end_secs - begin_secs) / columns
+        columns = min(max(columns, 1), MAX_COLUMNS)
+        column_secs = max((end_secs - begin_secs) / columns, _MIN_COLUMN_SECS)
         part = slice(first, last)
         before = np.isfinite(values[:, first - 1]) if first else np.zeros(len(values), np.bool_)
         numbers = column_numbers(rows["secs"][part], column_secs, begin_secs)
+        numbers = numbers.clip(-_FARTHEST_COLUMN, _FARTHEST_COLUMN)
         reduced = reduce_rows(numbers, values[:, part], rows["breaks"][part], self._is_step, before)
         return Columns(column_secs, begin_secs, *reduced)
+
+    def frozen(self) -> TopicSeries:
+        """Returns a copy of all that is kept, for a page that stays at this moment while messages go on."""
+        return copy.deepcopy(self)
 
     def _rows_between(self, begin_secs: float, end_secs: float) -> tuple[int, int]:
         secs = self._rows["secs"]

@@ -93,9 +93,10 @@ def test_the_series_of_a_message(value: pa.Array[Any], expected: dict[str, float
         (pa.array([None, decimal.Decimal(1)]), [NAN, 1]),
         (pa.array([None, datetime.timedelta(seconds=1)]), [NAN, 1]),
         (pa.array([None, 3]).dictionary_encode(), [NAN, 3]),
-        (pa.nulls(2), [NAN, NAN]),
+        (pa.nulls(2), []),
+        (pa.array([{"x": None, "y": None, "z": 1}]), [1]),
         (pa.array([math.inf, -math.inf]), [math.inf, -math.inf]),
-        (pa.array([{"x": None, "y": 1.0}]), [NAN, 1]),
+        (pa.array([{"x": None, "y": 1.0}, {"x": 2, "y": 1.0}]), [NAN, 1, 2, 1]),
         (pa.array([None, {"x": 1}]), [NAN, 1]),
         (pa.array([None], pa.struct([("x", pa.struct([("y", pa.int8())]))])), [NAN]),
         (pa.array([None], pa.list_(pa.int8())), []),
@@ -189,6 +190,12 @@ def test_a_list_that_shrinks_to_one_row_keeps_its_names() -> None:
         (pa.array([True]), [""]),
     ):
         assert [key.suffix for key in reader.read(event(value)).keys] == suffixes
+    reader = NumberReader("radar/ranges")
+    reader.read(event(pa.array([1.0])))
+    with pytest.raises(MessageError):
+        reader.read(event(pa.array(range(10_000))))
+    reader.read(event(pa.nulls(2)))
+    assert [key.suffix for key in reader.read(event(pa.array([1.0]))).keys] == [""]
     reader = NumberReader("radar/objects")
     reader.read(event(pa.array([{"x": 1}, {"x": 2}])))
     assert [key.suffix for key in reader.read(event(pa.array([{"x": 1}]))).keys] == ["[0].x"]
