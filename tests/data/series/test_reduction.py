@@ -152,6 +152,7 @@ def test_columns_that_are_updated_are_those_that_are_made_at_once(
         place += count
         live.update(kept, IS_STEP)
         new = live.since(newest)
+        assert not new.joined[np.isnan(new.values[FIRST])].any()
         for series in range(2):
             page[series].update(_shown(new, series))
         newest = int(new.numbers[-1]) if len(new.numbers) else newest

@@ -121,6 +121,13 @@ def test_silence_is_a_gap_of_lines_and_not_of_steps() -> None:
         assert [len(piece) for piece in _lines(series.live())] == pieces
 
 
+def test_a_silence_after_a_longer_one_is_a_gap_too() -> None:
+    series = _series(seconds=60, columns=800)
+    for begin in (0, 20, 21):
+        _fill(series, [1.0] * 10, hz=100, begin=begin)
+    assert len(_lines(series.live())) == 3
+
+
 def test_a_slower_topic_is_a_line_again_after_a_few_messages() -> None:
     series = _series(seconds=200, columns=800)
     _fill(series, [0.0] * 1000, hz=1000)
@@ -309,6 +316,12 @@ def test_a_part_has_its_neighbours_so_that_lines_come_from_outside() -> None:
     assert between.values[FIRST, 0].tolist() == [3, 4]
     tiny = series.reduced(NOW + 3.25, np.nextafter(NOW + 3.25, np.inf), 8000)
     assert tiny.packed()[0]["columns"] == 2
+    far = _series(seconds=10, columns=100)
+    for secs in (0, 9):
+        _add(far, [1.0], secs)
+    header, data = far.reduced(NOW + 4.5, np.nextafter(NOW + 4.5, np.inf), 8000).packed()
+    assert header["first"] == -(10**9)
+    assert np.frombuffer(data, "<u4", 2, offset=64).tolist() == [0, 2 * 10**9]
     for begin, end in ((5, 5), (6, 5), (math.nan, 5), (0, math.inf)):
         with pytest.raises(ValueError, match="expected begin_secs < end_secs"):
             series.reduced(NOW + begin, NOW + end, 20)
