@@ -45,7 +45,7 @@ def as_torch(event: Event) -> torch.Tensor:
         >>> tensor.permute(2, 0, 1).float() / 255  # (3, H, W), as most networks expect
     """
     check_event(event, "as_torch")
-    library = _loaded("torch", needed_by="as_torch")
+    library = load_package("torch", needed_by="as_torch")
     value: pa.Array[Any] = event["value"]
     if value.null_count:
         raise _tensor_error(
@@ -87,7 +87,7 @@ def as_pandas(event: Event | Sequence[Event]) -> pd.DataFrame | pd.Series[Any]:
         >>> table = as_pandas(dora_nb.get_dataflow().take("detector/bbox", 10))
         >>> table.groupby("time").size()  # how many rows each message has
     """
-    pandas = _loaded("pandas", needed_by="as_pandas")
+    pandas = load_package("pandas", needed_by="as_pandas")
     joined: pd.DataFrame | pd.Series[Any]
     if isinstance(event, Mapping):
         joined = _one_table(event)
@@ -140,7 +140,8 @@ def _tensor_error(event: Event, why: str, way_out: str) -> MessageError:
     )
 
 
-def _loaded(package: str, *, needed_by: str) -> Any:
+def load_package(package: str, *, needed_by: str) -> Any:
+    """Returns an optional package. Raises MessageError, which names `needed_by`, if it is not installed."""
     try:
         return importlib.import_module(package)
     except ImportError as error:

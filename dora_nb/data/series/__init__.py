@@ -4,7 +4,7 @@
 
     numbers        the numbers of one message, each with the name of its series
     stamps         when a message is drawn: its stamp, kept in order
-    rows           the newest messages of one topic as numpy arrays, bounded
+    sliding        numpy arrays that grow at the end and lose at the front, bounded
     reduction      first, minimum, maximum and last value of each pixel column; what goes to a page
     topic_series   `TopicSeries` joins them: one topic of a plot
     y_range        the range of the vertical axis

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from dora_nb.data.arrow import Event, metadata_of
+from dora_nb.data.convert import load_package
 from dora_nb.errors import MessageError
 from dora_nb.graph.topic_paths import Field
 
@@ -19,6 +20,9 @@ from .numbers import MAX_SERIES, MissingElementError, NumberReader, Reading, Ser
 from .reduction import JUMP, SILENCE, Columns, LiveColumns, column_numbers, reduce_rows
 from .sliding import SlidingArrays
 from .stamps import StampAxis, stamp_secs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_VALUES = 2_000_000
 """Values kept of one topic, 16 MB: 1 kHz x 4 for 8 minutes. Beyond that the oldest are dropped (`is_cut`)."""
@@ -147,7 +151,7 @@ class TopicSeries:
             self._interval_secs = interval_secs
             return False
         longest_secs = max(GAP_FACTOR * self._interval_secs, MIN_GAP_SECS)
-        # A silence counts as the longest interval that is none, or it would be usual from then on.
+        # Counted in full, one silence would make every later one look usual.
         counted_secs = min(interval_secs, longest_secs)
         self._interval_secs += _INTERVAL_SMOOTHING * (counted_secs - self._interval_secs)
         return interval_secs > longest_secs
@@ -353,3 +357,17 @@ def joined_table(tables: Sequence[pa.Table]) -> pa.Table:
     """Returns the rows of several topics in one table, in the order of `time`; null where a topic has no row."""
     joined = pa.concat_tables(tables, promote_options="default")
     return joined.sort_by("time")
+
+
+def as_frame(table: pa.Table, *, needed_by: str) -> pd.DataFrame:
+    """Returns a table of `TopicSeries.table` or `joined_table` as pandas, with `time` as its index.
+
+    ``attrs["units"]`` has the unit of each column that has one. Raises MessageError, which names `needed_by`,
+    if pandas is not installed.
+    """
+    load_package("pandas", needed_by=needed_by)
+    frame = table.to_pandas().set_index("time")
+    metadata = {field.name: field.metadata or {} for field in table.schema}
+    units = {name: each[b"unit"].decode() for name, each in metadata.items() if b"unit" in each}
+    frame.attrs = {"units": units}
+    return frame

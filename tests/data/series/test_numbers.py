@@ -59,6 +59,8 @@ def _extension(values: pa.Array[Any]) -> pa.Array[Any]:
         (pa.array([[1, 2]], pa.large_list(pa.int8())), {"[0]": 1, "[1]": 2}),
         (pa.array([[1, 2], [3]]), {"[0][0]": 1, "[0][1]": 2, "[1][0]": 3}),
         (pa.array([POSE]), {".pose.x": 1, ".pose.y": 2, ".valid": 1}),
+        (pa.array([{"x": 1, "y": 2.5}]), {".x": 1, ".y": 2.5}),
+        (pa.array([{"x": 9}, {"x": 2}])[1:], {".x": 2}),
         (pa.array([{"x": 1}, {"x": 2}]), {"[0].x": 1, "[1].x": 2}),
         (pa.array([[{"x": 1}, {"x": 2}]]), {"[0].x": 1, "[1].x": 2}),
         (pa.array([{"v": [1, 2]}]), {".v[0]": 1, ".v[1]": 2}),
@@ -97,6 +99,11 @@ def test_the_series_of_a_message(value: pa.Array[Any], expected: dict[str, float
         (pa.array([{"x": None, "y": None, "z": 1}]), [1]),
         (pa.array([math.inf, -math.inf]), [math.inf, -math.inf]),
         (pa.array([{"x": None, "y": 1.0}, {"x": 2, "y": 1.0}]), [NAN, 1, 2, 1]),
+        (
+            pa.array([{"x": None, "y": 1.0}], pa.struct({"x": pa.int8(), "y": pa.float32()})),
+            [NAN, 1],
+        ),
+        (pa.array([None], pa.struct({"x": pa.int8(), "y": pa.float32()})), [NAN, NAN]),
         (pa.array([None, {"x": 1}]), [NAN, 1]),
         (pa.array([None], pa.struct([("x", pa.struct([("y", pa.int8())]))])), [NAN]),
         (pa.array([None], pa.list_(pa.int8())), []),
@@ -151,7 +158,8 @@ MIXED = pa.struct([("x", pa.float64()), ("label", pa.string())])
         (pa.array(range(10_000)), (), "a message has 10,000 numbers, and a plot shows at most 64 of a topic. Name one of them, as in 'NODE/OUTPUT[0]'."),
         (pa.array([list(range(65))]), (), "a message has 65 numbers"),
         (pa.array([{"x": 1}] * 65), (), "a message has 65 numbers"),
-        (pa.array([{f"f{i}": 1 for i in range(10_000)}]), (), "a message has 65 numbers"),
+        (pa.array([{f"f{i}": 1 for i in range(10_000)}]), (), "a message has 10,000 numbers"),
+        (pa.array([{"a": True, **{f"f{i}": 1 for i in range(10_000)}}]), (), "a message has 65 numbers"),
         ([1.0], (), "its value is list, not an Arrow array. Send pa.array(...)."),
         (None, (), "its value is NoneType, not an Arrow array"),
     ],
@@ -199,6 +207,8 @@ def test_a_list_that_shrinks_to_one_row_keeps_its_names() -> None:
     reader = NumberReader("radar/objects")
     reader.read(event(pa.array([{"x": 1}, {"x": 2}])))
     assert [key.suffix for key in reader.read(event(pa.array([{"x": 1}]))).keys] == ["[0].x"]
+    longer = pa.array([{"x": 1, "y": 2}])
+    assert [key.suffix for key in reader.read(event(longer)).keys] == ["[0].x", "[0].y"]
 
 
 def test_booleans_are_steps_and_times_have_a_unit() -> None:
@@ -208,7 +218,7 @@ def test_booleans_are_steps_and_times_have_a_unit() -> None:
 
 
 def test_messages_of_one_form_share_their_keys() -> None:
-    for value in (pa.array([1, 2]), pa.array([POSE]), pa.array([True])):
+    for value in (pa.array([1, 2]), pa.array([POSE]), pa.array([{"x": 1}]), pa.array([True])):
         reader = NumberReader("sim/pose")
         assert reader.read(event(value)).keys is reader.read(event(value)).keys
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from dora_nb.data.series.numbers import MAX_SERIES
 from dora_nb.data.series.reduction import FIRST, MAXIMUM, MINIMUM, Columns
-from dora_nb.data.series.topic_series import TopicSeries, joined_table
+from dora_nb.data.series.topic_series import TopicSeries, as_frame, joined_table
 from dora_nb.errors import MessageError
 from dora_nb.graph.topic_paths import Field
 
@@ -372,6 +373,22 @@ def test_the_table_has_every_message_of_the_time_that_is_shown() -> None:
     assert frame.index[1] == datetime.datetime.fromtimestamp(NOW + 2, datetime.UTC)
     assert frame["sim/state.x"].iloc[1] == 3
     assert series.table().num_rows == 3
+
+
+def test_a_frame_has_the_time_as_its_index_and_the_units(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    series = _series(path="sim/x")
+    _add(series, [1.0], 0, unit="m/s²")
+    _add(series, [2.0], 1)
+    frame = as_frame(series.table(), needed_by="PlotView.table")
+    assert frame["sim/x"].tolist() == [1, 2]
+    assert frame.index.name == "time"
+    assert frame.index[1] == datetime.datetime.fromtimestamp(NOW + 1, datetime.UTC)
+    assert frame.attrs == {"units": {"sim/x": "m/s²"}}
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MessageError, match=r"^PlotView.table needs pandas, .*%pip install pandas"):
+        as_frame(series.table(), needed_by="PlotView.table")
 
 
 def test_the_rows_of_several_topics_are_in_the_order_of_time() -> None:
