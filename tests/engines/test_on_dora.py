@@ -95,6 +95,21 @@ def test_an_output_that_is_not_declared_is_amber_here_too(dataflow: CellDataflow
     wait_until(lambda: dataflow.status("script").last_line == "sent")
 
 
+def test_a_thread_that_an_exception_ends_is_amber_here_too(dataflow: CellDataflow) -> None:
+    thread = "threading.Thread(target=capture).start()"
+    operator = CAMERA.replace("self.number = 0", f"self.number = 0; {thread}")
+    capture = "import threading\ndef capture(): raise ValueError('unplugged')\n"
+    script = f"{capture}from dora import Node\nnode = Node()\n{thread}\nfor _ in node: pass\n"
+    dataflow.cell("camera", capture + operator, inputs=TICK, outputs=("image",))
+    dataflow.cell("script", script, inputs=TICK, kind="script", number=6)
+    dataflow.start("dora")
+    for name, number in (("camera", 5), ("script", 6)):
+        dataflow.until(lambda name=name: dataflow.status(name).is_amber, f"{name} in amber")  # type: ignore[misc]
+        assert dataflow.status(name).warnings == (
+            f"a thread of {name} ended: ValueError: unplugged (Cell In[{number}], line 3)",
+        )
+
+
 def test_colours_that_jupyter_forces_change_nothing(
     two: CellDataflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

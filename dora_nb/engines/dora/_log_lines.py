@@ -20,6 +20,9 @@ _UNDECLARED = re.compile(
     r"(?P<source>\S+ +WARN dora_node_api::node: )?"
     r"Ignoring output `(?P<output>[^`]+)` not in node's output list\.$"
 )
+_THREAD = re.compile(r"Exception in thread .*:$")
+_TRACEBACK = "Traceback (most recent call last):"
+_FRAME = re.compile(r' +File "([^"]*)", line (\d+)')
 _TARGETS = ("daemon", "coordinator", "spawner", "daemon::spawner", "daemon::pending")
 
 
@@ -112,6 +115,28 @@ def undeclared_output(stream: str, text: str) -> str | None:
     if found is None or (found["source"] is None) != (stream == "warn"):
         return None
     return found["output"]
+
+
+class ThreadEnds:
+    """Finds in the lines of one node that an exception has ended a thread, as Python prints it. Pure."""
+
+    def __init__(self) -> None:
+        self._frames: list[tuple[str, str]] | None = None
+
+    def read(self, line: str, own_file: str) -> str | None:
+        """Returns the exception, and its place in the node's own file, with the line that ends the report."""
+        if _THREAD.match(line):
+            self._frames = []
+        elif self._frames is None or line.startswith(_TRACEBACK):
+            return None
+        elif line.startswith(" "):
+            if frame := _FRAME.match(line):
+                self._frames.append((frame[1], frame[2]))
+        else:
+            frames, self._frames = self._frames, None
+            found = [frame for frame in frames if frame[0] == own_file] or frames
+            return f"{line} ({found[-1][0]}, line {found[-1][1]})" if found else line
+        return None
 
 
 def read_time_secs(text: str) -> float:

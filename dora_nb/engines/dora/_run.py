@@ -69,6 +69,7 @@ class Run(abc.ABC):
         self._errors: dict[str, OperatorError] = {}
         self._logs = {spec.name: Log(spec.name) for spec in declared}
         self._warnings: dict[str, tuple[str, ...]] = {}
+        self._thread_ends = {spec.name: _log_lines.ThreadEnds() for spec in declared}
         """What goes wrong in each node while it runs on."""
         self._last_lines: dict[str, str] = {}
         """The line that each node has printed last."""
@@ -332,7 +333,7 @@ class Run(abc.ABC):
             if text:
                 self._logs[node].add(stream, [shortened(text)], time_secs=time_secs)
                 self._last_lines[node] = text
-                self._note_undeclared_output(node, stream, text)
+                self._note_warnings(node, stream, text)
 
     def on_printed(self, entry: _log_lines.Entry) -> None:
         """Handles what a node has printed or logged, as dora passes it on."""
@@ -342,18 +343,24 @@ class Run(abc.ABC):
             lines = [shortened(line) for line in text.splitlines()]
             self._logs[entry.node].add(stream, lines, time_secs=time_secs)
             self._last_lines[entry.node] = last_line(lines)
-            self._note_undeclared_output(entry.node, stream, text)
+            for line in text.splitlines():
+                self._note_warnings(entry.node, stream, line)
 
-    def _note_undeclared_output(self, node: str, stream: str, text: str) -> None:
-        """Makes a node amber if that line of its log says that an output of it was ignored."""
+    def _note_warnings(self, node: str, stream: str, text: str) -> None:
+        """Makes a node amber if that line of its log says that an output was ignored or a thread has ended."""
+        spec = self._declared.node(node)
+        text = shortened(text)
         output = _log_lines.undeclared_output(stream, text)
-        if output is None:
-            return
-        with self._lock:
-            spec = self._declared.node(node)
+        ended = self._thread_ends[node].read(text, spec.code.path or spec.code.file)
+        if output is not None:
             # dora knows it as an output of the node in which the operator runs: OPERATOR/OUTPUT.
             own = output.partition("/")[2] if spec.kind == "operator" else output
-            warning = undeclared_output_text(node, own, spec.outputs)
+            self._warn(node, undeclared_output_text(node, own, spec.outputs))
+        elif ended is not None:
+            self._warn(node, f"a thread of {node} ended: {ended}")
+
+    def _warn(self, node: str, warning: str) -> None:
+        with self._lock:
             before = self._warnings.get(node, ())
             if warning in before or len(before) >= _MOST_WARNINGS:
                 return
