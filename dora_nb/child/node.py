@@ -39,6 +39,7 @@ IN_AN_OPERATOR = (
     "handle events in on_event, and send with send_output"
 )
 _TIMED_OUT = "Timeout event stream error: Receiver timed out"
+_TYPE_KEYS = ("output_types", "output_framing", "input_types")
 _NODE_ID = re.compile(r"[A-Za-z0-9_.-]+")
 _OUTPUT_ID = re.compile(r"[A-Za-z0-9_./-]+")
 
@@ -223,13 +224,16 @@ class Node(LogsByLevel):
         return self._host.dataflow_descriptor
 
     def node_config(self) -> dict[str, Any]:
-        """This node's ``inputs`` and ``outputs``."""
-        own = next(
-            each
-            for each in self._host.dataflow_descriptor["nodes"]
-            if each["id"] == self._host.begin.name
-        )
-        return {"inputs": own["inputs"], "outputs": own["outputs"]}
+        """This node's ``inputs`` and ``outputs``, and their types where they are declared.
+
+        The output of an operator is ``NODE/op/OUTPUT`` here, as in dora.
+        """
+        nodes = {each["id"]: each for each in self._host.dataflow_descriptor["nodes"]}
+        own = nodes[self._host.begin.name]
+        operators = {name for name, each in nodes.items() if "operator" in each}
+        inputs = {name: _config_input(each, operators) for name, each in own["inputs"].items()}
+        typed = {key: own[key] for key in _TYPE_KEYS if key in own}
+        return {"inputs": inputs, "outputs": own["outputs"], **typed}
 
     def is_restart(self) -> bool:
         """Whether another generation of this node ran before, in this run of the dataflow."""
@@ -261,6 +265,15 @@ def _check_arguments(node_id: str | None, daemon_port: int | None) -> None:
             f"cannot join as '{node_id}' by the port of dora's daemon: this process is the node "
             f"'{host.begin.name}' already; write Node()"
         )
+
+
+def _config_input(given: str | dict[str, Any], operators: set[str]) -> str | dict[str, Any]:
+    """Returns an input of a node's config: its source names the operator too."""
+    source = given if isinstance(given, str) else given["source"]
+    node, slash, output = source.partition("/")
+    if node in operators:
+        source = f"{node}/op{slash}{output}"
+    return source if isinstance(given, str) else {**given, "source": source}
 
 
 def _host_of_process() -> Host:

@@ -192,7 +192,10 @@ def test_in_the_same_process_all_of_it_is_given_back(plotted: CellDataflow) -> N
     plotted.start()
     for _ in range(3):
         with Node("plotter") as node:
-            assert node.node_config() == {"inputs": {"image": "camera/image"}, "outputs": ["out"]}
+            assert node.node_config() == {
+                "inputs": {"image": "camera/op/image"},
+                "outputs": ["out"],
+            }
             event = node.next(20.0)
             assert event is not None
             assert event["id"] == "image"
@@ -269,7 +272,7 @@ def test_declaring_it_anew_shows_out_who_had_joined(plotted: CellDataflow) -> No
     assert events[-1]["type"] == "STOP"
     node.close()
     with Node("plotter") as again:
-        assert again.node_config()["outputs"] == ["out", "more"]
+        assert again.node_config()["outputs"] == ["more", "out"]
     plotted.remove("plotter")
     with pytest.raises(RuntimeError, match="no running dataflow has a dynamic node 'plotter'"):
         Node("plotter")

@@ -433,7 +433,7 @@ print([each["id"] for each in node.dataflow_descriptor()["nodes"]])
     assert json.loads(lines[2]) == {
         "inputs": {
             "in": {"source": "later/out", "queue_size": 3, "queue_policy": "backpressure"},
-            "tick": "dora/timer/hz/100",
+            "tick": "dora/timer/millis/10",
         },
         "outputs": ["a", "b"],
     }

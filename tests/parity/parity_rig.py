@@ -352,6 +352,7 @@ def _prefixed(entry: Any, prefix: str, nodes: Iterable[str]) -> Any:
 def _run_files(row: FileRow, engine: str, folder: Path) -> tuple[int, list[str]]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in {**row.files, "dataflow.yml": row.dataflow}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(textwrap.dedent(text))
         (folder / name).chmod(0o755)  # One of them may be a program.
     return run_file(folder / "dataflow.yml", engine, row.stop_after_secs)

@@ -403,6 +403,40 @@ CELLS = {
             ),
         )
     ),
+    "`DORA_NODE_CONFIG`": Row(
+        (
+            script(
+                """
+                import os
+                print("OBS set", "DORA_NODE_CONFIG" in os.environ, flush=True)
+                """,
+                {},
+            ),
+        )
+    ),
+    "where the numbers of a small array are": Row(
+        (
+            script(
+                """
+                for length in range(1, 21):
+                    node.send_output("out", pa.array([0.5] * length), {"n" * length: length})
+                    time.sleep(0.02)
+                """,
+                {},
+                name="source",
+            ),
+            script(
+                """
+                at = [
+                    event["value"].buffers()[1].address % 64
+                    for event in node if event["type"] == "INPUT"
+                ]
+                print("OBS at multiples of 64", not any(at), flush=True)
+                """,
+                {"in": "source/out"},
+            ),
+        )
+    ),
     "parameters of an operator": Row(
         (operator(f"print('here', flush=True)\n{GO_ON}", source="dora/timer/millis/50"),),
         set_a_parameter_of_an_operator,
@@ -501,6 +535,40 @@ begin_secs = time.monotonic()
 while True:
     time.sleep(0.1)
 """
+LINGERS = """\
+import signal, time
+from dora import Node
+node = Node()
+def told(*_):
+    print("OBS SIGTERM", flush=True)
+    raise SystemExit
+signal.signal(signal.SIGTERM, told)
+for event in node:
+    pass
+until_secs = time.monotonic() + 25
+while time.monotonic() < until_secs:
+    time.sleep(0.1)
+print("OBS ends by itself", flush=True)
+"""
+FAILS_AT_ITS_START = """\
+nodes:
+- {id: o, operator: {python: fails.py, outputs: [out]}}
+- {id: a, path: waits.py, inputs: {in: o/out}}
+"""
+WAITS = """\
+from dora import Node
+try:
+    node = Node()
+except RuntimeError as error:
+    print("OBS", "Node o exited before initializing dora" in str(error), flush=True)
+    raise
+print("OBS", [event["type"] for event in node], flush=True)
+"""
+DESCRIBES_ENV = """\
+from dora import Node
+described = Node().dataflow_descriptor()
+print("OBS", described.get("env"), described["nodes"][0]["env"], flush=True)
+"""
 SHOWS_ENV = "nodes:\n- {id: a, path: shows.py, env: {A: '007'}}\n"
 GIVES_NONE = test_files.ECHOES.replace("        return DoraStatus.CONTINUE\n", "")
 PROGRAM = "#!/bin/sh\necho OBS\n"
@@ -512,6 +580,17 @@ FILES = {
     "several operators in a node": FileRow(TWO, test_files.FILES),
     "files of dora 0.x": FileRow(OLD, test_files.FILES),
     "values of `env`": FileRow(SHOWS_ENV, test_files.FILES),
+    "`env` in `dataflow_descriptor`": FileRow(
+        "env: {A: x}\nnodes:\n- {id: a, path: describes.py, env: {B: 7}}\n",
+        {"describes.py": DESCRIBES_ENV},
+    ),
+    "a node that fails before it is ready": FileRow(
+        FAILS_AT_ITS_START,
+        {
+            "fails.py": "class Operator:\n    def __init__(self): 1 / 0\n    def on_event(self, e, s): pass\n"
+        }
+        | {"waits.py": WAITS},
+    ),
     "a dataflow without nodes": FileRow("nodes: []\n", stop_after_secs=1.0),
     "`exit_when_nodes_finish`": FileRow(WITH_A_TIMER, test_files.FILES | {"counts.py": COUNTS}),
     "log files and their rotation, `cpu_affinity`, `health_check_timeout`, `startup_timeout`": FileRow(
@@ -522,6 +601,12 @@ FILES = {
     ),
 }
 SLOW_FILES = {
+    "`finish_grace_secs`": FileRow(
+        f"nodes:\n{SOURCE}\n"
+        "- {id: a, path: lingers.py, inputs: {in: source/out}, finish_grace_secs: 1}\n",
+        test_files.FILES | {"lingers.py": LINGERS},
+        stop_after_secs=60.0,
+    ),
     "grace at a stop": FileRow(
         "nodes:\n- {id: a, path: stays.py, inputs: {tick: dora/timer/millis/50}}\n",
         {"stays.py": STAYS},
@@ -617,6 +702,16 @@ SHOWN = {
     "values of `env`": Shown(
         here=("a: OBS [] ['007', None, None, None, None]",),
         dora=("a: OBS [] ['7', None, None, None, None]",),
+    ),
+    "`env` in `dataflow_descriptor`": Shown(
+        here=("a: OBS None {'A': 'x', 'B': '7'}",), dora=("a: OBS {'A': 'x'} {'B': 7}",)
+    ),
+    "a node that fails before it is ready": Shown(here=("a: OBS ['STOP']",), dora=("a: OBS True",)),
+    "`finish_grace_secs`": Shown(here=("a: OBS ends by itself",), dora=("a: OBS SIGTERM",)),
+    "`DORA_NODE_CONFIG`": Shown(here=("script: OBS set False",), dora=("script: OBS set True",)),
+    "where the numbers of a small array are": Shown(
+        here=("script: OBS at multiples of 64 False",),
+        dora=("script: OBS at multiples of 64 True",),
     ),
     "a dataflow without nodes": Shown(here=("status: 1",), dora=("status: 0",)),
     "`exit_when_nodes_finish`": Shown(here=("a: OBS goes on",)),

@@ -35,6 +35,45 @@ class Operator:
             send_output("out", dora_event["value"])
         return DoraStatus.CONTINUE
 """
+DESCRIBES = """\
+import json
+from dora import Node
+node = Node()
+described = node.dataflow_descriptor()
+for entry in [node.node_config(), *described.pop("nodes"), described]:
+    print("OBS", json.dumps(entry, sort_keys=True), flush=True)
+"""
+DESCRIBED = """\
+health_check_interval: 5.0
+nodes:
+- id: a
+  name: A
+  description: describes
+  path: describes.py
+  args: --fast 'a b'
+  inputs:
+    z: {source: op/out, queue_size: 3, queue_policy: backpressure, input_timeout: 2.5}
+    y: op/out
+    t1: dora/timer/millis/2000
+    t2: dora/timer/micros/1500
+    t3: dora/timer/hz/100
+    t4: dora/timer/hz/7
+    t5: dora/timer/nanos/1000
+    t6: dora/timer/hz/0.3
+    t7: dora/timer/secs/3600
+    l: dora/logs/info
+  outputs: [z, b, a/c]
+  output_types: {b: std/core/v1/Float32}
+  input_types: {y: std/core/v1/Float32}
+  restart_policy: on-failure
+  max_restarts: 3
+  restart_delay: 0.5
+  finish_grace_secs: 3.5
+  min_log_level: stdout
+- id: op
+  operator: {python: nodes/echoes.py, name: echo, inputs: {in: a/b, at: dora/timer/hz/3}, outputs: [out, more]}
+- {id: c, path: nodes/sends.py, outputs: [out]}
+"""
 MODULE = """\
 module: {name: m, inputs: [inp], outputs: [out]}
 nodes:
@@ -92,6 +131,10 @@ TAKEN = {
     ),
     "inputs: a queue of nothing holds one": flow(SOURCE, echo("a", "{source: source/out, queue_size: 0}")),
     "inputs: hertz may be broken": shows(", inputs: {t: dora/timer/hz/0.5}"),
+    "node_config, dataflow_descriptor: every key": FileRow(
+        DESCRIBED,
+        {"describes.py": DESCRIBES, "nodes/echoes.py": ECHOES, "nodes/sends.py": SENDS},
+    ),
     "input_types: a word of warning": flow(TYPED, echo("a", "source/out", more=WRONGLY_TYPED)),
 }  # fmt: skip
 REFUSED = {

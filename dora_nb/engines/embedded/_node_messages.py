@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable
 
-from dora_nb.graph.as_descriptor import as_descriptor
+from dora_nb.graph.as_descriptor import descriptor_for_nodes
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec, SourceCode
 from dora_nb.graph.sources import LOG_LEVELS, TimerSource, TopicSource
@@ -53,7 +53,7 @@ def send_begin(
     with contextlib.ExitStack() as texts:
         source_descriptor = _text_memory("dora-source", _numbered_as_in_the_editor(spec.code))
         texts.callback(os.close, source_descriptor)
-        described = as_descriptor(declared.replacing(spec))
+        described = descriptor_for_nodes(declared.replacing(spec))
         dataflow_descriptor = _text_memory("dora-dataflow", json.dumps(described))
         texts.callback(os.close, dataflow_descriptor)
         process.control.tell(begin, [source_descriptor, counters_descriptor, dataflow_descriptor])
@@ -91,7 +91,7 @@ def send_reload(
 
 def send_rewire(send: Send, spec: NodeSpec, declared: Graph) -> None:
     """Sends a running process its new inputs and outputs; the messages of their edges must follow."""
-    dataflow_descriptor = _text_memory("dora-dataflow", json.dumps(as_descriptor(declared)))
+    dataflow_descriptor = _text_memory("dora-dataflow", json.dumps(descriptor_for_nodes(declared)))
     try:
         send(control.Rewire(_wires(spec), list(spec.outputs)), [dataflow_descriptor])
     finally:
