@@ -11,12 +11,11 @@ import zlib
 TAG_TEXT = "#10151c"
 """The dark of tags: its text, or its ground when boxes fade and the text has the class's colour."""
 PALETTE = (
-    # Unlike the colours of wood, cardboard and skin.
+    # Unlike the colours of wood, cardboard and skin, and far from each other.
     *("#ff6b6b", "#4dabf7", "#51cf66", "#fcc419", "#cc5de8", "#22d3c5", "#ff922b"),
     *("#f783ac", "#a9e34b", "#9591ff", "#f1f3f5", "#e8c4ff", "#d4d94f", "#b7b7c9"),
-    # As far as possible from those and from each other.
-    *("#06f906", "#ac8e53", "#c3fdc3", "#fdb1a5", "#fde0a5", "#8eac53", "#e8f906"),
-    *("#fb56c4", "#56dafb", "#2efab6", "#53ac77", "#ec2efa", "#06f967", "#539aac"),
+    *("#06f906", "#c4f1b1", "#f906f9", "#f9f906", "#fb56b9", "#2efabd", "#56dafb"),
+    *("#e28eeb", "#fa572e", "#98f906", "#06f967", "#fa2ed1", "#b1f1de", "#fdc3d5"),
 )
 """All have a contrast above 5 to `TAG_TEXT`, whichever of the two is the text."""
 _COMMON = (

@@ -98,7 +98,7 @@ MAX_FPS = 240
 QUEUE_SIZE = 10
 """Messages that may wait for the subscriber's thread, which a busy cell holds up for moments."""
 FIRST_PICTURE_SECS = 5.0
-"""A cell whose output nobody watches waits so long for the picture that is saved with it."""
+"""A cell whose output no page shows waits so long for the picture that is saved with it."""
 _JOIN_SECS = 2.0
 
 _VIEWS = Registry()

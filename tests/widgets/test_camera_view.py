@@ -147,6 +147,23 @@ def test_sync_shows_the_very_frame_of_the_boxes(dataflow: Any, make_view: Make):
     assert view.stats.frames_unmatched == 3
 
 
+def test_sync_can_be_changed_while_the_view_lives(dataflow: Any, make_view: Make):
+    view, page = make_view(boxes="detector/bbox")
+    page.wait_for("status", own_boxes=False)
+    update = {"method": "update", "state": {"sync": True}, "buffer_paths": []}
+    view._handle_msg({"content": {"data": update}, "buffers": []})  # the key s of a page
+
+    page.wait_for("status", own_boxes=True)
+
+    stamp = datetime.now(UTC)
+    dataflow.publish_image(GREY, timestamp=stamp)
+    dataflow.publish_boxes([BOX], timestamp=stamp)
+    assert page.wait_for_frame(1)["lag"] == 0
+    assert len(page.wait_for_frame(1)["boxes"]) == 1
+    view.sync = "auto"
+    assert page.wait_for("status", own_boxes=False, count=2)
+
+
 def test_sync_says_when_nothing_ever_matches(dataflow: Any, make_view: Make):
     _, page = make_view(boxes="detector/bbox", sync=True)
     dataflow.publish_image(GREY)
@@ -590,6 +607,7 @@ def test_a_misspelt_output_is_refused_at_once(dataflow: Any):
         ({"boxes": ["a"]}, "boxes must be a topic"),
         ({"boxes": "camera/image"}, "topic and boxes are both 'camera/image'"),
         ({"sync": True}, "sync=True needs a topic of boxes"),
+        ({"sync": "yes"}, "sync must be True, False or 'auto', got 'yes'"),
         ({"labels": "cup"}, "labels must be a list of names or a dict, got 'cup'"),
         ({"size": (640,)}, r"size must be \(width, height\) in pixels, got"),
         ({"size": (0, 480)}, r"size must be \(width, height\) in pixels, got"),

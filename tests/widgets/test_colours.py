@@ -47,6 +47,19 @@ def test_all_colours_can_be_told_apart():
     assert min(distances.values()) >= 18, min(distances, key=lambda pair: distances[pair])
 
 
+WOOD_AND_SKIN = ("#8c6444", "#ac8e53", "#c8a878", "#b09070", "#c68a6b")
+
+
+def test_a_box_is_seen_on_wood_and_skin():
+    distances = [
+        float(np.linalg.norm(lab(colour) - lab(ground)))
+        for colour in PALETTE
+        for ground in WOOD_AND_SKIN
+    ]
+
+    assert min(distances) >= 24
+
+
 def test_common_classes_have_a_colour_of_their_own():
     assert len(_COMMON) == len(PALETTE)
     assert len({colour_of(label) for label in _COMMON}) == len(_COMMON)
