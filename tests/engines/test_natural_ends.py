@@ -85,6 +85,10 @@ def test_exit_handlers_run_to_their_end(dataflow: CellDataflow, hold: Fifo) -> N
     status = dataflow.status("ended")
     assert (status.state, status.is_amber) == (State.RUNNING, True)
     assert status.warnings == (f"ended has ended its own code and {STILL}",)
+    # Nothing waits for their exits: not a start, nor a cell.
+    session = dataflow._run.session
+    assert session is not None
+    assert session.wait_settled(names, after={}, timeout_secs=0)
     for number, name in enumerate(names):
         # One at a time: a reader of the pipe takes more than its line.
         ended = [each for each in names if "CLOSED" in dataflow.said_by(each)]

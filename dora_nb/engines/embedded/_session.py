@@ -43,7 +43,7 @@ from . import _lifecycle as lifecycle
 from ._dynamic_nodes import DynamicNodes
 from ._kernel_publisher import KernelPublisher
 from ._kernel_subscriber import KernelSubscriber, Listener
-from ._lifecycle import Phase
+from ._lifecycle import Phase, StopStep
 from ._node_messages import send_begin, send_reload, send_rewire
 from ._node_status import node_status
 from ._process import JoinedProcess, NodeProcess
@@ -875,10 +875,16 @@ class Session:
             return False
         if life.phase in lifecycle.NO_PROCESS:
             return True
+        # It was ready, and may take any time to exit.
+        is_exiting = (
+            life.phase is Phase.ENDING and life.exits_freely and life.stop_step is StopStep.NONE
+        )
         if supervisor.applied is not None:
-            return life.phase in (Phase.RUNNING, Phase.BACKING_OFF)
+            return is_exiting or life.phase in (Phase.RUNNING, Phase.BACKING_OFF)
         if life.generation <= after:
             return False
+        if is_exiting:
+            return True
         if life.phase is Phase.READY:
             return not self._messages_flow
         return life.phase is Phase.RUNNING
