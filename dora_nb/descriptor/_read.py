@@ -14,7 +14,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from dora_nb.cells.check import check_node_source, check_operator_source, compile_error
@@ -486,7 +486,7 @@ class _Reader:
                 return
             python, args = found.python, found.args
             if found.as_written:
-                other_keys |= _as_written(entries)
+                other_keys |= self._as_written(scope, entries)
             obstacle = self._check_source("script", code, python=python)
         spec = self._spec(scope, name, kind, code, entries)
         self._keep(
@@ -500,7 +500,7 @@ class _Reader:
         self, scope: _Scope, name: str, item: Item, entries: dict[str, Item], reason: str
     ) -> None:
         """Declares a node that only dora-rs can run; what says how stays among its other keys."""
-        sources = _as_written(entries)
+        sources = self._as_written(scope, entries)
         spec = replace(
             self._spec(scope, name, "script", SourceCode("", item.location.file), entries),
             other_keys={**self._other_keys(scope, item, entries), **sources},
@@ -543,6 +543,8 @@ class _Reader:
             if key not in ("id", "python", "inputs", "outputs")
         }
         other_keys = self._other_keys(scope, item, entries)
+        if "shared-library" in mine:
+            mine["shared-library"] = self._from_the_top(scope, str(mine["shared-library"]))
         if mine:
             other_keys["operator"] = mine
         commands = scope.builds + _commands(entries.get("build")) + _commands(own.get("build"))
@@ -690,15 +692,28 @@ class _Reader:
             for key, value in item.mapping("'env'").items()
         }
 
+    def _as_written(self, scope: _Scope, entries: Mapping[str, Item]) -> dict[str, Any]:
+        """Returns the keys that say what a node runs, as dora-rs gets them from the file or the module."""
+        written: dict[str, Any] = {}
+        if "path" in entries:
+            path = entries["path"].text("'path'")
+            written["path"] = path if "git" in entries else self._from_the_top(scope, path)
+        if "args" in entries:
+            written["args"] = _args_text(scope, entries["args"])
+        return written
+
+    def _from_the_top(self, scope: _Scope, path: str) -> str:
+        """Returns the path of a program relative to the dataflow's folder; a name without a folder stays."""
+        is_file = "/" in path or (scope.folder / path).is_file()
+        if scope.level == 0 or not is_file or "://" in path or PurePath(path).is_absolute():
+            return path
+        return os.path.relpath(scope.folder / path, self._folder)
+
     def _args(self, scope: _Scope, item: Item | None) -> tuple[str, ...]:
         if item is None:
             return ()
-        text = item.text("'args'")
-        # The longest name first, or `$PARAM_A` would be replaced inside of `$PARAM_AB`.
-        for key in sorted(scope.params, key=len, reverse=True):
-            text = text.replace(f"${key}", scope.params[key])
         try:
-            return tuple(shlex.split(text))
+            return tuple(shlex.split(_args_text(scope, item)))
         except ValueError as error:
             raise item.error(f"these arguments cannot be split: {error}.") from None
 
@@ -794,9 +809,13 @@ def _text(item: Item, key: str) -> str:
     return entries[key].text(f"'{key}'")
 
 
-def _as_written(entries: Mapping[str, Item]) -> dict[str, Any]:
-    """Returns the keys that say what a node runs, as the file has them."""
-    return {key: entries[key].plain() for key in ("path", "args") if key in entries}
+def _args_text(scope: _Scope, item: Item) -> str:
+    """Returns the arguments of a node with the parameters of its module."""
+    text = item.text("'args'")
+    # The longest name first, or `$PARAM_A` would be replaced inside of `$PARAM_AB`.
+    for key in sorted(scope.params, key=len, reverse=True):
+        text = text.replace(f"${key}", scope.params[key])
+    return text
 
 
 def _params(item: Item | None) -> dict[str, str]:

@@ -349,6 +349,29 @@ def test_a_node_that_only_dora_can_run_is_declared_and_the_others_run(
     assert written == was
 
 
+def test_a_program_of_a_module_has_its_path_from_the_folder_of_the_dataflow(
+    read: Reading, folder: Path
+) -> None:
+    """As `dora expand` writes it, but for a name that is on PATH."""
+    (folder / "modules").mkdir()
+    (folder / "modules" / "m.yml").write_text(
+        textwrap.dedent("""\
+        module: {name: m, inputs: [], outputs: [out]}
+        nodes:
+        - {id: a, path: bin/prog, args: --rate $PARAM_RATE --far $PARAM_RATE_MAX, outputs: [out]}
+        - {id: b, path: prog}
+        - {id: c, operator: {shared-library: build/x}}
+        """)
+    )
+    flow = "nodes: [{id: m, module: modules/m.yml, params: {rate: 3, rate_max: 4}}]"
+    graph = read(flow).graph
+    assert [str(each.obstacle).partition(":")[0] for each in graph] == ["dora-rs only"] * 3
+    nodes = yaml.safe_load(render(graph).files["dataflow.yml"])["nodes"]
+    assert (nodes[0]["path"], nodes[0]["args"]) == ("modules/bin/prog", "--rate 3 --far 4")
+    assert nodes[1]["path"] == "prog"
+    assert nodes[2]["operator"] == {"shared-library": "modules/build/x"}
+
+
 def test_code_that_this_python_cannot_compile_is_declared_and_the_others_run(
     read: Reading, folder: Path
 ) -> None:
