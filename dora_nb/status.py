@@ -134,6 +134,27 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicStatus:
+    """A snapshot of one topic, from `Dataflow.topics`.
+
+    Example::
+
+        >>> status = TopicStatus("camera/image", "camera", State.RUNNING)
+        >>> status.publisher, status.readers
+        ('camera', ())
+    """
+
+    topic: str
+    """``NODE/OUTPUT``, or ``notebook/NAME``."""
+    publisher: str
+    """The name of the node that sends it; ``notebook`` for what the notebook sends."""
+    publisher_state: State | None
+    """The state of that node; None for the notebook, and for a node that is not declared."""
+    readers: tuple[EdgeStatus, ...] = ()
+    """One entry for each input that reads it, then one for each subscription of the notebook."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """One line that a node printed or logged, or that the engine noted about it, from `Dataflow.logs`."""
 

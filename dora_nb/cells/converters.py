@@ -22,6 +22,8 @@ from dora_nb.graph.sources import check_name, check_port_name, parse_source
 
 from .header import Header, Word
 
+MAX_RATE_HZ = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -77,6 +79,29 @@ def count_or_zero(given: Given) -> int:
 def seconds(given: Given) -> float:
     """A finite number of seconds, 0 or more."""
     return _seconds(given, given.word)
+
+
+def positive_seconds(given: Given) -> float:
+    """A finite number of seconds above 0."""
+    secs = _seconds(given, given.word)
+    if not secs:
+        raise given.error(f"{given.flag} must be > 0 seconds, got 0.", at=given.word)
+    return secs
+
+
+def hertz(given: Given) -> float:
+    """A rate that a loop in Python keeps up with."""
+    text = given.word.text
+    try:
+        rate_hz = float(text)
+    except ValueError:
+        rate_hz = math.nan
+    if not 0 < rate_hz <= MAX_RATE_HZ:
+        raise given.error(
+            f"{given.flag} must be > 0 and at most {MAX_RATE_HZ} messages a second, got '{text}'.",
+            at=given.word,
+        )
+    return rate_hz
 
 
 def port(given: Given) -> int:

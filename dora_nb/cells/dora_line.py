@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from dora_nb.errors import did_you_mean
 
 from .header import Header, Word
-from .options import ENGINES, INSTEAD, PARAM_ACTIONS, SUB_COMMANDS, SubCommand
+from .options import ENGINES, PARAM_ACTIONS, SUB_COMMANDS, SubCommand
 from .parse import read_arguments
+from .topic_line import TopicLine, parse_topic_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class DoraLine:
     cells: bool = False
     cell: Word | None = None
     param: ParamLine | None = None
+    topic: TopicLine | None = None
     coordinator: str | None = None
     daemon_port: int | None = None
 
@@ -46,6 +48,9 @@ class DoraLine:
 def parse_dora_line(header: Header, words: Sequence[Word]) -> DoraLine:
     """Reads a line of ``%dora`` that has a first word. Raises GrammarError with the place."""
     command = find_sub_command(header, words[0])
+    if command.name == "topic":
+        name, topic = parse_topic_line(header, words[1:], command)
+        return DoraLine(command, name, topic=topic)
     arguments = read_arguments(header, words[1:], command.options)
     if command.name == "param":
         return _param_line(header, command, arguments.plain)
@@ -59,11 +64,7 @@ def find_sub_command(header: Header, word: Word) -> SubCommand:
         if command.name == word.text:
             return command
     names = [command.name for command in SUB_COMMANDS]
-    hint = (
-        INSTEAD.get(word.text)
-        or did_you_mean(word.text.lower(), names)
-        or f"There are: {', '.join(names)}."
-    )
+    hint = did_you_mean(word.text.lower(), names) or f"There are: {', '.join(names)}."
     raise header.error(f"%dora has no sub-command '{word.text}'.", hint=hint, at=word)
 
 

@@ -28,6 +28,8 @@ class Option:
     """All the words that the value may be, where they are known."""
     into: str = ""
     """The field of `NodeLine` or `DoraLine` that gets the value, where the flag does not say it."""
+    aliases: tuple[str, ...] = ()
+    """What dora's own command calls it, where that is another word; not in the help."""
 
     @property
     def field(self) -> str:
@@ -51,6 +53,8 @@ class SubCommand:
     details: str
     for_one: str = ""
     """The way out where a name is given to a sub-command that is for all."""
+    actions: tuple[SubCommand, ...] = ()
+    """What its first word may be, where each has options of its own; their names begin with its name."""
 
     @property
     def usage(self) -> str:
@@ -147,6 +151,92 @@ NODE_OPTIONS = (
 )
 OPTIONS = {"operator": OPERATOR_OPTIONS, "node": NODE_OPTIONS}
 """By the word that ends the magic's name."""
+
+DEFAULT_ECHO = 10
+DEFAULT_FOR_SECS = 5.0
+
+
+def _for_seconds(summary: str) -> Option:
+    return Option(
+        "--for",
+        "SECONDS",
+        summary,
+        convert=converters.positive_seconds,
+        into="for_secs",
+        aliases=("--duration", "--window"),
+    )
+
+
+TOPIC_ACTIONS = (
+    SubCommand(
+        "topic list",
+        "",
+        (_for_seconds("measure the rates for this long (default 1; not at all on dora-rs)"),),
+        "show all topics: who sends, who reads, how often, and what came last",
+        "The topics are the outputs of the nodes, what inputs read, and notebook/NAME. On dora-rs the rates\n"
+        "are measured only with --for, since a process of the notebook must join to read each node.",
+    ),
+    SubCommand(
+        "topic echo",
+        "TOPIC",
+        (
+            Option(
+                "-n",
+                "N",
+                f"end after N messages (default {DEFAULT_ECHO}); 0 goes on until you interrupt the cell",
+                convert=converters.count_or_zero,
+                into="count",
+                aliases=("--count",),
+            ),
+        ),
+        "show messages as they come, a line each",
+        "The newest message comes first, if any was sent before. A line has the time at which its message was\n"
+        "sent, how long ago that is, and the picture, the boxes or the values, abridged. It ends when no\n"
+        "message has come for 10 s. With -n 0 it goes on, and shows at most ten messages a second: (+9) at the\n"
+        "end of a line counts those before it that were skipped.",
+    ),
+    SubCommand(
+        "topic hz",
+        "TOPIC",
+        (_for_seconds(f"measure for this long (default {DEFAULT_FOR_SECS:g})"),),
+        "measure how often messages come, and how evenly",
+        "Intervals are those between the times at which the messages were sent. Jitter is their standard\n"
+        "deviation.",
+    ),
+    SubCommand(
+        "topic info",
+        "TOPIC",
+        (_for_seconds("measure for this long (default 2)"),),
+        "show who sends and who reads a topic, its type, size and rate",
+        "For each reader: its queue, what happens when that is full, and how many messages were dropped.",
+    ),
+    SubCommand(
+        "topic pub",
+        "TOPIC DATA",
+        (
+            Option(
+                "--rate",
+                "HZ",
+                "send again and again, until you interrupt the cell",
+                convert=converters.hertz,
+                into="rate_hz",
+            ),
+            Option(
+                "-n",
+                "N",
+                "end after N messages (default 1; with --rate, no limit)",
+                convert=converters.count,
+                into="count",
+                aliases=("--count",),
+            ),
+        ),
+        "send a message",
+        "DATA is JSON or a Python literal; a single word is a text. A list is sent as its values, anything\n"
+        "else as one value. notebook/NAME is sent by the notebook and needs no reader; any other topic is\n"
+        "sent by its node, which must run (not on dora-rs).",
+    ),
+)
+"""What ``%dora topic`` does. The names are those of the program `dora`."""
 
 SUB_COMMANDS = (
     SubCommand(
@@ -283,6 +373,14 @@ SUB_COMMANDS = (
         "text. Parameters last until the dataflow stops. Operators get no such events, as in dora.",
     ),
     SubCommand(
+        "topic",
+        "list|echo|hz|info|pub [TOPIC]",
+        (),
+        "look at messages, and send some",
+        "A topic is NODE/OUTPUT. %dora topic ACTION --help says more about one of them.",
+        actions=TOPIC_ACTIONS,
+    ),
+    SubCommand(
         "graph", "", (), "draw the dataflow", "Dashed parts are read, but not declared yet."
     ),
     SubCommand(
@@ -323,11 +421,6 @@ SUB_COMMANDS = (
         "Runs the same checks as `dora-nb doctor` in a terminal. A failed check does not raise.",
     ),
 )
-
-INSTEAD: Mapping[str, str] = {
-    "topic": "Read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5).",
-}
-"""The way out for sub-commands of the program `dora` that have another name here."""
 
 PARAM_ACTIONS: Mapping[str, int] = {"list": 0, "get": 1, "set": 2, "delete": 1}
 """What ``%dora param`` does, and how many words follow the node."""

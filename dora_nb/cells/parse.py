@@ -56,7 +56,7 @@ def split_words(
     header: Header, words: Sequence[Word], options: Sequence[Option]
 ) -> tuple[list[Word], dict[str, list[Word]]]:
     """The words that belong to no option, and those of each option by its flag, not converted."""
-    known = {option.flag: option for option in options}
+    known = {flag: option for option in options for flag in (option.flag, *option.aliases)}
     plain: list[Word] = []
     found: dict[str, list[Word]] = {}
     rest = list(words)
@@ -68,7 +68,7 @@ def split_words(
         flag, equals, _ = word.text.partition("=")
         option = known.get(flag)
         if option is None:
-            hint = did_you_mean(flag, known) or _all_of(list(known))
+            hint = did_you_mean(flag, known) or _all_of([each.flag for each in options])
             raise header.error(f"there is no option '{flag}'.", hint=hint, at=word)
         values = [word.part(len(flag) + 1)] if equals else []
         if not option.value:
@@ -80,9 +80,9 @@ def split_words(
             values.append(rest.pop(0))
         if not values:
             raise header.error(f"'{flag}' needs {option.value}.", at=word)
-        if not option.many and flag in found:
-            raise header.error(f"'{flag}' is given twice;", hint="give it once.", at=word)
-        found.setdefault(flag, []).extend(values)
+        if not option.many and option.flag in found:
+            raise header.error(f"'{option.flag}' is given twice;", hint="give it once.", at=word)
+        found.setdefault(option.flag, []).extend(values)
     return plain, found
 
 

@@ -7,6 +7,7 @@
     base          what both share: look, read, send
     declaring     nodes and their edits                running      start, stop, restart, retry
     messaging, subscription, params, debugging         messages, parameters, an operator in the kernel
+    topics, rates                                      which topics there are, how often messages come
     current_run   the graph and the session that all of these share
     results, failures, arguments                       what is returned, what was shown, what is passed
 """

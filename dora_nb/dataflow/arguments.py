@@ -119,8 +119,10 @@ def as_sendable(data: Any) -> Any:
         values = list(data) if isinstance(data, (list, tuple)) else [data]
         try:
             return pa.array(values)
-        except pa.ArrowException as error:
-            raise GraphError(f"cannot make an Arrow array of this: {error}.") from None
+        # Arrow itself raises Python's own errors for an integer beyond 64 bits and for a lone surrogate.
+        except (pa.ArrowException, OverflowError, UnicodeError) as error:
+            reason = str(error).rstrip(".")
+            raise GraphError(f"cannot make an Arrow array of this: {reason}.") from None
     return data
 
 

@@ -9,9 +9,9 @@ from dora_nb.errors import GraphError
 from dora_nb.events import Event
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import DEFAULT_QUEUE_SIZE
-from dora_nb.status import LogLine, NodeStatus
+from dora_nb.status import LogLine, NodeStatus, TopicStatus
 
-from . import messaging
+from . import messaging, topics
 from .arguments import check_count
 from .current_run import CurrentRun
 from .params import Params
@@ -69,6 +69,20 @@ class BaseDataflow:
             <State.RUNNING: 'running'>
         """
         return self._run.statuses() if name is None else self._run.status(name)
+
+    def topics(self) -> list[TopicStatus]:
+        """Returns a snapshot of every topic, with its readers and their counts.
+
+        The topics are the outputs of the declared nodes, then what inputs read from nodes that are not
+        declared, and ``notebook/NAME`` where an input or a subscription reads it. Sends no message and never
+        blocks. dora-rs reports no counts; there those of a node's input are 0.
+
+        Example::
+
+            >>> [topic.topic for topic in dataflow.topics() if not topic.readers]
+            ['detector/bbox']
+        """
+        return topics.topic_statuses(self._run)
 
     def logs(self, name: str | None = None) -> list[LogLine]:
         """Returns the lines that one node printed, or all nodes in order of time; the oldest first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -270,27 +270,44 @@ class CurrentRun:
     def add_reader(
         self, topic: str, callback: Callable[[Event], None], *, queue_size: int, replay_last: bool
     ) -> Listener:
-        """Calls `callback` with each message of a topic, until `remove_reader`. GraphError, EngineError."""
+        """Calls `callback` with each message of a topic, until `remove_readers`. GraphError, EngineError."""
         with self.lock:
-            source = self.graph.check_topic(topic)
-            reader = Listener(
-                source,
-                cast(Callable[[dict[str, object]], None], callback),
-                queue_size=queue_size,
-                replay_last=replay_last,
+            reader = self.make_reader(
+                topic, callback, queue_size=queue_size, replay_last=replay_last
             )
-            if self.session is not None:
-                self.session.set_listeners([*self._readers, reader])
-            self._readers.append(reader)
+            self.add_readers([reader])
         return reader
+
+    def make_reader(
+        self, topic: str, callback: Callable[[Event], None], *, queue_size: int, replay_last: bool
+    ) -> Listener:
+        """A reader that reads nothing before `add_readers`. GraphError for a topic that cannot be read."""
+        return Listener(
+            self.graph.check_topic(topic),
+            cast(Callable[[dict[str, object]], None], callback),
+            queue_size=queue_size,
+            replay_last=replay_last,
+        )
+
+    def add_readers(self, readers: Sequence[Listener]) -> None:
+        """Adds several at once: on dora-rs, another output of a node that is read already takes half a second."""
+        with self.lock:
+            if self.session is not None:
+                self.session.set_listeners([*self._readers, *readers])
+            self._readers.extend(readers)
 
     def remove_reader(self, reader: Listener) -> None:
         """No further call of its callback begins."""
+        self.remove_readers([reader])
+
+    def remove_readers(self, readers: Sequence[Listener]) -> None:
+        """No further call of their callbacks begins."""
         with self.lock:
-            if reader in self._readers:
-                self._readers.remove(reader)
+            kept = [each for each in self._readers if each not in readers]
+            if len(kept) < len(self._readers):
+                self._readers = kept
                 if self.session is not None:
-                    self.session.set_listeners(self._readers)
+                    self.session.set_listeners(kept)
 
     def reader_status(self, reader: Listener) -> EdgeStatus | None:
         """The counts of a reader's edge; None while its publisher was never started."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from dora_nb.errors import DataflowStateError, OperatorError
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.status import State
 
+from . import messaging, topics
 from .current_run import Progress
 from .dataflow import Dataflow, get_dataflow
 from .results import Declared
@@ -68,6 +71,38 @@ class FrontEnd:
     def mark_failure_seen(self, name: str) -> None:
         """That node's failure has been shown."""
         self._failures.mark(name)
+
+    # -- topics --------------------------------------------------------------------------------------
+
+    def find_topic(self, text: str) -> str:
+        """The topic of that name; GraphError with the nearest one where there is none."""
+        return topics.find_topic(self._run, text)
+
+    def check_flows(self, topic: str) -> None:
+        """Raises DataflowStateError where no message can come: nothing runs, or its node is not declared."""
+        topics.check_flows(self._run, topic)
+
+    def is_over(self, topic: str) -> bool:
+        """Whether no further message can come, as its node has ended."""
+        return messaging.is_over(self._run, topic)
+
+    def publisher_text(self, topic: str) -> str:
+        """Why nothing comes, as the end of a sentence: ``camera is failed (ValueError: ...)``."""
+        return messaging.publisher_text(self._run, topic)
+
+    def measure(self, names: Iterable[str], *, replay_last: bool) -> topics.Measurement:
+        """Reads topics while it is open, and says how often their messages come."""
+        return topics.Measurement(self._run, names, replay_last=replay_last)
+
+    def publish(self, topic: str, data: Any) -> None:
+        """As `Dataflow.send`, but ``notebook/NAME`` needs no reader."""
+        messaging.send(self._run, topic, data, None, reader_needed=False)
+
+    @property
+    def reading_costs(self) -> bool:
+        """Whether a process must join for each node that is read, as on dora-rs."""
+        session = self._run.session
+        return session is not None and session.edit_refusal is not None
 
     # -- another dataflow ----------------------------------------------------------------------------
 

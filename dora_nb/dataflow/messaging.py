@@ -52,12 +52,12 @@ def _receive(
         try:
             events.append(arrived.get(timeout=max(0.0, min(left_secs, _LOOK_EVERY_SECS))))
         except queue.Empty:
-            if left_secs <= 0 or _is_over(run, topic):
+            if left_secs <= 0 or is_over(run, topic):
                 raise too_few(run, topic, len(events), count, timeout_secs) from None
     return events
 
 
-def _is_over(run: CurrentRun, topic: str) -> bool:
+def is_over(run: CurrentRun, topic: str) -> bool:
     """Whether no further message can come on this topic."""
     name = topic.partition("/")[0]
     if name == NOTEBOOK:
@@ -70,30 +70,46 @@ def too_few(
     run: CurrentRun, topic: str, came: int, wanted: int, timeout_secs: float | None
 ) -> TopicTimeoutError:
     """The error of a wait that is over, with the state of the topic's node."""
-    name = topic.partition("/")[0]
-    if name == NOTEBOOK:
-        state = "none was sent"
-    elif name not in run.graph:
-        state = run.graph.missing_text(name)
-    else:
-        status = run.status(name)
-        state = f"{name} is {status.state_text()}"
-        if status.error is not None:
-            state += f" ({status.error.message})"
-        elif status.warnings:
-            state += f", but {'; '.join(status.warnings)}"
+    state = publisher_text(run, topic)
     text = f"{came} of {wanted} messages came on '{topic}' within {timeout_secs:g} s; {state}"
     return TopicTimeoutError(text if text.endswith("?") else f"{text}.")
 
 
-def send(run: CurrentRun, topic: str, data: Any, metadata: Mapping[str, Any] | None) -> None:
-    """Sends as the notebook on ``notebook/NAME``, and any other topic by its node's own process."""
+def publisher_text(run: CurrentRun, topic: str) -> str:
+    """Why nothing comes on a topic, as the end of a sentence: the state of its node."""
+    name = topic.partition("/")[0]
+    if name == NOTEBOOK:
+        return "none was sent"
+    if name not in run.graph:
+        return run.graph.missing_text(name)
+    status = run.status(name)
+    state = f"{name} is {status.state_text()}"
+    if status.error is not None:
+        return f"{state} ({status.error.message})"
+    return f"{state}, but {'; '.join(status.warnings)}" if status.warnings else state
+
+
+def send(
+    run: CurrentRun,
+    topic: str,
+    data: Any,
+    metadata: Mapping[str, Any] | None,
+    *,
+    reader_needed: bool = True,
+) -> None:
+    """Sends as the notebook on ``notebook/NAME``, and any other topic by its node's own process.
+
+    Without `reader_needed`, a message on ``notebook/NAME`` that no input reads is no error.
+    """
     source = run.graph.check_topic(topic)
     about = None if metadata is None else dict(metadata)
     if source.node == NOTEBOOK:
-        _check_is_read(run, topic)
+        if reader_needed:
+            _check_is_read(run, topic)
         session = run.running_session(f"'{topic}' cannot be sent")
-        session.send(source, as_sendable(data), about)
+        if session.edit_refusal is None or topic in run.graph.topics_of_the_notebook():
+            session.send(source, as_sendable(data), about)
+        # Else nothing can read it: on dora-rs the topics of the notebook are fixed at the start.
         return
     run.graph.node(source.node)
     session = run.running_session(f"'{topic}' cannot be sent")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dora_nb.cells.header import goes_on
-from dora_nb.cells.options import OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option
+from dora_nb.cells.options import OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option, SubCommand
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import QUEUE_POLICIES
-from dora_nb.graph.sources import UNITS, TopicSource
+from dora_nb.graph.sources import NOTEBOOK, UNITS, TopicSource
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
@@ -31,7 +31,7 @@ class Known:
     nodes: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     wanted: tuple[str, ...] = ()
-    """Topics that inputs read although their node is not declared."""
+    """Topics that inputs read although their node is not declared, ``notebook/NAME`` among them."""
 
     @classmethod
     def of(cls, graph: Graph) -> Known:
@@ -46,6 +46,11 @@ class Known:
             tuple(f"{spec.name}/{output}" for spec in graph for output in spec.outputs),
             tuple(wanted),
         )
+
+    def all_topics(self, *, sent_first: bool) -> list[str]:
+        """Every topic that the notebook can read or send; with `sent_first`, its own before the others."""
+        own = [topic for topic in self.wanted if topic.startswith(f"{NOTEBOOK}/")]
+        return [*own, *self.topics] if sent_first else [*self.topics, *own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,8 @@ def _dora_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
     command = next((each for each in SUB_COMMANDS if each.name == cursor.words[0]), None)
     if command is None:
         return []
+    if command.actions:
+        return _action_words(cursor, command, known)
     for option in command.options:
         if option.value and option.flag == cursor.words[-1]:
             return list(known.nodes if option.flag == "--stacks" else option.choices)
@@ -112,6 +119,21 @@ def _dora_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
         endings = _FILES.get(command.argument)
         names = list(known.nodes) if endings is None else _files(cursor.word, folder, endings)
     return names + _options(cursor, (*command.options, Option("--help", "", "")))
+
+
+def _action_words(cursor: Cursor, command: SubCommand, known: Known) -> list[str]:
+    """After ``%dora topic``: an action, then the topic."""
+    by_name = {action.name.split()[-1]: action for action in command.actions}
+    if len(cursor.words) == 1:
+        return [*by_name, "--help"]
+    action = by_name.get(cursor.words[1])
+    if action is None:
+        return []
+    if any(option.value and option.flag == cursor.words[-1] for option in action.options):
+        return []
+    needs_topic = action.argument.startswith("TOPIC") and len(cursor.words) == 2
+    topics = known.all_topics(sent_first=action.name.endswith("pub")) if needs_topic else []
+    return [*topics, *_options(cursor, (*action.options, Option("--help", "", "")))]
 
 
 def _options(cursor: Cursor, options: Sequence[Option]) -> list[str]:

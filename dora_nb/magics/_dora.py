@@ -17,6 +17,7 @@ from IPython.display import display
 from dora_nb.cells.dora_line import DoraLine, find_sub_command, parse_dora_line
 from dora_nb.cells.header import Header, Word
 from dora_nb.cells.parse import wants_help
+from dora_nb.cells.topic_line import find_action
 from dora_nb.errors import DescriptorError, GraphError, UnknownParamError
 from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
@@ -96,7 +97,12 @@ def _word_in_question(asked: DoraLine, error: GraphError) -> Word | None:
 
 def _help(header: Header, words: Sequence[Word]) -> str:
     plain = [word for word in words if not word.is_option]
-    return command_help(find_sub_command(header, plain[0])) if plain else dora_help()
+    if not plain:
+        return dora_help()
+    command = find_sub_command(header, plain[0])
+    if command.actions and len(plain) > 1:
+        command = find_action(header, plain[1], command)
+    return command_help(command)
 
 
 def _start(front_end: FrontEnd, asked: DoraLine) -> None:
@@ -204,6 +210,14 @@ def _param(front_end: FrontEnd, asked: DoraLine) -> None:
         params = {key: known[key]} if param.action == "get" else dict(known)
         lines = [f"{name}: {key} = {json.dumps(value)}" for key, value in params.items()]
         say("\n".join(lines) or f"{name}: no parameters")
+
+
+def _topic(front_end: FrontEnd, asked: DoraLine) -> None:
+    # Here, since describing messages loads Arrow and numpy.
+    from ._topic import run_topic_line
+
+    assert asked.topic is not None  # the parser sets it
+    run_topic_line(front_end, asked.name, asked.topic)
 
 
 def _export(front_end: FrontEnd, asked: DoraLine) -> None:
@@ -318,6 +332,7 @@ _ACTIONS: dict[str, Callable[[FrontEnd, DoraLine], None]] = {
     "logs": _logs,
     "graph": _graph,
     "param": _param,
+    "topic": _topic,
     "export": _export,
     "import": _import,
 }

@@ -28,7 +28,7 @@ def command_help(command: SubCommand) -> str:
     """For ``%dora SUB --help``."""
     summary = command.summary[0].upper() + command.summary[1:]
     parts = [command.usage, "", f"{summary}.", command.details]
-    return "\n".join([*parts, *_option_lines(command.options)])
+    return "\n".join([*parts, *_action_lines(command), *_option_lines(command.options)])
 
 
 def operator_help() -> str:
@@ -84,6 +84,13 @@ def node_help() -> str:
             '          node.send_output("out", event["value"], event["metadata"])',
         ]
     )
+
+
+def _action_lines(command: SubCommand) -> list[str]:
+    if not command.actions:
+        return []
+    width = max(len(action.usage) for action in command.actions)
+    return ["", *(f"  {each.usage.ljust(width)}  {each.summary}" for each in command.actions)]
 
 
 def _option_lines(options: Sequence[Option]) -> list[str]:

@@ -14,6 +14,7 @@ from dora_nb.cells.dora_line import DoraLine, parse_dora_line
 from dora_nb.cells.header import Header, Word, split_header
 from dora_nb.cells.node_line import NodeLine, parse_node_line
 from dora_nb.cells.options import NODE_OPTIONS, SUB_COMMANDS
+from dora_nb.cells.topic_line import TopicLine
 from dora_nb.errors import DeclarationError, GrammarError, Location
 from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
@@ -297,7 +298,7 @@ MISTAKES = [
     (
         "%dora xyz",
         "xyz",
-        "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, graph, export, import, doctor.",
+        "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, topic, graph, export, import, doctor.",
     ),
     ("%dora start camera", "camera", "use %dora restart NAME for one."),
     ("%dora stop camera arm", "arm", "Usage: %dora stop [NAME] [--grace SECONDS]."),
@@ -364,7 +365,46 @@ MISTAKES = [
     ("%dora status --stacks a --stacks b", "--stacks b", "'--stacks' is given twice"),
     ("%dora doctor x", "x", "'x' is unexpected. Usage: %dora doctor."),
     ("%dora docter", "docter", "Did you mean 'doctor'?"),
-    ("%dora topic echo a/b", "topic echo a/b", "Read messages with dora_nb.get_dataflow().take("),
+    ("%dora topic", "", "the action is missing: %dora topic list|echo|hz|info|pub [TOPIC]."),
+    ("%dora topic ehco a/b", "ehco a/b", "%dora topic has no action 'ehco'. Did you mean 'echo'?"),
+    ("%dora topic watch", "watch", "There are: list, echo, hz, info, pub."),
+    ("%dora topic echo", "", "the TOPIC is missing: %dora topic echo TOPIC [-n N]."),
+    (
+        "%dora topic echo a/b c/d",
+        "c/d",
+        "'c/d' is unexpected. Usage: %dora topic echo TOPIC [-n N].",
+    ),
+    ("%dora topic echo a/b -n", "-n", "'-n' needs N."),
+    (
+        "%dora topic echo a/b -n -1",
+        "-1",
+        "-n must be a whole number from 1 to 999999999, got '-1'.",
+    ),
+    ("%dora topic echo a/b --count 1 -n 2", "-n 2", "'-n' is given twice; give it once."),
+    ("%dora topic echo a/b --rate 2", "--rate 2", "there is no option '--rate'. There are: -n."),
+    ("%dora topic hz a/b --for 0", "0", "--for must be > 0 seconds, got 0."),
+    ("%dora topic hz a/b --fro 2", "--fro 2", "Did you mean '--for'?"),
+    (
+        "%dora topic list a/b",
+        "a/b",
+        "'a/b' is unexpected. Usage: %dora topic list [--for SECONDS].",
+    ),
+    ("%dora topic pub", "", "the TOPIC is missing: %dora topic pub TOPIC DATA [--rate HZ] [-n N]."),
+    ("%dora topic pub a/b", "", "the DATA is missing: %dora topic pub TOPIC DATA"),
+    (
+        "%dora topic pub a/b [1,",
+        "[1,",
+        "DATA is neither JSON nor a Python literal. Write a number,",
+    ),
+    ("%dora topic pub a/b go on", "go on", "or 'a text' in quotes."),
+    ("%dora topic pub a/b 'x' 'y'", "'y'", "Put one pair of quotes around the whole DATA."),
+    (
+        "%dora topic pub a/b 1 --rate 0",
+        "0",
+        "--rate must be > 0 and at most 1000 messages a second",
+    ),
+    ("%dora topic pub a/b 1 --rate nan", "nan", "got 'nan'."),
+    ("%dora topic pub a/b 1 --rate 1001", "1001", "got '1001'."),
 ]
 
 
@@ -384,6 +424,10 @@ def test_each_option_fills_a_field_of_its_line() -> None:
     dora_fields = {each.name for each in fields(DoraLine)}
     for command in SUB_COMMANDS:
         assert {option.field for option in command.options} <= dora_fields
+        for action in command.actions:
+            assert {each.field for each in action.options} <= {
+                each.name for each in fields(TopicLine)
+            }
 
 
 def test_dora_lines() -> None:
@@ -434,6 +478,59 @@ def test_a_parameters_value_is_json_or_else_a_text(word: str, value: object) -> 
     assert (asked.name.text, asked.param.action, asked.param.key.text) == ("arm", "set", "gain")
     assert asked.param.value == value
     assert type(asked.param.value) is type(value)
+
+
+def test_topic_lines() -> None:
+    assert dora("%dora topic list").topic == TopicLine("list")
+    assert dora("%dora topic list").name is None
+    echo = dora("%dora topic echo camera/image -n 0")
+    assert echo.name is not None
+    assert (echo.name.text, echo.topic) == ("camera/image", TopicLine("echo", count=0))
+    assert dora("%dora topic echo -n=3 a/b").topic == TopicLine("echo", count=3)
+    assert dora("%dora topic hz a/b --for 0.5").topic == TopicLine("hz", for_secs=0.5)
+    pub = dora("%dora topic pub a/b [1, 2] --rate 10 -n 5")
+    assert pub.topic == TopicLine("pub", count=5, rate_hz=10.0, data=[1, 2])
+
+
+def test_the_words_of_doras_own_command_are_understood() -> None:
+    assert dora("%dora topic echo a/b --count 3").topic == TopicLine("echo", count=3)
+    assert dora("%dora topic hz a/b --duration 3").topic == TopicLine("hz", for_secs=3.0)
+    assert dora("%dora topic hz a/b --window 3").topic == TopicLine("hz", for_secs=3.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "data"),
+    [
+        ("0.5", 0.5),
+        ("-2", -2),
+        ("true", True),
+        ("True", True),
+        ("null", None),
+        ("go", "go"),
+        ("'go on'", "go on"),
+        ("''", ""),
+        ("'\"7\"'", "7"),
+        ('"7"', 7),
+        ("[0.5, 1.0]", [0.5, 1.0]),
+        ("'[0.5, 1.0]'", [0.5, 1.0]),
+        ('{"x": 1.5, "mode": "idle"}', {"x": 1.5, "mode": "idle"}),
+        ("{'x': 1.5}", {"x": 1.5}),
+        ("'{\"x\": 1.5}'", {"x": 1.5}),
+        ("(1, 2)", (1, 2)),
+        ('b"ab"', b"ab"),
+        ("[]", []),
+        ("[1,\\\n 2]", [1, 2]),
+        ("5or", "5or"),
+    ],
+)
+def test_what_is_sent_is_json_or_a_literal_or_a_text(written: str, data: object) -> None:
+    asked = dora(f"%dora topic pub a/b {written}").topic
+    assert asked is not None
+    assert asked.data == data
+    assert type(asked.data) is type(data)
+    assert dora(f"%dora topic pub --rate 2 a/b {written} -n 1").topic == TopicLine(
+        "pub", count=1, rate_hz=2.0, data=data
+    )
 
 
 @given(line=st.text(alphabet="ab=/:,.'\"\\# -\ninputsqe", max_size=40))

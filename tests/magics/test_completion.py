@@ -48,6 +48,7 @@ def test_sub_commands_and_only_those(two: Any) -> None:
         "remove",
         "logs",
         "param",
+        "topic",
         "graph",
         "export",
         "import",
@@ -72,6 +73,21 @@ def test_what_a_parameters_line_may_say(two: Any) -> None:
     assert words(two, "%dora param |") == ["list", "get", "set", "delete", "--help"]
     assert words(two, "%dora param get c|") == ["camera"]
     assert words(two, "%dora param set camera |") == ["--help"]
+
+
+def test_what_a_topics_line_may_say(two: Any) -> None:
+    two.run("%%dora_operator arm --inputs in=notebook/command --outputs angle" + BODY)
+    actions = ["list", "echo", "hz", "info", "pub"]
+    assert words(two, "%dora topic |") == [*actions, "--help"]
+    topics = ["camera/image", "camera/depth", "arm/angle"]
+    assert words(two, "%dora topic echo |") == [*topics, "notebook/command", "-n", "--help"]
+    assert words(two, "%dora topic echo camera/i|") == ["camera/image"]
+    pub = ["notebook/command", *topics, "--rate", "-n", "--help"]
+    assert words(two, "%dora topic pub |") == pub
+    assert words(two, "%dora topic hz camera/image --|") == ["--for", "--help"]
+    assert words(two, "%dora topic list |") == ["--for", "--help"]
+    assert words(two, "%dora topic hz camera/image --for 1|") == ["1"]
+    assert words(two, "%dora topic nonsense c|") == ["c"]
 
 
 def test_names_and_options_of_operators(two: Any) -> None:

@@ -197,13 +197,6 @@ def test_the_doctor_checks_as_the_command_does_and_does_not_raise(
     assert notebook.run("%dora doctor").stdout.endswith(":\nok      Python  3.11\n")
 
 
-def test_a_sub_command_of_dora_that_is_a_method_here_is_named(notebook: Any) -> None:
-    assert notebook.refused("%dora topic echo camera/image").endswith(
-        "GrammarError: %dora has no sub-command 'topic'. "
-        "Read messages with dora_nb.get_dataflow().take('NODE/OUTPUT', 5)."
-    )
-
-
 # --- logs, graph ------------------------------------------------------------------------------
 
 
@@ -258,8 +251,13 @@ def test_help_names_every_sub_command_and_does_nothing(notebook: Any) -> None:
         text = notebook.run(f"%dora {command.name} --help").stdout
         assert text.startswith(command.usage + "\n")
         assert text == notebook.run(f"%dora {command.name} -h").stdout
+        for action in command.actions:
+            assert f"  {action.usage}" in text
+            shown_for_one = notebook.run(f"%dora {action.name} --help").stdout
+            assert shown_for_one.startswith(action.usage + "\n")
     assert notebook.dataflow.calls == []
     assert "has no sub-command 'strat'" in notebook.refused("%dora strat --help")
+    assert "has no action 'ehco'" in notebook.refused("%dora topic ehco --help")
 
 
 @pytest.mark.parametrize("command", [c.name for c in SUB_COMMANDS if c.argument != "NAME"])
