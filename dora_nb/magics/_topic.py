@@ -64,7 +64,7 @@ def _list(front_end: FrontEnd, asked: TopicLine) -> None:
             )
         return
     secs = LIST_SECS if asked.for_secs is None else asked.for_secs
-    names = [topic.topic for topic in topics if _can_be_read(topic)]
+    names = [topic.topic for topic in topics if _can_be_read(front_end, topic)]
     with _progress() as progress:
         progress.note("reading all topics")
         with front_end.measure(names, replay_last=True) as measurement:
@@ -75,8 +75,11 @@ def _list(front_end: FrontEnd, asked: TopicLine) -> None:
     say(wording.list_text(topics, measured, secs))
 
 
-def _can_be_read(topic: TopicStatus) -> bool:
-    return topic.publisher == NOTEBOOK or topic.publisher_state is not None
+def _can_be_read(front_end: FrontEnd, topic: TopicStatus) -> bool:
+    """Whether its node is declared; on dora-rs, what a notebook sends goes to nodes only."""
+    if topic.publisher == NOTEBOOK:
+        return not front_end.reading_costs
+    return topic.publisher_state is not None
 
 
 def _info(front_end: FrontEnd, topic: str, asked: TopicLine) -> None:
@@ -84,7 +87,7 @@ def _info(front_end: FrontEnd, topic: str, asked: TopicLine) -> None:
     secs = INFO_SECS if asked.for_secs is None else asked.for_secs
     measured = None
     status = _status_of(front_end, topic)
-    if dataflow.running and _can_be_read(status):
+    if dataflow.running and _can_be_read(front_end, status):
         with _progress() as progress:
             progress.note(f"reading {topic}")
             with front_end.measure([topic], replay_last=True) as measurement:
@@ -93,12 +96,16 @@ def _info(front_end: FrontEnd, topic: str, asked: TopicLine) -> None:
         status = _status_of(front_end, topic)  # Again: messages were counted meanwhile.
     owner = dataflow.graph.nodes.get(status.publisher)
     why = front_end.publisher_text(topic)
+    if not dataflow.running:
+        why = "the dataflow is not running"
+    elif measured is None and topic.startswith(f"{NOTEBOOK}/"):
+        why = "not known: on dora-rs, what a notebook sends goes to nodes only"
     say(
         wording.info_text(
             status,
             measured,
             secs,
-            why=why if dataflow.running else "the dataflow is not running",
+            why=why,
             declared_in=None if owner is None else owner.code.file,
             counted=not front_end.reading_costs,
             now_secs=time.time(),

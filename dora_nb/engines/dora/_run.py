@@ -24,7 +24,7 @@ from dora_nb.errors import (
 )
 from dora_nb.graph.graph import Edge, Graph
 from dora_nb.graph.nodes import NodeSpec
-from dora_nb.graph.sources import TopicSource
+from dora_nb.graph.sources import NOTEBOOK, TopicSource
 from dora_nb.protocol.undeclared_output import undeclared_output_text
 from dora_nb.status import PROCESS_TO_JOIN, EdgeStatus, LogLine, NodeStatus, State
 
@@ -192,6 +192,13 @@ class Run(abc.ABC):
 
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
         wanted = list(listeners)
+        for each in wanted:
+            if each.source.node == NOTEBOOK and each not in self._listeners:
+                raise DataflowStateError(
+                    f"the notebook cannot read '{each.source}' on dora-rs, which passes what a notebook "
+                    "sends to nodes only:",
+                    hint="read what a node answers.",
+                )
 
         def set_them() -> None:
             before, self._listeners = self._listeners, wanted
@@ -280,7 +287,10 @@ class Run(abc.ABC):
             return
         if self._subscribers is None:
             self._subscribers = self._new_subscribers()
-        self._subscribers.set_listeners(self._listeners)
+        # A subscription to `notebook/NAME` from before the start stays silent; the others must not fail by it.
+        self._subscribers.set_listeners(
+            [each for each in self._listeners if each.source.node != NOTEBOOK]
+        )
 
     def _subscribe_again(self) -> None:
         """Lets a subscriber that has failed join again. On any thread."""
