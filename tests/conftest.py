@@ -98,6 +98,7 @@ _GROUPS = {
     "parity": _DORA,
     "test_on_dora.py": _DORA,
     "test_dynamic_nodes.py": _DORA,
+    "test_topic_on_dora.py": _DORA,
     "browser": "browser",
 }
 """By folder or file: the group of its tests, where that is not one for each file; the longest first.

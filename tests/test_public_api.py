@@ -58,6 +58,7 @@ SIGNATURES = {
     "Dataflow.restart": "self, name, *, generation=None, progress=None",
     "Dataflow.remove": "self, name",
     "Dataflow.status": "self, name=None",
+    "Dataflow.topics": "self",
     "Dataflow.logs": "self, name=None",
     "Dataflow.draw": "self",
     "Dataflow.params": "self, name",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from dora_nb.engines.embedded import Listener
-from dora_nb.errors import DataflowStateError, GraphError, did_you_mean
+from dora_nb.errors import DataflowStateError, GraphError, did_you_mean, nearest
 from dora_nb.events import Event
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.sources import LOGS, NOTEBOOK, LogSource, TopicSource
@@ -67,15 +67,26 @@ def find_topic(run: CurrentRun, text: str) -> str:
     Raises GraphError, with the nearest name, if there is none.
     """
     with run.lock:
-        known = _topic_names(run.graph, run.readers)
+        graph, known = run.graph, _topic_names(run.graph, run.readers)
     if text in known:
         return text
-    if text.partition("/")[0] in (NOTEBOOK, LOGS) and "/" in text:
-        return str(run.graph.check_topic(text))
-    raise GraphError(f"there is no topic '{text}'.", hint=_nearest_topic(text, known))
+    node, slash, output = text.partition("/")
+    if slash and node in (NOTEBOOK, LOGS):
+        return str(graph.check_topic(text))
+    error = f"there is no topic '{text}'."
+    if slash and node in graph:
+        raise GraphError(error, hint=_outputs_hint(node, output, graph.nodes[node].outputs))
+    raise GraphError(error, hint=_nearest_topic(text, known))
 
 
-def _nearest_topic(text: str, known: list[str]) -> str:
+def _outputs_hint(node: str, output: str, outputs: Sequence[str]) -> str:
+    near = nearest(output, outputs)
+    if near is not None:
+        return f"Did you mean '{node}/{near}'?"
+    return f"{node} has outputs: {', '.join(outputs)}." if outputs else f"{node} has no outputs."
+
+
+def _nearest_topic(text: str, known: Sequence[str]) -> str:
     """``Did you mean 'camera/image'?``, also where only the node or only the output is given; or all topics."""
     of_its_name = [topic for topic in known if text in topic.split("/", 1)]
     near = f"Did you mean '{of_its_name[0]}'?" if of_its_name else did_you_mean(text, known)
@@ -93,7 +104,7 @@ def check_flows(run: CurrentRun, topic: str) -> None:
     owner = topic.partition("/")[0]
     if owner != NOTEBOOK and owner not in run.graph:
         raise DataflowStateError(
-            f"nothing comes on '{topic}': {owner} is not declared.",
+            f"nothing comes on '{topic}': {run.graph.missing_text(owner)}.",
             hint="Run the cell that declares it.",
         )
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from dora_nb.cells.header import Word
 from dora_nb.cells.options import DEFAULT_ECHO, DEFAULT_FOR_SECS
 from dora_nb.cells.topic_line import TopicLine
+from dora_nb.data.describe import describe
+from dora_nb.dataflow.arguments import as_sendable
 from dora_nb.errors import GraphError
 from dora_nb.events import Event
 from dora_nb.graph.sources import NOTEBOOK
@@ -23,6 +25,7 @@ from ._shell import say
 
 if TYPE_CHECKING:
     from dora_nb.dataflow.front_end import FrontEnd
+    from dora_nb.dataflow.subscription import CallbackSubscription
     from dora_nb.dataflow.topics import Measurement
     from dora_nb.widgets.progress import Progress
 
@@ -194,31 +197,40 @@ def _echo(front_end: FrontEnd, topic: str, asked: TopicLine) -> None:
     front_end.check_flows(topic)
     wanted = DEFAULT_ECHO if asked.count is None else asked.count
     inbox = _Inbox()
+    # The first array that is read makes Arrow import pandas: half a second, in which messages would be dropped.
+    wording.message_line({"value": as_sendable(0)}, now_secs=0.0)
     with _progress() as progress:
         progress.note(f"reading {topic}")
-        queue_size = min(max(wanted, DEFAULT_ECHO), _MOST_WAITING)
+        # Without an end only the newest counts, and a long queue of pictures is memory.
+        queue_size = _MOST_WAITING if wanted else DEFAULT_ECHO
         subscription = front_end.dataflow.subscribe(
             topic, inbox.put, queue_size=queue_size, replay_last=True
         )
         with subscription:
             if wanted:
-                _print_messages(front_end, topic, inbox, wanted, progress)
+                _print_messages(front_end, subscription, inbox, wanted, progress)
                 return
             # An interrupt is the way to end it, so the cell succeeds.
             with contextlib.suppress(KeyboardInterrupt):
-                _print_messages(front_end, topic, inbox, math.inf, progress)
+                _print_messages(front_end, subscription, inbox, math.inf, progress)
 
 
 def _print_messages(
-    front_end: FrontEnd, topic: str, inbox: _Inbox, wanted: float, progress: _Noting
+    front_end: FrontEnd,
+    subscription: CallbackSubscription,
+    inbox: _Inbox,
+    wanted: float,
+    progress: _Noting,
 ) -> None:
-    endless = wanted == math.inf
-    count, last_secs = 0, time.monotonic()
+    topic, endless = subscription.topic, wanted == math.inf
+    count, dropped, last_secs = 0, 0, time.monotonic()
     while count < wanted:
         event, skipped = inbox.next(_LOOK_EVERY_SECS, newest=endless)
         now_secs = time.monotonic()
         if event is not None:
             progress.clear()
+            dropped_before, dropped = dropped, subscription.dropped  # before they came to the inbox
+            skipped += dropped - dropped_before
             say(wording.message_line(event, now_secs=time.time(), skipped=skipped))
             count, last_secs = count + 1, now_secs
             if endless:
@@ -241,9 +253,6 @@ def _print_messages(
 
 
 def _pub(front_end: FrontEnd, name: str, asked: TopicLine) -> None:
-    from dora_nb.data.describe import describe
-    from dora_nb.dataflow.arguments import as_sendable
-
     topic = _topic_to_send(front_end, name)
     data = as_sendable([None] if asked.data is None else asked.data)
     kind = describe({"value": data, "id": topic}).kind

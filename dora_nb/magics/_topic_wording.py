@@ -10,7 +10,7 @@ from typing import Any
 from dora_nb.data.describe import bytes_text, describe
 from dora_nb.dataflow.rates import Reading, sent_secs
 from dora_nb.dataflow.topics import Measured
-from dora_nb.errors import did_you_mean
+from dora_nb.errors import nearest
 from dora_nb.graph.sources import NOTEBOOK
 from dora_nb.status import EdgeStatus, State, TopicStatus
 
@@ -236,7 +236,12 @@ def sent_text(topic: TopicStatus, kind: str, count: int, read: Sequence[str]) ->
         return text
     way_out = ""
     if topic.publisher == NOTEBOOK:
-        way_out = did_you_mean(topic.topic, read) or f"Declare one with --inputs IN={topic.topic}."
+        # By the names alone: what all topics begin with would make any two of them alike.
+        names = [each.partition("/")[2] for each in read]
+        near = nearest(topic.topic.partition("/")[2], names)
+        way_out = f"Declare one with --inputs IN={topic.topic}."
+        if near is not None:
+            way_out = f"Did you mean '{NOTEBOOK}/{near}'?"
     return f"{text}; no input reads it. {way_out}".rstrip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ def run(
     *cells: str,
     allow_errors: bool = False,
     on_reply: Callable[..., None] | None = None,
+    client_class: type[NotebookClient] = NotebookClient,
 ) -> list[list[nbformat.NotebookNode]]:
     """Each cell's outputs."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(
+    client = client_class(
         notebook,
         timeout=TIMEOUT_SECS,
         allow_errors=allow_errors,
@@ -243,3 +245,41 @@ def test_a_misspelt_name_of_dora_is_one_line_without_a_path_of_ours() -> None:
     assert ros.traceback[:2] == ["Cell In[6], line 1", "    from dora import Ros2Context"]
     assert ros.traceback[2].startswith("ImportError: dora.Ros2Context is not available here: ")
     assert outputs[6][0].text == "False False\n"
+
+
+TICKER = """
+import pyarrow as pa
+class Operator:
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            send_output("count", pa.array([7]))
+"""
+
+
+class InterruptingClient(NotebookClient):  # type: ignore[misc]
+    """Presses the stop button, once, when a cell that says ``# interrupt`` has printed something."""
+
+    interrupted = False
+
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+        if msg["msg_type"] == "stream" and cell.source.endswith("# interrupt"):
+            if not self.interrupted:
+                self.km.provisioner.process.send_signal(signal.SIGINT)
+            self.interrupted = True
+        return super().process_message(msg, cell, cell_index)
+
+
+def test_an_interrupt_ends_an_echo_and_the_notebook_goes_on() -> None:
+    cells = [
+        "%load_ext dora_nb",
+        "%%dora_operator ticker --inputs tick=dora/timer/millis/50 --outputs count" + TICKER,
+        "%dora start",
+        "%dora topic echo ticker/count -n 0 # interrupt",
+        "%dora topic pub notebook/x 1",
+        "%dora stop",
+    ]
+    outputs = run(*cells, client_class=InterruptingClient)
+    assert {output.output_type for output in outputs[3]} == {"stream"}
+    lines = "".join(output.text for output in outputs[3]).splitlines()
+    assert all("  int64 [7]" in line for line in lines)
+    assert outputs[4][0].text.startswith("notebook/x: sent int64[1]")
