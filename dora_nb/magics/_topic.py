@@ -69,7 +69,7 @@ def _list(front_end: FrontEnd, asked: TopicLine) -> None:
     secs = LIST_SECS if asked.for_secs is None else asked.for_secs
     names = [topic.topic for topic in topics if _can_be_read(front_end, topic)]
     with _progress() as progress:
-        progress.note("reading all topics")
+        progress.note("reading all topics", at_once=front_end.reading_costs)
         with front_end.measure(names, replay_last=True) as measurement:
             _wait(
                 secs, lambda left_secs: progress.note(f"reading all topics, {left_secs:.0f} s more")
@@ -92,7 +92,7 @@ def _info(front_end: FrontEnd, topic: str, asked: TopicLine) -> None:
     status = _status_of(front_end, topic)
     if dataflow.running and _can_be_read(front_end, status):
         with _progress() as progress:
-            progress.note(f"reading {topic}")
+            progress.note(f"reading {topic}", at_once=front_end.reading_costs)
             with front_end.measure([topic], replay_last=True) as measurement:
                 _measure(front_end, topic, measurement, secs, progress)
                 measured = measurement.read(topic)
@@ -129,7 +129,7 @@ def _hz(front_end: FrontEnd, topic: str, asked: TopicLine) -> None:
     front_end.check_flows(topic)
     secs = DEFAULT_FOR_SECS if asked.for_secs is None else asked.for_secs
     with _progress() as progress:
-        progress.note(f"reading {topic}")
+        progress.note(f"reading {topic}", at_once=front_end.reading_costs)
         with front_end.measure([topic], replay_last=False) as measurement:
             begin_secs = time.monotonic()
             try:
@@ -200,7 +200,7 @@ def _echo(front_end: FrontEnd, topic: str, asked: TopicLine) -> None:
     # The first array that is read makes Arrow import pandas: half a second, in which messages would be dropped.
     wording.message_line({"value": as_sendable(0)}, now_secs=0.0)
     with _progress() as progress:
-        progress.note(f"reading {topic}")
+        progress.note(f"reading {topic}", at_once=front_end.reading_costs)
         # Without an end only the newest counts, and a long queue of pictures is memory.
         queue_size = _MOST_WAITING if wanted else DEFAULT_ECHO
         subscription = front_end.dataflow.subscribe(
@@ -304,10 +304,10 @@ class _Noting:
         self._line: Progress | None = None
         self._next_secs = time.monotonic() + PROGRESS_AFTER_SECS
 
-    def note(self, text: str) -> None:
-        """Shows the text, if it is time."""
+    def note(self, text: str, *, at_once: bool = False) -> None:
+        """Shows the text, if it is time; or `at_once`, before a call that may take long itself."""
         now_secs = time.monotonic()
-        if now_secs < self._next_secs:
+        if now_secs < self._next_secs and not at_once:
             return
         self._next_secs = now_secs + 1.0
         if self._line is None:

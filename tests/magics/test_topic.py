@@ -185,7 +185,7 @@ def test_an_interrupt_of_an_echo_with_an_end_ends_the_cell_in_one_line(
 def test_hz_shows_what_was_measured_even_if_it_is_interrupted(
     notebook: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt_at_the_third(self: object, text: str) -> None:
+    def interrupt_at_the_third(self: object, text: str, *, at_once: bool = False) -> None:
         count = re.search(r"(\d+) messages?, 3[56]\d\d s more$", text)
         if count is not None and int(count[1]) >= 3:
             raise KeyboardInterrupt

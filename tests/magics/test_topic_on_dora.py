@@ -10,7 +10,6 @@ import pytest
 
 from dora_nb.dataflow.front_end import FrontEnd
 from dora_nb.errors import DataflowStateError
-from dora_nb.magics import _topic
 
 from ..engines.conftest import CellDataflow
 from ..engines.test_attached import Robot, robots
@@ -109,7 +108,8 @@ def test_what_dora_cannot_do_is_one_line(notebook: Any, dataflow: CellDataflow) 
         "DataflowStateError: 'camera/image' is sent by camera alone on dora-rs: "
         "send on notebook/NAME, and let an input read that."
     )
-    assert notebook.refused("%dora topic echo notebook/command").splitlines()[-1] == (
+    (told,) = notebook.run("%dora topic echo notebook/command").stdout.splitlines()[2:]
+    assert told == (
         "DataflowStateError: the notebook cannot read 'notebook/command' on dora-rs, "
         "which passes what a notebook sends to nodes only: read what a node answers."
     )
@@ -130,11 +130,15 @@ def test_a_subscription_from_before_the_start_does_not_disturb_the_others(robot:
         other.front_end.detach()
 
 
-def test_progress_names_what_is_waited_for(notebook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_topic, "PROGRESS_AFTER_SECS", 0.0)
+@pytest.mark.parametrize(
+    "action", ["echo camera/image -n 1", "hz camera/image --for 0.001", "list --for 0.001"]
+)
+def test_progress_is_shown_before_a_process_joins(
+    notebook: Any, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
     shown: list[str] = []
     monkeypatch.setattr(
         "dora_nb.widgets.progress.Progress.show", lambda self, text: shown.append(text)
     )
-    notebook.run("%dora topic echo camera/image -n 1")
-    assert shown[0] == "reading camera/image"
+    notebook.run(f"%dora topic {action}")
+    assert shown[0] == ("reading all topics" if "list" in action else "reading camera/image")
