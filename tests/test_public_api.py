@@ -43,7 +43,7 @@ NAMES = [
 
 SIGNATURES = {
     "CameraView": "topic, boxes=None, *, labels=None, dataflow=None, size=None, encoding=None,"
-    " sync=False, max_fps=30",
+    " sync='auto', max_fps=30",
     "Dataflow.start": "self, engine='embedded', *, progress=None",
     "attach": "name=None, *, coordinator='127.0.0.1:6013', daemon_port=53291",
     "WatchedDataflow.close": "self",
@@ -157,15 +157,19 @@ def _documented() -> dict[str, Any]:
             if (
                 not name.startswith("_")
                 and (inspect.isroutine(called) or isinstance(member, property))
-                and _is_documented_here(cls, called)
+                and _is_documented_here(cls, name, called)
             ):
                 found[f"{owner}.{name}"] = called
     return found
 
 
-def _is_documented_here(cls: type, called: Any) -> bool:
-    """Not what comes from ipywidgets or collections.abc; and the methods of dora's `Node` are dora's."""
+def _is_documented_here(cls: type, name: str, called: Any) -> bool:
+    """Not what ipywidgets or collections.abc defines; and the methods of dora's `Node` are dora's."""
     module = str(getattr(called, "__module__", ""))
+    if module != cls.__module__ and any(
+        name in vars(base) for base in cls.__mro__ if not base.__module__.startswith("dora_nb")
+    ):
+        return False  # what a base of ours overrides
     return module == cls.__module__ or (module.startswith("dora_nb.") and cls is not dora_nb.Node)
 
 
