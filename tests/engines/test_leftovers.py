@@ -58,7 +58,8 @@ class Operator:
         {init}
     def on_event(self, dora_event, send_output):
         if dora_event["type"] == "INPUT":
-            os.write(self.pipe, f"{{self.memory.name}}\\n".encode())
+            is_there = os.path.exists(f"/dev/shm/{{self.memory.name}}")
+            os.write(self.pipe, f"{{self.memory.name}} {{is_there}}\\n".encode())
             {event}
 """
 
@@ -74,9 +75,10 @@ def leaky(event: str, init: str = "pass") -> str:
 def memory_named_in(fifo: Fifo) -> Path:
     """The shared memory of an operator, once its first event has said its name."""
     fifo.wait_for("\n")
-    path = Path("/dev/shm", fifo.text.split()[0])
-    assert path.exists()
-    return path
+    # Whether it was there, the operator says: the test may come to look when all is over.
+    name, was_there = fifo.text.split()
+    assert was_there == "True"
+    return Path("/dev/shm", name)
 
 
 @pytest.mark.parametrize("way", DETACHED)
@@ -198,7 +200,7 @@ def test_shared_memory_goes_with_an_operator(
         dataflow.stop(grace_secs=0)
     else:
         dataflow.failure_of("op")
-    assert fifo.wait_for_end() == f"{memory.name}\n"
+    assert fifo.wait_for_end() == f"{memory.name} True\n"
     assert not memory.exists()
 
 
