@@ -173,6 +173,8 @@ class Graph:
         owner = self.nodes.get(source.node)
         if owner is None or source.output in owner.outputs:
             return
+        if owner.obstacle is not None and "hub" in owner.other_keys:
+            return  # Its outputs may be listed in dora's hub alone.
         who = asked_by if file is None else f"{asked_by} ({file})"
         has = f"has outputs: {', '.join(owner.outputs)}." if owner.outputs else "has no outputs."
         hint = did_you_mean(source.output, owner.outputs)

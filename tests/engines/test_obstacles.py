@@ -14,6 +14,7 @@ from dora_nb.descriptor import read_dataflow
 from dora_nb.errors import DataflowStateError, TopicTimeoutError
 from dora_nb.magics._wording import declared_text, started_text
 from dora_nb.status import State
+from dora_nb.widgets.status_view import table_rows, table_text
 
 from ..waiting import wait_for_line
 
@@ -112,6 +113,25 @@ def test_where_every_node_is_for_dora_alone_a_start_says_so(tmp_path: Path) -> N
             "there is nothing to start here: a is dora-rs only: 'bin/x' is not a Python file; "
             "b is dora-rs only: it comes from dora's hub. Run the dataflow with --engine dora."
         )
+
+
+def test_what_a_node_of_dora_s_hub_sends_is_listed_there(tmp_path: Path) -> None:
+    (tmp_path / "camera.py").write_text(CAMERA)
+    (tmp_path / "flow.yml").write_text(
+        "nodes:\n- {id: far, hub: camera@1}\n- {id: a, path: camera.py, inputs: {i: far/image}}\n"
+    )
+    with Dataflow() as dataflow:
+        _import(dataflow, tmp_path)
+        started = dataflow.start()
+        assert [str(each) for each in started.left_out] == [
+            "far: not started, dora-rs only: it comes from dora's hub; a waits for it"
+        ]
+        assert ">image<" in dataflow.draw().svg
+        assert "far: dora-rs only" in table_text(table_rows(dataflow.status(), dataflow.graph))
+        with pytest.raises(TopicTimeoutError, match="far is dora-rs only"):
+            dataflow.take("far/image", 1)
+    with pytest.warns(UserWarning, match=r"^far: dora-rs only: it comes from dora's hub$"):
+        Dataflow.from_yaml(tmp_path / "flow.yml")
 
 
 def test_dora_runs_every_node_of_the_file(flow: Dataflow, tmp_path: Path) -> None:
