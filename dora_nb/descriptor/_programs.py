@@ -2,6 +2,9 @@
 
 A console script of a Python package (``dora-echo``) is a text file whose first line names its Python. The
 embedded engine runs it as a script of that Python. ``uv run`` and ``conda run`` are asked for their Python.
+
+Reading a file runs no program that may have come with it: an environment in the folder of the dataflow, or
+above it, is only looked at.
 """
 
 from __future__ import annotations
@@ -27,16 +30,18 @@ names a shell."""
 _OLDEST_PYTHON = (3, 11)
 _NEEDED = ("msgspec", "numpy", "pyarrow")
 """The packages that the program of a node's process loads; it checks both again (`child/program.py`)."""
-_QUESTION = f"""
+_WHERE = "import sys; print(sys.executable)"
+_WHAT = f"""
 import importlib.util, json, sys
 missing = [name for name in {_NEEDED!r} if importlib.util.find_spec(name) is None]
-print(json.dumps([sys.executable, sys.version_info[:2], missing]))
+print(json.dumps([sys.version_info[:2], missing]))
 """
 _ANSWER_SECS = 20.0
 _UV_FLAGS = {"--active", "--frozen", "--locked", "--no-sync", "--offline", "--quiet", "-q"}
-_UV_OPTIONS = {"--directory", "--project", "--python", "-p", "--extra", "--group", "--package"}
+_UV_OPTIONS = {"--extra", "--group", "--package"}
 _CONDA_FLAGS = {"--no-capture-output", "--live-stream", "--quiet", "-q"}
 _CONDA_OPTIONS = {"--name", "-n", "--prefix", "-p"}
+_CONDA_PREFIX = re.compile(r"(?:--prefix|-p)(?:=(.*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class Programs:
         # A program in the dataflow's own folder is not the user's choice as one on PATH is: reading the file
         # must not run whatever its first line names.
         if found.parent != folder and "/" not in path:
-            python_of_script = self._ask((python_of_script,), folder)
+            self._check(python_of_script)
         return Program(found, args, python_of_script, is_script=True)
 
     def _words_of_python(
@@ -118,10 +123,14 @@ class Programs:
         program = self._found(manager, folder)
         if program is None:
             raise OnlyDoraError(f"{manager} is not on PATH")
-        if is_uv:
-            _check_environment_exists(rest[0], folder)
-            options = ("--no-sync", "--offline", *options)
-        python = self._ask((str(program), "run", *options, "python"), folder, shown=shown)
+        environment = _uv_environment(rest[0], folder) if is_uv else _conda_prefix(options, folder)
+        if environment is not None:
+            python = _python_in(environment)
+        else:
+            quietly = ("--no-sync", "--offline") if is_uv else ()
+            python = self._ask((str(program), "run", *quietly, *options, "python"), folder, shown)
+            if not _same_environment(python):
+                self._check(python)
         if rest[0].endswith(".py"):
             found = Program(folder / rest[0], rest[1:], python)
         elif _PYTHON.fullmatch(rest[0]):
@@ -170,34 +179,48 @@ class Programs:
             raise OnlyDoraError(f"'{shown}' is not a Python file")
         return words[0]
 
-    def _ask(self, command: tuple[str, ...], folder: Path, *, shown: str | None = None) -> str:
-        """Returns the `sys.executable` of a Python in which a node can run. Raises OnlyDoraError."""
-        shown = shown or command[0]
-        if command not in self._answers:
+    def _ask(self, command: tuple[str, ...], folder: Path | None, shown: str) -> str:
+        """Returns the `sys.executable` of the Python that a command runs. Raises OnlyDoraError."""
+        python = self._answer_of(command, _WHERE, folder)
+        if not Path(python).is_absolute():
+            raise OnlyDoraError(f"'{shown}' does not name a Python that runs here")
+        return python
+
+    def _check(self, python: str) -> None:
+        """Raises OnlyDoraError if a node cannot run in that Python."""
+        try:
+            version, missing = json.loads(self._answer_of((python,), _WHAT, None))
+        except ValueError:
+            raise OnlyDoraError(f"'{python}' does not name a Python that runs here") from None
+        _check_fits(python, tuple(version), missing)
+
+    def _answer_of(self, command: tuple[str, ...], code: str, folder: Path | None) -> str:
+        """Returns the last line that the code prints in that Python; empty if it cannot run."""
+        key = (*command, code)
+        if key not in self._answers:
             try:
                 answer = subprocess.run(
-                    [*command, "-c", _QUESTION],
+                    [*command, "-c", code],
                     cwd=folder,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     timeout=_ANSWER_SECS,
                     check=True,
                 )
-                self._answers[command] = answer.stdout.decode().strip().rpartition("\n")[2]
+                self._answers[key] = answer.stdout.decode().strip().rpartition("\n")[2]
             except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-                self._answers[command] = ""
-        try:
-            python, version, missing = json.loads(self._answers[command])
-        except ValueError:
-            raise OnlyDoraError(f"'{shown}' does not name a Python that runs here") from None
-        if tuple(version) < _OLDEST_PYTHON:
-            oldest = ".".join(map(str, _OLDEST_PYTHON))
-            raise OnlyDoraError(
-                f"{python} is Python {version[0]}.{version[1]}, and nodes need {oldest} here"
-            )
-        if missing:
-            raise OnlyDoraError(f"{python} lacks {', '.join(missing)}, which nodes need here")
-        return str(python)
+                self._answers[key] = ""
+        return self._answers[key]
+
+
+def _check_fits(python: str, version: tuple[int, ...], missing: Sequence[str]) -> None:
+    if version < _OLDEST_PYTHON:
+        oldest = ".".join(map(str, _OLDEST_PYTHON))
+        raise OnlyDoraError(
+            f"{python} is Python {version[0]}.{version[1]}, and nodes need {oldest} here"
+        )
+    if missing:
+        raise OnlyDoraError(f"{python} lacks {', '.join(missing)}, which nodes need here")
 
 
 def _split_options(
@@ -216,8 +239,11 @@ def _split_options(
     return words[:at], words[at:]
 
 
-def _check_environment_exists(target: str, folder: Path) -> None:
-    """Raises OnlyDoraError where uv would have to make an environment: reading a file makes none."""
+def _uv_environment(target: str, folder: Path) -> Path | None:
+    """Returns the environment that uv finds in the folder or above it; None if there is none.
+
+    Raises OnlyDoraError where uv would have to make one: reading a file makes none.
+    """
     if target.endswith(".py"):
         try:
             text = read_regular_file(folder / target, max_bytes=MAX_SOURCE_BYTES)
@@ -227,9 +253,48 @@ def _check_environment_exists(target: str, folder: Path) -> None:
             raise OnlyDoraError(
                 f"'{target}' lists its own requirements, for which uv makes a Python"
             )
-    project = next((each for each in (folder, *folder.parents) if _is_project(each)), None)
-    if project is not None and not (project / ".venv").exists():
-        raise OnlyDoraError(f"its environment does not exist yet; run uv sync in {project}")
+    for each in (folder, *folder.parents):
+        if (each / ".venv").exists():
+            return each / ".venv"
+        if _is_project(each):
+            raise OnlyDoraError(f"its environment does not exist yet; run uv sync in {each}")
+    return None
+
+
+def _conda_prefix(options: Sequence[str], folder: Path) -> Path | None:
+    """Returns the folder of an environment that is given by its path; None if it is given by its name."""
+    for option, value in zip(options, [*options[1:], ""], strict=True):
+        if match := _CONDA_PREFIX.fullmatch(option):
+            return folder / Path(value if match[1] is None else match[1]).expanduser()
+    return None
+
+
+def _python_in(environment: Path) -> str:
+    """Returns the Python of an environment whose files show that a node can run in it. Runs nothing.
+
+    Packages that it takes from elsewhere are taken to be there.
+    """
+    python = environment / "bin" / "python"
+    if not python.is_file():
+        raise OnlyDoraError(f"there is no Python in {environment}")
+    for site in environment.glob("lib/python3.*/site-packages"):
+        version = tuple(map(int, site.parent.name.removeprefix("python").split(".")))
+        missing = [name for name in _NEEDED if not any(site.glob(f"{name}*"))]
+        _check_fits(str(python), version, [] if _has_other_places(environment, site) else missing)
+    return str(python)
+
+
+def _has_other_places(environment: Path, site: Path) -> bool:
+    """Returns whether the environment takes packages from other folders too."""
+    try:
+        settings = read_regular_file(environment / "pyvenv.cfg", max_bytes=MAX_SOURCE_BYTES)
+        if re.search(rb"include-system-site-packages\s*=\s*true", settings):
+            return True
+        paths = [read_regular_file(each, max_bytes=MAX_SOURCE_BYTES) for each in site.glob("*.pth")]
+    except OSError:
+        return True
+    lines = [line for text in paths for line in text.splitlines()]
+    return any(line.strip() and not line.startswith((b"import", b"#")) for line in lines)
 
 
 def _is_project(folder: Path) -> bool:

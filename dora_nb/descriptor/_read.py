@@ -97,8 +97,10 @@ def read_dataflow(
 
     ``$VAR`` in values of the file's `env` is looked up in `environ`. The variables in `env` precede those of
     the dataflow, but not those of a node; build commands do not get them, as in dora. Runs no node and no
-    build command; asks uv, conda and the Pythons of programs on PATH where they are. Fetches sources at a URL
-    only if that is allowed. A node that the embedded engine cannot run is declared with an obstacle. Raises DescriptorError, GraphError or SourceError with the file and the line.
+    build command, and nothing that may have come with the file; asks uv, conda and the Pythons of programs on
+    PATH what they are. Fetches sources at a URL only if that is allowed. A node that the embedded engine cannot
+    run is declared with an obstacle. Raises DescriptorError, GraphError or SourceError with the file and the
+    line.
     """
     reader = _Reader(
         path.resolve().parent,

@@ -162,30 +162,53 @@ def test_a_script_of_another_python_runs_there_if_it_has_what_a_node_needs(
 ) -> None:
     able = other_python(folder.parent / "able", packages=True)
     bare = other_python(folder.parent / "bare", packages=False)
-    program("python3.8", "#!/bin/sh\necho '[\"/old/python\", [3, 8], []]'\n")
+    old_python = program("python3.8", "#!/bin/sh\necho '[[3, 8], []]'\n")
     program("of-able", f"#!{able}\n{SCRIPT}")
     program("of-bare", f"#!{bare}\n{SCRIPT}")
     program("of-old", f"#!/usr/bin/env python3.8\n{SCRIPT}")
     bad, old, good = read(folder, "path: of-bare", "path: of-old", "path: of-able")
     assert why_not(bad) == f"{bare} lacks msgspec, numpy, pyarrow, which nodes need here"
-    assert why_not(old) == "/old/python is Python 3.8, and nodes need 3.11 here"
+    assert why_not(old) == f"{old_python} is Python 3.8, and nodes need 3.11 here"
     assert (good.python, good.obstacle) == (str(able), None)
     assert cli.main(["run", str(folder / "flow.yml")]) == 0
     assert f"n2: python {able}\n" in capfd.readouterr().out
 
 
-def test_reading_runs_nothing_that_a_script_in_the_folder_names(
+def test_reading_runs_nothing_that_may_have_come_with_the_file(
     folder: Path, program: Callable[..., Path]
 ) -> None:
     touched = folder / "touched"
     evil = program("python3", f"#!/bin/sh\ntouch {touched}\n", where=folder / "bin")
+    in_venv = program("python", f"#!/bin/sh\ntouch {touched}\n", where=folder / ".venv/bin")
+    (folder / "script.py").write_text(PACKAGE)
+    program("conda", f"#!/bin/sh\ntouch {touched}\n")
     program("node", f"#!{evil}\n{SCRIPT}", where=folder)
     program("uses", f"#!{evil}\n{SCRIPT}", where=folder / "bin")
-    by_name, by_path, python = read(
-        folder, "path: node", "path: bin/uses", "path: bin/python3, args: -m echo_package"
+    specs = read(
+        folder,
+        "path: node",
+        "path: bin/uses",
+        "path: bin/python3, args: -m echo_package",
+        "path: uv, args: run script.py",
+        "path: conda, args: run -p .venv python script.py",
+        "path: conda, args: run --prefix=.venv python script.py",
     )
-    assert by_name.python == by_path.python == python.python == str(evil)
+    assert [each.python for each in specs] == [str(evil)] * 3 + [str(in_venv)] * 3
     assert not touched.exists()
+
+
+def test_an_environment_in_the_folder_is_looked_at(folder: Path) -> None:
+    (folder / "script.py").write_text(PACKAGE)
+    python = other_python(folder / ".venv", packages=False)
+    [spec] = read(folder, "path: uv, args: run script.py")
+    assert why_not(spec) == f"{python} lacks msgspec, numpy, pyarrow, which nodes need here"
+    [site] = (folder / ".venv").glob("lib/python*/site-packages")
+    site.parent.rename(site.parent.with_name("python3.9"))
+    [spec] = read(folder, "path: uv, args: run script.py")
+    assert why_not(spec) == f"{python} is Python 3.9, and nodes need 3.11 here"
+    python.unlink()
+    [spec] = read(folder, "path: uv, args: run script.py")
+    assert why_not(spec) == f"there is no Python in {folder / '.venv'}"
 
 
 def test_uv_run_is_asked_for_its_python(
@@ -207,6 +230,7 @@ def test_uv_run_is_asked_for_its_python(
         "path: uv, args: run python -u script.py -v",
         "path: uv, args: run python -m echo_package -v",
         "path: uv, args: run --with numpy script.py",
+        "path: uv, args: run --python ./evil script.py",
         "path: uv, args: run missing",
         "path: uv, args: run own.py",
         "path: uv, args: sync",
@@ -217,15 +241,27 @@ def test_uv_run_is_asked_for_its_python(
     assert "run_module('echo_package'" in specs[3].code.text
     assert [why_not(each) for each in specs[4:]] == [
         "'uv run --with numpy script.py' has an option that only uv understands",
+        "'uv run --python ./evil script.py' has an option that only uv understands",
         "there is no program 'missing' beside its Python",
         "'own.py' lists its own requirements, for which uv makes a Python",
         "'uv' is not a Python file",
     ]
     rendered = render(read_dataflow(folder / "flow.yml").graph)
     assert "    args: run --frozen script.py --fast\n" in rendered.files["dataflow.yml"]
+    (folder / "pyproject.toml").unlink()
     read(folder, node)
     assert cli.main(["run", str(folder / "flow.yml")]) == 0
     assert f"n0: python {python}\n" in capfd.readouterr().out
+
+
+def test_uv_run_without_an_environment_in_the_folder_is_asked(
+    folder: Path, program: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = other_python(folder.parent / "active", packages=True)
+    (folder / "script.py").write_text(PACKAGE)
+    monkeypatch.setenv("VIRTUAL_ENV", str(folder.parent / "active"))
+    [spec] = read(folder, "path: uv, args: run script.py --fast")
+    assert (spec.python, spec.args, spec.obstacle) == (str(python), ("--fast",), None)
 
 
 def test_conda_run_is_asked_for_its_python(folder: Path, program: Callable[..., Path]) -> None:
