@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from .errors import OperatorError
 from .graph.nodes import Obstacle, QueuePolicy
@@ -57,6 +58,31 @@ class EdgeStatus:
     """Messages that are lost: evicted by newer ones, or left when a process ended."""
     queued: int = 0
     """Messages that wait in the queue now."""
+    word_age_secs: float | None = None
+    """How long ago the control was set whose topic this is; None for other topics, and if it never was."""
+
+
+ControlState = Literal["idle", "set", "held", "silent", "released"]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlStatus:
+    """A snapshot of one control, from ``Dataflow.controls.status()``."""
+
+    topic: str
+    kind: str
+    """``state``, ``event`` or ``motion``."""
+    state: ControlState
+    """``idle``: it was never set. ``set``: it has a value. Of a control that commands motion, ``held``: its
+    words come; ``silent``: they stay away, and neutral was sent. ``released``: it was released."""
+    value: Any
+    """The last value that was set; None if there is none, or it was released."""
+    word_age_secs: float | None
+    """How long ago it was set or released last; None if it never was."""
+    words: int
+    """How often it was set or released."""
+    outputs: tuple[EdgeStatus, ...] = ()
+    """What was sent to each reader, without subscriptions of the notebook."""
 
 
 @dataclass(frozen=True, slots=True)

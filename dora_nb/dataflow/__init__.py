@@ -8,6 +8,7 @@
     declaring     nodes and their edits                running      start, stop, restart, retry
     messaging, subscription, params, debugging         messages, parameters, an operator in the kernel
     topics, rates                                      which topics there are, how often messages come
+    controls      values that a page sets: sliders, joysticks, with their dead-man
     current_run   the graph and the session that all of these share
     results, failures, arguments                       what is returned, what was shown, what is passed
 """

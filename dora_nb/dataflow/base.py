@@ -13,6 +13,7 @@ from dora_nb.status import LogLine, NodeStatus, TopicStatus
 
 from . import messaging, topics
 from .arguments import check_count
+from .controls import Controls
 from .current_run import CurrentRun
 from .params import Params
 from .subscription import CallbackSubscription, Subscription
@@ -26,6 +27,7 @@ class BaseDataflow:
 
     def __init__(self, run: CurrentRun) -> None:
         self._run = run
+        self._controls = Controls(run)
 
     # -- looking -------------------------------------------------------------------------------------
 
@@ -184,6 +186,17 @@ class BaseDataflow:
         """
         session = self._run.session
         return True if session is None else session.wait_ended(timeout_secs)
+
+    @property
+    def controls(self) -> Controls:
+        """The controls: topics ``notebook/NAME`` whose values a page or your code sets.
+
+        Example::
+
+            >>> stick = dataflow.controls.add("notebook/stick", kind="motion", neutral=[0.0, 0.0])
+            >>> stick.set([0.5, 0.0])
+        """
+        return self._controls
 
     # -- messages ------------------------------------------------------------------------------------
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import cast
 
 from dora_nb.engines.base import EngineSession
+from dora_nb.engines.control_board import ControlBoard
 from dora_nb.engines.embedded import Listener
 from dora_nb.errors import DataflowStateError, OperatorError
 from dora_nb.events import Event
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec, Obstacle
-from dora_nb.graph.sources import TopicSource
+from dora_nb.graph.sources import NOTEBOOK, TopicSource
 from dora_nb.status import EdgeStatus, LogLine, NodeStatus, State
 
 Progress = Callable[[str], None]
@@ -38,6 +39,8 @@ class CurrentRun:
         self.session: EngineSession | None = None
         self._own_graph: Graph | None = None
         """What is declared here, while another dataflow is watched."""
+        self.controls = ControlBoard()
+        """Where the controls of the page leave their values; it outlives a session, as the readers do."""
         self._readers: list[Listener] = []
         self._last_status: dict[str, NodeStatus] = {}
         self._last_logs: dict[str, list[LogLine]] = {}
@@ -192,10 +195,21 @@ class CurrentRun:
             if self.session is not None:
                 current.update({each.name: each for each in self.session.status()})
             found = [current.get(spec.name) or self._declared_status(spec) for spec in self.graph]
+            found = [
+                replace(each, inputs=tuple(map(self._with_age, each.inputs))) for each in found
+            ]
             return [
                 replace(each, cell_deleted=True) if each.name in self._without_cell else each
                 for each in found
             ]
+
+    def _with_age(self, edge: EdgeStatus) -> EdgeStatus:
+        """The edge, with the age of the last word where a control sends on it."""
+        node, _, name = edge.topic.partition("/")
+        word = self.controls.word(name) if node == NOTEBOOK else None
+        if word is None or not word.number:
+            return edge
+        return replace(edge, word_age_secs=time.monotonic() - word.at_secs)
 
     def status(self, name: str) -> NodeStatus:
         """The snapshot of one node. GraphError where it is not declared."""

@@ -104,6 +104,11 @@ def send(
     source = run.graph.check_topic(topic)
     about = None if metadata is None else dict(metadata)
     if source.node == NOTEBOOK:
+        if run.controls.word(source.output) is not None:
+            raise GraphError(
+                f"'{topic}' is sent by a control:",
+                hint=f"use dataflow.controls['{topic}'].set(VALUE), or remove the control first.",
+            )
         if reader_needed:
             _check_is_read(run, topic)
         session = run.running_session(f"'{topic}' cannot be sent")

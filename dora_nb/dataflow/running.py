@@ -240,5 +240,6 @@ def _new_session(engine: EngineName, run: CurrentRun) -> EngineSession:
     if engine == "dora":
         from dora_nb.engines.dora import DoraSession  # loaded only where dora-rs is asked for
 
-        return DoraSession(run.graph, run.readers, on_change=run.changed)
-    return Session(run.graph.runnable(), run.readers, on_change=run.changed)
+        return DoraSession(run.graph, run.readers, on_change=run.changed, controls=run.controls)
+    runnable = run.graph.runnable()
+    return Session(runnable, run.readers, on_change=run.changed, controls=run.controls)

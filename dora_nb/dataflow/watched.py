@@ -123,6 +123,7 @@ def find(
         run.readers,
         daemon_port=daemon_port,
         on_change=run.changed,
+        controls=run.controls,
     )
 
 

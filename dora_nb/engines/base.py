@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from dora_nb.child.crash_report import CrashReport
@@ -12,6 +12,7 @@ from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.sources import TopicSource
 from dora_nb.status import EdgeStatus, LogLine, NodeStatus
 
+from .control_words import Word
 from .edit import Applied, Edit
 from .embedded import Listener
 
@@ -19,8 +20,8 @@ from .embedded import Listener
 class EngineSession(Protocol):
     """One run of a dataflow. Any thread may call it; no process or thread exists before `open`.
 
-    Its constructor takes the declared graph, the kernel's subscriptions, and a callback for changes of
-    any node's state. The callback is called on any thread and must return at once.
+    Its constructor takes the declared graph, the kernel's subscriptions, the controls, and a callback for
+    changes of any node's state. The callback is called on any thread and must return at once.
     """
 
     @property
@@ -108,6 +109,15 @@ class EngineSession(Protocol):
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
         """Sends as the notebook, on ``notebook/NAME``. Blocks while a queue with backpressure is full."""
+
+    def update_controls(self, removed: Mapping[str, Word] | None = None) -> None:
+        """Makes the controls of the board those that are published; restarts no operator.
+
+        `removed` are the last words of controls that are gone. Does not wait for the publishing process.
+        """
+
+    def send_word(self, name: str) -> None:
+        """Sends the newest word of a control to the process that publishes it. Never blocks."""
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         """Makes a node send a message as its own. False if it does not run or the engine cannot do it."""

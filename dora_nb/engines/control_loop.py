@@ -10,10 +10,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .control_states import ControlStates, Due
-from .control_words import decode_word
+from .control_words import WORD_INPUT, decode_word
 
-WORD_INPUT = "word of "
-"""Inputs of words begin with this; the rest is the name of the control's topic. No user's input can."""
 _MOST_AT_ONCE = 500
 
 

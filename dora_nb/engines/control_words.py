@@ -8,10 +8,14 @@ the neutral value, are the array; the rest is metadata.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import pyarrow as pa
+
+from dora_nb.graph.nodes import InputSpec
+from dora_nb.graph.sources import WORDS, TopicSource
 
 Array: TypeAlias = "pa.Array[Any]"
 ControlKind = Literal["state", "event", "motion"]
@@ -19,6 +23,10 @@ ControlKind = Literal["state", "event", "motion"]
 ``event``: each word is one message, sent once (a button). ``motion``: commands motion (a joystick): sent at
 a rate while words keep coming, and neutral as soon as they do not."""
 KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
+WORD_INPUT = "word of "
+"""Inputs of words begin with this; the rest is the name of the control's topic. No user's input can."""
+_QUEUE_SIZE = 100
+"""Enough for many presses of a button; of the other controls only the newest word counts."""
 _declarations = itertools.count(1)
 
 
@@ -89,6 +97,13 @@ def decode_word(data: Array, metadata: dict[str, Any]) -> Word:
         released=metadata["released"],
         value=data.slice(0, length) if metadata["has_value"] else None,
         again=metadata["again"],
+    )
+
+
+def word_inputs(names: Iterable[str]) -> tuple[InputSpec, ...]:
+    """Returns the inputs on which a process gets the words of these controls."""
+    return tuple(
+        InputSpec(WORD_INPUT + name, TopicSource(WORDS, name), _QUEUE_SIZE) for name in names
     )
 
 

@@ -18,7 +18,12 @@ NOTEBOOK = "notebook"
 """The pseudo-node of the kernel: it reads all subscriptions, and its outputs are what the notebook sends."""
 LOGS = "dora"
 """The pseudo-node whose outputs are what the nodes print and log."""
-RESERVED_NAMES = (LOGS, NOTEBOOK)
+WORDS = "the notebook's words"
+"""The pseudo-node whose outputs are what the kernel tells `CONTROLS`."""
+RESERVED_NAMES = (LOGS, NOTEBOOK, WORDS)
+"""The pseudo-nodes that the kernel publishes as."""
+CONTROLS = "the notebook's controls"
+"""The node that publishes the controls (sliders, joysticks). No user's node can have a name with blanks."""
 LOG_LEVELS = ("error", "warn", "info", "debug", "trace", "stdout")
 """The most severe first. A source with a level gives that level and those before it, as dora does."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")

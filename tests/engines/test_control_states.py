@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from dora_nb.engines.control_loop import WORD_INPUT, publish_controls
+from dora_nb.engines.control_loop import publish_controls
 from dora_nb.engines.control_states import ControlStates
-from dora_nb.engines.control_words import ControlSpec, Word, decode_word, first_word
+from dora_nb.engines.control_words import WORD_INPUT, ControlSpec, Word, decode_word, first_word
 
 NEUTRAL = pa.array([0.0, 0.0])
 STICK = ControlSpec("motion", neutral=NEUTRAL, rate=16.0, deadman_secs=5 / 16)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dora_nb.leftovers import end_leftovers
 
 from ..capture import LineSplitter
+from ..control_board import ControlBoard
 from ..embedded import Listener
 from ..orphan_reaper import OrphanReaper
 from . import _log_lines
@@ -41,8 +42,9 @@ class AttachedSession(Run):
         *,
         daemon_port: int,
         on_change: Callable[[], None],
+        controls: ControlBoard,
     ) -> None:
-        super().__init__(running.graph, listeners, on_change=on_change)
+        super().__init__(running.graph, listeners, on_change=on_change, controls=controls)
         self._dora = dora
         self._dataflow = running.uuid
         self._daemon_port = daemon_port
@@ -69,6 +71,7 @@ class AttachedSession(Run):
         self._follower.start()
         if self._listeners:
             self._worker.post(self._subscribe_after_the_start)
+        self._worker.post(self._send_controls)
 
     def _new_subscribers(self) -> Subscribers:
         # A random part in the name: several notebooks may watch one dataflow.
@@ -157,11 +160,17 @@ def attach(
     *,
     daemon_port: int,
     on_change: Callable[[], None],
+    controls: ControlBoard,
 ) -> tuple[RunningDataflow, AttachedSession]:
     """Returns that dataflow and a session on it, which is not open yet. Raises as `find_dataflow`."""
     dora = Dora(find_program(), coordinator)
     running = find_dataflow(dora, wanted)
     session = AttachedSession(
-        dora, running, listeners, daemon_port=daemon_port, on_change=on_change
+        dora,
+        running,
+        listeners,
+        daemon_port=daemon_port,
+        on_change=on_change,
+        controls=controls,
     )
     return running, session

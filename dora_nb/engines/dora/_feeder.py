@@ -1,21 +1,24 @@
 """The kernel as a publisher of a dataflow on dora-rs: what it sends on ``notebook/NAME``.
 
 An exported dataflow declares `notebook` as a dynamic node whose outputs are those topics. When the first
-message is sent, a separate process joins as that node (see `_subscribers` for why). It reads the messages
-from the kernel and passes them on.
+message is sent, or once messages flow if there are controls, a separate process joins as that node (see
+`_subscribers` for why). It reads the messages from the kernel and passes them on, and publishes the controls.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dora_nb.errors import EngineError
+from dora_nb.errors import EngineError, OperatorError
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import InputSpec, NodeSpec, SourceCode
 from dora_nb.graph.sources import NOTEBOOK, TopicSource
 
+from ..control_board import ControlBoard
+from ..control_words import Word, word_inputs
 from ..embedded import Session
 
 _SCRIPT = Path(__file__).with_name("subscriber_script.py")
@@ -23,19 +26,37 @@ _NAME = "feeder"
 _QUEUE_SIZE = 100
 _JOIN_SECS = 20.0
 _GRACE_SECS = 1.0
+_MAX_FAILURES = 5
 
 
 class Feeder:
-    """The process that sends for the notebook. Any thread may call `send`, which blocks while it joins."""
+    """The process that sends for the notebook. Any thread may call it.
 
-    def __init__(self, topics: list[str], *, daemon_port: int) -> None:
+    `send` and `send_controls` block while it joins. `on_failure()` is called, on any thread, when it has
+    failed while there are controls; `send_controls` lets it join again.
+    """
+
+    def __init__(
+        self,
+        topics: list[str],
+        *,
+        daemon_port: int,
+        controls: ControlBoard,
+        on_failure: Callable[[], None],
+    ) -> None:
         self._lock = threading.Lock()
-        reads = (TopicSource(*topic.split("/", 1)) for topic in topics)
+        self._controls = controls
+        self._on_failure = on_failure
+        self._failures = 0
+        self._noted: OperatorError | None = None
+        reads = [TopicSource(*topic.split("/", 1)) for topic in topics]
         self._spec = NodeSpec(
             name=_NAME,
             code=SourceCode(_SCRIPT.read_text(encoding="utf-8"), _SCRIPT.name),
-            inputs=tuple(
-                InputSpec(source.output, source, _QUEUE_SIZE, "backpressure") for source in reads
+            inputs=(
+                *(InputSpec(each.output, each, _QUEUE_SIZE, "backpressure") for each in reads),
+                # Of every topic: which of them have controls changes while it runs.
+                *word_inputs(each.output for each in reads),
             ),
             kind="script",
             args=(NOTEBOOK, str(daemon_port)),
@@ -53,6 +74,28 @@ class Feeder:
             session = self._joined()
         session.send(source, data, metadata)
 
+    def send_controls(self) -> None:
+        """Publishes all controls from now on. Blocks until the feeder has joined; EngineError if it cannot."""
+        with self._lock:
+            session = self._joined()
+        for name in self._controls.names():
+            word = self._controls.word(name)
+            if word is not None and word.spec.kind != "event":
+                session.publish_word(name, word)
+
+    def send_word(self, name: str, word: Word) -> None:
+        """Sends a word of a control, if the feeder has joined. Never blocks."""
+        session = self._session
+        if session is not None:
+            session.publish_word(name, word)
+
+    def end_controls(self) -> None:
+        """Sends neutral for all controls, and leaves. Waits for that for a second at most."""
+        session = self._session
+        if session is not None and self._controls.names():
+            session.request_stop(grace_secs=_GRACE_SECS)
+            session.wait_ended(_GRACE_SECS)
+
     def close(self) -> None:
         """Ends the feeder."""
         with self._lock:
@@ -63,7 +106,7 @@ class Feeder:
     def _joined(self) -> Session:
         session = self._session
         if session is None:
-            session = Session(Graph({_NAME: self._spec}), [], on_change=lambda: None)
+            session = Session(Graph({_NAME: self._spec}), [], on_change=self._note_failure)
             self._session = session
             session.open()
             session.wait_settled(None, after={}, timeout_secs=_JOIN_SECS)
@@ -75,3 +118,13 @@ class Feeder:
         if error is not None:
             raise EngineError(f"the notebook cannot send to dora-rs: {error.message}")
         return session
+
+    def _note_failure(self) -> None:
+        session = self._session
+        error = None if session is None else session.errors().get(_NAME)
+        if error is None or error is self._noted or not self._controls.names():
+            return
+        self._noted = error
+        self._failures += 1
+        if self._failures <= _MAX_FAILURES:
+            self._on_failure()

@@ -11,7 +11,7 @@ import abc
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dora_nb.child.crash_report import CrashReport
@@ -29,6 +29,8 @@ from dora_nb.protocol.undeclared_output import undeclared_output_text
 from dora_nb.status import PROCESS_TO_JOIN, EdgeStatus, LogLine, NodeStatus, State
 
 from ..capture import Log, last_line, shortened
+from ..control_board import ControlBoard
+from ..control_words import Word
 from ..edit import Applied, Edit
 from ..embedded import Listener
 from ..os_errors import engine_error
@@ -50,13 +52,19 @@ class Run(abc.ABC):
     _cannot_open = "the dataflow cannot be started on dora-rs"
 
     def __init__(
-        self, declared: Graph, listeners: Iterable[Listener], *, on_change: Callable[[], None]
+        self,
+        declared: Graph,
+        listeners: Iterable[Listener],
+        *,
+        on_change: Callable[[], None],
+        controls: ControlBoard,
     ) -> None:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._on_change = on_change
         self._declared = declared
         self._listeners = list(listeners)
+        self._controls = controls
         self.notes: tuple[str, ...] = ()
         first = {spec.name: _first_state(spec) for spec in declared}
         # If every node is dynamic, dora waits for none, and never reports that all are ready.
@@ -179,12 +187,18 @@ class Run(abc.ABC):
         self._params.delete(name, key)
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
-        # With the lock, or two first messages on two threads would start two feeders.
-        with self._lock:
-            if self._feeder is None:
-                topics = self._declared.topics_of_the_notebook()
-                self._feeder = Feeder(topics, daemon_port=self._port_to_join())
-        self._feeder.send(source, data, metadata)
+        self._the_feeder().send(source, data, metadata)
+
+    def update_controls(self, removed: Mapping[str, Word] | None = None) -> None:
+        for name, word in (removed or {}).items():
+            if self._feeder is not None:
+                self._feeder.send_word(name, word)
+        self._worker.post(self._send_controls)
+
+    def send_word(self, name: str) -> None:
+        feeder, word = self._feeder, self._controls.word(name)
+        if feeder is not None and word is not None:
+            feeder.send_word(name, word)
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         del source, data, metadata
@@ -299,6 +313,44 @@ class Run(abc.ABC):
         if self.alive and not self._stopping:
             self._worker.post(self._subscribe_after_the_start)
 
+    def _the_feeder(self) -> Feeder:
+        # With the lock, or two first messages on two threads would start two feeders.
+        with self._lock:
+            if self._feeder is None:
+                self._feeder = Feeder(
+                    self._declared.topics_of_the_notebook(),
+                    daemon_port=self._port_to_join(),
+                    controls=self._controls,
+                    on_failure=self._send_controls_again,
+                )
+            return self._feeder
+
+    def _send_controls_again(self) -> None:
+        """Lets the feeder, which has failed, join again. On any thread."""
+        if self.alive and not self._stopping:
+            self._worker.post(self._send_controls)
+
+    def _send_controls(self) -> None:
+        """Publishes the controls, once messages flow; `on_entry` then calls this again."""
+        if not (self.messages_flow and self.alive and self._controls.names()) or self._stopping:
+            return
+        try:
+            self._the_feeder().send_controls()
+        except EngineError as error:
+            for edge in self._declared.edges():
+                if edge.source.node == NOTEBOOK:
+                    self.note(edge.reader, f"the controls of the notebook do not work: {error}")
+
+    def _say_again(self, name: str) -> None:
+        """That node has started again, and does not know the values of the controls that it reads."""
+        for edge in self._declared.edges():
+            if edge.reader == name and edge.source.node == NOTEBOOK:
+                word = self._controls.word(edge.source.output)
+                # A press is not repeated.
+                if word is not None and word.spec.kind != "event":
+                    self._controls.say_again(edge.source.output)
+                    self.send_word(edge.source.output)
+
     def _subscribe_after_the_start(self) -> None:
         try:
             self._update_subscribers()
@@ -333,6 +385,7 @@ class Run(abc.ABC):
             self._ended()
         if self._node_states.messages_flow and not before.messages_flow:
             self._worker.post(self._subscribe_after_the_start)
+            self._worker.post(self._send_controls)
         self._on_change()
 
     def on_file_line(self, node: str, line: str) -> None:
@@ -421,6 +474,8 @@ class Run(abc.ABC):
                 self._warnings.pop(name, None)
                 self._last_lines.pop(name, None)
                 self._first_lines[name] = self._logs[name].count
+            if node_state.was_ready and not was.was_ready and node_state.generation > 1:
+                self._say_again(name)
             if node_state.state is State.FAILED and was.state is not State.FAILED:
                 # The traceback is in the node's log file, which may not have been read yet.
                 self._read_logs()

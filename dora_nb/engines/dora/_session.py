@@ -96,7 +96,9 @@ class DoraSession(Run):
         self._worker.post(lambda: self._stop(grace_secs))
 
     def _stop(self, grace_secs: float) -> None:
-        """Calls `dora stop` until the dataflow has ended."""
+        """Calls `dora stop` until the dataflow has ended; sends neutral for the controls before."""
+        if self._feeder is not None:
+            self._feeder.end_controls()
         with self._ending_leftovers(2 * grace_secs + _KILL_SECS):
             self._stop_by_dora(grace_secs)
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from dora import Node
 
+from dora_nb.engines.control_loop import publish_controls
+
 
 def installed_dora() -> Any:
     """Returns the package of dora-rs; in this process, `import dora` gives the one of dora_nb."""
@@ -41,9 +43,8 @@ def leave() -> None:
 node_id, daemon_port = sys.argv[1:]
 on_dora = installed_dora().Node(node_id, daemon_port=int(daemon_port))
 # Only now: `Node()` reports to the kernel that this node is ready, so it must have joined before.
-in_kernel = Node()
+in_kernel: Any = Node()
 threading.Thread(target=forward, args=(on_dora, in_kernel), daemon=True).start()
-for event in in_kernel:
-    if event["type"] == "INPUT":
-        on_dora.send_output(event["id"], event["value"], event["metadata"])
+# The controls too: of a kernel that is killed, this process sends neutral before it ends.
+publish_controls(in_kernel, on_dora.send_output)
 leave()

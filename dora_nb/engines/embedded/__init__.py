@@ -13,6 +13,7 @@
     │   └── _spares    interpreters that were started before they are needed
     ├── _wiring        edges and arenas: which process holds which ends
     ├── _dynamic_nodes lets processes of the user join, on `_join_socket`
+    ├── _controls_node the process that publishes the controls, as a node
     ├── _node_messages what a process is told of its node's declaration
     ├── _node_status   the status of a node
     ├── _kernel_subscriber  the kernel as a reader

@@ -31,6 +31,8 @@ class _Request:
     data: Any
     metadata: dict[str, Any] | None
     sent: Future[None] | None
+    replaceable: bool = False
+    """Whether a later `send_latest` on the same output takes its place while it waits."""
 
 
 class KernelPublisher:
@@ -51,6 +53,8 @@ class KernelPublisher:
         self._lock = threading.Lock()
         self._unserved: collections.deque[tuple[control.ToProcess, list[int]]] = collections.deque()
         self._requests: collections.deque[_Request] = collections.deque()
+        self._latest: dict[str, _Request] = {}
+        """By output, the replaceable request that waits."""
         self._outputs = OutputPorts(waiter=self, warn=warn)
         self._closing = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -89,9 +93,24 @@ class KernelPublisher:
         with self._lock:
             if self._closing:
                 return
-            if len(self._requests) >= MOST_WAITING:
-                self.given_up[self._requests.popleft().output] += 1
+            if len(self._requests) - len(self._latest) >= MOST_WAITING:
+                self._give_up_oldest()
             self._requests.append(_Request(output, data, metadata, None))
+            self._start_thread()
+            os.eventfd_write(self._wake, 1)
+
+    def send_latest(self, output: str, data: Any, metadata: dict[str, Any] | None) -> None:
+        """As `send_soon`, but replaces the message of an earlier call for this output that still waits."""
+        with self._lock:
+            if self._closing:
+                return
+            waiting = self._latest.get(output)
+            if waiting is not None:
+                waiting.data, waiting.metadata = data, metadata
+                return
+            request = _Request(output, data, metadata, None, replaceable=True)
+            self._latest[output] = request
+            self._requests.append(request)
             self._start_thread()
             os.eventfd_write(self._wake, 1)
 
@@ -148,8 +167,7 @@ class KernelPublisher:
         while not self._closing:
             self._wait()
             self._serve()
-            while self._requests and not self._closing:
-                request = self._requests.popleft()
+            while (request := self._next_request()) is not None:
                 # Again for each message: a reader that subscribed before this one was sent must get it.
                 self._serve()
                 self._publish(request)
@@ -158,6 +176,16 @@ class KernelPublisher:
             sent = self._requests.popleft().sent
             if sent is not None:
                 sent.set_result(None)
+
+    def _next_request(self) -> _Request | None:
+        # With the lock, in which others replace a message or give one up.
+        with self._lock:
+            if self._closing or not self._requests:
+                return None
+            request = self._requests.popleft()
+            if request.replaceable:
+                del self._latest[request.output]
+            return request
 
     def _wait(self) -> None:
         poller = select.poll()
@@ -181,6 +209,15 @@ class KernelPublisher:
             return
         if request.sent is not None:
             request.sent.set_result(None)
+
+    def _give_up_oldest(self) -> None:
+        """Gives up the oldest message of `send_soon`. With the lock."""
+        # Neither the newest of an output, which would be lost, nor one whose sender waits for it.
+        for at, request in enumerate(self._requests):
+            if request.sent is None and not request.replaceable:
+                del self._requests[at]
+                self.given_up[request.output] += 1
+                return
 
     def _serve(self) -> None:
         # The wake before the messages: what is told after this read makes the descriptor readable again.

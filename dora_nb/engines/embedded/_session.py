@@ -15,7 +15,7 @@ import os
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -25,9 +25,11 @@ from dora_nb.errors import EngineError, FailedStarts, OperatorError
 from dora_nb.graph import graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.sources import (
+    CONTROLS,
     LOGS,
     NOTEBOOK,
     RESERVED_NAMES,
+    WORDS,
     LogSource,
     TopicSource,
 )
@@ -36,10 +38,13 @@ from dora_nb.protocol.log_entries import log_entry
 from dora_nb.status import EdgeStatus, LogLine, NodeStatus
 from dora_nb.transport import as_bytes
 
+from ..control_board import ControlBoard
+from ..control_words import Word
 from ..edit import Applied, Edit
 from ..os_errors import engine_error
 from ..worker import Worker
 from . import _lifecycle as lifecycle
+from ._controls_node import controls_node
 from ._dynamic_nodes import DynamicNodes
 from ._kernel_publisher import KernelPublisher
 from ._kernel_subscriber import KernelSubscriber, Listener
@@ -76,6 +81,7 @@ class Session:
         listeners: Iterable[Listener],
         *,
         on_change: Callable[[], None],
+        controls: ControlBoard | None = None,
     ) -> None:
         # `with self._lock`, never `with self._changed`: an interrupt between the steps of
         # `Condition.__enter__`, which is Python, would keep the lock for ever. Reentrant, since a supervisor
@@ -90,6 +96,8 @@ class Session:
         self._stopping = False
         self._forked = False
         self._supervisors: dict[str, Supervisor] = {}
+        self._controls = controls or ControlBoard()
+        self._publishers: dict[str, KernelPublisher] = {}
         self._params: dict[str, dict[str, str]] = {}
         """By node and key, as JSON."""
         self._dynamic_nodes = DynamicNodes(
@@ -135,6 +143,8 @@ class Session:
         with self._lock:
             if self._stopping:
                 return
+            if self._controls.names():
+                self._declared = self._declared.replacing(controls_node(self._controls.names()))
             for spec in self._declared:
                 self._supervisors[spec.name] = Supervisor(spec, self)
             for supervisor in self._supervisors.values():
@@ -147,7 +157,7 @@ class Session:
     @property
     def alive(self) -> bool:
         """Whether any operator has a process or is about to."""
-        return any(each.alive for each in list(self._supervisors.values()))
+        return any(each.alive for each in list(self._supervisors.values()) if each.name != CONTROLS)
 
     @property
     def messages_flow(self) -> bool:
@@ -334,6 +344,68 @@ class Session:
         """Sends as the notebook. Blocks while a queue with backpressure is full."""
         self._publishers[source.node].send(source.output, data, metadata)
 
+    def update_controls(self, removed: Mapping[str, Word] | None = None) -> None:
+        """Makes the controls of the board those that are published; no operator is restarted for it.
+
+        `removed` are the last words of controls that are gone. Does not wait for the process that publishes.
+        """
+        self._run_on_worker(
+            lambda: self._update_controls(removed or {}), or_else="the controls cannot be published"
+        )
+
+    def _update_controls(self, removed: Mapping[str, Word]) -> None:
+        with self._lock:
+            names = self._controls.names()
+            known = self._supervisors.get(CONTROLS)
+            if self._stopping or not (names or known) or not self._publishers:
+                return
+            spec = controls_node(names)
+            if known is None:
+                self._declared = self._declared.replacing(spec)
+                self._supervisors[CONTROLS] = Supervisor(spec, self)
+                self._supervisors[CONTROLS].post(lifecycle.Start())
+                return
+            if known.spec.outputs != spec.outputs:
+                known.spec = spec
+                if known.process is None:  # The next one is started with this declaration.
+                    self._declared = self._declared.replacing(spec)
+                    self._wiring.reconcile(self._declared, self._listeners)
+                else:
+                    self.rewire(known)
+            self._send_words_again(spec)
+        # By the kernel, to which the topics have returned: the process has lost their outputs already.
+        for name, word in removed.items():
+            if word.spec.neutral is not None:
+                metadata = {"neutral": "removed"}
+                self._publishers[NOTEBOOK].send_soon(name, word.spec.neutral, metadata)
+
+    def send_word(self, name: str) -> None:
+        """Sends the newest word of a control to the process that publishes it. Never blocks."""
+        word = self._controls.word(name)
+        if word is not None:
+            self.publish_word(name, word)
+
+    def publish_word(self, name: str, word: Word) -> None:
+        """Sends a word to the nodes that read it. Never blocks."""
+        publisher = self._publishers.get(WORDS)
+        if publisher is not None:
+            # Each press of a button counts; of all else, the newest word says everything.
+            send = publisher.send_soon if word.spec.kind == "event" else publisher.send_latest
+            send(name, *word.encode())
+
+    def _send_words_again(self, reader: NodeSpec) -> None:
+        """A process of that node has been wired, which knows no value of the controls that it reads."""
+        for read in reader.inputs:
+            source = read.source
+            if isinstance(source, TopicSource) and source.node in (NOTEBOOK, WORDS):
+                word = self._controls.word(source.output)
+                # A press is not repeated, and a control that commands motion repeats itself while it is used.
+                if word is None or word.spec.kind == "event":
+                    continue
+                if source.node == NOTEBOOK:
+                    self._controls.say_again(source.output)
+                self.send_word(source.output)
+
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         """Makes a node's own process send a message, so that each edge keeps one writer.
 
@@ -467,19 +539,24 @@ class Session:
         """Returns a snapshot of every operator, in the order of declaration."""
         with self._lock:
             edges = self._edges()
+            declared = self._user_graph()
             return [
                 dataclasses.replace(
                     node_status(
                         self._supervisors[spec.name],
                         spec,
-                        waiting_for=self._declared.waiting_for(spec.name),
+                        waiting_for=declared.waiting_for(spec.name),
                     ),
                     inputs=tuple(s for edge, s in edges if edge.reader == spec.name),
                     outputs=tuple(s for edge, s in edges if edge.source.node == spec.name),
                 )
-                for spec in self._declared
+                for spec in declared
                 if spec.name in self._supervisors
             ]
+
+    def _user_graph(self) -> graph.Graph:
+        """Returns what the user has declared, without the node that publishes the controls."""
+        return self._declared.without(CONTROLS) if CONTROLS in self._declared else self._declared
 
     def _edges(self) -> list[tuple[graph.Edge, EdgeStatus]]:
         """Returns every edge and its counts; the wiring does not exist before the supervisors."""
@@ -496,7 +573,10 @@ class Session:
         # this on the worker's thread, which would wait for itself.
         with self._lock:
             self._stopping = True
-            for supervisor in self._supervisors.values():
+            # The controls first: neutral is sent while the readers still run, if they are slower to stop.
+            for supervisor in sorted(
+                self._supervisors.values(), key=lambda each: each.name != CONTROLS
+            ):
                 supervisor.post(lifecycle.Stop(grace_secs))
 
     def wait_ended(self, timeout_secs: float | None) -> bool:
@@ -513,7 +593,10 @@ class Session:
         self._dynamic_nodes.close()
         self.request_stop(grace_secs=0.0)
         # Wait before the wiring is closed: the supervisors use it until their processes have ended.
-        self.wait_ended(None)
+        with self._lock:
+            self._changed.wait_for(
+                lambda: not any(each.alive for each in self._supervisors.values())
+            )
         _live_sessions.discard(self)
         for supervisor in self._supervisors.values():
             supervisor.close()
@@ -594,9 +677,10 @@ class Session:
             self._declared = self._declared.replacing(spec)
             if before is None or (before.inputs, before.outputs) != (spec.inputs, spec.outputs):
                 # `Rewire` first, then the edges of its new inputs and outputs: the process expects this order.
-                send_rewire(supervisor.tell, spec, self._declared)
+                send_rewire(supervisor.tell, spec, self._graph_for(spec))
                 self._wiring.change_outputs(spec, self._declared, self._listeners)
                 self._restart_finished_readers(spec.name)
+                self._send_words_again(spec)
 
     def hand_over(self, supervisor: Supervisor, *, old_is_alive: bool) -> Leases:
         """Gives the new process of an operator all that the old one held; returns the old one's leases."""
@@ -610,6 +694,7 @@ class Session:
             self._wiring.reconcile(self._declared, self._listeners)
             self._wiring.attach_process(spec)
             self._restart_finished_readers(spec.name)
+            self._send_words_again(spec)
             return leases
 
     def void_leases(self, leases: Leases) -> None:
@@ -632,6 +717,7 @@ class Session:
             for name, _ in self._scripts_that_read(spec.name):
                 self._tell(name, control.NodeRestarted(spec.name), [])
         self._restart_finished_readers(spec.name)
+        self._send_words_again(spec)
 
     def _send_begin(
         self, process: NodeProcess, spec: NodeSpec, generation: int, counters_descriptor: int
@@ -639,11 +725,15 @@ class Session:
         send_begin(
             process,
             spec,
-            self._declared,
+            self._graph_for(spec),
             generation=generation,
             dataflow_id=self._dataflow_id,
             counters_descriptor=counters_descriptor,
         )
+
+    def _graph_for(self, spec: NodeSpec) -> graph.Graph:
+        """Returns the dataflow as that node's process is told it."""
+        return self._declared if spec.name == CONTROLS else self._user_graph()
 
     def _begin_joined(self, supervisor: Supervisor) -> None:
         with self._lock:

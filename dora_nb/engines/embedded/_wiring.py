@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from dora_nb.errors import EngineError
 from dora_nb.graph import graph
 from dora_nb.graph.nodes import NodeSpec
-from dora_nb.graph.sources import LOGS, NOTEBOOK, RESERVED_NAMES, LogSource
+from dora_nb.graph.sources import CONTROLS, LOGS, NOTEBOOK, RESERVED_NAMES, LogSource
 from dora_nb.protocol import control
 from dora_nb.status import EdgeStatus
 from dora_nb.transport import MAX_COLUMNS, new_arena_memory
@@ -67,6 +67,8 @@ class Connection:
 
     spec: graph.Edge
     edge: Edge
+    publisher: str
+    """The node whose process sends: the source's, but for a control the process that publishes controls."""
     listener: Listener | None = None
     publisher_on: bool = False
     reader_on: bool = False
@@ -90,7 +92,15 @@ class Connection:
     @property
     def topic(self) -> str:
         """The output with its publisher: ``PUBLISHER/OUTPUT``."""
-        return f"{self.spec.source.node}/{self.output}"
+        return f"{self.publisher}/{self.output}"
+
+    @property
+    def drops_oldest(self) -> bool:
+        """Whether its queue drops the oldest message when it is full."""
+        # Logs and controls whatever was declared: a slow reader must not block a node that prints, nor the
+        # dead-man of the controls.
+        always = self.publisher in (LOGS, CONTROLS)
+        return always or self.spec.input.queue_policy == "drop_oldest"
 
     def counts(self) -> EdgeCounts:
         """Returns the counts over all edges of this connection; messages without a reader count as dropped."""
@@ -117,7 +127,7 @@ class Connection:
             reader=self.spec.reader,
             input=read.name,
             queue_size=read.queue_size,
-            policy=read.queue_policy,
+            policy="drop_oldest" if self.drops_oldest else read.queue_policy,
             sent=counts.sent,
             received=counts.received,
             dropped=counts.dropped,
@@ -163,7 +173,11 @@ class Wiring:
         # Disconnect before connecting: an input that changes its topic would read both for a moment.
         earlier: dict[tuple[str, str], EdgeCounts] = {}
         for key, connection in list(self._connections.items()):
-            if key not in by_key or by_key[key][0] != connection.spec:
+            if (
+                key not in by_key
+                or by_key[key][0] != connection.spec
+                or _publisher_of(connection.spec, declared) != connection.publisher
+            ):
                 if key in by_key and by_key[key][0].source == connection.spec.source:
                     earlier[key] = connection.last_counts()
                 self._disconnect(self._connections.pop(key))
@@ -171,7 +185,8 @@ class Wiring:
             if key not in self._connections:
                 reader = declared.nodes.get(edge.reader)
                 absent = reader is not None and reader.kind == "dynamic"
-                self._connect(key, edge, wanted_by, may_be_absent=absent)
+                publisher = _publisher_of(edge, declared)
+                self._connect(key, edge, publisher, wanted_by, may_be_absent=absent)
                 # The same topic with another queue: the user sees one edge, so its counts go on.
                 if key in earlier:
                     self._connections[key].earlier = earlier[key]
@@ -258,7 +273,7 @@ class Wiring:
         leases = []
         for connection in self._read_by(name):
             edge = connection.edge
-            leases.append((connection.spec.source.node, edge.edge_id, edge.settle_reader()))
+            leases.append((connection.publisher, edge.edge_id, edge.settle_reader()))
             connection.reader_on = False
         for publisher, edge_id in self._detached.pop(name, []):
             leases.append((publisher, edge_id, _ALL_MESSAGES))
@@ -306,7 +321,7 @@ class Wiring:
     def has_live_publisher(self, name: str) -> bool:
         """Whether a process is attached that may still send to this operator."""
         return any(
-            not each.publisher_ended and each.spec.source.node in self._attached
+            not each.publisher_ended and each.publisher in self._attached
             for each in self._read_by(name)
         )
 
@@ -347,6 +362,7 @@ class Wiring:
         self,
         key: tuple[str, str],
         edge: graph.Edge,
+        publisher: str,
         listener: Listener | None,
         *,
         may_be_absent: bool,
@@ -355,13 +371,13 @@ class Wiring:
 
         A dynamic node, which may stay absent, gets no messages before it has joined.
         """
-        connection = Connection(edge, Edge(next(self._edge_ids)), listener)
+        connection = Connection(edge, Edge(next(self._edge_ids)), publisher, listener)
         connection.reader_ended = may_be_absent and edge.reader not in self._attached
         if listener is not None and listener.last_status is not None:
             connection.earlier = _counts_of(listener.last_status)
         try:
-            if edge.source.node in RESERVED_NAMES and connection.topic not in self._arenas:
-                self._new_arena(edge.source.node, connection.output)
+            if publisher in RESERVED_NAMES and connection.topic not in self._arenas:
+                self._new_arena(publisher, connection.output)
             # The reader before the publisher: it must know the edge and its arenas before a message comes.
             if listener is not None or edge.reader in self._attached:
                 self._switch_reader_on(connection)
@@ -379,7 +395,7 @@ class Wiring:
             else:
                 message = control.RemoveInput(connection.edge.edge_id)
                 self._tell(connection.spec.reader, message, [])
-                detached = (connection.spec.source.node, connection.edge.edge_id)
+                detached = (connection.publisher, connection.edge.edge_id)
                 self._detached.setdefault(connection.spec.reader, []).append(detached)
         self._switch_publisher_off(connection)
         self._detach(connection)
@@ -416,12 +432,11 @@ class Wiring:
             edge.edge_id,
             connection.output,
             read.queue_size,
-            # Logs always drop the oldest: a slow reader of logs must not block a node that prints.
-            read.queue_policy == "drop_oldest" or connection.spec.source.node == LOGS,
+            connection.drops_oldest,
             column,
             connection.listener is not None and connection.listener.replay_last,
         )
-        self._tell(connection.spec.source.node, message, edge.publisher_descriptors())
+        self._tell(connection.publisher, message, edge.publisher_descriptors())
         connection.publisher_on = True
 
     def _switch_publisher_off(self, connection: Connection) -> None:
@@ -469,7 +484,7 @@ class Wiring:
         connection.publisher_ended = False
 
     def _tell_publisher(self, connection: Connection, message: control.ToProcess) -> None:
-        self._tell(connection.spec.source.node, message, [])
+        self._tell(connection.publisher, message, [])
 
     # -- arenas -------------------------------------------------------------------------------------
 
@@ -539,7 +554,7 @@ class Wiring:
             self._tell(connection.spec.reader, message, [])
 
     def _reading_from(self, node: str) -> list[Connection]:
-        return [each for each in self._connections.values() if each.spec.source.node == node]
+        return [each for each in self._connections.values() if each.publisher == node]
 
     def _read_by(self, node: str) -> list[Connection]:
         return [each for each in self._connections.values() if each.spec.reader == node]
@@ -548,6 +563,13 @@ class Wiring:
 def log_output(edge: graph.Edge) -> str:
     """Returns the output of the pseudo-node ``dora/logs`` that this edge reads."""
     return f"{edge.source.output} for {edge.reader}/{edge.input.name}"
+
+
+def _publisher_of(edge: graph.Edge, declared: graph.Graph) -> str:
+    """Returns the node whose process sends on this edge."""
+    controls = declared.nodes.get(CONTROLS)
+    is_control = controls is not None and edge.source.output in controls.outputs
+    return CONTROLS if edge.source.node == NOTEBOOK and is_control else edge.source.node
 
 
 def _counts_of(status: EdgeStatus) -> EdgeCounts:
