@@ -148,6 +148,13 @@ class Fifo:
         while word not in self.text:
             assert self._read_more(deadline_secs), f"it ended with {self.text!r}, without {word!r}"
 
+    def wait_for_more(self) -> None:
+        """Waits until anything else was written."""
+        seen = self.text
+        deadline_secs = time.monotonic() + TIMEOUT_SECS
+        while self.text == seen:
+            assert self._read_more(deadline_secs), f"it ended with {self.text!r}"
+
     def wait_for_end(self) -> str:
         """Waits until nobody has it open any more; all that was written."""
         deadline_secs = time.monotonic() + TIMEOUT_SECS

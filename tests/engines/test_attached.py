@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +29,8 @@ for event in Node():
     if event["type"] != "INPUT":
         print(event["type"], event.get("id"), event.get("value"), flush=True)
     elif event["id"] == "command":
-        print("COMMAND", event["value"].to_pylist(), flush=True)
+        why = event["metadata"].get("neutral")
+        print("COMMAND", event["value"].to_pylist(), *filter(None, [why]), flush=True)
 """
 
 
@@ -210,7 +213,7 @@ def test_two_notebooks_watch_one(dataflow: CellDataflow, lasting_robot: Robot) -
     dataflow.take("camera/image", 3)
 
 
-def test_a_killed_notebook_leaves_nothing_in_it(
+def test_a_killed_notebook_leaves_nothing_in_it_and_ends_the_motion(
     lasting_robot: Robot, start_kernel: Callable[..., Kernel]
 ) -> None:
     program = f"""
@@ -220,13 +223,30 @@ def test_a_killed_notebook_leaves_nothing_in_it(
     robot.take("camera/image", 2)
     print("watching", flush=True)
     input()
+    stick = robot.controls.add("notebook/command", kind="motion", neutral=[0.0], deadman_secs=1.0)
+    while True:
+        stick.set([1.0])
+        time.sleep(0.02)
     """
     source = "class Operator:\n    def on_event(self, e, send_output): pass\n"
     kernel = start_kernel({"own": {"source": source, "inputs": TICK}}, program)
     assert kernel.line() == "watching"
     assert len(lasting_robot.nodes()) == 4
+
+    def last() -> str:
+        lines = [line for line in lasting_robot.dataflow.said_by("reader") if "COMMAND" in line]
+        return lines[-1] if lines else ""
+
+    kernel.go_on()
+    wait_until(lambda: last() == "COMMAND [1.0]")
+    os.kill(kernel.process.pid, signal.SIGSTOP)
+    wait_until(lambda: last() == "COMMAND [0.0] silent")
+    os.kill(kernel.process.pid, signal.SIGCONT)
+    wait_until(lambda: last() == "COMMAND [1.0]")
     kernel.process.kill()
     kernel.process.wait()
+    # The robot lives on, so its motion is ended for it.
+    wait_until(lambda: last() == "COMMAND [0.0] stopped")
     deadline_secs = time.monotonic() + TIMEOUT_SECS
     while lasting_robot.nodes() != ["camera", "notebook", "reader"]:
         assert time.monotonic() < deadline_secs, lasting_robot.nodes()
