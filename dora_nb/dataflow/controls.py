@@ -96,7 +96,7 @@ class Control:
         """
         array = _as_array(self.topic, "value", value, self._type)
         if self.kind == "motion":
-            _check_finite(self.topic, "value", array)
+            _check_motion(self.topic, array, self._spec.neutral)
         self._say(array)
 
     def release(self) -> None:
@@ -367,6 +367,16 @@ def _as_array(topic: str, what: str, value: Any, of_type: pa.DataType | None) ->
             f"the control on '{topic}' cannot send the {what} {shown}{as_what}: {why.rstrip('.:')}."
         ) from None
     return array
+
+
+def _check_motion(topic: str, array: Array, neutral: Array | None) -> None:
+    """Checks that it is a command of the kind that the neutral value is."""
+    if neutral is not None and len(array) != len(neutral):
+        raise GraphError(
+            f"the control on '{topic}' cannot send the value {_plain(array)!r}: "
+            f"it has {len(array)} numbers, and neutral has {len(neutral)}."
+        )
+    _check_finite(topic, "value", array)
 
 
 def _check_finite(topic: str, what: str, array: Array) -> None:

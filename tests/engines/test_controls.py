@@ -120,7 +120,9 @@ def test_controls_come_and_go_while_it_runs(dataflow: CellDataflow) -> None:
     speed.set(1)
     dataflow.cell("late", ARM, inputs={"speed": "notebook/speed"})
     until_heard(dataflow, "late", "speed", "[1]")
-    edited = dataflow.cell("late", ARM, inputs={name: ARM_INPUTS[name] for name in ("speed", "gain")})
+    edited = dataflow.cell(
+        "late", ARM, inputs={name: ARM_INPUTS[name] for name in ("speed", "gain")}
+    )
     assert in_words(edited) == "late: generation 2, in place, state kept"
     until_heard(dataflow, "late", "gain", "['high']")
 
@@ -160,8 +162,8 @@ def test_a_stuck_reader_holds_up_neither_words_nor_the_deadman(
     """Whatever its queues say, and although what the notebook itself sends to it waits."""
     pipe = make_fifo("pipe", stays_open=True)
     inputs = {"speed": "notebook/speed", "frames": "notebook/frames"}
-    queues = {name: (1, "backpressure") for name in inputs}
-    dataflow.cell("stuck", STUCK, inputs=inputs, queues=queues, env={"PIPE": str(pipe.path)})  # type: ignore[arg-type]
+    queues = dict.fromkeys(inputs, (1, "backpressure"))
+    dataflow.cell("stuck", STUCK, inputs=inputs, queues=queues, env={"PIPE": str(pipe.path)})
     dataflow.cell("arm", ARM, inputs=ARM_INPUTS)
     speed = dataflow.controls.add("notebook/speed", value=0)
     stick = dataflow.controls.add("notebook/stick", kind="motion", neutral=[0.0])

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dora_nb.engines.embedded._kernel_publisher import KernelPublisher
+from dora_nb.engines.embedded._kernel_publisher import MOST_WAITING, KernelPublisher
 from dora_nb.errors import DataflowStateError, GraphError
 from dora_nb.graph.nodes import NodeKind
 from dora_nb.protocol import control
 from dora_nb.status import State
 from dora_nb.transport import InvalidDataError
 
+from ..waiting import wait_until
 from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow
 
@@ -182,6 +183,42 @@ def test_the_kernel_too_lets_a_reader_in_before_it_sends_what_was_sent_afterward
     assert done.wait(TIMEOUT_SECS)
     publisher.close()
     assert order == ["first", "told", "second"]
+
+
+def test_the_newest_of_an_output_waits_and_is_never_given_up() -> None:
+    published: list[tuple[str, Any]] = []
+    may_go_on = threading.Event()
+
+    class Held(KernelPublisher):
+        def _publish(self, request: Any) -> None:
+            published.append((request.output, request.data))
+            may_go_on.wait(TIMEOUT_SECS)
+            if request.sent is not None:
+                request.sent.set_result(None)
+
+    publisher = Held("words", released=lambda _: None, warn=lambda _: None)
+    publisher.send_latest("held", 0, None)
+    wait_until(lambda: bool(published))
+    for number in range(3):
+        publisher.send_latest("speed", number, None)
+    publisher.send_latest("gain", 7, None)
+    sender = threading.Thread(target=publisher.send, args=("sent", 8, None))
+    sender.start()
+    wait_until(lambda: len(publisher._requests) == 3)
+    for number in range(MOST_WAITING + 5):
+        publisher.send_soon("line", number, None)
+    publisher.send_latest("held", 9, None)
+    may_go_on.set()
+    sender.join(TIMEOUT_SECS)
+    assert not sender.is_alive()
+    publisher.send("last", None, None)
+    publisher.close()
+    lines = [data for output, data in published if output == "line"]
+    assert published[:4] == [("held", 0), ("speed", 2), ("gain", 7), ("sent", 8)]
+    assert published[-2:] == [("held", 9), ("last", None)]
+    # The message whose sender waits counts as one that waits.
+    assert publisher.given_up == {"line": 6}
+    assert lines == list(range(6, MOST_WAITING + 5))
 
 
 @pytest.mark.parametrize("end", ["stop", "remove", "reader"])
