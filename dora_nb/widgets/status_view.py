@@ -68,6 +68,11 @@ class StatusView(LiveWidget):
             for edge in status.inputs
             if edge.dropped
         ]
+        numbers += [
+            f"{edge.input}: last word {_age(edge.word_age_secs)} ago"
+            for edge in status.inputs
+            if edge.word_age_secs is not None
+        ]
         if status.missed_ticks:
             numbers.append(f"missed ticks: {status.missed_ticks}")
         if status.undeclared_outputs:
@@ -152,6 +157,10 @@ def _failure_text(status: NodeStatus, error: OperatorError) -> str:
 
 def _millis(secs: float) -> str:
     return f"{secs * 1000:.1f}" if secs < 0.1 else f"{secs * 1000:.0f}"
+
+
+def _age(secs: float) -> str:
+    return f"{secs:.1f} s" if secs < 60 else f"{secs / 60:.0f} min"
 
 
 def table_text(rows: Sequence[Mapping[str, Any]]) -> str:

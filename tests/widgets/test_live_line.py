@@ -544,6 +544,11 @@ def test_a_status_view_adds_numbers_by_message_only(
         on_event_p95_secs=0.25,
         missed_ticks=1,
         undeclared_outputs=2,
+        inputs=(
+            edge,
+            EdgeStatus("notebook/stick", "detector", "stick", 1, "drop_oldest", word_age_secs=0.04),
+            EdgeStatus("notebook/gain", "detector", "gain", 1, "drop_oldest", word_age_secs=330.0),
+        ),
     )
     refresher.refresh_all()
     (row,) = page.last["rows"]
@@ -552,6 +557,8 @@ def test_a_status_view_adds_numbers_by_message_only(
         "40 events/s",
         "on_event p50 12.3, p95 250 ms",
         "image: 7 of 50 dropped",
+        "stick: last word 0.0 s ago",
+        "gain: last word 6 min ago",
         "missed ticks: 1",
         "sent to undeclared outputs: 2",
     ]
