@@ -37,8 +37,8 @@ class _State:
     sent: Array | None = None
     """The value that was sent last; None if that was the neutral one, or nothing."""
     sent_neutral: bool = False
-    changed_secs: float = -math.inf
-    """When another value than the one before was sent last."""
+    turn_secs: float = -math.inf
+    """When the next changed value would be due if they came exactly at the rate."""
     next_secs: float = math.inf
     """When the value is due."""
     neutral: Why | None = None
@@ -95,8 +95,9 @@ class ControlStates:
             if not state.held:
                 state.next_secs = now_secs
             elif state.is_new(word.value):
-                # A change does not wait for the next turn of the rate: that alone would be 50 ms at 20 Hz.
-                earliest_secs = max(now_secs, state.changed_secs + 1 / word.spec.rate)
+                # A change does not wait for the next turn of the rate: that alone would be 50 ms at 20 Hz. It
+                # may be one turn early, or after one late message all that follow would be as late.
+                earliest_secs = max(now_secs, state.turn_secs - 1 / word.spec.rate)
                 state.next_secs = min(state.next_secs, earliest_secs)
             state.held, state.neutral = True, None
 
@@ -119,8 +120,8 @@ class ControlStates:
                 state.next_secs = math.inf
             elif now_secs >= state.next_secs and word.value is not None:
                 found.append(Due(name, word.value))
-                if state.is_new(word.value):
-                    state.changed_secs = now_secs
+                if state.held and state.is_new(word.value):
+                    state.turn_secs = max(now_secs, state.turn_secs) + 1 / word.spec.rate
                 state.sent, state.sent_neutral = word.value, False
                 state.next_secs = now_secs + 1 / word.spec.rate if state.held else math.inf
         return found

@@ -95,7 +95,17 @@ def test_a_change_does_not_wait_for_the_next_turn_and_changes_do_not_exceed_the_
     for number in range(3, 11):
         stick.set([float(number), 0.0])
         stick.run(1 / 64)
-    assert stick.take_sent() == ["[6.0, 0.0]", "[10.0, 0.0]"]
+    assert stick.take_sent() == ["[3.0, 0.0]", "[6.0, 0.0]", "[10.0, 0.0]"]
+
+
+def test_one_late_word_does_not_make_those_after_it_late() -> None:
+    stick = Played(STICK)
+    stick.set([0.0, 0.0])
+    stick.run(1.75 / 16)  # on a busy machine
+    for number in range(1, 20):
+        stick.set([float(number), 0.0])
+        assert stick.take_sent()[-1] == f"[{float(number)}, 0.0]"
+        stick.run((0.25 if number == 1 else 1) / 16)
 
 
 def test_a_word_that_was_held_up_on_its_way_moves_nothing() -> None:
