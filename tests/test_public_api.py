@@ -16,6 +16,7 @@ import pytest
 
 import dora_nb
 import dora_nb.testing
+from dora_nb.dataflow.controls import Control, Controls
 from dora_nb.dataflow.debugging import Rebuilt
 from dora_nb.dataflow.params import Params
 from dora_nb.dataflow.subscription import CallbackSubscription
@@ -122,6 +123,8 @@ CLASSES = {
     "Subscription": dora_nb.Subscription,
     "CallbackSubscription": CallbackSubscription,
     "Params": Params,
+    "Control": Control,
+    "Controls": Controls,
     "Rebuilt": Rebuilt,
     "CameraView": dora_nb.CameraView,
     "Node": dora_nb.Node,
@@ -134,6 +137,7 @@ FUNCTIONS = {
 } | {"run_operator": run_operator}
 
 RUN_NOTHING = {
+    "Controls.add",
     "Dataflow.add_node",
     "Dataflow.add_operator",
     "Dataflow.to_yaml",

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from dora_nb.engines.control_words import KINDS, Array, ControlKind, ControlSpec, Word
+from dora_nb.engines.embedded import SPARES
 from dora_nb.errors import DataflowStateError, DoraNbError, GraphError, did_you_mean
 from dora_nb.graph.sources import NOTEBOOK, check_port_name
 from dora_nb.status import ControlState, ControlStatus
@@ -238,7 +239,9 @@ class Controls:
             control = Control(run, name, run.controls.declare(name, spec), owner)
             self._by_name[name] = control
             try:
-                if run.session is not None:
+                if run.session is None:
+                    SPARES.expect(len(run.graph.nodes) + 1)  # one process for all controls
+                else:
                     run.session.update_controls()
             except BaseException:
                 run.controls.remove(name, control._declaration)

@@ -26,6 +26,7 @@ _NAME = "feeder"
 _QUEUE_SIZE = 100
 _JOIN_SECS = 20.0
 _GRACE_SECS = 1.0
+_NEUTRAL_SECS = 0.5
 _MAX_FAILURES = 5
 
 
@@ -90,11 +91,11 @@ class Feeder:
             session.publish_word(name, word)
 
     def end_controls(self) -> None:
-        """Sends neutral for all controls, and leaves. Waits for that for a second at most."""
+        """Sends neutral for all controls, and leaves. Waits for that, but not long: a stop follows."""
         session = self._session
         if session is not None and self._controls.names():
             session.request_stop(grace_secs=_GRACE_SECS)
-            session.wait_ended(_GRACE_SECS)
+            session.wait_ended(_NEUTRAL_SECS)
 
     def close(self) -> None:
         """Ends the feeder."""
