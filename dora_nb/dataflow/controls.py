@@ -167,13 +167,14 @@ class Control:
         return f"<Control on {self.topic} ({self.kind})>"
 
     def _say(self, array: Array | None) -> None:
-        if not self._run.controls.say(self._name, self._declaration, array):
+        word = self._run.controls.say(self._name, self._declaration, array)
+        if word is None:
             raise self._gone()
         # Without the run's lock, which a start holds for a while. A session that opens or closes meanwhile
         # does nothing with the word, and the next one begins with the newest.
         session = self._run.session
         if session is not None:
-            session.send_word(self._name)
+            session.send_word(self._name, word)
 
     def _gone(self) -> DataflowStateError:
         became = "removed" if self._run.controls.word(self._name) is None else "replaced by another"

@@ -116,8 +116,8 @@ class EngineSession(Protocol):
         `removed` are the last words of controls that are gone. Does not wait for the publishing process.
         """
 
-    def send_word(self, name: str) -> None:
-        """Sends the newest word of a control to the process that publishes it. Never blocks."""
+    def send_word(self, name: str, word: Word) -> None:
+        """Sends a word, or a newer one of that control, to the process that publishes it. Never blocks."""
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         """Makes a node send a message as its own. False if it does not run or the engine cannot do it."""

@@ -52,14 +52,17 @@ class ControlBoard:
             del self._words[name]
         return _next(word, None)
 
-    def say(self, name: str, declaration: int, value: Array | None) -> bool:
-        """Sets that declaration of a control, or releases it with None. False if it was removed or replaced."""
+    def say(self, name: str, declaration: int, value: Array | None) -> Word | None:
+        """Sets that declaration of a control, or releases it with None; returns the word for that.
+
+        None if it was removed or replaced.
+        """
         with self._lock:
             word = self._words.get(name)
             if word is None or word.declaration != declaration:
-                return False
-            self._words[name] = _next(word, value)
-        return True
+                return None
+            word = self._words[name] = _next(word, value)
+        return word
 
     def say_again(self, name: str) -> None:
         """A reader of that control has started, and does not know its value."""

@@ -76,7 +76,8 @@ class ControlStates:
             if not state.held and state.sent is None and not state.sent_neutral:
                 state.neutral = state.neutral or "idle"
         elif kind == "event":
-            if is_news and word.value is not None:
+            # Two threads may press it at once, and send in another order.
+            if word.number != numbers_before and word.value is not None:
                 state.events.append(word.value)
         elif word.released:
             if (is_news or word.again > again_before) and word.spec.neutral is not None:

@@ -191,23 +191,30 @@ def test_the_newest_of_an_output_waits_and_is_never_given_up() -> None:
 
     class Held(KernelPublisher):
         def _publish(self, request: Any) -> None:
-            published.append((request.output, request.data))
+            data = request.data if request.latest is None else request.latest()[0]
+            published.append((request.output, data))
             may_go_on.wait(TIMEOUT_SECS)
             if request.sent is not None:
                 request.sent.set_result(None)
 
     publisher = Held("words", released=lambda _: None, warn=lambda _: None)
-    publisher.send_latest("held", 0, None)
+    newest = {"held": 0, "speed": 0, "gain": 7}
+
+    def send_latest(output: str, number: int) -> None:
+        newest[output] = number
+        publisher.send_latest(output, lambda: (newest[output], None))
+
+    send_latest("held", 0)
     wait_until(lambda: bool(published))
     for number in range(3):
-        publisher.send_latest("speed", number, None)
-    publisher.send_latest("gain", 7, None)
+        send_latest("speed", number)
+    send_latest("gain", 7)
     sender = threading.Thread(target=publisher.send, args=("sent", 8, None))
     sender.start()
     wait_until(lambda: len(publisher._requests) == 3)
     for number in range(MOST_WAITING + 5):
         publisher.send_soon("line", number, None)
-    publisher.send_latest("held", 9, None)
+    send_latest("held", 9)
     may_go_on.set()
     sender.join(TIMEOUT_SECS)
     assert not sender.is_alive()

@@ -82,13 +82,13 @@ class Feeder:
         for name in self._controls.names():
             word = self._controls.word(name)
             if word is not None and word.spec.kind != "event":
-                session.publish_word(name, word)
+                session.send_word(name, word)
 
     def send_word(self, name: str, word: Word) -> None:
         """Sends a word of a control, if the feeder has joined. Never blocks."""
         session = self._session
         if session is not None:
-            session.publish_word(name, word)
+            session.send_word(name, word)
 
     def end_controls(self) -> None:
         """Sends neutral for all controls, and leaves. Waits for that, but not long: a stop follows."""
@@ -107,7 +107,13 @@ class Feeder:
     def _joined(self) -> Session:
         session = self._session
         if session is None:
-            session = Session(Graph({_NAME: self._spec}), [], on_change=self._note_failure)
+            session = Session(
+                Graph({_NAME: self._spec}),
+                [],
+                on_change=self._note_failure,
+                controls=self._controls,
+                publishes_controls=False,
+            )
             self._session = session
             session.open()
             session.wait_settled(None, after={}, timeout_secs=_JOIN_SECS)

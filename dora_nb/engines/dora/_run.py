@@ -195,9 +195,9 @@ class Run(abc.ABC):
                 self._feeder.send_word(name, word)
         self._worker.post(self._send_controls)
 
-    def send_word(self, name: str) -> None:
-        feeder, word = self._feeder, self._controls.word(name)
-        if feeder is not None and word is not None:
+    def send_word(self, name: str, word: Word) -> None:
+        feeder = self._feeder
+        if feeder is not None:
             feeder.send_word(name, word)
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
@@ -349,7 +349,7 @@ class Run(abc.ABC):
                 # A press is not repeated.
                 if word is not None and word.spec.kind != "event":
                     self._controls.say_again(edge.source.output)
-                    self.send_word(edge.source.output)
+                    self.send_word(edge.source.output, word)
 
     def _subscribe_after_the_start(self) -> None:
         try:

@@ -25,14 +25,18 @@ MOST_WAITING = 4096
 """How many messages of `send_soon` may wait; beyond, the oldest are given up and counted."""
 
 
+Latest = Callable[[], tuple[Any, dict[str, Any] | None] | None]
+"""Returns the newest data and metadata of an output, or None where there is nothing to send any more."""
+
+
 @dataclass(slots=True)
 class _Request:
     output: str
     data: Any
     metadata: dict[str, Any] | None
     sent: Future[None] | None
-    replaceable: bool = False
-    """Whether a later `send_latest` on the same output takes its place while it waits."""
+    latest: Latest | None = None
+    """Of `send_latest`: returns data and metadata, in place of those above."""
 
 
 class KernelPublisher:
@@ -53,8 +57,8 @@ class KernelPublisher:
         self._lock = threading.Lock()
         self._unserved: collections.deque[tuple[control.ToProcess, list[int]]] = collections.deque()
         self._requests: collections.deque[_Request] = collections.deque()
-        self._latest: dict[str, _Request] = {}
-        """By output, the replaceable request that waits."""
+        self._latest: set[str] = set()
+        """The outputs of which a request of `send_latest` waits."""
         self._outputs = OutputPorts(waiter=self, warn=warn)
         self._closing = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -99,17 +103,16 @@ class KernelPublisher:
             self._start_thread()
             os.eventfd_write(self._wake, 1)
 
-    def send_latest(self, output: str, data: Any, metadata: dict[str, Any] | None) -> None:
-        """As `send_soon`, but replaces the message of an earlier call for this output that still waits."""
+    def send_latest(self, output: str, latest: Latest) -> None:
+        """As `send_soon`, but asks `latest` for the message when its turn comes. Never given up.
+
+        A call for an output of which a message still waits does nothing: that one will be the newest.
+        """
         with self._lock:
-            if self._closing:
+            if self._closing or output in self._latest:
                 return
-            waiting = self._latest.get(output)
-            if waiting is not None:
-                waiting.data, waiting.metadata = data, metadata
-                return
-            request = _Request(output, data, metadata, None, replaceable=True)
-            self._latest[output] = request
+            request = _Request(output, None, None, None, latest)
+            self._latest.add(output)
             self._requests.append(request)
             self._start_thread()
             os.eventfd_write(self._wake, 1)
@@ -183,8 +186,9 @@ class KernelPublisher:
             if self._closing or not self._requests:
                 return None
             request = self._requests.popleft()
-            if request.replaceable:
-                del self._latest[request.output]
+            if request.latest is not None:
+                # Before it is asked: what is newer than its answer then makes another request.
+                self._latest.discard(request.output)
             return request
 
     def _wait(self) -> None:
@@ -199,8 +203,11 @@ class KernelPublisher:
         output = self._outputs.by_name.get(request.output)
         # Every way out answers the request, as the notebook's thread may wait for it.
         try:
-            if output is not None:
-                output.publish(request.data, request.metadata)
+            message = (
+                (request.data, request.metadata) if request.latest is None else request.latest()
+            )
+            if output is not None and message is not None:
+                output.publish(*message)
         except Exception as error:
             if request.sent is None:
                 self._warn(f"{self.name}/{request.output}: {error}")
@@ -212,9 +219,9 @@ class KernelPublisher:
 
     def _give_up_oldest(self) -> None:
         """Gives up the oldest message of `send_soon`. With the lock."""
-        # Neither the newest of an output, which would be lost, nor one whose sender waits for it.
+        # Neither one of `send_latest`, of which no other would follow, nor one whose sender waits for it.
         for at, request in enumerate(self._requests):
-            if request.sent is None and not request.replaceable:
+            if request.sent is None and request.latest is None:
                 del self._requests[at]
                 self.given_up[request.output] += 1
                 return

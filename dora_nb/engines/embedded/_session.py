@@ -65,6 +65,8 @@ _CANNOT_START = "the dataflow cannot be started"
 class Session:
     """One run of a dataflow on the embedded engine.
 
+    `controls` are the controls, which a process of the session publishes; without `publishes_controls`, only
+    the words go out, to nodes that read them.
     `on_change` is called, on any thread and without the lock, after any operator's state may have
     changed; it must return at once. No process or thread exists before `open`.
     """
@@ -82,6 +84,7 @@ class Session:
         *,
         on_change: Callable[[], None],
         controls: ControlBoard | None = None,
+        publishes_controls: bool = True,
     ) -> None:
         # `with self._lock`, never `with self._changed`: an interrupt between the steps of
         # `Condition.__enter__`, which is Python, would keep the lock for ever. Reentrant, since a supervisor
@@ -97,6 +100,7 @@ class Session:
         self._forked = False
         self._supervisors: dict[str, Supervisor] = {}
         self._controls = controls or ControlBoard()
+        self._publishes_controls = publishes_controls
         self._publishers: dict[str, KernelPublisher] = {}
         self._params: dict[str, dict[str, str]] = {}
         """By node and key, as JSON."""
@@ -143,7 +147,7 @@ class Session:
         with self._lock:
             if self._stopping:
                 return
-            if self._controls.names():
+            if self._publishes_controls and self._controls.names():
                 self._declared = self._declared.replacing(controls_node(self._controls.names()))
             for spec in self._declared:
                 self._supervisors[spec.name] = Supervisor(spec, self)
@@ -379,19 +383,21 @@ class Session:
                 metadata = {"neutral": "removed"}
                 self._publishers[NOTEBOOK].send_soon(name, word.spec.neutral, metadata)
 
-    def send_word(self, name: str) -> None:
-        """Sends the newest word of a control to the process that publishes it. Never blocks."""
-        word = self._controls.word(name)
-        if word is not None:
-            self.publish_word(name, word)
+    def send_word(self, name: str, word: Word) -> None:
+        """Sends a word, or a newer one of that control, to the process that publishes it. Never blocks."""
+        publisher = self._publishers.get(WORDS)  # None before the session is open
+        if publisher is None:
+            return
+        # Each press of a button counts, and a control that was removed has no newer word. Of all others, the
+        # newest is asked for when its turn comes: two threads may set a control and send in another order.
+        if word.spec.kind == "event" or self._controls.word(name) is None:
+            publisher.send_soon(name, *word.encode())
+        else:
+            publisher.send_latest(name, lambda: self._newest_word(name))
 
-    def publish_word(self, name: str, word: Word) -> None:
-        """Sends a word to the nodes that read it. Never blocks."""
-        publisher = self._publishers.get(WORDS)
-        if publisher is not None:
-            # Each press of a button counts; of all else, the newest word says everything.
-            send = publisher.send_soon if word.spec.kind == "event" else publisher.send_latest
-            send(name, *word.encode())
+    def _newest_word(self, name: str) -> tuple[Any, dict[str, Any]] | None:
+        word = self._controls.word(name)
+        return None if word is None else word.encode()
 
     def _send_words_again(self, reader: NodeSpec) -> None:
         """A process of that node has been wired, which knows no value of the controls that it reads."""
@@ -404,7 +410,7 @@ class Session:
                     continue
                 if source.node == NOTEBOOK:
                     self._controls.say_again(source.output)
-                self.send_word(source.output)
+                self.send_word(source.output, word)
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         """Makes a node's own process send a message, so that each edge keeps one writer.
