@@ -14,6 +14,7 @@ from dora_nb.engines.dora import DoraSession
 from dora_nb.engines.embedded import Session
 from dora_nb.errors import GraphError
 from dora_nb.graph.sources import CONTROLS
+from dora_nb.status import State
 
 from ..waiting import wait_until
 from ..wording import in_words
@@ -181,6 +182,30 @@ def test_a_stuck_reader_holds_up_neither_words_nor_the_deadman(
     assert dataflow.status("stuck").inputs[0].policy == "drop_oldest"
     dataflow.stop(grace_secs=0.0)
     sends.join()
+
+
+def test_controls_that_are_added_during_the_start(
+    dataflow: CellDataflow, make_fifo: Callable[..., Fifo]
+) -> None:
+    gate = make_fifo("gate", stays_open=True)
+    waits = ARM.replace(
+        "class Operator:",
+        "import os\nclass Operator:\n    def __init__(self): open(os.environ['GATE']).readline()",
+    )
+    dataflow.cell("arm", waits, inputs=ARM_INPUTS, env={"GATE": str(gate.path)})
+    starts = threading.Thread(target=dataflow.start)
+    starts.start()
+    dataflow.until_state("arm", State.STARTING)
+    for number, name in enumerate(("speed", "gain", "button")):
+        dataflow.controls.add(f"notebook/{name}", value=number)
+    dataflow.controls["notebook/button"].remove()
+    dataflow.controls["notebook/speed"].set(7)
+    os.write(gate.descriptor, b"go\n")
+    starts.join()
+    until_heard(dataflow, "arm", "speed", "[7]")
+    until_heard(dataflow, "arm", "gain", "[1]")
+    assert heard(dataflow, "arm", "button") == []
+    assert dataflow.status("arm").generation == 1
 
 
 def test_another_process_publishes_when_the_first_is_killed(dataflow: CellDataflow) -> None:
