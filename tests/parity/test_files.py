@@ -55,10 +55,10 @@ nodes:
     z: {source: op/out, queue_size: 3, queue_policy: backpressure, input_timeout: 2.5}
     y: op/out
     t1: dora/timer/millis/2000
-    t2: dora/timer/micros/1500
+    t2: dora/timer/micros/15001
     t3: dora/timer/hz/100
     t4: dora/timer/hz/7
-    t5: dora/timer/nanos/1000
+    t5: dora/timer/nanos/20001000
     t6: dora/timer/hz/0.3
     t7: dora/timer/secs/3600
     l: dora/logs/info
@@ -71,7 +71,7 @@ nodes:
   finish_grace_secs: 3.5
   min_log_level: stdout
 - id: op
-  operator: {python: nodes/echoes.py, name: echo, inputs: {in: a/b, at: dora/timer/hz/3}, outputs: [out, more]}
+  operator: {python: nodes/echoes.py, name: echo, inputs: {in: a/b}, outputs: [out, more]}
 - {id: c, path: nodes/sends.py, outputs: [out]}
 """
 MODULE = """\
