@@ -18,8 +18,11 @@ COOKIE = "DORA_NB_COOKIE"
 """The environment variable that marks an operator's process and all that it starts."""
 TRACKER_SECS = 0.5
 """How long a resource tracker has to remove the shared memory of processes that are gone."""
+BUSY_TRACKER_SECS = 3.0
+"""The same for one that is at work: on a busy machine it gets little of the processor."""
 MAX_SWEEPS = 200
 """Bounds the wait for a process in an uninterruptible state to about a second."""
+_LOOK_SECS = 0.02
 _PREFIX = f"{COOKIE}=".encode()
 _TRACKER = b"resource_tracker import main"
 """In the command line of `multiprocessing`'s resource tracker, and of joblib's."""
@@ -40,7 +43,7 @@ def end_leftovers(
     """
     trackers = kill_leftovers(sessions, cookies, but=but)
     if trackers:
-        _wait_for_ends(trackers, TRACKER_SECS)
+        _wait_for_trackers(trackers)
         for process_id in trackers:
             _kill(process_id)
 
@@ -108,8 +111,12 @@ def _find(sessions: Collection[int], cookies: Collection[str]) -> list[int]:
 
 
 def _is_alive(entry: str) -> bool:
+    return _state(entry) not in (b"Z", b"X")
+
+
+def _state(entry: str) -> bytes:
     # proc(5): the state is the first field behind the name, which may have parentheses of its own.
-    return _read(entry, "stat").rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return _read(entry, "stat").rpartition(b")")[2].split()[0]
 
 
 def _is_tracker(process_id: int) -> bool:
@@ -123,18 +130,25 @@ def _read(entry: str, name: str) -> bytes:
         return file.read()
 
 
-def _wait_for_ends(process_ids: list[int], timeout_secs: float) -> None:
-    """Waits until these processes have ended, or the time is over."""
-    deadline_secs = time.monotonic() + timeout_secs
+def _wait_for_trackers(process_ids: list[int]) -> None:
+    """Waits until they have ended, for `TRACKER_SECS`, or longer for one that a busy machine holds up."""
+    begin_secs = time.monotonic()
     for process_id in process_ids:
         # It may have ended meanwhile; then there is nothing to wait for.
         with contextlib.suppress(OSError):
             descriptor = os.pidfd_open(process_id)
             try:
-                left_secs = max(0.0, deadline_secs - time.monotonic())
                 poller = select.poll()
                 poller.register(descriptor, select.POLLIN)
-                poller.poll(left_secs * 1e3)
+                left_secs = max(0.0, begin_secs + TRACKER_SECS - time.monotonic())
+                ended = poller.poll(left_secs * 1e3)
+                # One that waits (S) will not go on: some process still holds its pipe.
+                while (
+                    not ended
+                    and time.monotonic() < begin_secs + BUSY_TRACKER_SECS
+                    and _state(str(process_id)) in (b"R", b"D")
+                ):
+                    ended = poller.poll(_LOOK_SECS * 1e3)
             finally:
                 os.close(descriptor)
 
