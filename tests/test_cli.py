@@ -277,7 +277,7 @@ atexit.register(close)
     [
         ("2.5", "pass", [], 0, ""),
         ("0", "os.kill(os.getpid(), 9)", [], 1, "arm's process was killed by SIGKILL (Killed)."),
-        ("None", "pass", ["--stop-after", "1"], 1, "arm had ended its own code and was still"),
+        ("None", "pass", ["--stop-after", "4"], 1, "arm had ended its own code and was still"),
     ],
     ids=["slowly", "killed", "stopped"],
 )
