@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -301,14 +303,24 @@ def test_a_node_that_ends_by_itself_ends_in_its_own_time(
 RESTARTED = """\
 %%dora_node bad --restart-policy on-failure --restart-delay 0.2
 print("tried", flush=True)
+open("TRIES", "a").write("tried ")
 import a_package_that_is_not_installed
 """
 
 
 def test_a_node_that_fails_again_and_again_before_it_is_ready_is_reported_and_stopped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli.main(["run", _notebook(tmp_path, RESTARTED), "--stop-after", "3"]) == 1
+    tries = tmp_path / "tries"
+    tries.touch()
+
+    def is_over() -> bool:
+        return len(tries.read_text().split()) >= 5
+
+    staged = SimpleNamespace(monotonic=lambda: time.monotonic() + 600 * is_over())
+    monkeypatch.setattr("dora_nb.dataflow.batch.time", staged)
+    cell = RESTARTED.replace("TRIES", str(tries))
+    assert cli.main(["run", _notebook(tmp_path, cell), "--stop-after", "600"]) == 1
     printed = capsys.readouterr()
     assert printed.out.count("bad: tried\n") > 1
     reason = "ModuleNotFoundError: No module named 'a_package_that_is_not_installed'"
