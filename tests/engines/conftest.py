@@ -148,11 +148,10 @@ class Fifo:
         while word not in self.text:
             assert self._read_more(deadline_secs), f"it ended with {self.text!r}, without {word!r}"
 
-    def wait_for_more(self) -> None:
-        """Waits until anything else was written."""
-        seen = self.text
+    def wait_until_last(self, line: str) -> None:
+        """Waits until that is the last line that was written."""
         deadline_secs = time.monotonic() + TIMEOUT_SECS
-        while self.text == seen:
+        while not self.text.endswith(f"{line}\n"):
             assert self._read_more(deadline_secs), f"it ended with {self.text!r}"
 
     def wait_for_end(self) -> str:

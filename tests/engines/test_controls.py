@@ -36,7 +36,7 @@ class Operator:
     def on_event(self, dora_event, send_output):
         if dora_event["type"] == "INPUT":
             why = dora_event["metadata"].get("neutral", "")
-            print(dora_event["value"].to_pylist(), why, file=self.pipe, flush=True)
+            print(*filter(None, [dora_event["value"].to_pylist(), why]), file=self.pipe, flush=True)
 """
 STUCK = """
 import os
@@ -308,13 +308,9 @@ def test_a_stopped_kernel_is_neutral(
     pipe.wait_for("[1.0]")
     os.kill(kernel.process.pid, signal.SIGSTOP)
     wait_until(lambda: _is_stopped(kernel.process.pid))
-    # The last that comes: what is behind it would have to be newer than the stop.
-    while not pipe.text.endswith("[0.0] silent\n"):
-        pipe.wait_for_more()
+    pipe.wait_until_last("[0.0] silent")
     os.kill(kernel.process.pid, signal.SIGCONT)
-    seen = len(pipe.text)
-    while "[1.0]" not in pipe.text[seen:]:
-        pipe.wait_for_more()
+    pipe.wait_until_last("[1.0]")
 
 
 def _is_stopped(process_id: int) -> bool:

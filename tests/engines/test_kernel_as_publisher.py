@@ -209,7 +209,7 @@ def test_the_newest_of_an_output_waits_and_is_never_given_up() -> None:
     for number in range(3):
         send_latest("speed", number)
     send_latest("gain", 7)
-    sender = threading.Thread(target=publisher.send, args=("sent", 8, None))
+    sender = threading.Thread(target=publisher.send, args=("sent", 8, None), daemon=True)
     sender.start()
     wait_until(lambda: len(publisher._requests) == 3)
     for number in range(MOST_WAITING + 5):
