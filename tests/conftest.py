@@ -41,6 +41,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 LEAK_KINDS = ("threads", "processes", "descriptors", "shared memory", "mappings")
@@ -70,6 +71,11 @@ def _have_own_shared_memory() -> bool:
 
 
 _OWN_SHARED_MEMORY = _have_own_shared_memory()
+
+
+# No example has a time limit: the machine may be busy.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

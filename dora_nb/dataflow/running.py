@@ -206,8 +206,14 @@ class Running:
         self._run.check_runs_here(name, what)
         spec = self._run.graph.node(name)
         session = self._run.session
-        if session is not None:  # A failure is known a moment before its process has ended.
+        if session is not None:
             session.wait_settled([name], after={}, timeout_secs=_SETTLE_SECS)
+        # A failure is known before its process has left the event, and may be long before it has exited.
+        if session is not None and not session.wait_exited(name, timeout_secs=_SETTLE_SECS):
+            raise DataflowStateError(
+                f"{what}: its process has failed and is still exiting.",
+                hint="Try again when it has ended.",
+            )
         crash_report = None if session is None else session.crash_report(name)
         if session is not None and crash_report is not None and crash_report.event is not None:
             return session

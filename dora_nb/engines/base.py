@@ -134,6 +134,9 @@ class EngineSession(Protocol):
         """Waits until those nodes (all, if None) are ready or have ended, in a generation later than
         `after` says. False on a timeout; EngineError if the start as a whole has failed."""
 
+    def wait_exited(self, name: str, *, timeout_secs: float) -> bool:
+        """Waits until the process of a node that has ended by itself has exited. False on a timeout."""
+
     def failed_starts(self) -> dict[str, FailedStarts]:
         """Returns the failures of each node that its restart policy starts again before it was ready."""
 

@@ -141,6 +141,8 @@ def _wait_until_up(lab: Lab, server: subprocess.Popen[bytes], log: Path) -> None
 
 def _end(server: subprocess.Popen[bytes]) -> None:
     """It ends its kernels when it is terminated. What does not end is killed, and is a failure."""
+    if server.poll() is not None:
+        return  # it did not start, which is an error already
     kernels = psutil.Process(server.pid).children(recursive=True)
     server.send_signal(signal.SIGTERM)
     try:

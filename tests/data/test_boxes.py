@@ -360,7 +360,7 @@ def test_an_error_says_what_is_wrong_with_boxes_and_what_they_look_like(
 
 
 @given(value=ARRAYS, metadata=METADATA)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_message_is_boxes_or_raises_message_error(
     value: pa.Array[Any], metadata: dict[str, Any]
 ):

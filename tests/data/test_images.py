@@ -525,7 +525,7 @@ def test_a_file_with_a_whole_frame_and_a_broken_inside_is_named():
 
 
 @given(value=ARRAYS, metadata=METADATA)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_message_is_a_picture_or_raises_message_error(
     value: pa.Array[Any], metadata: dict[str, Any]
 ):

@@ -600,7 +600,7 @@ _NAMES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,8}", fullmatch=True).filt
 _WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
 
-@settings(max_examples=20, deadline=None)  # each writes files
+@settings(max_examples=20)  # each writes files
 @example(names=["n"], env={"E": "a\x85b"}, args=["a\x85b"], about="a\u2029\nb")
 @given(
     names=st.lists(_NAMES, min_size=1, max_size=4, unique=True),

@@ -405,7 +405,7 @@ def _rows(draw: Callable[[Any], Any]) -> torch.Tensor:
 
 
 @given(found=st.composite(_rows)(), max_iou=st.floats(0.1, 0.9), across=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_suppression_keeps_the_best_of_what_overlaps(
     found: torch.Tensor, max_iou: float, across: bool
 ) -> None:

@@ -158,7 +158,6 @@ class OutputMachine(RuleBasedStateMachine):
 OutputMachine.TestCase.settings = settings(
     max_examples=50,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestOutput = OutputMachine.TestCase
@@ -171,7 +170,6 @@ class TestOutputForLong(OutputMachine.TestCase):  # type: ignore[misc, name-defi
     settings = settings(
         max_examples=3000,
         stateful_step_count=100,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
 

@@ -183,14 +183,14 @@ def test_an_empty_datagram_is_nothing(rig: Rig) -> None:
     assert link.reader.take() is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(min_size=1, max_size=300))
 def test_no_bytes_at_all_do_harm(rubbish: bytes) -> None:
     with rig_with() as rig:
         _passes(rig.connect(), rubbish, lambda link: rig.send(5))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     bits=st.lists(st.integers(0, HEADER_SIZE * 8 - 1), min_size=1, max_size=3),
     size=st.sampled_from([8, LARGE]),

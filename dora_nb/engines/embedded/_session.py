@@ -503,6 +503,15 @@ class Session:
                 timeout_secs,
             )
 
+    def wait_exited(self, name: str, *, timeout_secs: float) -> bool:
+        """Waits until the process of a node that has ended by itself has exited. False on a timeout."""
+        with self._lock:
+            return self._changed.wait_for(lambda: not self._is_exiting(name), timeout_secs)
+
+    def _is_exiting(self, name: str) -> bool:
+        supervisor = self._supervisors.get(name)
+        return supervisor is not None and supervisor.life.phase is Phase.ENDING
+
     def generations(self) -> dict[str, int]:
         """Returns the current generation of each operator."""
         with self._lock:
