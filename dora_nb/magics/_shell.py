@@ -158,9 +158,9 @@ def say_unseen_failures(front_end: FrontEnd) -> None:
     lines = [
         _failure_line(error, front_end.dataflow.graph) for error in front_end.unseen_failures()
     ]
-    live = sys.modules.get("dora_nb.widgets._live")
-    if live is not None:
-        lines += live.REFRESHER.take_problems()
+    widgets = sys.modules.get("dora_nb.widgets.page.problems")
+    if widgets is not None:
+        lines += widgets.PROBLEMS.take()
     sys.stdout.flush()
     for line in lines:
         sys.stderr.write(line + "\n")

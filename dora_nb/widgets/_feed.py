@@ -29,11 +29,11 @@ from dora_nb.data.boxes import Labels, read_boxes
 from dora_nb.errors import MessageError
 
 from ._condition import FeedState
-from ._guarded import count_in
 from ._matching import Frame, Pair, StampedBoxes, SwitchablePairing, stamp_micros
-from ._pacing import WINDOW, Pacer
 from ._pictures import DrawnBox, Picture
 from ._sync_choice import Sync, SyncChoice
+from .page.guarded import count_in
+from .page.pacing import WINDOW, Pacer
 
 STATUS_INTERVAL_SECS = 0.5
 BOXES_ALONE_SECS = 0.1
@@ -309,8 +309,7 @@ class Feed:
         client: str = content["client"]
         now_secs = self._clock()
         with self._changed:
-            is_newer = self._pacer.is_newer(client, count_in(content, "n"), now_secs)
-            if not is_newer and content.get("type") != "hello":
+            if not self._pacer.pages.is_newer(client, count_in(content, "n"), now_secs):
                 return
             if content.get("type") == "hello":
                 self._pacer.on_hello(client, now_secs)
@@ -319,7 +318,7 @@ class Feed:
                 # A subshell's thread gets messages at any time, the main thread between two cells.
                 late = threading.current_thread() is threading.main_thread()
                 count = count_in(content, "count")
-                self._pacer.on_visible(client, count, now_secs, delayed=late)
+                self._pacer.pages.on_visible(client, count, now_secs, delayed=late)
                 self._mark_status_changed()
             elif content.get("type") == "pixel":
                 place = (count_in(content, key) for key in ("seq", "x", "y"))

@@ -80,15 +80,15 @@ from dora_nb.errors import (
     did_you_mean,
 )
 
-from ._cells import CellOutput, Registry, current_cell_run, runs_unattended
 from ._condition import Listener, ViewedDataflow, condition, drops
 from ._feed import Feed, PixelQuestion, SendStep, SentPicture, Task
-from ._guarded import GuardedWidget
 from ._matching import Pair, StampedBoxes, lag_micros
 from ._pictures import DrawnBox, drawn_boxes, picture_of, still_jpeg
 from ._pixels import PixelReader
-from ._subshell import let_page_choose_thread
 from ._sync_choice import Sync
+from .page.cells import CellOutput, Registry, current_cell_run, runs_unattended
+from .page.guarded import GuardedWidget
+from .page.subshell import let_page_choose_thread
 
 PROTOCOL_VERSION = 1
 HEARTBEAT_SECS = 2.0

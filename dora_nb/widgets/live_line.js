@@ -1,5 +1,5 @@
 // @ts-check
-// The line below an operator's cell. live_page.js is prepended to this file.
+// The line below an operator's cell. page.js is prepended to this file.
 
 /** @typedef {{number: number, message: string, traceback: string[]}} Failure */
 /**
@@ -39,8 +39,22 @@ export function noteworthy(note, status) {
   return ["declared", "started", status.text].includes(note) ? [] : [note];
 }
 
-class LineView extends LiveView {
-  /** @param {LivePage} page @param {HTMLElement} host */
+/** Reports which failure its views show. */
+class LinePage extends Page {
+  constructor(model) {
+    super(model);
+    this.reportedFailure = 0;
+  }
+  reported(count) {
+    const failure = this.status?.failure;
+    if (!count || !failure || failure.number === this.reportedFailure) return;
+    this.reportedFailure = failure.number;
+    this.send({ type: "seen", failure: failure.number });
+  }
+}
+
+class LineView extends View {
+  /** @param {LinePage} page @param {HTMLElement} host */
   constructor(page, model, host) {
     super(page, host, "dora-line");
     this.model = model;
@@ -113,4 +127,4 @@ class LineView extends LiveView {
   }
 }
 
-export default liveWidget((page, model, host) => new LineView(page, model, host));
+export default pageWidget((page, model, host) => new LineView(page, model, host), LinePage);

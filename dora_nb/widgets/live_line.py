@@ -1,18 +1,19 @@
 """The line below an operator's cell: what the operator does now, and why it failed.
 
 A cell saves one stable sentence (``detector: declared``). Only the page's line changes later, by the
-messages of `dora_nb.widgets._live`. Here they hold `state` (a word for the dot's colour), `text`,
+``status`` messages of `dora_nb.widgets.page`. Here they hold `state` (a word for the dot's colour), `text`,
 `generation`, `rate` in events per second or null, `dropped`, `undeclared`, `missed`, `busy` (the
 seconds that one event has taken so far, if that is long, or null), `amber` (it runs, with warnings),
 `warnings` (a list of texts), `changed` (which imported files have changed, or empty), `printed` (the line that
 the operator printed last, or empty) and `failure`, null or its `number`, `message` and `traceback` (a list of
-lines).
+lines). The page answers with ``seen``: `failure`, the number of the failure that a view on the screen has
+shown.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,17 @@ from dora_nb.errors import GraphError, OperatorError
 from dora_nb.files import changed_text
 from dora_nb.status import NodeStatus, State
 
-from ._cells import CellRun, Registry, current_cell_run
-from ._live import LiveDataflow, LiveWidget, RateMeter, Refresher, asset
+from .page.assets import asset, page_code
+from .page.guarded import count_in
+from .page.live import LiveWidget, Refresher
+from .page.rates import RateMeter
+from .page.widget import LiveDataflow
 
 TRACEBACK_LINES = 200
 """A longer traceback is cut in its middle."""
 PRINTED_CHARS = 200
 """More of a line that an operator prints is not shown; `%dora logs` has it."""
 
-_LINES = Registry()
 _LINE_OF: weakref.WeakKeyDictionary[LiveDataflow, dict[str, LiveLine]] = weakref.WeakKeyDictionary()
 
 
@@ -40,8 +43,8 @@ class LiveLine(LiveWidget):
     `show_live_line` makes it, and ends the line that an earlier run of the cell has made.
     """
 
-    _esm = traitlets.Unicode(asset("live_page.js") + asset("live_line.js")).tag(sync=True)
-    _css = traitlets.Unicode(asset("live_line.css")).tag(sync=True)
+    _esm = traitlets.Unicode(page_code(__package__, "live_line.js")).tag(sync=True)
+    _css = traitlets.Unicode(asset(__package__, "live_line.css")).tag(sync=True)
     name = traitlets.Unicode(read_only=True).tag(sync=True)
     sentence = traitlets.Unicode(read_only=True).tag(sync=True)
 
@@ -55,16 +58,16 @@ class LiveLine(LiveWidget):
         refresher: Refresher | None = None,
     ) -> None:
         self._on_failure_seen = on_failure_seen
-        self.cell_run: CellRun | None = None
         self._meter = RateMeter()
         self._failure: OperatorError | None = None
         self._failure_number = 0
+        self._seen_failures: set[int] = set()
         self._taken_over = False
         self.set_trait("name", name)  # before the page hears of the widget
         self.set_trait("sentence", sentence)
         super().__init__(dataflow, refresher=refresher)
 
-    def content(self, now_secs: float) -> dict[str, Any]:
+    def _content(self, now_secs: float) -> dict[str, Any]:
         if self._taken_over:
             return _bare_content("removed", "now declared in another cell")
         try:
@@ -89,31 +92,32 @@ class LiveLine(LiveWidget):
             "failure": self._failure_content(status),
         }
 
-    def confirm_seen(self, failures: set[int]) -> None:
-        seen = self._failure is not None and self._failure_number in failures
-        if seen and self._on_failure_seen is not None:
+    def _receive(self, kind: str, message: Mapping[str, Any], _buffers: list[Any]) -> None:
+        if kind == "seen":
+            with self._link.changed:
+                self._seen_failures.add(count_in(message, "failure"))
+            self._wake()
+
+    def _before_content(self, _now_secs: float) -> None:
+        with self._link.changed:
+            seen, self._seen_failures = self._seen_failures, set()
+        # The magics' list of failures: it must not be called on the thread that received the message.
+        if self._failure is not None and self._failure_number in seen and self._on_failure_seen:
             self._on_failure_seen(self.name)
 
     def give_up_name(self) -> None:
         """Called when another cell declares the operator: from now on the line says only that."""
         self._taken_over = True
-        self._refresher.wake()
+        self._wake()
 
-    def close(self) -> None:
+    def _end(self) -> None:
         lines = _LINE_OF.get(self.dataflow, {})
         if lines.get(self.name) is self:
             del lines[self.name]
-        _LINES.remove(self)
-        super().close()
+        super()._end()
 
     def __repr__(self) -> str:
         return self.sentence
-
-    def _repr_mimebundle_(self, **_options: object) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        bundle = super()._repr_mimebundle_()
-        if bundle is not None:
-            bundle[0]["text/plain"] = self.sentence  # anywidget cuts it
-        return bundle
 
     def _failure_content(self, status: NodeStatus) -> dict[str, Any] | None:
         error = status.error
@@ -146,14 +150,12 @@ def show_live_line(
     line = LiveLine(
         name, sentence, dataflow=dataflow, on_failure_seen=on_failure_seen, refresher=refresher
     )
-    line.cell_run = current_cell_run()
-    _LINES.add(line, line.cell_run)
     lines = _LINE_OF.setdefault(dataflow, {})
     earlier = lines.get(name)
     lines[name] = line
     if earlier is None:
         return line
-    if line.cell_run is None or earlier.cell_run is None:
+    if line._cell_run is None or earlier._cell_run is None:
         earlier.close()  # without cell ids, it is most likely the same cell
     else:
         earlier.give_up_name()

@@ -14,12 +14,12 @@ from typing import Self
 import traitlets
 from IPython.display import display
 
-from ._guarded import GuardedWidget
-from ._live import asset
+from .page.assets import asset
+from .page.guarded import GuardedWidget
 
 
 class _ProgressLine(GuardedWidget):
-    _esm = traitlets.Unicode(asset("progress.js")).tag(sync=True)
+    _esm = traitlets.Unicode(asset(__package__, "progress.js")).tag(sync=True)
     text = traitlets.Unicode().tag(sync=True)
 
 

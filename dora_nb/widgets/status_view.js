@@ -1,6 +1,6 @@
 // @ts-check
 // The table of `%dora status`, drawn from rows of text. The rows of the moment when the cell ran are a
-// trait; later ones come as messages, with live numbers. live_page.js is prepended to this file.
+// trait; later ones come as messages, with live numbers. page.js is prepended to this file.
 
 /**
  * @typedef {{name: string, state: string, text: string, generation: string, inputs: string[],
@@ -63,8 +63,8 @@ function tableElement(rows) {
   return table;
 }
 
-class StatusTable extends LiveView {
-  /** @param {LivePage} page @param {HTMLElement} host */
+class StatusTable extends View {
+  /** @param {Page} page @param {HTMLElement} host */
   constructor(page, model, host) {
     super(page, host, "dora-status");
     this.model = model;
@@ -76,4 +76,4 @@ class StatusTable extends LiveView {
   }
 }
 
-export default liveWidget((page, model, host) => new StatusTable(page, model, host));
+export default pageWidget((page, model, host) => new StatusTable(page, model, host));

@@ -1,7 +1,7 @@
 """The view of `%dora status`: a stable table, and live numbers beside it while a page shows it.
 
 The table holds what is the same each time a notebook runs: states, generations, connections, queue
-sizes, errors. The rest (rates, drops, times) comes by the messages of `dora_nb.widgets._live`, as
+sizes, errors. The rest (rates, drops, times) comes by the ``status`` messages of `dora_nb.widgets.page`, as
 `rows` of the same form with their numbers filled in.
 """
 
@@ -21,20 +21,20 @@ from dora_nb.graph.nodes import InputSpec, NodeSpec
 from dora_nb.graph.sources import TimerSource
 from dora_nb.status import EdgeStatus, NodeStatus, State
 
-from ._cells import Registry, current_cell_run
-from ._live import LiveDataflow, LiveWidget, RateMeter, Refresher, asset
+from .page.assets import asset, page_code
+from .page.live import LiveWidget, Refresher
+from .page.rates import RateMeter
+from .page.widget import LiveDataflow
 
 COLUMNS = ("operator", "state", "generation", "inputs", "outputs")
 NOTHING = "no operator is declared"
-
-_VIEWS = Registry()
 
 
 class StatusView(LiveWidget):
     """A table of all operators. It saves their state at its creation; a page shows it live."""
 
-    _esm = traitlets.Unicode(asset("live_page.js") + asset("status_view.js")).tag(sync=True)
-    _css = traitlets.Unicode(asset("live_line.css") + asset("status_view.css")).tag(sync=True)
+    _esm = traitlets.Unicode(page_code(__package__, "status_view.js")).tag(sync=True)
+    _css = traitlets.Unicode(asset(__package__, "live_line.css", "status_view.css")).tag(sync=True)
     rows: traitlets.List[dict[str, Any]] = traitlets.List(read_only=True).tag(sync=True)
 
     def __init__(self, dataflow: LiveDataflow, *, refresher: Refresher | None = None) -> None:
@@ -43,7 +43,7 @@ class StatusView(LiveWidget):
         self.set_trait("rows", self._stable)  # before the page hears of the widget
         super().__init__(dataflow, refresher=refresher)
 
-    def content(self, now_secs: float) -> dict[str, Any]:
+    def _content(self, now_secs: float) -> dict[str, Any]:
         statuses = {status.name: status for status in self.dataflow.status()}
         rows = table_rows(statuses.values(), self.dataflow.graph)
         for row in rows:
@@ -79,26 +79,16 @@ class StatusView(LiveWidget):
             numbers.append(f"sent to undeclared outputs: {status.undeclared_outputs}")
         return numbers
 
-    def close(self) -> None:
-        _VIEWS.remove(self)
-        super().close()
-
     def __repr__(self) -> str:
         return table_text(self._stable)
 
-    def _repr_mimebundle_(self, **_options: object) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        bundle = super()._repr_mimebundle_()
-        if bundle is not None:
-            bundle[0]["text/plain"] = table_text(self._stable)  # anywidget cuts it
-            bundle[0]["text/html"] = table_html(self._stable)
-        return bundle
+    def _still(self) -> dict[str, Any]:
+        return {"text/plain": table_text(self._stable), "text/html": table_html(self._stable)}
 
 
 def show_status(dataflow: LiveDataflow, *, refresher: Refresher | None = None) -> StatusView:
     """Returns a view for the running cell; the caller displays it. Earlier views of the cell are closed."""
-    view = StatusView(dataflow, refresher=refresher)
-    _VIEWS.add(view, current_cell_run())
-    return view
+    return StatusView(dataflow, refresher=refresher)
 
 
 def table_rows(statuses: Iterable[NodeStatus], graph: Graph) -> list[dict[str, Any]]:

@@ -389,8 +389,8 @@ def test_a_cell_that_runs_again_has_one_line_and_a_restarted_kernel_is_said(
     notebook.run_cell(1)
     expect(page.locator(".dora-line-facts")).to_have_text("unchanged")
     expect(page.locator(".dora-line")).to_have_count(1)
-    count = "import threading\nfrom dora_nb.widgets.live_line import _LINES\n"
-    count += "print(len(_LINES.living()), [t.name for t in threading.enumerate()].count("
+    count = "import threading\nfrom dora_nb.widgets.page.widget import REGISTRY\n"
+    count += "print(len(REGISTRY.living()), [t.name for t in threading.enumerate()].count("
     count += "'dora-live-widgets'))"
     assert notebook.run_code(count) == "1 1\n"
     page.evaluate(

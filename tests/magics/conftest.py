@@ -193,11 +193,10 @@ def notebook(
     shell = InteractiveShell.instance(config=config)
     shell.run_line_magic("load_ext", "dora_nb")
     yield Notebook(shell, dataflow)
-    from dora_nb.widgets._live import REFRESHER
-    from dora_nb.widgets.live_line import _LINES
-    from dora_nb.widgets.status_view import _VIEWS
+    from dora_nb.widgets.page.live import REFRESHER
+    from dora_nb.widgets.page.widget import REGISTRY
 
-    for widget in [*_LINES.living(), *_VIEWS.living()]:
+    for widget in REGISTRY.living():
         widget.close()
     REFRESHER.stop()
     shell.run_line_magic("unload_ext", "dora_nb")

@@ -45,6 +45,7 @@ class FakePage:
         self._view = view
         self._name = name
         self._came = threading.Condition()
+        self._num_said = 0
 
     def take(self, content: dict[str, Any], buffers: list[Any] | None) -> None:
         with self._came:
@@ -59,7 +60,9 @@ class FakePage:
 
     def say_late(self, **content: Any) -> None:
         """The same for front ends without subshells: on the thread that runs cells."""
-        self._view._handle_custom_msg({"client": self._name, **content}, [])
+        self._num_said = max(self._num_said + 1, content.get("n", 0))
+        message = {"client": self._name, "n": self._num_said, **content}
+        self._view._handle_custom_msg(message, [])
 
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         with self._came:

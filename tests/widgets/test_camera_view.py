@@ -18,9 +18,9 @@ import pytest
 from dora_nb.errors import DataflowStateError, DeclarationError, GraphError, TopicTimeoutError
 from dora_nb.status import EdgeStatus, State
 from dora_nb.widgets._feed import Feed, Task
-from dora_nb.widgets._pacing import WINDOW
 from dora_nb.widgets._pictures import picture_of
 from dora_nb.widgets.camera import CameraView, _send_until_closed
+from dora_nb.widgets.page.pacing import WINDOW
 
 from ..waiting import wait_until
 

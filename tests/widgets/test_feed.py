@@ -296,7 +296,7 @@ def test_changes_are_told_at_once_but_twice_a_second_at_most():
 def test_out_of_sight_nothing_is_done_until_something_changes():
     clock = Clock()
     feed = feed_with(clock)
-    feed._pacer.on_visible("page", 0, clock())
+    feed._pacer.pages.on_visible("page", 0, clock())
     assert next_send_step(feed) is SendStep.STATUS
     feed.status_sent()
     clock.now_secs += 10

@@ -2,103 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dora_nb.errors import OperatorError
-from dora_nb.graph.graph import Graph
-from dora_nb.graph.nodes import InputSpec, NodeSpec, SourceCode
-from dora_nb.graph.sources import parse_source
-from dora_nb.status import EdgeStatus, NodeStatus, State
-from dora_nb.widgets import _live, live_line, status_view
-from dora_nb.widgets._cells import CellRun
-from dora_nb.widgets._guarded import MAX_CLIENTS
-from dora_nb.widgets._live import REFRESH_SECS, LiveWidget, RateMeter, Refresher
+from dora_nb.status import EdgeStatus, State
+from dora_nb.widgets import status_view
 from dora_nb.widgets.live_line import TRACEBACK_LINES, LiveLine, show_live_line
+from dora_nb.widgets.page import widget as page_widget
+from dora_nb.widgets.page.cells import CellRun
+from dora_nb.widgets.page.live import LiveWidget
+from dora_nb.widgets.page.pages import MAX_CLIENTS
 from dora_nb.widgets.status_view import StatusView, show_status
 
-TIMEOUT_SECS = 20.0
-"""Only reached by what hangs."""
-
-
-@dataclass(eq=False)
-class Scripted:
-    """A dataflow whose status a test writes."""
-
-    graph: Graph = field(default_factory=Graph)
-    running: bool = False
-    statuses: dict[str, NodeStatus] = field(default_factory=dict)
-    watchers: list[Callable[[], None]] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
-    asked: int = 0
-
-    def add(self, name: str, inputs: dict[str, str] | None = None, outputs: str = "") -> None:
-        reads = tuple(InputSpec(key, parse_source(text)) for key, text in (inputs or {}).items())
-        spec = NodeSpec(name, SourceCode("", "Cell In[1]"), reads, tuple(outputs.split()))
-        self.graph = self.graph.with_node(spec)
-        self.statuses[name] = NodeStatus(name, State.DECLARED, "Cell In[1]")
-
-    def change(self, name: str, **changes: Any) -> None:
-        self.statuses[name] = replace(self.statuses[name], **changes)
-        for on_change in list(self.watchers):
-            on_change()
-
-    def remove(self, name: str) -> None:
-        self.graph = self.graph.without(name)
-
-    def status(self, name: str | None = None) -> Any:
-        if name is None:
-            return [self.status(spec.name) for spec in self.graph]
-        self.asked += 1
-        self.graph.node(name)
-        return self.statuses[name]
-
-    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
-        self.watchers.append(callback)
-        return lambda: self.watchers.remove(callback) if callback in self.watchers else None
-
-
-class ByHand(Refresher):
-    """A refresher without a thread: a test says when time passes."""
-
-    def __init__(self) -> None:
-        self.now_secs = 100.0
-        self.woken = 0
-        super().__init__(clock=lambda: self.now_secs)
-        self._thread = threading.current_thread()  # so that none is started
-
-    def wake(self) -> None:
-        self.woken += 1
-
-    def refresh_all(self, after_secs: float = REFRESH_SECS) -> None:
-        self.now_secs += after_secs
-        for widget in self._living():
-            self._refresh(widget)
-
-
-@dataclass
-class Page:
-    """A front end: what it was sent, and words to say."""
-
-    widget: LiveWidget
-    client: str = "page"
-    received: list[dict[str, Any]] = field(default_factory=list)
-    num_said: int = 0
-
-    def say(self, **content: Any) -> None:
-        self.num_said += 1
-        message = {"client": self.client, "n": self.num_said, **content}
-        self.widget._handle_custom_msg(message, [])
-
-    @property
-    def last(self) -> dict[str, Any]:
-        return self.received[-1]
+from .scripted import ByHand, Page, Scripted
 
 
 @pytest.fixture
@@ -116,7 +36,7 @@ def refresher() -> ByHand:
 @pytest.fixture(autouse=True)
 def _close_all() -> Iterator[None]:
     yield
-    for widget in [*live_line._LINES.living(), *status_view._VIEWS.living()]:
+    for widget in page_widget.REGISTRY.living():
         widget.close()
 
 
@@ -324,23 +244,12 @@ def test_a_node_without_inputs_has_no_rate(dataflow: Scripted, refresher: ByHand
     table = StatusView(dataflow, refresher=refresher)
     dataflow.change("camera", state=State.RUNNING)
     for widget in (line, table):
-        widget.content(100.0)
-    assert line.content(101.0)["rate"] is None
-    rows = {row["name"]: row["numbers"] for row in table.content(101.0)["rows"]}
+        widget._content(100.0)
+    assert line._content(101.0)["rate"] is None
+    rows = {row["name"]: row["numbers"] for row in table._content(101.0)["rows"]}
     assert rows["camera"] == []
     line.close()
     table.close()
-
-
-def test_a_rate_is_of_the_last_seconds_and_begins_anew_with_a_run() -> None:
-    meter = RateMeter()
-    assert meter.rate(1000, 0.0) is None
-    assert meter.rate(1010, 0.5) == 20.0
-    for step in range(1, 20):
-        rate = meter.rate(1010 + step * 5, 0.5 + step * 0.5)
-    assert rate == 10.0
-    assert meter.rate(3, 10.5) is None
-    assert meter.rate(203, 11.0) == 400
 
 
 def failure(*lines: str) -> OperatorError:
@@ -356,7 +265,7 @@ def test_an_event_that_takes_long_is_named(
         refresher.refresh_all()
         assert page.last["busy"] == shown
     table = StatusView(dataflow, refresher=refresher)
-    (row,) = table.content(refresher.now_secs)["rows"]
+    (row,) = table._content(refresher.now_secs)["rows"]
     assert "busy with one event for 13 s" in row["numbers"]
     table.close()
 
@@ -460,8 +369,7 @@ def in_cell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None, str], None
 
     def set_cell(cell: str | None, run: str = "1") -> None:
         cell_run = None if cell is None else CellRun(cell, run)
-        for module in (live_line, status_view):
-            monkeypatch.setattr(module, "current_cell_run", lambda: cell_run)
+        monkeypatch.setattr(page_widget, "current_cell_run", lambda: cell_run)
 
     return set_cell
 
@@ -617,140 +525,5 @@ def test_only_so_many_pages_are_kept_apart(dataflow: Scripted, refresher: ByHand
     for number in range(3 * MAX_CLIENTS):
         Page(line, f"page {number}").say(type="visible", count=1)
 
-    assert len(line._pages) == len(line._newest_numbers) == MAX_CLIENTS
+    assert len(line._link.pages._clients) == MAX_CLIENTS
     line.close()
-
-
-# --- the thread ------------------------------------------------------------------------------
-
-
-class Waiting(LiveWidget):
-    """Says when it is refreshed."""
-
-    def __init__(self, dataflow: Scripted, refresher: Refresher) -> None:
-        self.passes: list[float] = []
-        self.passed = threading.Semaphore(0)
-        self.fails = False
-        super().__init__(dataflow, refresher=refresher)
-
-    def refresh(self, now_secs: float) -> None:
-        if self.fails:
-            raise RuntimeError("broken")
-        self.passes.append(now_secs)
-        self.passed.release()
-
-    def wait_for_pass(self) -> None:
-        assert self.passed.acquire(timeout=TIMEOUT_SECS)
-
-
-def test_one_thread_serves_all_and_ends_with_the_last(dataflow: Scripted) -> None:
-    refresher = Refresher()
-    widgets = [Waiting(dataflow, refresher) for _ in range(3)]
-    thread = refresher._thread
-    assert thread is not None
-    dataflow.change("detector", generation=1)
-    for widget in widgets:
-        widget.wait_for_pass()
-    for widget in widgets:
-        widget.close()
-    thread.join(TIMEOUT_SECS)
-    assert not thread.is_alive()
-    late = Waiting(dataflow, refresher)  # and another begins when there is need
-    dataflow.change("detector", generation=2)
-    late.wait_for_pass()
-    late.close()
-
-
-class StagedTime(threading.Condition):
-    """A condition whose waits end when they have to, and take no time but that of `now_secs`."""
-
-    def __init__(self) -> None:
-        super().__init__(threading.RLock())
-        self.now_secs = 100.0
-
-    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
-        if not predicate() and timeout is not None:
-            self.now_secs += timeout
-        return predicate()
-
-
-def test_passes_come_at_most_twice_a_second(dataflow: Scripted, refresher: ByHand) -> None:
-    widget = Waiting(dataflow, refresher)
-    time = StagedTime()
-    paced = Refresher(lambda: time.now_secs)
-    paced._condition = time
-    paced._widgets = [weakref.ref(widget)]
-    passes = []
-    for _ in range(3):
-        paced.wake()
-        assert paced._await_turn(ticking=False)
-        passes.append(time.now_secs)
-        time.now_secs += 0.1  # what the pass takes
-    assert passes == pytest.approx([100.0, 100.5, 101.0])
-    widget.close()
-
-
-def test_time_alone_makes_passes_only_while_it_runs_and_a_page_looks(
-    dataflow: Scripted,
-) -> None:
-    refresher = Refresher()
-    widget = Waiting(dataflow, refresher)
-    widget._handle_custom_msg({"type": "hello", "client": "page", "n": 1}, [])
-    widget.wait_for_pass()
-    assert not _live._any_moves([widget])
-    dataflow.running = True
-    assert _live._any_moves([widget])
-    dataflow.change("detector", state=State.RUNNING)
-    for _ in range(3):  # one for the change, the others for the time
-        widget.wait_for_pass()
-    widget._handle_custom_msg({"type": "visible", "client": "page", "n": 2, "count": 0}, [])
-    assert not _live._any_moves([widget])
-    widget.close()
-
-
-def test_a_widget_that_fails_is_left_out_and_named_later(dataflow: Scripted) -> None:
-    refresher = Refresher()
-    broken, sound = Waiting(dataflow, refresher), Waiting(dataflow, refresher)
-    broken.fails = True
-    dataflow.change("detector", generation=1)
-    sound.wait_for_pass()
-    (problem,) = refresher.take_problems()
-    assert problem.endswith("is no longer updated: RuntimeError('broken')")
-    assert refresher.take_problems() == []
-    broken.fails = False
-    dataflow.change("detector", generation=2)
-    sound.wait_for_pass()
-    assert broken.passes == []
-    broken.close()
-    sound.close()
-
-
-def test_a_change_is_taken_while_the_dataflow_itself_is_locked(dataflow: Scripted) -> None:
-    """`wake` must return although the refresher's thread waits for the lock that its caller holds."""
-    refresher = Refresher()
-    lock, asked = threading.RLock(), threading.Event()
-
-    class Locked(Waiting):
-        def refresh(self, now_secs: float) -> None:
-            asked.set()
-            with lock:
-                super().refresh(now_secs)
-
-    widget = Locked(dataflow, refresher)
-    with lock:
-        dataflow.change("detector", generation=1)
-        assert asked.wait(TIMEOUT_SECS)
-        dataflow.change("detector", generation=2)  # would hang here
-    widget.wait_for_pass()
-    widget.wait_for_pass()
-    widget.close()
-
-
-def test_stopping_ends_the_thread(dataflow: Scripted) -> None:
-    refresher = Refresher()
-    widget = Waiting(dataflow, refresher)
-    thread = refresher._thread
-    refresher.stop()
-    assert thread is not None
-    assert not thread.is_alive()
-    widget.close()

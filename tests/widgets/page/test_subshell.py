@@ -6,7 +6,7 @@ from typing import Any
 
 from ipykernel.comm.comm import BaseComm
 
-from dora_nb.widgets._subshell import let_page_choose_thread
+from dora_nb.widgets.page.subshell import let_page_choose_thread
 
 
 def routed(comm: Any, page_wants: str) -> str | None:

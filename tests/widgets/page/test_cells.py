@@ -10,8 +10,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from dora_nb.widgets import _cells
-from dora_nb.widgets._cells import CellRun, Registry, current_cell_run, runs_unattended
+from dora_nb.widgets.page import cells
+from dora_nb.widgets.page.cells import CellRun, Registry, current_cell_run, runs_unattended
 
 
 class FakeView:
@@ -103,7 +103,7 @@ def test_without_views_nothing_is_called_after_cells(shell: InteractiveShell):
 
 def request(monkeypatch: pytest.MonkeyPatch, parent: Any) -> CellRun | None:
     shell = SimpleNamespace(get_parent=lambda: parent)
-    monkeypatch.setattr(_cells, "get_ipython", lambda: shell)
+    monkeypatch.setattr(cells, "get_ipython", lambda: shell)
     return current_cell_run()
 
 
@@ -158,7 +158,7 @@ def test_cells_that_a_program_runs_are_told_from_those_of_a_person(
     content: dict[str, object],
     unattended: bool,
 ):
-    monkeypatch.setattr(_cells, "get_ipython", lambda: Shell(metadata, content))
+    monkeypatch.setattr(cells, "get_ipython", lambda: Shell(metadata, content))
     assert runs_unattended() is unattended
 
     monkeypatch.setenv("VOILA_SERVER_URL", "/")
@@ -166,6 +166,6 @@ def test_cells_that_a_program_runs_are_told_from_those_of_a_person(
 
 
 def test_a_plain_python_is_not_a_notebook(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_cells, "get_ipython", lambda: None)
+    monkeypatch.setattr(cells, "get_ipython", lambda: None)
 
     assert not runs_unattended()

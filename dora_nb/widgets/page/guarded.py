@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 import anywidget
 import traitlets
 
-from ._cells import runs_unattended
+from .cells import runs_unattended
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MAX_CLIENT_NAME = 64
 """Letters. A page makes up its own name, and ours have about 20."""
-MAX_CLIENTS = 64
-"""Pages that a widget keeps apart. A page that is loaded again is another client."""
+MAX_MESSAGE_BYTES = 4096
+"""Of a page's message, about: letters, numbers at 8, and buffers. A widget may allow more."""
 
 
 class GuardedWidget(anywidget.AnyWidget):
@@ -28,6 +28,8 @@ class GuardedWidget(anywidget.AnyWidget):
 
     page_may_set: ClassVar[frozenset[str]] = frozenset()
     """The traits that a page may write."""
+    page_message_bytes: ClassVar[int] = MAX_MESSAGE_BYTES
+    """A larger message of a page is refused."""
     page_messages_refused: int = 0
     """Writes and messages of pages that were refused."""
 
@@ -71,11 +73,45 @@ class GuardedWidget(anywidget.AnyWidget):
             self.page_messages_refused += 1
 
     def _handle_custom_msg(self, content: object, buffers: list[Any]) -> None:
-        client = content.get("client") if isinstance(content, Mapping) else None
-        if isinstance(client, str) and 0 < len(client) <= MAX_CLIENT_NAME:
-            super()._handle_custom_msg(content, buffers)
+        if _is_sound(content) and _fits([content, buffers], self.page_message_bytes):
+            self._handle_page_message(content, buffers)
         else:
             self.page_messages_refused += 1
+
+    def _handle_page_message(self, content: Any, buffers: list[Any]) -> None:
+        """Handles a message that was not refused."""
+        super()._handle_custom_msg(content, buffers)
+
+
+def _is_sound(content: object) -> bool:
+    """Returns whether a page's message says what it is, whose it is, and which one."""
+    if not isinstance(content, Mapping) or not isinstance(content.get("type"), str):
+        return False
+    client = content.get("client")
+    if not isinstance(client, str) or not 0 < len(client) <= MAX_CLIENT_NAME:
+        return False
+    return count_in(content, "n") > 0
+
+
+def _fits(message: object, max_bytes: int) -> bool:
+    """Returns whether a message is at most so large. Stops looking once it is larger."""
+    num_bytes, waiting = 0, [message]
+    while waiting:
+        part = waiting.pop()
+        num_bytes += 8
+        if isinstance(part, str):
+            num_bytes += len(part)
+        elif isinstance(part, memoryview | bytes):
+            num_bytes += len(part) if isinstance(part, bytes) else part.nbytes
+        elif isinstance(part, Mapping):
+            num_bytes += 16 * len(part)
+            waiting += [*part.keys(), *part.values()] if num_bytes <= max_bytes else []
+        elif isinstance(part, list):
+            num_bytes += 8 * len(part)
+            waiting += part if num_bytes <= max_bytes else []
+        if num_bytes > max_bytes:
+            return False
+    return True
 
 
 def count_in(content: Mapping[str, Any], key: str) -> int:
@@ -85,3 +121,20 @@ def count_in(content: Mapping[str, Any], key: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 2**53:
         return 0
     return int(number)
+
+
+def number_in(content: Mapping[str, Any], key: str) -> float | None:
+    """Returns a finite number from a page's message; None for anything else."""
+    number = content.get(key)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return None
+    # JSON has whole numbers that no float can hold.
+    if isinstance(number, int) and abs(number) > 2**53:
+        return None
+    return float(number) if math.isfinite(number) else None
+
+
+def text_in(content: Mapping[str, Any], key: str, max_chars: int) -> str | None:
+    """Returns a text from a page's message; None for anything else, and for a longer one."""
+    text = content.get(key)
+    return text if isinstance(text, str) and len(text) <= max_chars else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dora_nb.widgets._pacing import (
+from dora_nb.widgets.page.pacing import (
     ANSWER_SILENCE_SECS,
     BLIND_FPS,
     SLOWEST_FPS,
@@ -131,20 +131,20 @@ def test_the_view_counts_as_visible_until_a_page_says_no():
     assert pacer.visible
     pacer.on_hello("page", 0)
     assert pacer.visible
-    pacer.on_visible("page", 0, 1)
+    pacer.pages.on_visible("page", 0, 1)
     assert not pacer.visible
 
 
 def test_a_page_that_is_heard_only_between_cells_gets_a_picture_now_and_then():
     pacer = Pacer(30)
     pacer.on_hello("page", 0)
-    pacer.on_visible("page", 0, 0, delayed=True)
+    pacer.pages.on_visible("page", 0, 0, delayed=True)
 
     assert pacer.wanted
     assert not pacer.visible
     assert send_for(pacer, 10, start=1) == 10
 
-    pacer.on_visible("page", 0, 12, delayed=False)
+    pacer.pages.on_visible("page", 0, 12, delayed=False)
     assert not pacer.wanted
 
 
@@ -152,9 +152,9 @@ def test_one_page_that_shows_it_is_enough():
     pacer = Pacer(30)
     for page in ("one", "two"):
         pacer.on_hello(page, 0)
-    pacer.on_visible("one", 0, 1)
+    pacer.pages.on_visible("one", 0, 1)
     assert pacer.visible
-    pacer.on_visible("two", 0, 1)
+    pacer.pages.on_visible("two", 0, 1)
     assert not pacer.visible
 
 
@@ -163,7 +163,7 @@ def test_a_page_that_was_lost_is_forgotten_when_the_next_one_comes():
     pacer = Pacer(30)
     pacer.on_hello("lost", 0)
     pacer.on_hello("reloaded", 100)
-    pacer.on_visible("reloaded", 0, 101)
+    pacer.pages.on_visible("reloaded", 0, 101)
 
     assert not pacer.visible
 

@@ -1,4 +1,4 @@
-"""Decides when the next picture may go to the browser. Pure: the caller passes in the monotonic time.
+"""Decides when the next message of a stream may go to the browser. Pure: the caller passes in the monotonic time.
 
 The browser answers with cumulative acknowledgements, a few a second: each message from it costs the
 front end a round of busy and idle, which takes longer than drawing a picture. Three rules keep the
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ._guarded import MAX_CLIENTS
+from .pages import Pages
 
 WINDOW = 16
 """Pictures under way: half a second at 30 fps, twice what an answer every 250 ms needs."""
@@ -32,21 +32,15 @@ PEEK_FPS = 1.0
 """For a page that does not show the view, and whose report that it does would come late."""
 SLOWEST_FPS = 5.0
 """A slow browser gets at least this rate; it draws the newest picture only, so it cannot fall behind."""
-FORGET_CLIENT_SECS = 30.0
 _TOO_MANY_DROPPED = 0.15
 _PROBE_UPWARDS = 1.15
 
 
 @dataclass(slots=True)
-class _Client:
-    """One page that has the view. Its counts are cumulative, as the page reported them."""
+class _Acks:
+    """The counts of one page, cumulative, as the page reported them."""
 
-    heard_secs: float
-    newest_message: int = 0
     acked_secs: float | None = None
-    visible: int = 1
-    delayed: bool = False
-    """Whether its messages wait while a cell runs."""
     drawn: int = 0
     dropped: int = 0
     broken: int = 0
@@ -55,7 +49,8 @@ class _Client:
 class Pacer:
     """The pace of one view, from what all pages that show it have reported."""
 
-    def __init__(self, max_fps: float) -> None:
+    def __init__(self, max_fps: float, pages: Pages | None = None) -> None:
+        self.pages = pages if pages is not None else Pages()
         self.max_fps = max_fps
         self.rate_fps = max_fps
         self.seq = 0
@@ -67,22 +62,22 @@ class Pacer:
         self._sent_secs = 0.0
         self._due_secs = 0.0
         self._unanswered_since_secs: float | None = None
-        self._clients: dict[str, _Client] = {}
+        self._acks: dict[str, _Acks] = {}
 
     @property
     def greeted(self) -> bool:
         """Whether any page has sent a message."""
-        return bool(self._clients)
+        return self.pages.greeted
 
     @property
     def visible(self) -> bool:
         """Whether the view is on a screen; assumed until a page reports it (the report may be stuck)."""
-        return not self._clients or any(client.visible for client in self._clients.values())
+        return self.pages.on_screen or not self.pages.greeted
 
     @property
     def wanted(self) -> bool:
         """Whether to send pictures at all: the view is on a screen, or may be, as reports come late."""
-        return self.visible or any(client.delayed for client in self._clients.values())
+        return self.visible or self.pages.delayed
 
     def silence_secs(self, now_secs: float) -> float:
         """Returns for how long pictures have had no answer."""
@@ -118,32 +113,13 @@ class Pacer:
             self._unanswered_since_secs = now_secs
         return self.seq
 
-    def is_newer(self, client_name: str, number: int, now_secs: float) -> bool:
-        """Returns whether a page's message is not older than one that was received already."""
-        client = self._client(client_name, now_secs)
-        late = number < client.newest_message
-        client.newest_message = max(client.newest_message, number)
-        return not late
-
     def on_hello(self, client_name: str, now_secs: float) -> None:
         """Handles a page's ``hello``: the page has a new model, which will not answer older pictures."""
-        self._client(client_name, now_secs)
-        self._clients = {
-            name: client
-            for name, client in self._clients.items()
-            if now_secs - client.heard_secs < FORGET_CLIENT_SECS
-        }
+        self.pages.on_hello(client_name, now_secs)
+        self._acks = {name: acks for name, acks in self._acks.items() if name in self.pages}
         # Else the window would stay full of pictures that the old model took along.
         self._acked_seq = self.seq
         self._unanswered_since_secs = None
-
-    def on_visible(
-        self, client_name: str, count: int, now_secs: float, *, delayed: bool = False
-    ) -> None:
-        """Handles a page's report of how many of its views are on the screen."""
-        client = self._client(client_name, now_secs)
-        client.visible = count
-        client.delayed = delayed
 
     def on_ack(
         self,
@@ -156,7 +132,8 @@ class Pacer:
         now_secs: float,
     ) -> None:
         """Handles a page's acknowledgement: its last picture, and its counts since it was loaded."""
-        client = self._client(client_name, now_secs)
+        self.pages.note_shown(client_name, now_secs)
+        client = self._acks_of(client_name)
         elapsed_secs = None if client.acked_secs is None else now_secs - client.acked_secs
         client.acked_secs = now_secs
         # A page may send anything: a lower count than before must not lower the sums.
@@ -170,13 +147,11 @@ class Pacer:
         self._unanswered_since_secs = now_secs if self._acked_seq < self.seq else None
         self._adapt_rate(new_drawn, new_dropped, elapsed_secs)
 
-    def _client(self, name: str, now_secs: float) -> _Client:
-        if name not in self._clients and len(self._clients) >= MAX_CLIENTS:
-            silent = min(self._clients, key=lambda each: self._clients[each].heard_secs)
-            del self._clients[silent]  # pages come and go, and one may use a new name each time
-        client = self._clients.setdefault(name, _Client(now_secs))
-        client.heard_secs = now_secs
-        return client
+    def _acks_of(self, name: str) -> _Acks:
+        if name not in self._acks:
+            # Those of pages that were forgotten, as a page may use a new name each time.
+            self._acks = {each: acks for each, acks in self._acks.items() if each in self.pages}
+        return self._acks.setdefault(name, _Acks())
 
     def _adapt_rate(self, drawn: int, dropped: int, elapsed_secs: float | None) -> None:
         # Answers that were held back and come all at once tell nothing about the browser's speed.

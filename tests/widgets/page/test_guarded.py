@@ -14,10 +14,11 @@ import traitlets
 
 from dora_nb import widgets
 from dora_nb.widgets._feed import Feed
-from dora_nb.widgets._guarded import MAX_CLIENTS, GuardedWidget
 from dora_nb.widgets.camera import CameraView
+from dora_nb.widgets.page.guarded import GuardedWidget
+from dora_nb.widgets.page.pages import MAX_CLIENTS
 
-from ..waiting import wait_until
+from ...waiting import wait_until
 
 Make = Callable[..., tuple[CameraView, Any]]
 
@@ -29,8 +30,8 @@ def write(widget: GuardedWidget, **state: Any) -> None:
 
 
 def own_widget_classes() -> list[type[anywidget.AnyWidget]]:
-    for module in pkgutil.iter_modules(widgets.__path__):
-        importlib.import_module(f"{widgets.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(widgets.__path__, f"{widgets.__name__}."):
+        importlib.import_module(module.name)
     found, waiting = [], [anywidget.AnyWidget]
     while waiting:
         subclasses = waiting.pop().__subclasses__()
@@ -120,5 +121,5 @@ def test_only_so_many_pages_are_kept_apart():
         now_secs += 0.01
         feed.receive({"type": "visible", "client": f"page {number}", "n": 1, "count": 1})
 
-    assert len(feed._pacer._clients) == MAX_CLIENTS
-    assert f"page {number}" in feed._pacer._clients
+    assert len(feed._pacer.pages._clients) == MAX_CLIENTS
+    assert f"page {number}" in feed._pacer.pages
