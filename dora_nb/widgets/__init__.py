@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .camera import CameraView, ViewStats
+    from .camera.view import CameraView, ViewStats
 
-_HOMES = {"CameraView": ".camera", "ViewStats": ".camera"}
+_HOMES = {"CameraView": ".camera.view", "ViewStats": ".camera.view"}
 
 __all__ = ["CameraView", "ViewStats"]
 

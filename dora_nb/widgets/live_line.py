@@ -24,10 +24,10 @@ from dora_nb.files import changed_text
 from dora_nb.status import NodeStatus, State
 
 from .page.assets import asset, page_code
+from .page.dataflow import LiveDataflow
 from .page.guarded import count_in
 from .page.live import LiveWidget, Refresher
 from .page.rates import RateMeter
-from .page.widget import LiveDataflow
 
 TRACEBACK_LINES = 200
 """A longer traceback is cut in its middle."""

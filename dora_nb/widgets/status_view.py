@@ -22,9 +22,9 @@ from dora_nb.graph.sources import TimerSource
 from dora_nb.status import EdgeStatus, NodeStatus, State
 
 from .page.assets import asset, page_code
+from .page.dataflow import LiveDataflow
 from .page.live import LiveWidget, Refresher
 from .page.rates import RateMeter
-from .page.widget import LiveDataflow
 
 COLUMNS = ("operator", "state", "generation", "inputs", "outputs")
 NOTHING = "no operator is declared"

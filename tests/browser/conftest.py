@@ -21,6 +21,8 @@ import pytest
 from jupyterlab_server import CHROMIUM_SWITCHES, Lab, Notebook, chromium_path, running_lab
 from playwright.sync_api import ConsoleMessage, Page, expect
 
+from dora_nb.widgets.camera import CameraView
+
 TIMEOUT_MS = 30_000
 """Only reached by what hangs; this machine may be busy."""
 expect.set_options(timeout=TIMEOUT_MS)
@@ -99,7 +101,6 @@ def open_notebook(lab: Lab, page: Page) -> Iterator[Callable[..., Notebook]]:
 
 # ----- a page without Jupyter
 
-WIDGETS = Path(__file__).parents[2] / "dora_nb" / "widgets"
 STATIC_PAGE = Path(__file__).parent / "static"
 
 
@@ -110,10 +111,13 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serves tests/browser/static together with the widgets' files; its address."""
+    """Serves tests/browser/static together with the code that a page loads; its address."""
     folder = tmp_path_factory.mktemp("site")
-    for source in (*WIDGETS.glob("*.js"), *WIDGETS.glob("*.css"), *STATIC_PAGE.iterdir()):
+    for source in STATIC_PAGE.iterdir():
         shutil.copy(source, folder / source.name)
+    traits = CameraView.class_traits()
+    for name, text in (("camera.js", traits["_esm"]), ("camera.css", traits["_css"])):
+        (folder / name).write_text(text.default_value)
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), partial(_Quiet, directory=str(folder))
     )

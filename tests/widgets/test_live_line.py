@@ -140,7 +140,7 @@ def test_a_reloaded_page_gets_everything_again_and_the_old_one_counts_no_more(
     assert len(page.received) == 2
     assert page.last["greeting"]
     page.say(type="visible", count=0)
-    assert not line.on_screen
+    assert not line._on_screen
 
 
 def test_words_that_come_late_do_not_count(page: Page, line: LiveLine) -> None:
@@ -149,9 +149,9 @@ def test_words_that_come_late_do_not_count(page: Page, line: LiveLine) -> None:
     page.say(type="visible", count=1, n=4)
     page.say(type="visible", count=0, n=2)
     page.say(type="hello", n=1)
-    assert line.on_screen
+    assert line._on_screen
     page.say(type="visible", count=0, n=5)
-    assert not line.on_screen
+    assert not line._on_screen
 
 
 def test_words_that_nobody_knows_are_ignored(page: Page, refresher: ByHand) -> None:
@@ -513,10 +513,10 @@ def test_a_page_may_say_anything(
     line._handle_custom_msg(content, [])
     refresher.refresh_all()
 
-    assert not line.on_screen
+    assert not line._on_screen
     assert capfd.readouterr() == ("", "")
     Page(line, "sound").say(type="hello")
-    assert line.on_screen
+    assert line._on_screen
     line.close()
 
 

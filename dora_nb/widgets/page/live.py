@@ -17,8 +17,9 @@ import time
 import weakref
 from collections.abc import Callable
 
+from .dataflow import LiveDataflow
 from .problems import PROBLEMS, Problems
-from .widget import LiveDataflow, PageWidget
+from .widget import PageWidget
 
 REFRESH_SECS = 0.5
 _JOIN_SECS = 2.0
@@ -51,7 +52,7 @@ class LiveWidget(PageWidget):
     def _refresh(self, now_secs: float) -> None:
         """Sends the content if it has changed and a page shows it. The refresher's thread only."""
         greeting = self._link.take_greeting()
-        on_screen = self.on_screen
+        on_screen = self._on_screen
         self._before_content(now_secs)
         if greeting:
             self._greet()
@@ -153,7 +154,7 @@ class Refresher:
 
 
 def _any_moves(widgets: list[LiveWidget]) -> bool:
-    return any(widget.on_screen and widget._moves() for widget in widgets)
+    return any(widget._on_screen and widget._moves() for widget in widgets)
 
 
 REFRESHER = Refresher()

@@ -219,6 +219,9 @@ export class View {
   /** Shows the page's state. Called when it has changed, and before the view is on the screen. */
   draw() {}
 
+  /** Called when the view came onto the screen or left it, whether or not the tab is hidden. */
+  moved() {}
+
   /** Called when the view comes onto the screen. */
   appeared() {}
 
@@ -237,6 +240,7 @@ export class View {
     this.observer?.disconnect();
     this.observer = new IntersectionObserver((entries) => {
       this.onScreen = entries[entries.length - 1].isIntersecting;
+      this.moved();
       this.page.report();
     });
     this.observer.observe(part);

@@ -249,13 +249,12 @@ class StreamWidget(PageWidget):
         except Exception as error:  # this thread must not print
             self._failed(step, error)
 
-    def _send_status(self, now_secs: float, *, greeting: bool) -> None:
+    def _send_status(self, now_secs: float, *, greeting: bool, again: bool = False) -> None:
         """Sends the status if it changed, or if a page might take the kernel for lost."""
         # Rarer the longer no page has answered: a server keeps all messages for a page that is gone.
         heartbeat_secs = max(HEARTBEAT_SECS, self._outbox.silent_secs / 30)
-        if now_secs - self._status_secs >= heartbeat_secs:
-            self._last_content = None
-        super()._send_status(now_secs, greeting=greeting)
+        again = again or now_secs - self._status_secs >= heartbeat_secs
+        super()._send_status(now_secs, greeting=greeting, again=again)
 
     def _note_status_sent(self, now_secs: float) -> None:
         self._status_secs = now_secs

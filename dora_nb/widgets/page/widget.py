@@ -41,11 +41,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, overload
-
-from dora_nb.graph.graph import Graph
-from dora_nb.status import NodeStatus
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from .cells import CellOutput, CellRun, Registry, current_cell_run, runs_unattended
 from .guarded import GuardedWidget
@@ -57,24 +54,6 @@ PROTOCOL_VERSION = 1
 
 REGISTRY = Registry()
 """All living widgets with pages."""
-
-
-class LiveDataflow(Protocol):
-    """The part of a `Dataflow` that these widgets use."""
-
-    @property
-    def graph(self) -> Graph: ...
-
-    @property
-    def running(self) -> bool: ...
-
-    @overload
-    def status(self) -> list[NodeStatus]: ...
-
-    @overload
-    def status(self, name: str) -> NodeStatus: ...
-
-    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]: ...
 
 
 class PageWidget(GuardedWidget):
@@ -93,7 +72,7 @@ class PageWidget(GuardedWidget):
         self._cell_run: CellRun | None = current_cell_run()
         self._unattended = runs_unattended()
         """Whether a program runs the notebook, and no page will show the widget."""
-        self._last_content: dict[str, Any] | None = None
+        self._last_content: dict[str, Any] = {}
         self._output = CellOutput()
         self._still_lock = threading.RLock()
         self._saved_still: object = None
@@ -129,8 +108,12 @@ class PageWidget(GuardedWidget):
         """Returns what stands for the widget without a kernel, by MIME type; always with text/plain."""
         return {"text/plain": repr(self)}
 
-    def _still_key(self) -> object:
-        """Returns what the still depends on; None if the saved output never changes."""
+    def _still_key(self, *, living: bool) -> object:
+        """Returns what the still depends on; None to leave the output as it is.
+
+        At the end, when the widget is no longer `living`, its output gets the still alone.
+        """
+        del living
         return None
 
     def _still_due(self) -> bool:
@@ -143,22 +126,22 @@ class PageWidget(GuardedWidget):
     # ----- for a subclass and its users
 
     @property
-    def on_screen(self) -> bool:
+    def _on_screen(self) -> bool:
         """Whether a page shows the widget, as far as the kernel knows."""
         return self._link.on_screen
 
     @property
-    def closed(self) -> bool:
+    def _closed(self) -> bool:
         return self._link.closed
 
     def _wake(self) -> None:
         """Notes that the status may have changed. Any thread; returns at once."""
         raise NotImplementedError
 
-    def _send_status(self, now_secs: float, *, greeting: bool) -> None:
+    def _send_status(self, now_secs: float, *, greeting: bool, again: bool = False) -> None:
         """Sends the status if it changed, or if a page waits for it. The thread that sends."""
         content = self._content(now_secs)
-        if greeting or content != self._last_content:
+        if greeting or again or content != self._last_content:
             self._last_content = content
             self._note_status_sent(now_secs)
             message = {"type": "status", "v": PROTOCOL_VERSION, **content}
@@ -172,7 +155,7 @@ class PageWidget(GuardedWidget):
 
         IPython calls it after every cell.
         """
-        if self.closed:
+        if self._closed:
             return
         # Nothing else would put it into a notebook that no page shows.
         in_any_case = self._unattended and threading.current_thread() is threading.main_thread()
@@ -185,7 +168,7 @@ class PageWidget(GuardedWidget):
     def _publish_still(self, *, living: bool = True) -> None:
         """Replaces the cell's output, unless it would look the same."""
         with self._still_lock:
-            key = self._still_key()
+            key = self._still_key(living=living)
             if not self._output.shown or key is None or (key, living) == self._saved_still:
                 return
             self._saved_still = (key, living)
@@ -207,11 +190,11 @@ class PageWidget(GuardedWidget):
 
     def _ipython_display_(self, **_options: object) -> None:
         """IPython's hook: displays with a display id of our own, so that the output can be replaced later."""
-        self._output.show(*self._bundle(living=not self.closed))
+        self._output.show(*self._bundle(living=not self._closed))
 
     def _repr_mimebundle_(self, **_options: object) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the bundle for callers that display it themselves: another widget, a test."""
-        return self._bundle(living=not self.closed)
+        return self._bundle(living=not self._closed)
 
     def _bundle(self, *, living: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         of_widget = super()._repr_mimebundle_() if living else None

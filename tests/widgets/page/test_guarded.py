@@ -13,8 +13,8 @@ import pytest
 import traitlets
 
 from dora_nb import widgets
-from dora_nb.widgets._feed import Feed
 from dora_nb.widgets.camera import CameraView
+from dora_nb.widgets.camera._feed import Feed
 from dora_nb.widgets.page.guarded import GuardedWidget
 from dora_nb.widgets.page.pages import MAX_CLIENTS
 
@@ -121,5 +121,5 @@ def test_only_so_many_pages_are_kept_apart():
         now_secs += 0.01
         feed.receive({"type": "visible", "client": f"page {number}", "n": 1, "count": 1})
 
-    assert len(feed._pacer.pages._clients) == MAX_CLIENTS
-    assert f"page {number}" in feed._pacer.pages
+    assert len(feed.pacer.pages._clients) == MAX_CLIENTS
+    assert f"page {number}" in feed.pacer.pages

@@ -17,7 +17,7 @@ from dora_nb.data.pixel_layouts import RAW_LAYOUTS
 from dora_nb.errors import MessageError
 from dora_nb.system import import_cv2
 
-from ._colours import TAG_TEXT, colour_of
+from ..page.colours import TAG_TEXT, colour_of
 
 LIVE_MAX_WIDTH = 1280
 LIVE_QUALITY = 80

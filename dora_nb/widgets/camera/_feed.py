@@ -1,26 +1,22 @@
-"""The state that the threads around one camera view share, and the order in which its sender works.
+"""What the threads around one camera view share: frames and boxes, and when the sender sends which.
 
 ::
 
     subscriber thread     take_frame, take_boxes ──┐
-    any thread            note_change ─────────────┤   one lock, never held
-    front end's messages  receive, set_paused ─────┼─► during a blocking call ─► sender thread: next_task
+    any thread            mark_status_changed ─────┤   one lock, never held
+    front end's messages  pause_at, set_paused ────┼─► during a blocking call ─► sender: next_step, take
     the user's cell       wait_for_picture, close ─┘
 
-It knows neither the widget nor the browser, so the garbage collector can take a forgotten view, and
-the sender then ends. At most one pair of frame and boxes waits to be sent (`Pairing`), so memory and
-age are bounded however slow the browser is.
+At most one pair of frame and boxes waits to be sent (`Pairing`), so memory and age are bounded however
+slow the browser is.
 """
 
 from __future__ import annotations
 
-import enum
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 
@@ -28,32 +24,18 @@ from dora_nb.data.arrow import Event
 from dora_nb.data.boxes import Labels, read_boxes
 from dora_nb.errors import MessageError
 
+from ..page.pacing import WINDOW
+from ..page.stream import Outbox
 from ._condition import FeedState
 from ._matching import Frame, Pair, StampedBoxes, SwitchablePairing, stamp_micros
 from ._pictures import DrawnBox, Picture
 from ._sync_choice import Sync, SyncChoice
-from .page.guarded import count_in
-from .page.pacing import WINDOW, Pacer
 
-STATUS_INTERVAL_SECS = 0.5
 BOXES_ALONE_SECS = 0.1
 """Boxes are sent with the next frame, or alone if no frame has come for this long."""
 _INTERVAL_SMOOTHING = 0.1
 ORIGINALS_MAX_BYTES = 32_000_000
 """Of the pictures just sent, so many bytes are kept as they came; the newest in any case."""
-
-
-class SendStep(enum.Enum):
-    """What the sender does next."""
-
-    PICTURE = enum.auto()
-    BOXES = enum.auto()
-    PIXEL = enum.auto()
-    """The answer to a page's question for the value of a pixel."""
-    GREETING = enum.auto()
-    """The answer to a page's ``hello``: the last picture and the status."""
-    STATUS = enum.auto()
-    """The status; also checks whether the dataflow stopped, and saves a still if one is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +46,6 @@ class PixelQuestion:
     seq: int
     x: int
     y: int
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One step of the sender, with what it sends."""
-
-    send_step: SendStep
-    pair: Pair | None = None
-    boxes: StampedBoxes | None = None
-    question: PixelQuestion | None = None
-    blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +87,8 @@ class Counts:
     """Labels that are not UTF-8."""
 
 
-class Feed:
-    """One view's shared state.
-
-    Methods take the lock themselves. Only `next_task` and `wait_for_picture` block.
-    """
+class Feed(Outbox):
+    """One view's shared state. Methods take the lock themselves."""
 
     def __init__(
         self,
@@ -131,22 +99,17 @@ class Feed:
         labels: Labels | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._changed = threading.Condition()
-        self._clock = clock
+        super().__init__(max_fps, clock)
         self._labels = labels
         self._with_boxes = with_boxes
         self._sync = sync
         self._choice = SyncChoice()
         self._pairing = SwitchablePairing(own_boxes=sync is True)
-        self._pacer = Pacer(max_fps)
         self._counts = Counts()
-        self._paused = False
         self._held_by_page = False
         """A person paused a page, which stays at the picture `_last`; it ignores what is still sent."""
-        self._closed = False
         self._was_running: bool | None = None
         self._stopped_secs = 0.0
-        self._waiters = 0
         self._last: SentPicture | None = None
         self._recent: deque[SentPicture] = deque(maxlen=WINDOW)
         """Pictures that may still be under way: a page that a person pauses may show any of them."""
@@ -160,10 +123,7 @@ class Feed:
         self._frame_problem: MessageError | None = None
         self._boxes_problem: MessageError | None = None
         self._own_problem: str | None = None
-        self._greeting_due = False
         self._still_due = False
-        self._status_checked_secs = self._status_sent_secs = -STATUS_INTERVAL_SECS
-        self._status_changed = True
 
     # ----- the subscriber's thread
 
@@ -171,8 +131,8 @@ class Feed:
         """Keeps a message of the picture's topic until it is sent or a newer one comes."""
         # Before the lock: a copy of a picture takes milliseconds.
         frame = self._frame(event, copy=self._pairing.own_boxes)
-        with self._changed:
-            if self._closed:
+        with self.changed:
+            if self.closed:
                 return
             self._counts.frames_received += 1
             self._note_interval(frame.received_secs)
@@ -186,20 +146,20 @@ class Feed:
 
     def take_boxes(self, event: Event) -> None:
         """Reads a message of the boxes' topic."""
-        received_secs = self._clock()
+        received_secs = self.clock()
         # Before the lock: reading 10,000 boxes takes milliseconds.
         try:
             boxes = read_boxes(event, self._labels)
         except MessageError as error:
-            with self._changed:
+            with self.changed:
                 self._counts.boxes_received += 1
                 self._counts.boxes_broken += 1
                 self._boxes_problem = error
-                self._mark_status_changed()
+                self.mark_status_changed()
             return
         stamped = StampedBoxes(boxes, stamp_micros(event.get("metadata")), received_secs)
-        with self._changed:
-            if self._closed:
+        with self.changed:
+            if self.closed:
                 return
             self._counts.boxes_received += 1
             self._counts.bad_boxes += boxes.num_bad
@@ -213,7 +173,7 @@ class Feed:
                 self._note_added(replaced=replaced)
 
     def _frame(self, event: Event, *, copy: bool) -> Frame:
-        received_secs = self._clock()
+        received_secs = self.clock()
         stamp = stamp_micros(event.get("metadata"))
         if not copy:
             return Frame(event, stamp, received_secs)
@@ -227,7 +187,7 @@ class Feed:
         if own_boxes != self._pairing.own_boxes:
             self._counts.frames_dropped += self._pairing.switch(own_boxes=own_boxes)
             self._matched_secs = None
-            self._mark_status_changed()
+            self.mark_status_changed()
 
     def _note_interval(self, received_secs: float) -> None:
         if self._frame_secs is not None:
@@ -239,12 +199,12 @@ class Feed:
     def _note_added(self, *, replaced: bool) -> None:
         """Counts a frame that was replaced; wakes the sender only if nothing was waiting before."""
         if self._pairing.own_boxes and self._pairing.waiting is not None:
-            self._matched_secs = self._clock()
+            self._matched_secs = self.clock()
         # If a pair was waiting already, the sender is busy or knows when its turn is. Each wake-up
         # costs a turn at the interpreter's lock, 5 ms while a cell computes.
         if not replaced:
-            self._changed.notify_all()
-        elif self._pacer.visible and not self._paused:
+            self.changed.notify_all()
+        elif self.pacer.visible and not self.paused:
             self._counts.frames_dropped += 1
         else:
             self._counts.frames_skipped += 1
@@ -256,24 +216,19 @@ class Feed:
 
     # ----- what changes around the view
 
-    def note_change(self) -> None:
-        """Notes that something about the dataflow changed; the sender will check the status."""
-        with self._changed:
-            self._mark_status_changed()
-
     def note_running(self, running: bool) -> bool:
         """Notes whether the dataflow runs; returns whether it has just stopped.
 
         A start forgets what came in the run before: its boxes would be drawn on the first frames of
         the new run, and the time between the runs would count as silence.
         """
-        with self._changed:
+        with self.changed:
             was_running, self._was_running = self._was_running, running
             if was_running is False and running:
                 self._forget_run_before()
             stopped = was_running is True and not running
             if stopped:
-                self._stopped_secs = self._clock()
+                self._stopped_secs = self.clock()
                 # The pair that waits must not keep the memory of a publisher that has ended.
                 self._pairing.keep_copies(_copied)
             return stopped
@@ -291,98 +246,81 @@ class Feed:
             self._frame_secs = None
 
     def set_paused(self, paused: bool) -> None:
-        with self._changed:
-            self._still_due |= paused and not self._paused
-            self._paused = paused
+        with self.changed:
+            self._still_due |= paused and not self.paused
             self._held_by_page &= paused
-            self._mark_status_changed()
+            super().set_paused(paused)
 
     def set_sync(self, sync: Sync) -> None:
         """Changes the way of pairing at once. Any thread."""
-        with self._changed:
+        with self.changed:
             self._sync = sync
             self._follow_choice()
-            self._mark_status_changed()
+            self.mark_status_changed()
 
-    def receive(self, content: Mapping[str, Any]) -> None:
-        """Handles a message from a page, which has a `client`. Ignores what breaks the protocol."""
-        client: str = content["client"]
-        now_secs = self._clock()
-        with self._changed:
-            if not self._pacer.pages.is_newer(client, count_in(content, "n"), now_secs):
-                return
-            if content.get("type") == "hello":
-                self._pacer.on_hello(client, now_secs)
-                self._greeting_due = True
-            elif content.get("type") == "visible":
-                # A subshell's thread gets messages at any time, the main thread between two cells.
-                late = threading.current_thread() is threading.main_thread()
-                count = count_in(content, "count")
-                self._pacer.pages.on_visible(client, count, now_secs, delayed=late)
-                self._mark_status_changed()
-            elif content.get("type") == "pixel":
-                place = (count_in(content, key) for key in ("seq", "x", "y"))
-                self._question = PixelQuestion(client, *place)  # the newest wins
-            elif content.get("type") == "pause":
-                self._pause_at(count_in(content, "seq"))
-            elif content.get("type") == "ack":
-                self._pacer.on_ack(
-                    client,
-                    seq=count_in(content, "seq"),
-                    drawn=count_in(content, "drawn"),
-                    dropped=count_in(content, "dropped"),
-                    broken=count_in(content, "broken"),
-                    now_secs=now_secs,
-                )
-            self._changed.notify_all()
+    def ask_pixel(self, question: PixelQuestion) -> None:
+        """Notes a page's question; the newest of all is answered."""
+        with self.changed:
+            self._question = question
+            self.ask_answer()
 
-    def _pause_at(self, seq: int) -> None:
+    def pause_at(self, seq: int) -> None:
         """Handles a person's pause of a page at that picture, while newer ones may be under way."""
-        paused_at = next((shown for shown in self._recent if shown.seq == seq), None)
-        if paused_at is None:
-            return
-        self._last = paused_at
-        self._held_by_page = True
-        self._still_due |= not self._paused
-        self._paused = True  # the trait follows in a message of its own; no frame may go until then
-        self._mark_status_changed()
-
-    def close(self) -> None:
-        """Ends the sender and the calls that wait. Any thread; may be called twice."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        with self.changed:
+            paused_at = next((shown for shown in self._recent if shown.seq == seq), None)
+            if paused_at is None:
+                return
+            self._last = paused_at
+            self._held_by_page = True
+            self._still_due |= not self.paused
+            self.paused = (
+                True  # the trait follows in a message of its own; no frame may go until then
+            )
+            self.mark_status_changed()
 
     def forget_frames(self) -> None:
         """Drops what waits, once the view is closed and its last still made."""
-        with self._changed:
+        with self.changed:
             self._pairing.forget_frames()
 
     # ----- the sender
 
-    def next_task(self) -> Task | None:
-        """Blocks until there is something to do; returns None when the view is closed."""
-        with self._changed:
-            while not self._closed:
-                task, wait_secs = self._choose(self._clock())
-                if task is not None:
-                    return task
-                self._changed.wait(wait_secs)
-        return None
+    def stream_delay_secs(self, now_secs: float) -> float | None:
+        if self._pairing.waiting is not None:
+            return 0.0
+        if self._boxes_not_shown() is None:
+            return None
+        return self._picture_sent_secs + BOXES_ALONE_SECS - now_secs
 
-    def sent(
-        self, pair: Pair, picture: Picture, drawn: list[DrawnBox] | None, *, blind: bool
-    ) -> SentPicture:
+    def status_due(self) -> bool:
+        return self._still_due
+
+    def take(self) -> Pair | StampedBoxes | None:
+        """Returns what is sent next: a frame with its boxes, boxes alone, or nothing after all."""
+        with self.changed:
+            if self.paused:  # since the step was chosen: the frame waits for the end of the pause
+                return None
+            if self._pairing.waiting is not None:
+                return self._pairing.take()
+            return self._boxes_not_shown()
+
+    def take_question(self) -> PixelQuestion | None:
+        """Returns the newest question for the value of a pixel, and forgets it."""
+        with self.changed:
+            question, self._question = self._question, None
+            return question
+
+    def sent(self, pair: Pair, picture: Picture, drawn: list[DrawnBox] | None) -> SentPicture:
         """Notes that a pair's picture is sent now, and numbers it."""
         frame = pair.frame
         original = frame.event if frame.num_bytes else _copied(frame.event)  # before the lock
-        with self._changed:
-            now_secs = self._clock()
+        with self.changed:
+            now_secs = self.clock()
             self._counts.frames_sent += 1
-            self._counts.frames_blind += blind
+            self._counts.frames_blind += self.pacer.is_blind()
             self._frame_problem = self._own_problem = None
             self._picture_sent_secs = now_secs
-            seq = self._pacer.sent(now_secs)
+            seq = self.number()
             shown = SentPicture(
                 seq,
                 picture,
@@ -396,7 +334,7 @@ class Feed:
             self._drop_old_originals()
             if not self._held_by_page:
                 self._last = shown
-            self._changed.notify_all()
+            self.changed.notify_all()
             return shown
 
     def _drop_old_originals(self) -> None:
@@ -410,134 +348,58 @@ class Feed:
 
     def original(self, seq: int) -> Event | None:
         """Returns the message whose picture was sent with that number; None if it is no longer kept."""
-        with self._changed:
+        with self.changed:
             kept = [self._last, *self._recent]
             return next((shown.original for shown in kept if shown and shown.seq == seq), None)
 
     def boxes_sent(self, boxes: StampedBoxes, drawn: list[DrawnBox]) -> SentPicture | None:
         """Notes that boxes are sent for the picture that was sent last."""
-        with self._changed:
+        with self.changed:
             if self._last is not None and not self._held_by_page:
                 self._last = replace(self._last, boxes=boxes, drawn=drawn)
                 self._recent[-1] = self._last  # a page may be paused at it, with these boxes
-            self._changed.notify_all()
+            self.changed.notify_all()
             return self._last
 
     def frame_broken(self, error: MessageError) -> None:
         """Notes that the frame that was taken cannot be read as a picture."""
-        with self._changed:
+        with self.changed:
             self._counts.frames_broken += 1
             self._frame_problem = error
-            self._mark_status_changed()
+            self.mark_status_changed()
 
-    def status_sent(self) -> None:
-        """Notes that a status was sent."""
-        with self._changed:
-            self._status_sent_secs = self._clock()
+    def count_broken(self) -> None:
+        """Notes that the frame that was taken could not be sent."""
+        with self.changed:
+            self._counts.frames_broken += 1
 
-    def failed(self, task: Task, problem: str) -> None:
-        """Notes that the view itself failed at this task."""
-        with self._changed:
-            self._counts.frames_broken += task.send_step is SendStep.PICTURE
+    def failed(self, problem: str) -> None:
+        """Notes that the view itself failed."""
+        with self.changed:
             self._own_problem = problem
-            self._mark_status_changed()
+            self.mark_status_changed()
 
     def take_still_due(self) -> bool:
         """Returns whether a still is due, and clears the request."""
-        with self._changed:
+        with self.changed:
             due, self._still_due = self._still_due, False
             return due
-
-    def _choose(self, now_secs: float) -> tuple[Task | None, float | None]:
-        """Returns the task that is due, or the seconds until one is (None: until something changes)."""
-        # First, since a new page is empty until it is answered.
-        if self._greeting_due:
-            self._greeting_due = False
-            return Task(SendStep.GREETING), None
-        if self._question is not None:
-            question, self._question = self._question, None
-            return Task(SendStep.PIXEL, question=question), None
-        picture_secs: float | None = None
-        if self._wanted():
-            task, picture_secs = self._choose_picture(now_secs)
-            if task is not None:
-                return task, None
-        # A picture that is due goes before a status, which can wait for the next round.
-        status_secs = self._status_delay_secs(now_secs)
-        if status_secs is not None and status_secs <= 0:
-            self._status_checked_secs = now_secs
-            self._status_changed = False
-            return Task(SendStep.STATUS), None
-        delays_secs = [each for each in (picture_secs, status_secs) if each is not None]
-        return None, min(delays_secs, default=None)
-
-    def _status_delay_secs(self, now_secs: float) -> float | None:
-        """Returns the seconds until the status must be checked; None: until something changes.
-
-        A change is sent at once, at most twice a second. While the view is on a screen, a check is due
-        even without a noted change: nothing else finds silence and drops.
-        """
-        if self._still_due:
-            return 0.0
-        if self._status_changed:
-            return self._status_sent_secs + STATUS_INTERVAL_SECS - now_secs
-        if self._pacer.visible:
-            return self._status_checked_secs + STATUS_INTERVAL_SECS - now_secs
-        return None
-
-    def _choose_picture(self, now_secs: float) -> tuple[Task | None, float | None]:
-        """Returns the picture or boxes that may be sent now, or the seconds that they must wait."""
-        delay_secs = self._pacer.delay_secs(now_secs)
-        blind = self._pacer.is_blind()
-        if self._pairing.waiting is not None:
-            if delay_secs > 0:
-                return None, delay_secs
-            return Task(SendStep.PICTURE, self._pairing.take(), blind=blind), None
-        boxes = self._boxes_not_shown()
-        if boxes is None:
-            return None, None
-        delay_secs = max(delay_secs, self._picture_sent_secs + BOXES_ALONE_SECS - now_secs)
-        if delay_secs > 0:
-            return None, delay_secs
-        return Task(SendStep.BOXES, boxes=boxes, blind=blind), None
 
     def _boxes_not_shown(self) -> StampedBoxes | None:
         if self._pairing.own_boxes or self._last is None or self._newest_boxes is self._last.boxes:
             return None
         return self._newest_boxes
 
-    def _wanted(self) -> bool:
-        """Returns whether a page shows the view, or may, or a cell waits for a picture."""
-        return not self._paused and (self._pacer.wanted or self._waiters > 0)
-
-    def _mark_status_changed(self) -> None:
-        self._status_changed = True
-        self._changed.notify_all()
-
     # ----- reading. The properties take no lock: each reads one attribute, which is replaced as a whole.
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
 
     @property
     def last(self) -> SentPicture | None:
         return self._last
 
-    @property
-    def greeted(self) -> bool:
-        """Whether any page has ever said ``hello``."""
-        return self._pacer.greeted
-
-    @property
-    def silent_secs(self) -> float:
-        """For how long pictures have had no answer."""
-        return self._pacer.silence_secs(self._clock())
-
     def newest(self) -> Pair | None:
         """Returns the pair that waits to be sent; None while paused."""
-        with self._changed:
-            return None if self._paused else self._pairing.waiting
+        with self.changed:
+            return None if self.paused else self._pairing.waiting
 
     def wait_for_picture(self, timeout_secs: float) -> bool:
         """Blocks until a picture was sent, with boxes if the view has a topic of boxes.
@@ -545,14 +407,14 @@ class Feed:
         Returns whether it was: False after `timeout_secs`, or if the view is closed. Meanwhile pictures
         are sent even if no page shows the view.
         """
-        with self._changed:
-            self._waiters += 1
-            self._changed.notify_all()  # the sender may have to send now, though no page shows the view
+        with self.changed:
+            self.num_waiters += 1
+            self.changed.notify_all()  # the sender may have to send now, though no page shows the view
             try:
-                self._changed.wait_for(lambda: self._closed or self._complete(), timeout_secs)
+                self.changed.wait_for(lambda: self.closed or self._complete(), timeout_secs)
                 return self._complete()
             finally:
-                self._waiters -= 1
+                self.num_waiters -= 1
 
     def _complete(self) -> bool:
         if self._last is None:
@@ -561,10 +423,10 @@ class Feed:
 
     def state(self) -> FeedState:
         """Returns what has come so far of the two topics."""
-        with self._changed:
-            now_secs = self._clock()
+        with self.changed:
+            now_secs = self.clock()
             return FeedState(
-                paused=self._paused,
+                paused=self.paused,
                 frame_came=self._last is not None,
                 silent_secs=float("inf")
                 if self._frame_secs is None
@@ -591,12 +453,12 @@ class Feed:
 
     def tally(self) -> Tally:
         """Returns all counts, taken at one moment."""
-        with self._changed:
+        with self.changed:
             return Tally(
                 replace(self._counts),
-                drawn=self._pacer.drawn,
-                dropped_by_browser=self._pacer.dropped,
-                broken_in_browser=self._pacer.broken,
+                drawn=self.pacer.drawn,
+                dropped_by_browser=self.pacer.dropped,
+                broken_in_browser=self.pacer.broken,
                 frames_unmatched=self._pairing.frames_unmatched,
                 boxes_unmatched=self._pairing.boxes_unmatched,
             )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dora_nb.widgets._colours import _COMMON, PALETTE, TAG_TEXT, colour_of
+from dora_nb.widgets.page.colours import _COMMON, PALETTE, TAG_TEXT, colour_of
 
 
 def rgb(colour: str) -> npt.NDArray[np.float32]:
@@ -72,7 +72,7 @@ def test_a_colour_depends_on_the_label_alone(labels: tuple[str, ...]):
     first = [colour_of(label) for label in labels]
 
     assert [colour_of(label) for label in reversed(labels)] == first[::-1]
-    program = f"from dora_nb.widgets._colours import colour_of\nfor each in {labels!r}: print(colour_of(each))"
+    program = f"from dora_nb.widgets.page.colours import colour_of\nfor each in {labels!r}: print(colour_of(each))"
     other_run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
 
-from dora_nb.errors import GraphError, MessageError
-from dora_nb.graph.graph import Graph
+from dora_nb.errors import MessageError
 from dora_nb.graph.sources import NOTEBOOK, TopicSource
-from dora_nb.status import EdgeStatus, NodeStatus, State
+from dora_nb.status import EdgeStatus, State
 
-ViewState = Literal["running", "paused", "waiting", "stale", "stopped", "error"]
-
-STALE_SECS = 2.0
-"""A topic is shown as stale after this long without a frame, or after four times its usual interval."""
-
-
-class Listener(Protocol):
-    """The return value of `ViewedDataflow.subscribe`."""
-
-    def close(self) -> None: ...
-
-    def status(self) -> EdgeStatus | None: ...
-
-
-class ViewedDataflow(Protocol):
-    """The part of a `Dataflow` that camera views use."""
-
-    @property
-    def graph(self) -> Graph: ...
-
-    @property
-    def running(self) -> bool: ...
-
-    def status(self, name: str) -> NodeStatus: ...
-
-    def subscribe(
-        self,
-        topic: str,
-        callback: Callable[[Any], None],
-        *,
-        queue_size: int = 1,
-        replay_last: bool = False,
-    ) -> Listener: ...
-
-    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]: ...
+from ..page.condition import (
+    STALE_SECS,
+    ViewCondition,
+    problem_of_node,
+    status_of,
+    warnings_of,
+    why_nothing_can_come,
+)
+from ..page.dataflow import ViewedDataflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +43,6 @@ class FeedState:
     """For how long no frame has got its own boxes, if only such frames are shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class ViewCondition:
-    """One word for the state, and a reason if the word needs one."""
-
-    state: ViewState
-    reason: str = ""
-
-
 def condition(
     dataflow: ViewedDataflow, topic: TopicSource, boxes: TopicSource | None, feed: FeedState
 ) -> ViewCondition:
@@ -87,22 +50,22 @@ def condition(
     error = _error(dataflow, topic, boxes, feed)
     if error is not None:
         return ViewCondition("error", error)
-    missing = _why_no_frame_can_come(dataflow, topic, feed)
+    missing = why_nothing_can_come(dataflow, topic, came_before=feed.frame_came)
     if missing is not None:
         return missing
     if feed.paused:
         return ViewCondition("paused")
     if not feed.frame_came or math.isinf(feed.silent_secs):
         reason = _why_no_picture(topic, boxes, feed)
-        return ViewCondition("waiting", reason + _warnings(dataflow, topic, boxes))
+        return ViewCondition("waiting", reason + warnings_of(dataflow, [topic, boxes]))
     if feed.silent_secs > max(STALE_SECS, 4 * feed.usual_interval_secs):
         reason = f"no frame of {topic} for {feed.silent_secs:.0f} s"
-        return ViewCondition("stale", reason + _warnings(dataflow, topic, None))
+        return ViewCondition("stale", reason + warnings_of(dataflow, [topic]))
     if boxes is not None and feed.own_boxes_late_secs > max(
         STALE_SECS, 4 * feed.usual_interval_secs
     ):
         reason = _why_no_own_boxes(dataflow, boxes, feed)
-        return ViewCondition("stale", reason + _warnings(dataflow, topic, boxes))
+        return ViewCondition("stale", reason + warnings_of(dataflow, [topic, boxes]))
     return ViewCondition("running", _note_on_boxes(dataflow, boxes, feed))
 
 
@@ -112,7 +75,7 @@ def _error(
     if feed.own_problem is not None:
         return feed.own_problem
     for source in (topic, boxes):
-        problem = None if source is None else _problem_of_node(dataflow, source)
+        problem = None if source is None else problem_of_node(dataflow, source)
         if problem is not None:
             return problem
     if feed.frame_problem is not None:
@@ -122,59 +85,10 @@ def _error(
     return None
 
 
-def _warnings(dataflow: ViewedDataflow, topic: TopicSource, boxes: TopicSource | None) -> str:
-    """Returns the warnings of the nodes that the view waits for, as the end of a sentence."""
-    names = dict.fromkeys(source.node for source in (topic, boxes) if source is not None)
-    statuses = [_status(dataflow, name) for name in names]
-    return "".join(
-        f"; {warning}" for status in statuses if status is not None for warning in status.warnings
-    )
-
-
 def _naming(topic: TopicSource, problem: MessageError) -> str:
     """Returns the problem as text, after the topic if the text does not name it."""
     text = str(problem)
     return text if str(topic) in text else f"{topic}: {text}"
-
-
-def _problem_of_node(dataflow: ViewedDataflow, source: TopicSource) -> str | None:
-    try:
-        dataflow.graph.check_topic(str(source))
-    except GraphError as error:
-        return str(error)
-    status = _status(dataflow, source.node)
-    if status is None or status.state is not State.FAILED:
-        return None
-    return f"{source.node} failed: {status.error or 'it ended without an error message'}"
-
-
-def _status(dataflow: ViewedDataflow, node: str) -> NodeStatus | None:
-    """Returns None for a node that is not declared, or no longer."""
-    if node not in dataflow.graph:
-        return None
-    try:
-        return dataflow.status(node)
-    except GraphError:  # removed since the line above, on another thread
-        return None
-
-
-def _why_no_frame_can_come(
-    dataflow: ViewedDataflow, topic: TopicSource, feed: FeedState
-) -> ViewCondition | None:
-    if not dataflow.running:
-        if feed.frame_came:
-            return ViewCondition("stopped", "the dataflow is stopped")
-        return ViewCondition("waiting", "the dataflow is not running; start it with %dora start")
-    if topic.node == NOTEBOOK:
-        return None
-    status = _status(dataflow, topic.node)
-    if status is None:
-        return ViewCondition("waiting", dataflow.graph.missing_text(topic.node))
-    if status.state is State.RUNNING:
-        return None
-    if status.state in (State.FINISHED, State.STOPPED):
-        return ViewCondition("stopped", f"{topic.node} has {status.state.value}")
-    return ViewCondition("waiting", f"{topic.node} is {status.state_text()}")
 
 
 def _why_no_picture(topic: TopicSource, boxes: TopicSource | None, feed: FeedState) -> str:
@@ -204,12 +118,12 @@ def _why_no_own_boxes(dataflow: ViewedDataflow, boxes: TopicSource, feed: FeedSt
 def _note_on_boxes(dataflow: ViewedDataflow, boxes: TopicSource | None, feed: FeedState) -> str:
     if boxes is None or boxes.node == NOTEBOOK:
         return ""
-    status = _status(dataflow, boxes.node)
+    status = status_of(dataflow, boxes.node)
     if status is None:
         return f"no boxes: {dataflow.graph.missing_text(boxes.node)}"
     if status.state is not State.RUNNING:
         return f"no new boxes: {boxes.node} is {status.state_text()}"
-    return "" if feed.boxes_came else f"no boxes of {boxes} yet{_warnings(dataflow, boxes, None)}"
+    return "" if feed.boxes_came else f"no boxes of {boxes} yet{warnings_of(dataflow, [boxes])}"
 
 
 def drops(
@@ -224,7 +138,7 @@ def drops(
     The edge from the picture to the detector counts too: its drops are why boxes lag behind.
     """
     places = [(f"{edge.topic} → {edge.reader}", edge.dropped) for edge in edges if edge is not None]
-    status = None if boxes is None else _status(dataflow, boxes.node)
+    status = None if boxes is None else status_of(dataflow, boxes.node)
     if status is not None:
         places += [
             (f"{edge.topic} → {edge.reader}", edge.dropped)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dora_nb.widgets._sync_choice import ENTER_SECS, LEAVE_SECS, MIN_FRAMES, SyncChoice
+from dora_nb.widgets.camera._sync_choice import ENTER_SECS, LEAVE_SECS, MIN_FRAMES, SyncChoice
 
 
 class Simulation:

@@ -10,15 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dora_nb.widgets._feed import (
-    ORIGINALS_MAX_BYTES,
-    STATUS_INTERVAL_SECS,
-    Feed,
-    PixelQuestion,
-    SendStep,
-    Task,
-)
-from dora_nb.widgets._pictures import Picture
+from dora_nb.widgets.camera._feed import ORIGINALS_MAX_BYTES, Feed, PixelQuestion
+from dora_nb.widgets.camera._matching import Pair
+from dora_nb.widgets.camera._pictures import Picture
+from dora_nb.widgets.page.stream import STATUS_INTERVAL_SECS, SendStep
 
 
 @dataclass
@@ -43,10 +38,11 @@ def take_frames(feed: Feed, clock: Clock, count: int, interval_secs: float) -> N
         clock.now_secs += interval_secs
 
 
-def next_send_step(feed: Feed) -> SendStep:
-    task = feed.next_task()
-    assert isinstance(task, Task)
-    return task.send_step
+def next_pair(feed: Feed) -> Pair:
+    assert feed.next_step() is SendStep.STREAM
+    pair = feed.take()
+    assert isinstance(pair, Pair)
+    return pair
 
 
 def test_the_usual_interval_is_known_from_the_second_frame_on():
@@ -114,17 +110,19 @@ class Scene:
             self.clock.now_secs = end_secs
 
     def _send(self) -> None:
-        while (task := self.feed._choose(self.clock())[0]) is not None:
-            if task.send_step is SendStep.PICTURE and task.pair is not None:
-                frame, boxes = task.pair.frame, task.pair.boxes
-                sent = self.feed.sent(task.pair, Picture(b"", "", 1, 1), [], blind=False)
-                self._ack(sent.seq)
-                own_stamp = None if boxes is None else boxes.stamp_micros
-                self.shown.append((frame.stamp_micros or 0, own_stamp or 0))
-            elif task.send_step is SendStep.BOXES and task.boxes is not None:
-                self.feed.boxes_sent(task.boxes, [])
-            else:
+        while (step := self.feed._choose(self.clock())[0]) is not None:
+            if step is not SendStep.STREAM:
                 self.feed.status_sent()
+                continue
+            taken = self.feed.take()
+            assert taken is not None
+            if isinstance(taken, Pair):
+                sent = self.feed.sent(taken, Picture(b"", "", 1, 1), [])
+                self._ack(sent.seq)
+                own_stamp = None if taken.boxes is None else taken.boxes.stamp_micros
+                self.shown.append((taken.frame.stamp_micros or 0, own_stamp or 0))
+            else:
+                self.feed.boxes_sent(taken, [])
 
     def _ack(self, seq: int) -> None:
         counts = {"seq": seq, "drawn": seq, "dropped": 0, "broken": 0}
@@ -227,10 +225,7 @@ def test_originals_are_kept_for_the_newest_pictures_within_a_bound():
         clock.now_secs += 1
         value = pa.array(np.zeros(ORIGINALS_MAX_BYTES // 2 - 1000, np.uint8))
         feed.take_frame({"id": "image", "value": value, "metadata": {}})
-        task = feed.next_task()
-        assert task is not None
-        assert task.pair is not None
-        feed.sent(task.pair, Picture(b"", "", 1, 1), None, blind=False)
+        feed.sent(next_pair(feed), Picture(b"", "", 1, 1), None)
 
     kept = [feed.original(seq) is not None for seq in range(1, 6)]
 
@@ -241,10 +236,7 @@ def test_an_original_of_any_size_is_kept_of_the_newest_picture():
     feed = feed_with(Clock())
     value = pa.array(np.zeros(ORIGINALS_MAX_BYTES + 1, np.uint8))
     feed.take_frame({"id": "image", "value": value, "metadata": {}})
-    task = feed.next_task()
-    assert task is not None
-    assert task.pair is not None
-    feed.sent(task.pair, Picture(b"", "", 1, 1), None, blind=False)
+    feed.sent(next_pair(feed), Picture(b"", "", 1, 1), None)
 
     assert feed.original(1) is not None
 
@@ -252,19 +244,20 @@ def test_an_original_of_any_size_is_kept_of_the_newest_picture():
 def test_of_many_questions_for_a_pixel_the_newest_is_answered():
     feed = feed_with(Clock())
     for number in range(1, 1000):
-        words = {"type": "pixel", "client": "page", "n": number, "seq": 1, "x": number, "y": 2}
-        feed.receive(words)
+        feed.ask_pixel(PixelQuestion("page", 1, number, 2))
 
-    assert feed.next_task() == Task(SendStep.PIXEL, question=PixelQuestion("page", 1, 999, 2))
-    assert next_send_step(feed) is SendStep.STATUS
+    assert feed.next_step() is SendStep.ANSWER
+    assert feed.take_question() == PixelQuestion("page", 1, 999, 2)
+    assert feed.next_step() is SendStep.STATUS
 
 
 def test_a_picture_goes_before_a_status():
     clock = Clock()
     feed = feed_with(clock)
     feed.take_frame(message())
+    steps = [feed.next_step(), feed.take() and feed.next_step()]
 
-    assert [next_send_step(feed), next_send_step(feed)] == [SendStep.PICTURE, SendStep.STATUS]
+    assert steps == [SendStep.STREAM, SendStep.STATUS]
 
 
 def test_a_greeting_goes_first():
@@ -273,31 +266,31 @@ def test_a_greeting_goes_first():
     feed.take_frame(message())
     feed.receive({"type": "hello", "client": "page", "n": 1})
 
-    assert next_send_step(feed) is SendStep.GREETING
+    assert feed.next_step() is SendStep.GREETING
 
 
 def test_changes_are_told_at_once_but_twice_a_second_at_most():
     clock = Clock()
     feed = feed_with(clock)
-    assert next_send_step(feed) is SendStep.STATUS
+    assert feed.next_step() is SendStep.STATUS
     feed.status_sent()
-    feed.note_change()
-    feed.note_change()
+    feed.mark_status_changed()
+    feed.mark_status_changed()
 
     assert feed._choose(clock())[1] == pytest.approx(STATUS_INTERVAL_SECS)
     clock.now_secs += STATUS_INTERVAL_SECS
-    assert next_send_step(feed) is SendStep.STATUS
+    assert feed.next_step() is SendStep.STATUS
 
     clock.now_secs += 10
-    feed.note_change()
-    assert feed._choose(clock())[0] == Task(SendStep.STATUS)
+    feed.mark_status_changed()
+    assert feed._choose(clock())[0] is SendStep.STATUS
 
 
 def test_out_of_sight_nothing_is_done_until_something_changes():
     clock = Clock()
     feed = feed_with(clock)
-    feed._pacer.pages.on_visible("page", 0, clock())
-    assert next_send_step(feed) is SendStep.STATUS
+    feed.pacer.pages.on_visible("page", 0, clock())
+    assert feed.next_step() is SendStep.STATUS
     feed.status_sent()
     clock.now_secs += 10
 
@@ -307,10 +300,10 @@ def test_out_of_sight_nothing_is_done_until_something_changes():
 def test_a_still_that_is_due_does_not_wait_for_the_status():
     clock = Clock()
     feed = feed_with(clock)
-    assert next_send_step(feed) is SendStep.STATUS
+    assert feed.next_step() is SendStep.STATUS
     feed.status_sent()
     feed.set_paused(True)
 
-    assert next_send_step(feed) is SendStep.STATUS
+    assert feed.next_step() is SendStep.STATUS
     assert feed.take_still_due()
     assert not feed.take_still_due()

@@ -6,63 +6,42 @@
                                         ▲                         │
                                         └── hello, visible, ack ◄─┘   (cumulative, every 250 ms at most)
 
-Messages between this file and camera.js, version 1. All are custom comm messages of anywidget; each
-side MUST ignore what it does not know.
+The protocol is that of a stream in `dora_nb.widgets.page.widget`, with these messages of its own.
 
 kernel to page
     ``frame``: `v`, `seq`, `t`, `mime`, `w`, `h`, `notes`, `boxes`, `lag`, `age`, and the picture as the
         only buffer.
-        `seq` counts up from 1; a page MUST NOT draw a frame whose `seq` is not above the last it drew,
-        and MAY skip a frame that a newer one follows. `t` is the frame's stamp in ms since the epoch, or
+        A page MAY skip a frame that a newer one follows. `t` is the frame's stamp in ms since the epoch, or
         null. `w` and `h` are the size in pixels that boxes refer to; 0 means the picture's own. `notes`
         is a list of texts about the picture (the range of depth, what was guessed). `boxes`
         is null or a list of [x1, y1, x2, y2, score, label, colour]; `score` is null if it is unknown,
         and then `min_score` MUST NOT hide the box; a label is text and MUST NOT become markup. `lag` is
         how many ms the boxes' frame is older than this one, or null without stamps; `age` is how many ms
-        ago the boxes came.
+        ago the boxes came. A ``hello`` is answered with the last frame, under its old `seq`.
     ``boxes``: `seq`, `boxes`, `lag`, `age`: newer boxes for the frame `seq`; a page that shows another
         frame MUST ignore them.
     ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`, `bad_boxes` and
-        `bad_labels` as counts, `own_boxes` (whether each frame is shown with its own); `greeting`, if it answers a ``hello``. The kernel MUST send one at least
-        every 2 s while the view is visible and the page answers, so that a page can tell silence from a
-        lost kernel, and at most two a second.
+        `bad_labels` as counts, `own_boxes` (whether each frame is shown with its own).
     ``pixel``: the answer to a question, with its `client`, `seq`, `x`, `y`, and `text`: the value of the
         original picture, or null if the kernel no longer has it. Other pages MUST ignore it.
 page to kernel
-    Each message has `client`, a name that the page chose when it created its model, and `n`, the number
-    of the message. Messages may overtake each other on different threads; the kernel MUST ignore one
-    with a lower `n` than an earlier one.
-    ``hello``: the model exists; MUST be the first. The kernel MUST answer with the last frame, if
-        there is one, under its old `seq`, and a status that is a greeting. Until then the page repeats
-        it at growing intervals: without a subshell, the first one waits until the running cell is done.
-    ``visible``: `count` of views on the screen. At 0 everywhere the kernel MUST NOT send frames, except
-        for one a second if the page's next message would have to wait for the end of a running cell.
     ``pause``: a person paused the page, which shows the frame `seq` and MUST stay at it; the still
         shows it too. MUST come before the change of the trait `paused`.
-    ``ack``: the last `seq` taken, and `drawn`, `dropped`, `broken` since the page was loaded. Cumulative;
-        a page MUST NOT send more than one in 250 ms. The kernel MUST go on without them, slower.
     ``pixel``: a question for the value at `x`, `y` of the frame `seq`, in the pixels that boxes refer to.
         Only for a pointer that has moved; a page MUST NOT ask again before the answer (or 2 s), nor more
         than ten times a second. The kernel answers the newest question of all.
 traits
-    Both sides set `paused`, `show_boxes`, `min_score`, `sync`; the kernel refuses a page's writes to others,
-    and its messages if `client` has more than 64 letters. Frames that the kernel sent before it paused the
-    page MUST still be drawn: the still shows the last of them.
+    Both sides set `paused`, `show_boxes`, `min_score`, `sync`. Frames that the kernel sent before it paused
+    the page MUST still be drawn: the still shows the last of them.
 """
 
 from __future__ import annotations
 
-import atexit
 import base64
 import contextlib
-import math
-import sys
-import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import traitlets
@@ -80,18 +59,18 @@ from dora_nb.errors import (
     did_you_mean,
 )
 
-from ._condition import Listener, ViewedDataflow, condition, drops
-from ._feed import Feed, PixelQuestion, SendStep, SentPicture, Task
+from ..page.assets import asset, page_code
+from ..page.dataflow import Listener, ViewedDataflow, notebook_dataflow
+from ..page.guarded import count_in
+from ..page.stream import SendStep, StreamWidget
+from ..page.widget import PROTOCOL_VERSION
+from ._condition import condition, drops
+from ._feed import Feed, PixelQuestion, SentPicture
 from ._matching import Pair, StampedBoxes, lag_micros
 from ._pictures import DrawnBox, drawn_boxes, picture_of, still_jpeg
 from ._pixels import PixelReader
 from ._sync_choice import Sync
-from .page.cells import CellOutput, Registry, current_cell_run, runs_unattended
-from .page.guarded import GuardedWidget
-from .page.subshell import let_page_choose_thread
 
-PROTOCOL_VERSION = 1
-HEARTBEAT_SECS = 2.0
 MAX_SHOWN_AGE_SECS = 3600.0
 """A frame that is older, or from the future, was stamped by another clock: its age is unknown."""
 MAX_FPS = 240
@@ -99,13 +78,6 @@ QUEUE_SIZE = 10
 """Messages that may wait for the subscriber's thread, which a busy cell holds up for moments."""
 FIRST_PICTURE_SECS = 5.0
 """A cell whose output no page shows waits so long for the picture that is saved with it."""
-_JOIN_SECS = 2.0
-
-_VIEWS = Registry()
-
-
-def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +121,7 @@ class ViewStats:
     """From the stamp of the last frame sent until now; None if that is negative or above an hour."""
 
 
-class CameraView(GuardedWidget):
+class CameraView(StreamWidget):
     """Shows a topic's pictures live, with another topic's boxes drawn on them.
 
     Make it in the last line of a cell, before or after the dataflow starts: it lives through stops,
@@ -179,8 +151,8 @@ class CameraView(GuardedWidget):
         >>> CameraView("camera/image", boxes="detector/bbox", labels=["cup", "plate"])
     """
 
-    _esm = traitlets.Unicode(_asset("camera.js")).tag(sync=True)
-    _css = traitlets.Unicode(_asset("camera.css")).tag(sync=True)
+    _esm = traitlets.Unicode(page_code(__package__, "camera.js")).tag(sync=True)
+    _css = traitlets.Unicode(asset(__package__, "camera.css")).tag(sync=True)
     topic = traitlets.Unicode(read_only=True).tag(sync=True)
     boxes = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
     paused = traitlets.Bool(False).tag(sync=True)
@@ -205,39 +177,30 @@ class CameraView(GuardedWidget):
         max_fps: float = 30,
     ) -> None:
         _check_arguments(topic, boxes, labels, size, encoding, sync, max_fps)
-        self._dataflow = dataflow if dataflow is not None else _notebook_dataflow()
+        self._dataflow = dataflow if dataflow is not None else notebook_dataflow()
         self._source = self._dataflow.graph.check_topic(topic)
         self._boxes_source = None if boxes is None else self._dataflow.graph.check_topic(boxes)
         self._size = size
         self._encoding = encoding
         self._pixels = PixelReader(size, encoding)
-        self._output = CellOutput()
-        self._unattended = runs_unattended()
         self._first_awaited = False
-        self._still_lock = threading.RLock()
-        self._still_key: tuple[Any, ...] | None = None
-        self._last_status: dict[str, Any] = {}
-        self._last_status_secs = -math.inf
         self._listeners: list[Listener] = []
         self._unwatch: Callable[[], None] | None = None
-        self._sender: threading.Thread | None = None
         self.set_trait("topic", topic)  # before the page hears of the view
         self.set_trait("boxes", boxes)
         self.sync = sync
-        super().__init__()
-        let_page_choose_thread(self.comm)
-        self._feed = Feed(with_boxes=boxes is not None, sync=sync, max_fps=max_fps, labels=labels)
+        feed = Feed(with_boxes=boxes is not None, sync=sync, max_fps=max_fps, labels=labels)
+        self._feed = feed
         try:
-            self._start(self._feed)
+            self._subscribe(feed)
+            super().__init__(feed, thread_name=f"dora-view {topic}")
         except BaseException:
-            self.close()
+            self._unsubscribe()
             raise
-        _VIEWS.add(self, current_cell_run())
 
-    def _start(self, feed: Feed) -> None:
-        """Starts to receive messages, and the sender thread."""
+    def _subscribe(self, feed: Feed) -> None:
+        """Starts to receive messages."""
         # The callbacks hold the feed and not the view, or a forgotten view could not be collected.
-        self.on_msg(lambda _view, content, _buffers: feed.receive(content))
         self.observe(lambda change: feed.set_paused(change["new"]), "paused")
         self.observe(lambda change: feed.set_sync(change["new"]), "sync")
         handlers = {self.topic: feed.take_frame}
@@ -251,14 +214,14 @@ class CameraView(GuardedWidget):
             )
             self._listeners.append(listener)
         feed.note_running(self._dataflow.running)
-        self._unwatch = self._dataflow.on_change(feed.note_change)
-        self._sender = threading.Thread(
-            target=_send_until_closed,
-            args=(weakref.ref(self), feed),
-            name=f"dora-view {self.topic}",
-            daemon=True,
-        )
-        self._sender.start()
+        self._unwatch = self._dataflow.on_change(feed.mark_status_changed)
+
+    def _unsubscribe(self) -> None:
+        while self._listeners:
+            self._listeners.pop().close()
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
 
     # ----- what a user calls
 
@@ -364,24 +327,6 @@ class CameraView(GuardedWidget):
 
             >>> view.close()
         """
-        feed = self._feed
-        # `__del__` calls this too: after an error in `__init__`, or while the interpreter shuts down,
-        # when threads and comms can no longer be used.
-        if feed is None or sys.is_finalizing():
-            return
-        # First the feed, so that no more messages come in; the still last, since it shows the last picture.
-        feed.close()
-        while self._listeners:
-            self._listeners.pop().close()
-        unwatch, self._unwatch = self._unwatch, None
-        if unwatch is not None:
-            unwatch()
-        if self._sender is not None and self._sender is not threading.current_thread():
-            self._sender.join(_JOIN_SECS)
-        _VIEWS.remove(self)
-        self._publish_still(living=False)
-        self._pixels.forget()
-        feed.forget_frames()  # after the still, which may be made from a frame that waits
         super().close()
 
     def settle(self) -> None:
@@ -393,66 +338,54 @@ class CameraView(GuardedWidget):
 
             >>> view.settle()
         """
-        feed = self._feed
-        if feed is None or feed.closed:
-            return
-        # Nothing else would put a picture into a notebook that no page shows.
-        in_any_case = self._unattended and threading.current_thread() is threading.main_thread()
-        if in_any_case:
-            self._wait_for_first_picture(feed)
-        with self._still_lock:  # the cell's thread and the sender may both come: the second waits
-            paused = feed.take_still_due()
-            stopped = feed.note_running(self._dataflow.running)
-            if paused or stopped or in_any_case:
-                self._publish_still()
-
-    def _wait_for_first_picture(self, feed: Feed) -> None:
-        """Gives the camera some time, once, if a cell has shown the view and the dataflow runs."""
-        if not self._first_awaited and self._output.shown and self._dataflow.running:
-            self._first_awaited = True
-            if not self.paused:
-                feed.wait_for_picture(FIRST_PICTURE_SECS)
+        super().settle()
 
     def __repr__(self) -> str:
         boxes = "" if self.boxes is None else f", boxes={self.boxes!r}"
         sync = "" if self.sync == "auto" else f", sync={self.sync}"
         return f"CameraView({self.topic!r}{boxes}{sync})"
 
-    # ----- outputs of cells
+    # ----- the end, and outputs of cells
 
-    def _ipython_display_(self, **_options: object) -> None:
-        """IPython's hook: displays with a display id of our own, so that the output can be replaced later."""
-        self._output.show(*self._bundle(living=self._feed is not None and not self._feed.closed))
+    def _end(self) -> None:
+        self._unsubscribe()
+        super()._end()
 
-    def _repr_mimebundle_(self, **_options: object) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the bundle for callers that display it themselves: another widget, a test."""
-        return self._bundle(living=self._feed is not None and not self._feed.closed)
+    def _forget(self) -> None:
+        # After the last still, which may be made from a frame that waits.
+        self._pixels.forget()
+        if self._feed is not None:
+            self._feed.forget_frames()
 
-    def _bundle(self, *, living: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _still(self) -> dict[str, Any]:
         data: dict[str, Any] = {"text/plain": repr(self)}
-        metadata: dict[str, Any] = {}
-        of_widget = super()._repr_mimebundle_() if living else None
-        if of_widget is not None:
-            data, metadata = of_widget
         try:
             still = self.snapshot()
         except EngineError:  # the view itself says that OpenCV is missing
             still = None
         if still is not None:
             data["image/jpeg"] = base64.b64encode(still).decode()
-        return data, metadata
+        return data
 
-    def _publish_still(self, *, living: bool = True) -> None:
-        """Replaces the cell's output, unless it would look the same."""
-        with self._still_lock:
-            shown = self._newest()
-            if not self._output.shown or (shown is None and living):
-                return
-            frame = None if shown is None else shown.received_secs
-            key = (frame, living, self.show_boxes, self.min_score)
-            if key != self._still_key:
-                self._still_key = key
-                self._output.replace(*self._bundle(living=living))
+    def _still_key(self, *, living: bool) -> object:
+        shown = self._newest()
+        if shown is None and living:
+            return None
+        return (None if shown is None else shown.received_secs, self.show_boxes, self.min_score)
+
+    def _still_due(self) -> bool:
+        assert self._feed is not None
+        paused = self._feed.take_still_due()
+        stopped = self._feed.note_running(self._dataflow.running)
+        return paused or stopped
+
+    def _await_first_still(self) -> None:
+        """Gives the camera some time, once, if a cell has shown the view and the dataflow runs."""
+        assert self._feed is not None
+        if not self._first_awaited and self._output.shown and self._dataflow.running:
+            self._first_awaited = True
+            if not self.paused:
+                self._feed.wait_for_picture(FIRST_PICTURE_SECS)
 
     def _newest(self) -> SentPicture | None:
         """Returns the picture for a still: the one that waits to be sent, else the last one sent."""
@@ -483,33 +416,50 @@ class CameraView(GuardedWidget):
     def _drawn(self, pair: Pair) -> list[DrawnBox] | None:
         return None if pair.boxes is None else drawn_boxes(pair.boxes.boxes)
 
+    # ----- pages
+
+    def _receive(self, kind: str, message: Mapping[str, Any], _buffers: list[Any]) -> None:
+        assert self._feed is not None
+        if kind == "pixel":
+            place = (count_in(message, key) for key in ("seq", "x", "y"))
+            self._feed.ask_pixel(PixelQuestion(message["client"], *place))
+        elif kind == "pause":
+            self._feed.pause_at(count_in(message, "seq"))
+
     # ----- the sender's thread
 
-    def _perform(self, feed: Feed, task: Task) -> None:
-        try:
-            if task.send_step is SendStep.PICTURE and task.pair is not None:
-                self._send_picture(feed, task, task.pair)
-            elif task.send_step is SendStep.BOXES and task.boxes is not None:
-                self._send_boxes(feed, task.boxes)
-            elif task.send_step is SendStep.PIXEL and task.question is not None:
-                self._answer_pixel(task.question)
-            elif task.send_step is SendStep.GREETING:
-                self._greet(feed)
-            else:
-                self.settle()
-                self._send_status(feed)
-        except DoraNbError as error:
-            feed.failed(task, str(error))
-        except Exception as error:  # shown in the view, as this thread must not print
-            feed.failed(task, f"the view failed: {type(error).__name__}: {error}")
+    def _greet(self) -> None:
+        assert self._feed is not None
+        if self._feed.last is not None:
+            self._send_frame(self._feed.last)
 
-    def _send_picture(self, feed: Feed, task: Task, pair: Pair) -> None:
+    def _send_next(self) -> None:
+        """Sends a picture, or newer boxes for the one that pages show."""
+        assert self._feed is not None
+        taken = self._feed.take()
+        if isinstance(taken, Pair):
+            self._send_picture(self._feed, taken)
+        elif taken is not None:
+            self._send_boxes(self._feed, taken)
+
+    def _failed(self, _step: SendStep, error: Exception) -> None:
+        """Shows an error in the view."""
+        assert self._feed is not None
+        named = isinstance(error, DoraNbError)
+        text = str(error) if named else f"the view failed: {type(error).__name__}: {error}"
+        self._feed.failed(text)
+
+    def _send_picture(self, feed: Feed, pair: Pair) -> None:
         try:
             picture = picture_of(pair.frame.event, self._size, self._encoding)
+            drawn = self._drawn(pair)
         except MessageError as error:
             feed.frame_broken(error)
-            return
-        self._send_frame(feed.sent(pair, picture, self._drawn(pair), blind=task.blind))
+        except Exception:
+            feed.count_broken()
+            raise
+        else:
+            self._send_frame(feed.sent(pair, picture, drawn))
 
     def _send_frame(self, shown: SentPicture) -> None:
         message = {
@@ -530,8 +480,11 @@ class CameraView(GuardedWidget):
         if shown is not None:
             self.send({"type": "boxes", "seq": shown.seq, **_boxes_message(shown)})
 
-    def _answer_pixel(self, question: PixelQuestion) -> None:
+    def _answer(self) -> None:
         assert self._feed is not None
+        question = self._feed.take_question()
+        if question is None:
+            return
         event = self._feed.original(question.seq)
         text = None
         if event is not None:
@@ -540,28 +493,9 @@ class CameraView(GuardedWidget):
         place = {"client": question.client, "seq": question.seq, "x": question.x, "y": question.y}
         self.send({"type": "pixel", **place, "text": text})
 
-    def _greet(self, feed: Feed) -> None:
-        if feed.last is not None:
-            self._send_frame(feed.last)
-        self._send_status(feed, greeting=True)
-
-    def _send_status(self, feed: Feed, *, greeting: bool = False) -> None:
-        """Sends the status if it changed, or if a page might take the kernel for lost."""
-        status = self._status(feed)
-        now_secs = time.monotonic()
-        # Rarer the longer no page has answered: a server keeps all messages for a page that is gone.
-        heartbeat_secs = max(HEARTBEAT_SECS, feed.silent_secs / 30)
-        if (
-            greeting
-            or status != self._last_status
-            or now_secs - self._last_status_secs >= heartbeat_secs
-        ):
-            self._last_status, self._last_status_secs = status, now_secs
-            feed.status_sent()
-            message = {"type": "status", **status}
-            self.send({**message, "greeting": True} if greeting else message)
-
-    def _status(self, feed: Feed) -> dict[str, Any]:
+    def _content(self, _now_secs: float) -> dict[str, Any]:
+        feed = self._feed
+        assert feed is not None
         found = condition(self._dataflow, self._source, self._boxes_source, feed.state())
         tally = feed.tally()
         places = drops(
@@ -604,16 +538,6 @@ class CameraView(GuardedWidget):
         )
 
 
-def _send_until_closed(view_ref: weakref.ref[CameraView], feed: Feed) -> None:
-    """Runs the sender thread. Between two tasks it holds no reference to the view, which may be collected."""
-    while (task := feed.next_task()) is not None:
-        view = view_ref()
-        if view is None:
-            return
-        view._perform(feed, task)
-        del view, task
-
-
 def _boxes_message(shown: SentPicture) -> dict[str, Any]:
     boxes = shown.boxes
     lag = lag_micros(shown.stamp_micros, None if boxes is None else boxes.stamp_micros)
@@ -629,13 +553,6 @@ def _age_secs(shown: SentPicture | None) -> float | None:
         return None
     age_secs = time.time() - shown.stamp_micros / 1e6
     return age_secs if 0 <= age_secs <= MAX_SHOWN_AGE_SECS else None
-
-
-def _notebook_dataflow() -> ViewedDataflow:
-    from dora_nb.dataflow.dataflow import get_dataflow
-
-    dataflow: ViewedDataflow = get_dataflow()
-    return dataflow
 
 
 def _check_arguments(
@@ -683,11 +600,3 @@ def _is_size(size: object) -> bool:
         and len(size) == 2
         and all(isinstance(side, int) and side > 0 for side in size)
     )
-
-
-@atexit.register
-def _end_senders() -> None:
-    """Ends the sender threads before the interpreter shuts down the comms that they use."""
-    for view in _VIEWS.living():
-        if isinstance(view, CameraView) and view._feed is not None:
-            view._feed.close()

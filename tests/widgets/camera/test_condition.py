@@ -10,7 +10,7 @@ import pytest
 from dora_nb.errors import MessageError
 from dora_nb.graph.sources import TopicSource
 from dora_nb.status import EdgeStatus, State
-from dora_nb.widgets._condition import FeedState, ViewCondition, condition, drops
+from dora_nb.widgets.camera._condition import FeedState, ViewCondition, condition, drops
 
 IMAGE = TopicSource("camera", "image")
 BBOX = TopicSource("detector", "bbox")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from dora_nb.widgets._pixels import PixelReader, number_text
+from dora_nb.widgets.camera._pixels import PixelReader, number_text
 
 
 def message(array: npt.NDArray[Any], encoding: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_nb.data.boxes import Boxes
-from dora_nb.widgets._matching import (
+from dora_nb.widgets.camera._matching import (
     SAME_STAMP_MICROS,
     Frame,
     NewestPairing,

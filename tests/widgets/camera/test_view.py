@@ -17,12 +17,13 @@ import pytest
 
 from dora_nb.errors import DataflowStateError, DeclarationError, GraphError, TopicTimeoutError
 from dora_nb.status import EdgeStatus, State
-from dora_nb.widgets._feed import Feed, Task
-from dora_nb.widgets._pictures import picture_of
-from dora_nb.widgets.camera import CameraView, _send_until_closed
+from dora_nb.widgets.camera import CameraView
+from dora_nb.widgets.camera._feed import Feed
+from dora_nb.widgets.camera._pictures import picture_of
 from dora_nb.widgets.page.pacing import WINDOW
+from dora_nb.widgets.page.stream import SendStep, _send_until_closed
 
-from ..waiting import wait_until
+from ...waiting import wait_until
 
 GREY = np.full((48, 64, 3), 90, np.uint8)
 BOX = [10.0, 10, 30, 30, 0.9, 2]
@@ -486,7 +487,7 @@ def test_the_picture_at_which_a_person_paused_is_the_one_that_stays(
         assert go_on.wait(20)
         return picture_of(*arguments)
 
-    monkeypatch.setattr("dora_nb.widgets.camera.picture_of", picture_of_slowly)
+    monkeypatch.setattr("dora_nb.widgets.camera.view.picture_of", picture_of_slowly)
     dataflow.publish_image(np.full_like(GREY, 160))
     assert encoding.wait(20)
     page.say(type="pause", seq=2)
@@ -509,7 +510,7 @@ def test_the_picture_at_which_a_person_paused_is_the_one_that_stays(
 def test_a_page_is_told_the_state_when_it_comes(
     make_view: Make, dataflow: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dora_nb.widgets.camera.HEARTBEAT_SECS", 3600.0)
+    monkeypatch.setattr("dora_nb.widgets.page.stream.HEARTBEAT_SECS", 3600.0)
     dataflow.running = False
     _, page = make_view()
     page.wait_for("status", 1)
@@ -524,7 +525,7 @@ def test_a_page_is_told_the_state_when_it_comes(
 def test_a_page_hears_from_the_kernel_even_if_nothing_changes(
     make_view: Make, dataflow: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dora_nb.widgets.camera.HEARTBEAT_SECS", 0.2)
+    monkeypatch.setattr("dora_nb.widgets.page.stream.HEARTBEAT_SECS", 0.2)
     view, page = make_view()
     page.say(type="hello")
     dataflow.publish_image(GREY)
@@ -631,7 +632,7 @@ def test_a_failure_of_the_view_itself_is_seen_and_does_not_end_it(
 ):
     view, page = make_view()
     with monkeypatch.context() as patch:
-        patch.setattr("dora_nb.widgets.camera.picture_of", lambda *_: 1 / 0)
+        patch.setattr("dora_nb.widgets.camera.view.picture_of", lambda *_: 1 / 0)
         dataflow.publish_image(GREY)
         told = page.wait_for("status", state="error")[-1]
     assert told["reason"] == "the view failed: ZeroDivisionError: division by zero"
@@ -814,7 +815,7 @@ def test_the_sender_does_not_keep_a_view_alive():
     performed = threading.Event()
 
     class Forgotten:
-        def _perform(self, _feed: Feed, _task: Task) -> None:
+        def _perform(self, _step: SendStep) -> None:
             performed.set()
 
     view = Forgotten()

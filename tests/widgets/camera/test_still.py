@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ExecutePreprocessor
 
-FAKES = Path(__file__).with_name("fake_dataflow.py")
+FAKES = Path(__file__).parents[1] / "fake_dataflow.py"
 SETUP = f"""\
 import sys
 sys.path.insert(0, {str(FAKES.parent)!r})
@@ -168,7 +168,7 @@ def test_no_thread_of_the_view_prints():
         SHOW,
         "import pyarrow, time\n"
         "def wait_until_shown(what):\n"
-        "    while what not in view._last_status.get('reason', ''):\n"
+        "    while what not in view._last_content.get('reason', ''):\n"
         "        time.sleep(0.01)\n"
         "dataflow.publish('camera/image', pyarrow.array([1]))\n"
         "wait_until_shown('cannot show camera/image as a picture')",

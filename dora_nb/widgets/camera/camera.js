@@ -1,13 +1,8 @@
-// The page's side of CameraView. The protocol is described at the top of camera.py.
+// The page's side of CameraView. page.js is prepended to this file; view.py lists the messages.
 //
-// A Stream belongs to a model: it decodes and acknowledges. A View belongs to an output: it draws. Data
-// from the dataflow is only drawn on a canvas or set as textContent, so it cannot become markup.
+// A CameraPage belongs to a model: it decodes and acknowledges. A CameraOutput belongs to an output: it draws.
 
-const ACK_MS = 250;
 const REFRESH_MS = 500;
-// Until a front end has made a subshell, a page's messages wait behind the cells that were run before.
-const GREET_AGAIN_MS = 500;
-const SILENCE_MS = 6000; // the kernel sends a status at least every 2 s
 const MAX_AGE_MS = 3600e3;
 const FADE_FROM_MS = 300;
 const FADE_TO_MS = 1500;
@@ -26,12 +21,6 @@ const SHADOW = "rgba(0, 0, 0, 0.35)"; // keeps a box visible on something of its
  *             lag: number | null, age: number | null}} Frame */
 
 // ----- pure
-
-/** A front end passes a DataView, an ArrayBuffer, or a view into a larger buffer. */
-function bytesOf(buffer) {
-  if (buffer instanceof ArrayBuffer) return new Uint8Array(buffer);
-  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-}
 
 /** A duration or an age as text; "?" if the sender's clock does not agree with ours. */
 function duration(ms) {
@@ -102,68 +91,37 @@ function drawBoxes(context, boxes, scale, width, alpha) {
 
 // ----- one model
 
-class Stream {
+class CameraPage extends Page {
   constructor(model) {
-    this.model = model;
-    this.client = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
-    this.numSent = 0;
-    this.views = new Set();
+    super(model);
     this.status = { state: "waiting", reason: "", drops: [], unmatched: 0 };
     /** @type {{bitmap: ImageBitmap, frame: Frame} | null} */
     this.last = null;
     this.pending = null;
     this.takenSeq = 0; // of the newest frame received, drawn or not
-    this.ackSeq = 0;
-    this.drawn = this.dropped = this.broken = 0;
     this.drawTimes = [];
     this.ageMs = null;
-    this.lastMessageMs = performance.now();
-    this.pumping = this.closed = false;
+    this.pumping = false;
     this.frozen = false; // a person paused this page: frames under way must not be drawn either
-    this.disconnected = false;
     this.detailsOpen = false;
     this.screenView = null; // the output that is shown in full screen
     this.pixel = null; // the kernel's last answer: {x, y, text}
     this.pixelWanted = null; // the place to ask for next
     this.pixelAskedMs = null; // when the question was sent that has no answer yet
     this.focus = null; // the focused part, to restore it when the output is made anew
-    this.onMessage = (message, buffers) => this.receive(message, buffers);
     this.onPaused = () => this.pausedChanged();
-    this.onLife = () => this.noteDisconnected();
-    this.onVisibility = () => this.reportVisible();
-    this.onLeave = () => this.send({ type: "visible", count: 0 });
-    model.on("msg:custom", this.onMessage);
     model.on("change:paused", this.onPaused);
-    model.on("comm_live_update", this.onLife);
-    document.addEventListener("visibilitychange", this.onVisibility);
-    window.addEventListener("pagehide", this.onLeave);
-    this.greet(GREET_AGAIN_MS);
-    // A model without an output would never report that it is not visible.
-    this.reportTimer = setTimeout(() => this.reportVisible(), 2000);
-    this.refreshTimer = setInterval(() => this.refresh(), REFRESH_MS);
+    this.refreshTimer = setInterval(() => this.draw(), REFRESH_MS);
   }
 
   get paused() {
     return this.model.get("paused");
   }
 
-  /** Says hello until the kernel answers, at intervals that double. */
-  greet(patienceMs) {
-    this.greetTimer = setTimeout(() => this.greet(2 * patienceMs), patienceMs);
-    this.send({ type: "hello" });
-  }
-
-  receive(message, buffers) {
-    if (message?.type === "status" && message.greeting) clearTimeout(this.greetTimer);
-    this.lastMessageMs = performance.now();
-    this.disconnected = false;
+  take(message, buffers) {
     if (message?.type === "frame") this.receiveFrame(message, buffers?.[0]);
     else if (message?.type === "boxes") this.receiveBoxes(message);
     else if (message?.type === "pixel") this.receivePixel(message);
-    else if (message?.type === "status") {
-      this.status = message;
-      this.refresh();
-    }
   }
 
   receiveFrame(frame, buffer) {
@@ -206,8 +164,8 @@ class Stream {
     const isFirst = !this.last;
     this.last?.bitmap.close(); // else decoded pictures pile up until a garbage collection
     this.last = { bitmap, frame };
-    for (const view of this.views) view.draw();
-    if (isFirst) this.refresh();
+    for (const view of this.views) view.drawPicture();
+    if (isFirst) this.draw();
     this.drawn++;
     const now = performance.now();
     this.drawTimes.push(now);
@@ -270,40 +228,7 @@ class Stream {
     return ((times.length - 1) * 1000) / (times[times.length - 1] - times[0]);
   }
 
-  /** Acknowledges rarely, with totals: each message to the kernel costs a round of busy and idle. */
-  ack(seq) {
-    this.ackSeq = Math.max(this.ackSeq, seq);
-    if (this.ackTimer !== undefined) return;
-    const wait = Math.max(0, ACK_MS - (performance.now() - (this.ackedMs ?? -ACK_MS)));
-    this.ackTimer = setTimeout(() => {
-      this.ackTimer = undefined;
-      this.ackedMs = performance.now();
-      const { ackSeq: seq, drawn, dropped, broken } = this;
-      this.send({ type: "ack", seq, drawn, dropped, broken });
-    }, wait);
-  }
-
-  send(message) {
-    if (this.closed) return;
-    try {
-      this.model.send({ ...message, client: this.client, n: ++this.numSent });
-    } catch {
-      // The kernel has ended; `condition` shows that.
-    }
-  }
-
-  visibleCount() {
-    if (document.hidden) return 0;
-    return [...this.views].filter((view) => view.visible).length;
-  }
-
-  reportVisible() {
-    const count = this.visibleCount();
-    if (count === this.reportedVisible) return;
-    // While the view was hidden the kernel sent nothing, which does not count as silence.
-    if (count && !this.reportedVisible) this.lastMessageMs = performance.now();
-    this.reportedVisible = count;
-    this.send({ type: "visible", count });
+  reported(count) {
     if (count) this.pump();
   }
 
@@ -322,33 +247,14 @@ class Stream {
   pausedChanged() {
     this.frozen &&= this.paused;
     this.drawTimes = [];
-    this.refresh();
-  }
-
-  /** ipywidgets reports that the comm changed, but not how. If it still lives, the next message shows it. */
-  noteDisconnected() {
-    this.disconnected = true;
-    this.refresh();
-  }
-
-  refresh() {
-    for (const view of this.views) view.refresh();
+    this.draw();
   }
 
   close() {
-    this.send({ type: "visible", count: 0 });
-    this.closed = true;
-    for (const view of [...this.views]) view.close();
-    clearTimeout(this.ackTimer);
+    super.close();
     clearTimeout(this.pixelTimer);
-    clearTimeout(this.greetTimer);
-    clearTimeout(this.reportTimer);
     clearInterval(this.refreshTimer);
-    this.model.off("msg:custom", this.onMessage);
     this.model.off("change:paused", this.onPaused);
-    this.model.off("comm_live_update", this.onLife);
-    document.removeEventListener("visibilitychange", this.onVisibility);
-    window.removeEventListener("pagehide", this.onLeave);
     this.last?.bitmap.close();
     this.last = this.pending = null;
   }
@@ -367,13 +273,6 @@ const ICONS = {
   boxes: "M2 4.5V2h2.5v1.2H3.2v1.3zM11.5 2H14v2.5h-1.2V3.2h-1.3zM2 11.5h1.2v1.3h1.3V14H2zM12.8 11.5H14V14h-2.5v-1.2h1.3zM5.5 5.5h5v5h-5z",
 };
 
-function element(tag, className, ...children) {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.append(...children);
-  return made;
-}
-
 function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 16 16");
@@ -385,18 +284,15 @@ function icon(name) {
   return svg;
 }
 
-class View {
-  constructor(stream, model, el) {
-    this.stream = stream;
+class CameraOutput extends View {
+  /** @param {CameraPage} page @param {HTMLElement} host */
+  constructor(page, model, host) {
+    super(page, host, "dora-view");
     this.model = model;
-    this.visible = false;
     this.released = false;
     this.build(model.get("topic"), model.get("boxes"));
-    el.append(this.root);
     this.listen();
-    stream.views.add(this);
-    this.draw();
-    this.refresh();
+    this.drawPicture();
     this.restoreFocus();
     this.takeOverScreen();
   }
@@ -441,7 +337,7 @@ class View {
     this.details = element("dl", "dora-details");
     this.reason = element("div", "dora-reason");
     this.reason.setAttribute("role", "status");
-    this.root = element("div", "dora-view", this.stage, bar, caption, this.details, this.reason);
+    this.root.append(this.stage, bar, caption, this.details, this.reason);
     this.root.tabIndex = 0;
     this.root.setAttribute("role", "group");
     const what = boxes ? `${topic} with boxes of ${boxes}` : topic;
@@ -450,47 +346,46 @@ class View {
   }
 
   listen() {
-    this.pauseButton.onclick = () => this.stream.togglePause();
+    this.pauseButton.onclick = () => this.page.togglePause();
     this.boxesButton.onclick = () => this.set("show_boxes", !this.model.get("show_boxes"));
-    this.syncButton.onclick = () => this.set("sync", !this.stream.ownBoxes());
+    this.syncButton.onclick = () => this.set("sync", !this.page.ownBoxes());
     this.snapshotButton.onclick = () => this.downloadSnapshot();
     this.screenButton.onclick = () => this.toggleFullScreen();
     this.detailsButton.onclick = () => {
-      this.stream.detailsOpen = !this.stream.detailsOpen;
-      this.stream.refresh();
+      this.page.detailsOpen = !this.page.detailsOpen;
+      this.page.draw();
     };
-    this.picture.onpointermove = (event) => this.stream.wantPixel(this.placeOf(event));
-    this.picture.onpointerleave = () => this.stream.wantPixel(null);
+    this.picture.onpointermove = (event) => this.page.wantPixel(this.placeOf(event));
+    this.picture.onpointerleave = () => this.page.wantPixel(null);
     this.onScreenChange = () => this.noteFullScreen();
     document.addEventListener("fullscreenchange", this.onScreenChange);
     this.slider.oninput = () => this.model.set("min_score", Number(this.slider.value));
     this.slider.onchange = () => this.model.save_changes();
     this.onSettings = () => {
       this.drawBoxes();
-      this.refresh();
+      this.draw();
     };
     for (const name of SETTINGS) this.model.on(`change:${name}`, this.onSettings);
     // In the capture phase at the window, before a notebook's shortcuts: in JupyterLab "b" inserts a cell.
     this.onKey = (event) => this.handleKey(event);
     window.addEventListener("keydown", this.onKey, true);
     this.root.addEventListener("focusin", ({ target }) => {
-      this.stream.focus = { part: target.classList[target.classList.length - 1], leftMs: Infinity };
+      this.page.focus = { part: target.classList[target.classList.length - 1], leftMs: Infinity };
     });
     this.root.addEventListener("focusout", () => {
-      if (this.stream.focus) this.stream.focus.leftMs = performance.now();
+      if (this.page.focus) this.page.focus.leftMs = performance.now();
     });
-    this.watcher = new IntersectionObserver((entries) => {
-      this.visible = entries[entries.length - 1].isIntersecting;
-      if (!this.visible && !this.root.isConnected) this.releasePixels();
-      if (this.visible) {
-        this.released = false;
-        this.draw();
-      }
-      this.stream.reportVisible();
-    });
-    this.watcher.observe(this.picture);
+    this.watch(this.picture);
     this.sizer = new ResizeObserver(() => this.drawBoxes());
     this.sizer.observe(this.picture);
+  }
+
+  moved() {
+    if (!this.onScreen && !this.root.isConnected) this.releasePixels();
+    if (this.onScreen) {
+      this.released = false;
+      this.drawPicture();
+    }
   }
 
   /** Frees 2 MB of pixels of an output that the front end took off the page, perhaps for good. */
@@ -501,7 +396,7 @@ class View {
 
   /** JupyterLab makes an output anew when it gets a still; the keyboard focus must not be lost with it. */
   restoreFocus() {
-    const focus = this.stream.focus;
+    const focus = this.page.focus;
     if (!focus || document.activeElement !== document.body) return;
     if (focus.leftMs !== Infinity && performance.now() - focus.leftMs > 1000) return;
     const part = this.root.querySelector(`.${focus.part}`) ?? this.root;
@@ -547,8 +442,8 @@ class View {
     this.set("min_score", Math.min(1, Math.max(0, Number((steps * SCORE_STEP).toFixed(2)))));
   }
 
-  draw() {
-    const last = this.stream.last;
+  drawPicture() {
+    const last = this.page.last;
     if (!last || this.released) return;
     const { bitmap, frame } = last;
     const canvas = this.picture;
@@ -565,11 +460,11 @@ class View {
 
   /** Draws at the resolution of the screen, not of the picture, so that text and lines stay crisp. */
   drawBoxes() {
-    const last = this.stream.last;
+    const last = this.page.last;
     const width = this.picture.clientWidth; // 0 until it is on the page; then the sizer calls again
     if (!last || this.released || !width) return;
     const { bitmap, frame } = last;
-    const shown = this.stream.shownBoxes();
+    const shown = this.page.shownBoxes();
     if (!shown.length && this.overlayEmpty) return;
     const density = window.devicePixelRatio || 1;
     const context = this.clearedOverlay(width, this.picture.clientHeight, density);
@@ -581,7 +476,7 @@ class View {
 
   /** The pixel of the frame, as boxes count them, below the pointer. */
   placeOf(event) {
-    const last = this.stream.last;
+    const last = this.page.last;
     if (!last) return null;
     const { clientWidth, clientHeight } = this.picture;
     const width = last.frame.w || last.bitmap.width;
@@ -595,13 +490,13 @@ class View {
   }
 
   drawPixel() {
-    const pixel = this.picture.matches(":hover") ? this.stream.pixel : null;
+    const pixel = this.picture.matches(":hover") ? this.page.pixel : null;
     setText(this.pixel, pixel ? `x ${pixel.x}  y ${pixel.y}  ${pixel.text}` : "");
   }
 
   /** Downloads the picture as it is shown, at its own resolution. */
   async downloadSnapshot() {
-    const last = this.stream.last;
+    const last = this.page.last;
     if (!last) return;
     const { bitmap, frame } = last;
     const canvas = document.createElement("canvas");
@@ -609,7 +504,7 @@ class View {
     const context = canvas.getContext("2d");
     context.drawImage(bitmap, 0, 0);
     const scale = bitmap.width / (frame.w || bitmap.width);
-    drawBoxes(context, this.stream.shownBoxes(), scale, bitmap.width, 1);
+    drawBoxes(context, this.page.shownBoxes(), scale, bitmap.width, 1);
     const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
@@ -627,17 +522,17 @@ class View {
 
   /** JupyterLab makes an output anew when it gets a still, as at a pause: full screen goes on. */
   takeOverScreen() {
-    const { screenView } = this.stream;
+    const { screenView } = this.page;
     if (!screenView || screenView.root.isConnected) return;
-    this.stream.screenView = null;
+    this.page.screenView = null;
     // Not at once: the end of the old output's full screen is still under way, and would undo this one.
     setTimeout(() => this.root.isConnected && this.root.requestFullscreen().catch(() => {}), 300);
   }
 
   noteFullScreen() {
     const shown = document.fullscreenElement;
-    if (shown === this.root) this.stream.screenView = this;
-    else if (this.stream.screenView === this && this.root.isConnected) this.stream.screenView = null;
+    if (shown === this.root) this.page.screenView = this;
+    else if (this.page.screenView === this && this.root.isConnected) this.page.screenView = null;
     this.drawBoxes();
   }
 
@@ -656,13 +551,13 @@ class View {
     return context;
   }
 
-  refresh() {
+  draw() {
     const { state, reason } = this.condition();
-    const paused = this.stream.paused;
+    const paused = this.page.paused;
     this.root.dataset.state = state;
     setText(this.state, state);
-    setText(this.reason, this.stream.last ? reason : "");
-    if (!this.stream.last) setText(this.message, reason ? `${state}: ${reason}` : state);
+    setText(this.reason, this.page.last ? reason : "");
+    if (!this.page.last) setText(this.message, reason ? `${state}: ${reason}` : state);
     if (this.pauseButton.dataset.paused !== String(paused)) {
       this.pauseButton.dataset.paused = String(paused);
       this.pauseButton.replaceChildren(icon(paused ? "resume" : "pause"), paused ? "Resume" : "Pause");
@@ -671,19 +566,19 @@ class View {
     this.boxesButton.setAttribute("aria-pressed", String(this.model.get("show_boxes")));
     this.slider.value = String(this.model.get("min_score"));
     setText(this.score, this.model.get("min_score").toFixed(2));
-    const own = this.stream.ownBoxes();
+    const own = this.page.ownBoxes();
     this.syncButton.setAttribute("aria-pressed", String(own));
     this.syncButton.title = own
       ? "Show the newest picture and the newest boxes (s)"
       : "Show boxes on their own frames (s)";
     setText(this.figures, this.figuresText(state));
-    this.detailsButton.hidden = !this.stream.last;
-    this.detailsButton.setAttribute("aria-expanded", String(this.stream.detailsOpen));
+    this.detailsButton.hidden = !this.page.last;
+    this.detailsButton.setAttribute("aria-expanded", String(this.page.detailsOpen));
     this.refreshDetails();
   }
 
   refreshDetails() {
-    const rows = this.stream.detailsOpen && this.stream.last ? this.detailRows() : [];
+    const rows = this.page.detailsOpen && this.page.last ? this.detailRows() : [];
     const text = JSON.stringify(rows);
     if (text === this.detailsText) return;
     this.detailsText = text;
@@ -694,15 +589,9 @@ class View {
 
   /** The kernel's status, unless the kernel is lost, or this page has a newer setting of `paused`. */
   condition() {
-    const { status, paused, lastMessageMs, last, disconnected } = this.stream;
-    if (disconnected) {
-      return { state: "lost", reason: "the kernel has ended or was restarted; run the cell again" };
-    }
-    const silentMs = performance.now() - lastMessageMs;
-    if (this.visible && silentMs > SILENCE_MS) {
-      const secs = Math.round(silentMs / 1000);
-      return { state: "lost", reason: `no message from the kernel for ${secs} s` };
-    }
+    const { status, paused, last } = this.page;
+    const lost = this.page.lostStreamReason();
+    if (lost) return { state: "lost", reason: lost };
     if (paused && last && ["running", "stale"].includes(status.state)) return { state: "paused", reason: "" };
     if (!paused && status.state === "paused") return { state: "running", reason: "" };
     return status;
@@ -710,79 +599,59 @@ class View {
 
   /** What matters first. */
   figuresText(state) {
-    const { stream } = this;
-    const frame = stream.last?.frame;
+    const { page } = this;
+    const frame = page.last?.frame;
     const figures = [this.model.get("topic")];
     if (!frame) return figures[0];
     if (state === "running" || state === "error") {
-      figures.push(`${stream.framesPerSecond().toFixed(0)} fps`, `age ${duration(stream.ageMs)}`);
+      figures.push(`${page.framesPerSecond().toFixed(0)} fps`, `age ${duration(page.ageMs)}`);
     }
     if (frame.boxes) figures.push(this.boxesText(frame));
     if (frame.boxes && frame.lag !== 0) figures.push(this.lagText(frame.lag));
     figures.push(...(frame.notes ?? []));
-    const { bad_boxes: badBoxes, bad_labels: badLabels } = stream.status;
+    const { bad_boxes: badBoxes, bad_labels: badLabels } = page.status;
     if (badBoxes) figures.push(`${counted(badBoxes, "bad box", "bad boxes")} left out`);
     if (badLabels) figures.push(`${counted(badLabels, "label", "labels")} not UTF-8`);
-    if (stream.broken) figures.push(`${stream.broken} damaged`);
+    if (page.broken) figures.push(`${page.broken} damaged`);
     return figures.join(" · ");
   }
 
   boxesText(frame) {
-    const [shown, all] = [this.stream.shownBoxes().length, frame.boxes.length];
+    const [shown, all] = [this.page.shownBoxes().length, frame.boxes.length];
     return shown === all ? counted(all, "box", "boxes") : `${shown} of ${counted(all, "box", "boxes")}`;
   }
 
   lagText(lagMs) {
     const behind = `boxes ${duration(lagMs)} behind`;
     // Without stamps no boxes would be found for any frame.
-    if (lagMs === null || this.stream.ownBoxes()) return behind;
+    if (lagMs === null || this.page.ownBoxes()) return behind;
     return `${behind}; press s to show them on their own frames`;
   }
 
   /** What explains the line: name and value. */
   detailRows() {
-    const { stream } = this;
-    const { frame, bitmap } = stream.last;
+    const { page } = this;
+    const { frame, bitmap } = page.last;
     const rows = [["picture", `${frame.w || bitmap.width} x ${frame.h || bitmap.height}`]];
     if (this.model.get("boxes")) {
-      const way = stream.ownBoxes() ? "on their own frames" : "the newest, on the newest picture";
+      const way = page.ownBoxes() ? "on their own frames" : "the newest, on the newest picture";
       const chosen = this.model.get("sync") === "auto" ? " (chosen by their delay)" : "";
       rows.push(["boxes", way + chosen]);
     }
-    rows.push(...dropRows([...(stream.status.drops ?? []), ["this page", stream.dropped]]));
-    const { unmatched } = stream.status;
+    rows.push(...dropRows([...(page.status.drops ?? []), ["this page", page.dropped]]));
+    const { unmatched } = page.status;
     if (unmatched) rows.push(["without their frame", counted(unmatched, "message with boxes", "messages with boxes")]);
     return rows;
   }
 
   close() {
-    this.watcher.disconnect();
+    super.close();
     this.sizer.disconnect();
     window.removeEventListener("keydown", this.onKey, true);
     document.removeEventListener("fullscreenchange", this.onScreenChange);
     for (const name of SETTINGS) this.model.off(`change:${name}`, this.onSettings);
-    this.stream.views.delete(this);
-    this.stream.reportVisible();
     this.releasePixels();
-    this.root.remove();
   }
 }
 
-/** Leaves text alone that did not change: a screen reader would read it again. */
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-export default () => {
-  let stream;
-  return {
-    initialize({ model }) {
-      stream = new Stream(model);
-      return () => stream.close();
-    },
-    render({ model, el }) {
-      const view = new View(stream, model, el);
-      return () => view.close();
-    },
-  };
-};
+export default pageWidget((page, model, host) => new CameraOutput(page, model, host), CameraPage);

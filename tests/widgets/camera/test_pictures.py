@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from dora_nb.data.boxes import Boxes
-from dora_nb.widgets._pictures import (
+from dora_nb.widgets.camera._pictures import (
     LIVE_MAX_WIDTH,
     MAX_DRAWN_BOXES,
     STILL_MAX_BYTES,
