@@ -19,8 +19,13 @@ SHOW = """async ([esm, css, state]) => {
     const listeners = {};
     const model = {
         sent: [],
+        buffers: [],
         get: (key) => state[key],
-        send: (message) => { if (model.closed) throw new Error('closed'); model.sent.push(message); },
+        send: (message, _callbacks, buffers) => {
+            if (model.closed) throw new Error('closed');
+            model.sent.push(message);
+            model.buffers.push(buffers);
+        },
         on: (name, call) => (listeners[name] ??= new Set()).add(call),
         off: (name, call) => listeners[name]?.delete(call),
         trigger: (name, ...args) => listeners[name]?.forEach((call) => call(...args)),

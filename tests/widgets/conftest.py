@@ -75,7 +75,8 @@ class FakePage:
             return [
                 content
                 for content, _ in self.received
-                if content["type"] == kind and all(content[key] == values[key] for key in values)
+                if content["type"] == kind
+                and all(content.get(key) == values[key] for key in values)
             ]
 
         with self._came:
