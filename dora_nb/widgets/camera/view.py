@@ -196,6 +196,7 @@ class CameraView(StreamWidget):
             super().__init__(feed, thread_name=f"dora-view {topic}")
         except BaseException:
             self._unsubscribe()
+            self.close()
             raise
 
     def _subscribe(self, feed: Feed) -> None:

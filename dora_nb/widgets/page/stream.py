@@ -222,7 +222,8 @@ class StreamWidget(PageWidget):
         self._outbox.mark_status_changed()
 
     def _end(self) -> None:
-        if self._sender is not threading.current_thread():
+        # It never ran where the system could not start another thread.
+        if self._sender.is_alive() and self._sender is not threading.current_thread():
             self._sender.join(_JOIN_SECS)
 
     def _send_next(self) -> None:

@@ -14,6 +14,7 @@ import traitlets
 from dora_nb.widgets.page.pacing import WINDOW
 from dora_nb.widgets.page.problems import Problems
 from dora_nb.widgets.page.stream import STATUS_INTERVAL_SECS, Outbox, SendStep, StreamWidget
+from dora_nb.widgets.page.widget import REGISTRY
 
 from ..conftest import FakePage
 
@@ -183,6 +184,22 @@ def test_it_ends_with_its_thread():
 
     assert not thread.is_alive()
     assert "counting" not in [each.name for each in threading.enumerate()]
+
+
+def test_a_thread_that_cannot_be_started_leaves_nothing(monkeypatch: pytest.MonkeyPatch):
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    outbox = Increments()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            Counting(outbox)
+    (half_made,) = [each for each in REGISTRY.living() if isinstance(each, Counting)]
+    half_made.close()
+
+    assert outbox.closed
+    assert half_made.comm is None
 
 
 def test_a_forgotten_outbox_ends_its_sender():
