@@ -12,6 +12,7 @@ import os
 import platform
 import resource
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,16 @@ from typing import Literal
 
 from . import __version__
 from .errors import EngineError
-from .system import holders, import_cv2, webcam_name, webcams
+from .leftovers import COOKIE
+from .system import Process, command_of, holders, import_cv2, webcam_name, webcams
 
 OLDEST_PYTHON = (3, 11)
 
 FEW_OPEN_FILES = 512
 """A node takes about six descriptors of the kernel: with fewer than this, some dozens of nodes are too many."""
 FEW_PROCESSES = 256
+MOST_LEFTOVERS = 5
+"""So many are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ def check_system() -> list[Check]:
         _check_package("jupyterlab", extra="tutorial", purpose="to open notebooks"),
         _check_package("torch", extra="torch", purpose="to run the tutorial's detector"),
         _check_dora(),
+        _check_leftovers(),
         *_check_webcams(),
     ]
 
@@ -167,6 +172,73 @@ def _check_dora() -> Check:
         return Check("ok", "dora-rs", dora_version())
     except EngineError as error:
         return Check("note", "dora-rs", f"for --engine dora: {error}")
+
+
+def _check_leftovers(proc: Path = Path("/proc"), temporary: Path | None = None) -> Check:
+    """What kernels that have ended have left: processes, and folders of dora-rs. Only this user's."""
+    processes = _abandoned_processes(proc)
+    folders = _abandoned_folders(proc, temporary or Path(tempfile.gettempdir()))
+    found = [
+        *(f"{each} runs on without its kernel; end it: kill {each.pid}" for each in processes),
+        *(f"no process runs in {each}; remove it: rm -r {each}" for each in folders),
+    ]
+    if not found:
+        return Check("ok", "leftovers", "none")
+    more = [f"and {len(found) - MOST_LEFTOVERS} more"] if len(found) > MOST_LEFTOVERS else []
+    return Check("note", "leftovers", "; ".join([*found[:MOST_LEFTOVERS], *more]))
+
+
+def _abandoned_processes(proc: Path) -> list[Process]:
+    """Returns the processes of operators whose kernel, or whose daemon of dora-rs, has ended.
+
+    All that an operator starts has its cookie. Its own process is the child of the kernel, so where none of those
+    with a cookie has a parent outside, but for the system's first process, the kernel is gone.
+    """
+    by_cookie: dict[bytes, dict[int, int]] = {}
+    for process in proc.glob("[0-9]*"):
+        try:
+            variables = (process / "environ").read_bytes().split(b"\0")
+            parent = int((process / "stat").read_bytes().rpartition(b")")[2].split()[1])
+        except (OSError, IndexError, ValueError):  # it has ended, or is another user's
+            continue
+        for variable in variables:
+            if variable.startswith(f"{COOKIE}=".encode()):
+                by_cookie.setdefault(variable, {})[int(process.name)] = parent
+    abandoned = [
+        process_id
+        for parents in by_cookie.values()
+        if all(parent == 1 or parent in parents for parent in parents.values())
+        for process_id in parents
+    ]
+    return [
+        Process(process_id, command_of(proc / str(process_id))) for process_id in sorted(abandoned)
+    ]
+
+
+def _abandoned_folders(proc: Path, temporary: Path) -> list[Path]:
+    """Returns the folders of dora-rs's programs in which no process runs any more."""
+    from .engines.dora import FOLDER_PREFIX
+
+    folders = [
+        each
+        for each in sorted(temporary.glob(f"{FOLDER_PREFIX}*"))
+        if each.is_dir() and each.stat().st_uid == os.geteuid()
+    ]
+    if not folders:
+        return []
+    used = {link for process in proc.glob("[0-9]*") if (link := _read_link(process / "cwd"))}
+    return [
+        folder
+        for folder in folders
+        if not any(path == str(folder) or path.startswith(f"{folder}/") for path in used)
+    ]
+
+
+def _read_link(path: Path) -> str | None:
+    try:
+        return str(path.readlink())
+    except OSError:  # it has ended, or is another user's
+        return None
 
 
 def _check_webcams() -> list[Check]:

@@ -103,8 +103,8 @@ def import_cv2(
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """A process that has a device open."""
+class Process:
+    """A process, by its number and the name of its program."""
 
     pid: int
     command: str
@@ -126,11 +126,11 @@ def webcams(dev: Path = Path("/dev")) -> list[Path]:
     return sorted(dev.glob("video[0-9]*"), key=lambda path: (len(path.name), path.name))
 
 
-def holders(device: Path, *, proc: Path = Path("/proc")) -> list[Holder]:
+def holders(device: Path, *, proc: Path = Path("/proc")) -> list[Process]:
     """Returns the processes that have the device open, as far as this user may see them."""
     target = os.path.realpath(device)
     return [
-        Holder(int(process.name), _command_of(process))
+        Process(int(process.name), command_of(process))
         for process in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name))
         if target in _open_files(process)
     ]
@@ -148,7 +148,8 @@ def _open_files(process: Path) -> Iterator[str]:
             continue
 
 
-def _command_of(process: Path) -> str:
+def command_of(process: Path) -> str:
+    """Returns the name of the program that runs in a process, from its folder in ``/proc``."""
     try:
         return (process / "comm").read_text().strip()
     except OSError:

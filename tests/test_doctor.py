@@ -6,7 +6,9 @@ import importlib.metadata
 import importlib.util
 import os
 import resource
+import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -126,3 +128,65 @@ def test_a_webcam_is_named_with_the_process_that_holds_it(
     assert check.result == "note"
     assert check.text.startswith(f"{device} (C920) is open in ")
     assert f"(process {os.getpid()})" in check.text
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A /proc with a kernel (10), its operator (11), and what that has started in a session of its own (12)."""
+    for process, parent, cookie in ((10, 1, None), (11, 10, "one"), (12, 1, "one")):
+        _add_process(tmp_path, process, parent, cookie)
+    return tmp_path
+
+
+def _add_process(proc: Path, process: int, parent: int, cookie: str | None) -> None:
+    folder = proc / str(process)
+    folder.mkdir()
+    marked = "" if cookie is None else f"DORA_NB_COOKIE={cookie}\0"
+    (folder / "environ").write_text(f"HOME=/root\0{marked}")
+    (folder / "stat").write_text(f"{process} (a ) program) S {parent} 1")
+    (folder / "comm").write_text("sleep\n")
+
+
+def test_processes_that_have_lost_their_kernel_are_named(machine: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    assert doctor._check_leftovers(machine, temporary) == Check("ok", "leftovers", "none")
+    _add_process(machine, 20, 1, "two")
+    _add_process(machine, 21, 20, "two")
+    assert doctor._check_leftovers(machine, temporary) == Check(
+        "note",
+        "leftovers",
+        "sleep (process 20) runs on without its kernel; end it: kill 20; "
+        "sleep (process 21) runs on without its kernel; end it: kill 21",
+    )
+    for process in range(30, 40):
+        _add_process(machine, process, 1, f"of {process}")
+    assert doctor._check_leftovers(machine, temporary).text.endswith("; and 7 more")
+
+
+def test_folders_of_dora_in_which_nothing_runs_are_named(machine: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    folder = temporary / "dora-nb-abc"
+    folder.mkdir(parents=True)
+    (machine / "10" / "cwd").symlink_to(folder / "coordinator")
+    assert doctor._check_leftovers(machine, temporary) == Check("ok", "leftovers", "none")
+    (machine / "10" / "cwd").unlink()
+    check = doctor._check_leftovers(machine, temporary)
+    assert check.text == f"no process runs in {folder}; remove it: rm -r {folder}"
+
+
+def test_a_real_process_that_has_lost_its_parents_is_found() -> None:
+    """What starts it ends at once, so that the system's first process becomes its parent."""
+    program = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], stdout=-3).pid)"
+    started = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "DORA_NB_COOKIE": "of a test"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    process = int(started.stdout)
+    try:
+        assert f"sleep (process {process}) runs on without its kernel" in _only("leftovers").text
+    finally:
+        os.kill(process, signal.SIGKILL)

@@ -24,11 +24,13 @@ from __future__ import annotations
 
 from ._attached import attach
 from ._cleanup_program import remove_orphaned_segments
+from ._cluster import FOLDER_PREFIX
 from ._program import Coordinator, dora_version
 from ._remote import RunningDataflow
 from ._session import DoraSession
 
 __all__ = [
+    "FOLDER_PREFIX",
     "Coordinator",
     "DoraSession",
     "RunningDataflow",

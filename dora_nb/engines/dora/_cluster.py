@@ -32,6 +32,8 @@ from ._program import Coordinator, Dora, find_program, plain_environment
 
 START_TIMEOUT_SECS = 20.0
 _TERM_GRACE_SECS = 1.0
+FOLDER_PREFIX = "dora-nb-"
+"""Of the private folder in which coordinator and daemon run, among the system's temporary files."""
 _ATTEMPTS = 3
 """Another program may take a port between our search for a free one and its use."""
 _KEPT_LINES = 20
@@ -62,7 +64,7 @@ class Cluster:
         with contextlib.ExitStack() as undo:
             self._reaper = OrphanReaper()
             undo.callback(self._reaper.close)
-            self.folder = Path(tempfile.mkdtemp(prefix="dora-nb-"))
+            self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
             self._environment = self._make_environment()
             undo.callback(self._end_programs)
