@@ -45,7 +45,7 @@ class SendStep(enum.Enum):
 
 
 class Outbox(Link):
-    """When a stream's sender sends. A subclass, or whoever calls `offer`, says that something waits."""
+    """When a stream's sender sends. It sends after `offer`, or when a subclass says that something waits."""
 
     def __init__(self, max_fps: float, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
