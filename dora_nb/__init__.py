@@ -24,19 +24,29 @@ if TYPE_CHECKING:
     from .node import Node
     from .status import NodeStatus, State
     from .widgets.camera import CameraView
+    from .widgets.controls.motion import Gamepad, Joystick, Keys
+    from .widgets.controls.values import Button, Select, Slider, Text, Toggle
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Button": ".widgets.controls.values",
     "CameraView": ".widgets.camera",
     "Dataflow": ".dataflow.dataflow",
     "DoraNbError": ".errors",
     "Event": ".events",
+    "Gamepad": ".widgets.controls.motion",
+    "Joystick": ".widgets.controls.motion",
+    "Keys": ".widgets.controls.motion",
     "Node": ".node",
     "NodeStatus": ".status",
     "OperatorError": ".errors",
+    "Select": ".widgets.controls.values",
+    "Slider": ".widgets.controls.values",
     "State": ".status",
     "Subscription": ".dataflow.subscription",
+    "Text": ".widgets.controls.values",
+    "Toggle": ".widgets.controls.values",
     "WatchedDataflow": ".dataflow.watched",
     "as_boxes": ".data.boxes",
     "as_image": ".data.images",
@@ -47,15 +57,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "Button",
     "CameraView",
     "Dataflow",
     "DoraNbError",
     "Event",
+    "Gamepad",
+    "Joystick",
+    "Keys",
     "Node",
     "NodeStatus",
     "OperatorError",
+    "Select",
+    "Slider",
     "State",
     "Subscription",
+    "Text",
+    "Toggle",
     "WatchedDataflow",
     "__version__",
     "as_boxes",

@@ -138,3 +138,23 @@ def text_in(content: Mapping[str, Any], key: str, max_chars: int) -> str | None:
     """Returns a text from a page's message; None for anything else, and for a longer one."""
     text = content.get(key)
     return text if isinstance(text, str) and len(text) <= max_chars else None
+
+
+def numbers_in(content: Mapping[str, Any], key: str, length: int) -> list[float] | None:
+    """Returns a list of so many finite numbers from a page's message; None for anything else."""
+    given = content.get(key)
+    if not isinstance(given, list) or len(given) != length:
+        return None
+    numbers = [number_in({key: each}, key) for each in given]
+    return [each for each in numbers if each is not None] if None not in numbers else None
+
+
+def texts_in(
+    content: Mapping[str, Any], key: str, max_texts: int, *, max_chars: int
+) -> list[str] | None:
+    """Returns a list of texts from a page's message; None for anything else, and for larger ones."""
+    given = content.get(key)
+    if not isinstance(given, list) or len(given) > max_texts:
+        return None
+    texts = [text_in({key: each}, key, max_chars) for each in given]
+    return [each for each in texts if each is not None] if None not in texts else None
