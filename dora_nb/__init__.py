@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from .node import Node
     from .status import NodeStatus, State
     from .widgets.camera import CameraView
+    from .widgets.controls.estop import EStop
     from .widgets.controls.motion import Gamepad, Joystick, Keys
+    from .widgets.controls.publishing import publish
     from .widgets.controls.values import Button, Select, Slider, Text, Toggle
 
 __version__ = "0.1.0"
@@ -34,6 +36,7 @@ _HOMES = {
     "CameraView": ".widgets.camera",
     "Dataflow": ".dataflow.dataflow",
     "DoraNbError": ".errors",
+    "EStop": ".widgets.controls.estop",
     "Event": ".events",
     "Gamepad": ".widgets.controls.motion",
     "Joystick": ".widgets.controls.motion",
@@ -54,6 +57,7 @@ _HOMES = {
     "as_torch": ".data.convert",
     "attach": ".dataflow.watched",
     "get_dataflow": ".dataflow.dataflow",
+    "publish": ".widgets.controls.publishing",
 }
 
 __all__ = [
@@ -61,6 +65,7 @@ __all__ = [
     "CameraView",
     "Dataflow",
     "DoraNbError",
+    "EStop",
     "Event",
     "Gamepad",
     "Joystick",
@@ -82,6 +87,7 @@ __all__ = [
     "as_torch",
     "attach",
     "get_dataflow",
+    "publish",
 ]
 
 

@@ -23,15 +23,24 @@ from dora_nb.dataflow.subscription import CallbackSubscription
 from dora_nb.testing import run_operator
 
 NAMES = [
+    "Button",
     "CameraView",
     "Dataflow",
     "DoraNbError",
+    "EStop",
     "Event",
+    "Gamepad",
+    "Joystick",
+    "Keys",
     "Node",
     "NodeStatus",
     "OperatorError",
+    "Select",
+    "Slider",
     "State",
     "Subscription",
+    "Text",
+    "Toggle",
     "WatchedDataflow",
     "__version__",
     "as_boxes",
@@ -40,6 +49,7 @@ NAMES = [
     "as_torch",
     "attach",
     "get_dataflow",
+    "publish",
 ]
 
 SIGNATURES = {
@@ -69,6 +79,17 @@ SIGNATURES = {
     "Dataflow.take": "self, topic, count=None, timeout_secs=10.0",
     "Dataflow.subscribe": "self, topic, callback=None, *, queue_size=None, replay_last=False",
     "get_dataflow": "",
+    "Slider": "topic, low, high, value=None, step=None, *, dataflow=None",
+    "Toggle": "topic, value=False, *, dataflow=None",
+    "Button": "topic, label=None, *, dataflow=None",
+    "Select": "topic, options, *, dataflow=None",
+    "Text": "topic, *, dataflow=None",
+    "Joystick": "topic, rate=20.0, deadman_secs=0.3, neutral=(0.0, 0.0), *, dataflow=None",
+    "Keys": "topic, bindings, rate=20.0, deadman_secs=0.3, neutral=None, *, dataflow=None",
+    "Gamepad": "topic, axes=(0, 1), buttons=(), deadzone=0.1, rate=20.0, deadman_secs=0.3,"
+    " neutral=None, *, dataflow=None",
+    "EStop": "topic=None, *, key='F8', dataflow=None",
+    "publish": "widget, topic, *, dataflow=None",
 }
 """Names, order, defaults; a promise. What comes after the last of them may grow by keywords."""
 
@@ -127,13 +148,30 @@ CLASSES = {
     "Controls": Controls,
     "Rebuilt": Rebuilt,
     "CameraView": dora_nb.CameraView,
+    "Slider": dora_nb.Slider,
+    "Toggle": dora_nb.Toggle,
+    "Button": dora_nb.Button,
+    "Select": dora_nb.Select,
+    "Text": dora_nb.Text,
+    "Joystick": dora_nb.Joystick,
+    "Keys": dora_nb.Keys,
+    "Gamepad": dora_nb.Gamepad,
+    "EStop": dora_nb.EStop,
     "Node": dora_nb.Node,
 }
 """The classes whose objects users hold on to."""
 
 FUNCTIONS = {
     name: getattr(dora_nb, name)
-    for name in ("as_boxes", "as_image", "as_pandas", "as_torch", "attach", "get_dataflow")
+    for name in (
+        "as_boxes",
+        "as_image",
+        "as_pandas",
+        "as_torch",
+        "attach",
+        "get_dataflow",
+        "publish",
+    )
 } | {"run_operator": run_operator}
 
 RUN_NOTHING = {

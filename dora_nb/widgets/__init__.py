@@ -1,4 +1,4 @@
-"""Widgets that show a running dataflow below a cell.
+"""Widgets that show a running dataflow below a cell, and that steer it.
 
 Each is loaded when it is first used, so that one does not pay for the imports of another.
 """
@@ -10,10 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .camera.view import CameraView, ViewStats
+    from .controls.estop import EStop
+    from .controls.motion import Gamepad, Joystick, Keys
+    from .controls.publishing import publish
+    from .controls.values import Button, Select, Slider, Text, Toggle
 
-_HOMES = {"CameraView": ".camera.view", "ViewStats": ".camera.view"}
+_HOMES = {
+    "Button": ".controls.values",
+    "CameraView": ".camera.view",
+    "EStop": ".controls.estop",
+    "Gamepad": ".controls.motion",
+    "Joystick": ".controls.motion",
+    "Keys": ".controls.motion",
+    "Select": ".controls.values",
+    "Slider": ".controls.values",
+    "Text": ".controls.values",
+    "Toggle": ".controls.values",
+    "ViewStats": ".camera.view",
+    "publish": ".controls.publishing",
+}
 
-__all__ = ["CameraView", "ViewStats"]
+__all__ = [
+    "Button",
+    "CameraView",
+    "EStop",
+    "Gamepad",
+    "Joystick",
+    "Keys",
+    "Select",
+    "Slider",
+    "Text",
+    "Toggle",
+    "ViewStats",
+    "publish",
+]
 
 
 def __getattr__(name: str) -> Any:

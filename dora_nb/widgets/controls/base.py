@@ -100,9 +100,9 @@ class ControlWidget(LiveWidget):
             # A subshell's thread gets messages at any time, the main thread between two cells.
             self._late[client] = threading.current_thread() is threading.main_thread()
         try:
-            if kind != "probe" and not self._take(kind, message):
-                self.page_messages_refused += 1
-            self._error = ""
+            if kind != "probe":
+                self._error = ""  # before, as what is begun now may fail on another thread
+                self.page_messages_refused += not self._take(kind, message)
         except DataflowStateError:
             pass  # replaced, which the page shows
         except DoraNbError as error:

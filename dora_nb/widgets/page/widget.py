@@ -154,6 +154,10 @@ class PageWidget(GuardedWidget):
         """Saves a still into the cell's output if one is due, or if no page shows the widget.
 
         IPython calls it after every cell.
+
+        Example::
+
+            >>> view.settle()
         """
         if self._closed:
             return
@@ -175,7 +179,12 @@ class PageWidget(GuardedWidget):
             self._output.replace(*self._bundle(living=living))
 
     def close(self) -> None:
-        """Ends the widget and removes it from its pages. Any thread; may be called twice."""
+        """Ends the widget and removes it from its pages. Any thread; may be called twice.
+
+        Example::
+
+            >>> view.close()
+        """
         # `__del__` calls this too: after an error in `__init__`, or while the interpreter shuts down,
         # when threads and comms can no longer be used.
         if not self._opened or sys.is_finalizing() or not self._link.close():
