@@ -68,7 +68,8 @@ class ControlView extends View {
     dot.setAttribute("aria-hidden", "true");
     this.foot = element("div", "dora-control-heard", dot, this.heard);
     this.foot.id = `${this.id}-heard`;
-    this.root.append(this.row, this.foot);
+    this.row.append(this.foot);
+    this.root.append(this.row);
     // In the capture phase at the window, before a notebook's shortcuts: in JupyterLab "b" inserts a cell, and
     // the arrows go to another one.
     this.onKey = (event) => this.handleKey(event);
@@ -91,6 +92,11 @@ class ControlView extends View {
   /** A key of this view's. @param {KeyboardEvent} event */
   pressed(event) {}
 
+  /** What is added where messages wait while a cell runs. */
+  lateText() {
+    return this.page.late ? "; it waits while a cell runs" : "";
+  }
+
   // -----
 
   /** Puts the control into the row and ties the label to it. @param {HTMLElement} control */
@@ -100,7 +106,7 @@ class ControlView extends View {
     control.setAttribute("aria-describedby", this.foot.id);
     control.classList.add("dora-control-input");
     this.label.setAttribute("for", this.id);
-    this.row.append(control, this.value);
+    this.foot.before(control, this.value);
   }
 
   handleKey(event) {
@@ -116,8 +122,7 @@ class ControlView extends View {
     const lost = this.page.lostReason();
     this.root.dataset.state = lost ? "lost" : status?.error ? "refused" : (status?.state ?? "waiting");
     const reason = lost || status?.error || status?.text || "waiting for the kernel";
-    const late = !lost && this.page.late ? "; it waits while a cell runs" : "";
-    setText(this.heard, reason + late);
+    setText(this.heard, reason + (lost ? "" : this.lateText()));
     this.enable(!lost && status?.state !== "replaced");
     if (status && !this.engaged && !this.page.pending) this.show(status.value);
   }

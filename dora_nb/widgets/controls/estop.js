@@ -64,10 +64,13 @@ class EStopView extends ControlView {
       this.release.addEventListener("click", () => this.page.say("release"));
       this.side.append(this.release);
     }
-    this.row.append(this.side);
+    this.foot.before(this.side);
     this.warning = element("div", "dora-estop-warning");
     this.warning.setAttribute("role", "alert");
     this.root.append(this.warning);
+  }
+  lateText() {
+    return ""; // the warning says more
   }
   press() {
     if (!this.button.disabled) this.page.press();

@@ -194,6 +194,7 @@ class KeysView extends MotionView {
     this.place(this.pad);
     this.pad.addEventListener("focus", () => this.write());
     this.pad.addEventListener("blur", () => this.letGo());
+    this.write();
     this.show(this.settings.neutral);
   }
   grab(event, key) {
