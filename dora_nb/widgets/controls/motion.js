@@ -180,7 +180,7 @@ class KeysView extends MotionView {
     this.pad.tabIndex = 0;
     this.pad.setAttribute("role", "group");
     this.pad.setAttribute("aria-labelledby", this.label.id);
-    for (const key of Object.keys(this.settings.bindings)) {
+    for (const key of this.settings.keys) {
       const cap = element("kbd", "dora-keys-cap", KEY_NAMES[key] ?? key);
       cap.addEventListener("pointerdown", (event) => this.grab(event, key));
       for (const ended of ["pointerup", "pointercancel", "lostpointercapture"]) {
@@ -219,7 +219,7 @@ class KeysView extends MotionView {
     // By its place, since with Shift the same key has another name when it comes up.
     if (event.type === "keyup") return this.lift(event.code || event.key);
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    if (!(key in this.settings.bindings) || event.target !== this.pad || this.disabled) return;
+    if (!this.caps.has(key) || event.target !== this.pad || this.disabled) return;
     event.preventDefault();
     if (!event.repeat) this.press(event.code || event.key, key);
   }

@@ -158,7 +158,7 @@ class Keys(_MotionControl):
             rate=rate,
             deadman_secs=deadman_secs,
             neutral=rest,
-            settings={"bindings": self._bindings},
+            settings={"keys": list(self._bindings)},
             dataflow=dataflow,
         )
 
