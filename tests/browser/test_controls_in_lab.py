@@ -95,6 +95,45 @@ def test_slider_and_joystick_drive_an_operator_while_a_cell_runs(
     heard.wait_for("stick [0.0, 0.0] silent", among=known)
 
 
+STOPS = """\
+from dora_nb import EStop
+from IPython.display import display
+display(EStop("notebook/stop"), EStop(key="F9"))
+"""
+
+
+def test_an_estop_works_while_a_cell_runs(
+    open_notebook: OpenNotebook, page: Page, heard: Heard
+) -> None:
+    page.set_viewport_size({"width": 1000, "height": 1800})
+    notebook = open_notebook(
+        "estop.ipynb",
+        ["%load_ext dora_nb", ARM, STOPS, "%dora start", BUSY],
+        theme="JupyterLab Dark",
+    )
+    notebook.run_all()
+    notebook.wait_for_running(4)
+    heard.wait_for("stop [False]")
+    latching, stopping = page.locator(".dora-estop").all()
+    expect(latching.locator(".dora-control-text")).to_have_text("read by arm")
+    # The first words of the page may have come before its subshell: it asks until it is sure.
+    for button in (latching, stopping):
+        expect(button.locator(".dora-estop-warning")).to_be_hidden()
+
+    page.keyboard.press("F8")
+    heard.wait_for("stop [False]", "stop [True]")
+    expect(latching.get_by_role("alert").first).to_have_text("pressed: True is sent")
+    latching.get_by_role("button", name="Release").click()
+    heard.wait_for("stop [True]", "stop [False]")
+
+    page.keyboard.press("F9")
+    expect(stopping.get_by_role("alert").first).to_have_text("the dataflow was stopped")
+    expect(page.locator(".dora-line-state")).to_have_text("stopped")
+    assert notebook.prompts()[4] == "[*]:"
+    notebook.interrupt()
+    assert notebook.run_code("import dora_nb; print(dora_nb.get_dataflow().running)") == "False\n"
+
+
 def renderers() -> list[psutil.Process]:
     """The processes of this test's Chromium that run pages."""
     return [
