@@ -308,7 +308,7 @@ def test_an_estop_warns_where_it_may_not_work(page: Page, dataflow: Dataflow) ->
     client = stop.sent("hello")[0]["client"]
     stop.answer(False, stops=0, late=[client])
     expect(warning).to_have_text(
-        "While a cell runs this button waits for its end: this front end has no subshells."
+        "While a cell runs this button waits for its end: this front end lacks subshells."
     )
     stop.wait_for_sent(type="probe")  # it asks again
     stop.answer(False, stops=0)

@@ -218,8 +218,8 @@ def test_pages_learn_whether_the_values_are_heard(
         # The cell runs again: the one before is closed, and gone from its page.
         in_cell("a", "2")
         second = dora_nb.Slider("notebook/speed", 0, 1, dataflow=dataflow)
-        assert first.closed
-        assert not second.closed
+        assert first._closed
+        assert not second._closed
         second._control.remove()  # type: ignore[union-attr]
         assert second._content(0.0)["state"] == "replaced"
         Page(second).say(type="set", value=0.5)
@@ -329,7 +329,7 @@ def test_one_cell_cannot_have_two_controls_on_a_topic(
     in_cell("b", "1")
     with pytest.raises(GraphError, match=r"'notebook/x' already has a control \(state\): remove"):
         dora_nb.Slider("notebook/x", 0, 1, dataflow=dataflow)
-    assert not first.closed
+    assert not first._closed
     first.close()
     dora_nb.Slider("notebook/x", 0, 1, dataflow=dataflow)
 

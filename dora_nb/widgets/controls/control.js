@@ -28,7 +28,7 @@ class ControlPage extends Page {
   get pending() {
     return (this.status?.answered?.[this.client] ?? 0) < this.lastSaid;
   }
-  /** Whether messages wait while a cell runs: the front end, or the kernel, has no subshell. */
+  /** Whether messages wait while a cell runs: the front end, or the kernel, lacks subshells. */
   get late() {
     return Boolean(this.status?.late?.includes(this.client));
   }

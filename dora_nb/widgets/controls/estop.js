@@ -93,7 +93,7 @@ class EStopView extends ControlView {
     const warnings = [];
     if (lost) warnings.push("This button does nothing now.");
     else if (unanswered && pending) warnings.push("The kernel has not answered yet: stop the robot by other means.");
-    else if (late) warnings.push("While a cell runs this button waits for its end: this front end has no subshells.");
+    else if (late) warnings.push("While a cell runs this button waits for its end: this front end lacks subshells.");
     setText(this.warning, warnings.join(" "));
   }
 }

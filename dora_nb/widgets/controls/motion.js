@@ -281,7 +281,7 @@ class GamepadView extends MotionView {
     this.write(undefined);
   }
   appeared() {
-    // A browser has no event for the axes of a gamepad.
+    // Browsers do not send events for the axes of a gamepad.
     this.poll ??= setInterval(() => this.look(), this.repeatMs);
   }
   disappeared() {
