@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ipywidgets
+import numpy as np
 import pytest
 
 import dora_nb
@@ -197,6 +198,16 @@ def test_a_slider_without_a_step_has_a_hundred_or_more(
     slider = dora_nb.Slider("notebook/x", low, high, dataflow=dataflow)
     assert slider.settings["step"] == pytest.approx(step)
     assert isinstance(slider.value, float)
+
+
+def test_numbers_may_be_numpys(dataflow: Dataflow) -> None:
+    slider = dora_nb.Slider(
+        "notebook/x", np.int64(0), np.float32(4), np.int32(1), dataflow=dataflow
+    )
+    assert slider.settings == {"low": 0, "high": 4.0, "step": 0.01, "value": 1.0}
+    assert {type(each) for each in slider.settings.values()} == {int, float}
+    slider.set(np.float64(2))
+    assert slider.value == 2.0
 
 
 def test_pages_learn_whether_the_values_are_heard(

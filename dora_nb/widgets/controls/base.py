@@ -15,6 +15,7 @@ page to kernel
 from __future__ import annotations
 
 import math
+import numbers
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -175,10 +176,13 @@ def declare_control(dataflow: BaseDataflow, topic: str, **declared: Any) -> Cont
     )
 
 
-def check_number(topic: str, what: str, number: Any) -> None:
-    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-    if not is_number or not math.isfinite(number) or abs(number) > 2**53:
-        raise GraphError(f"'{topic}': {what} must be a finite number, got {short(number)}.")
+def check_number(topic: str, what: str, number: Any) -> int | float:
+    """Returns a finite number as Python's own, where a user may give numpy's; raises GraphError for others."""
+    if isinstance(number, numbers.Real) and not isinstance(number, bool):
+        plain = int(number) if isinstance(number, numbers.Integral) else float(number)
+        if math.isfinite(plain) and abs(plain) <= 2**53:
+            return plain
+    raise GraphError(f"'{topic}': {what} must be a finite number, got {short(number)}.")
 
 
 def short(value: object) -> str:

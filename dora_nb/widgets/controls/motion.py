@@ -41,8 +41,8 @@ class _MotionControl(ControlWidget):
         settings: Mapping[str, Any],
         dataflow: BaseDataflow | None,
     ) -> None:
-        check_number(topic, "rate", rate)
-        check_number(topic, "deadman_secs", deadman_secs)
+        rate = check_number(topic, "rate", rate)
+        deadman_secs = check_number(topic, "deadman_secs", deadman_secs)
         if deadman_secs < LEAST_DEADMAN_SECS:
             raise GraphError(
                 f"'{topic}': deadman_secs must be at least {LEAST_DEADMAN_SECS:g} for a control on a page, "
@@ -206,7 +206,7 @@ class Gamepad(_MotionControl):
         ]
         if not places:
             raise GraphError(f"'{topic}': a gamepad needs at least one of its axes or buttons.")
-        check_number(topic, "deadzone", deadzone)
+        deadzone = check_number(topic, "deadzone", deadzone)
         if not 0 <= deadzone < 1:
             raise GraphError(f"'{topic}': deadzone must be from 0 to below 1, got {deadzone!r}.")
         length = len(places)
@@ -226,9 +226,7 @@ def _numbers(topic: str, what: str, given: Any, length: int) -> list[float]:
         raise GraphError(
             f"'{topic}': {what} must be a list of {length} numbers, got {short(given)}."
         )
-    for number in given:
-        check_number(topic, what, number)
-    return [float(number) for number in given]
+    return [float(check_number(topic, what, number)) for number in given]
 
 
 def _places(topic: str, what: str, given: Any, *, most: int) -> list[int]:

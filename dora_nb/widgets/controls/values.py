@@ -81,9 +81,9 @@ class Slider(_ValueControl):
         *,
         dataflow: BaseDataflow | None = None,
     ) -> None:
-        for what, number in (("low", low), ("high", high), ("value", value), ("step", step)):
-            if not (number is None and what in ("value", "step")):
-                check_number(topic, what, number)
+        low, high = check_number(topic, "low", low), check_number(topic, "high", high)
+        value = None if value is None else check_number(topic, "value", value)
+        step = None if step is None else check_number(topic, "step", step)
         if not low < high:
             raise GraphError(f"'{topic}': low must be below high, got {low!r} and {high!r}.")
         if step is None:
@@ -105,7 +105,7 @@ class Slider(_ValueControl):
         super().__init__(topic, settings=settings, dataflow=dataflow, kind="state", value=first)
 
     def _checked(self, value: Any) -> Any:
-        check_number(self._name, "value", value)
+        value = check_number(self._name, "value", value)
         if not self._low <= value <= self._high:
             raise GraphError(
                 f"'{self._name}': value must be from {self._low:g} to {self._high:g}, got {value!r}."
