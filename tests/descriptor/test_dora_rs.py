@@ -78,7 +78,7 @@ def test_what_only_dora_nb_takes_runs_on_dora_rs_with_its_footer(tmp_path: Path)
     written = write_dataflow(graph, tmp_path / "robot")
     assert written.notes == ()
     assert "dora_nb" not in (tmp_path / "robot" / "reader_operator.py").read_text()
-    ran = dora("run", "dataflow.yml", "--stop-after", "2s", folder=tmp_path / "robot")
+    ran = dora("run", "dataflow.yml", "--stop-after", "4s", folder=tmp_path / "robot")
     assert "uint8 6 1" in ran.stdout, ran.stdout
     assert ran.returncode == 0, ran.stdout
 

@@ -140,7 +140,7 @@ def test_a_node_finds_what_it_finds_in_the_embedded_engine(
 
     node = Node()
     print(helpers.WORD, os.getcwd(), sys.argv[1:], os.environ["OWN"], os.environ["OF_THE_KERNEL"])
-    print(os.path.basename(__file__), sys.flags.utf8_mode, file=sys.stderr)
+    print(sys.flags.utf8_mode, file=sys.stderr)
     for event in node: pass
     """
     dataflow.cell(
