@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .widgets.controls.motion import Gamepad, Joystick, Keys
     from .widgets.controls.publishing import publish
     from .widgets.controls.values import Button, Select, Slider, Text, Toggle
+    from .widgets.plot.view import PlotView
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ _HOMES = {
     "Node": ".node",
     "NodeStatus": ".status",
     "OperatorError": ".errors",
+    "PlotView": ".widgets.plot.view",
     "Select": ".widgets.controls.values",
     "Slider": ".widgets.controls.values",
     "State": ".status",
@@ -73,6 +75,7 @@ __all__ = [
     "Node",
     "NodeStatus",
     "OperatorError",
+    "PlotView",
     "Select",
     "Slider",
     "State",

@@ -35,6 +35,7 @@ NAMES = [
     "Node",
     "NodeStatus",
     "OperatorError",
+    "PlotView",
     "Select",
     "Slider",
     "State",
@@ -55,6 +56,7 @@ NAMES = [
 SIGNATURES = {
     "CameraView": "topic, boxes=None, *, labels=None, dataflow=None, size=None, encoding=None,"
     " sync='auto', max_fps=30",
+    "PlotView": "*topics, seconds=30, y=None, panes=None, dataflow=None",
     "Dataflow.start": "self, engine='embedded', *, progress=None",
     "attach": "name=None, *, coordinator='127.0.0.1:6013', daemon_port=53291",
     "WatchedDataflow.close": "self",
@@ -148,6 +150,7 @@ CLASSES = {
     "Controls": Controls,
     "Rebuilt": Rebuilt,
     "CameraView": dora_nb.CameraView,
+    "PlotView": dora_nb.PlotView,
     "Slider": dora_nb.Slider,
     "Toggle": dora_nb.Toggle,
     "Button": dora_nb.Button,

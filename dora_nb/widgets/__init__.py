@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .controls.motion import Gamepad, Joystick, Keys
     from .controls.publishing import publish
     from .controls.values import Button, Select, Slider, Text, Toggle
+    from .plot.view import PlotView
 
 _HOMES = {
     "Button": ".controls.values",
@@ -22,6 +23,7 @@ _HOMES = {
     "Gamepad": ".controls.motion",
     "Joystick": ".controls.motion",
     "Keys": ".controls.motion",
+    "PlotView": ".plot.view",
     "Select": ".controls.values",
     "Slider": ".controls.values",
     "Text": ".controls.values",
@@ -37,6 +39,7 @@ __all__ = [
     "Gamepad",
     "Joystick",
     "Keys",
+    "PlotView",
     "Select",
     "Slider",
     "Text",
