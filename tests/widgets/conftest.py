@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from dora_nb.widgets.camera import CameraView
+from dora_nb.widgets.page.guarded import GuardedWidget
+from dora_nb.widgets.plot.view import PlotView
 
 TIMEOUT_SECS = 20.0
 """Only reached by what hangs."""
@@ -40,7 +42,7 @@ def _fakes() -> Any:
 class FakePage:
     """The front end's side of a view's messages: what came, and words to send."""
 
-    def __init__(self, view: CameraView, name: str = "page") -> None:
+    def __init__(self, view: GuardedWidget, name: str = "page") -> None:
         self.received: list[tuple[dict[str, Any], list[Any]]] = []
         self._view = view
         self._name = name
@@ -123,3 +125,31 @@ def make_view(dataflow: Any) -> Iterator[Callable[..., tuple[CameraView, FakePag
     yield make
     for view in made:
         view.close()
+
+
+class PlayedPlot(PlotView):
+    """A plot whose messages go to a `FakePage`."""
+
+    page: FakePage | None = None
+
+    def send(self, content: dict[str, Any], buffers: list[Any] | None = None) -> None:
+        if self.page is None:
+            self.page = FakePage(self)
+        self.page.take(content, buffers)
+
+
+@pytest.fixture
+def make_plot(dataflow: Any) -> Iterator[Callable[..., tuple[PlotView, FakePage]]]:
+    """``plot, page = make_plot("imu/accel", seconds=10)``; plots are closed after the test."""
+    made: list[PlotView] = []
+
+    def make(*topics: str, **options: Any) -> tuple[PlotView, FakePage]:
+        plot = PlayedPlot(*topics, **{"dataflow": dataflow, **options})
+        made.append(plot)
+        if plot.page is None:
+            plot.page = FakePage(plot)
+        return plot, plot.page
+
+    yield make
+    for plot in made:
+        plot.close()

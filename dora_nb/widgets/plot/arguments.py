@@ -52,14 +52,13 @@ def check_panes(topics: Sequence[object], panes: object) -> list[list[str]]:
 
 
 def _check_topic(topic: object) -> None:
-    if not isinstance(topic, str):
-        hint = "pass them one by one: PlotView('imu/accel', 'arm/angle')."
+    if isinstance(topic, list | tuple):
         raise DeclarationError(
-            f"a topic must be a text such as 'imu/accel', got {topic!r};"
-            if topic
-            else f"a topic must be a text such as 'imu/accel', got {topic!r}.",
-            hint=hint if isinstance(topic, list | tuple) and topic else None,
+            f"a topic must be a text such as 'imu/accel', got {topic!r};",
+            hint="pass topics one by one: PlotView('imu/accel', 'arm/angle').",
         )
+    if not isinstance(topic, str):
+        raise DeclarationError(f"a topic must be a text such as 'imu/accel', got {topic!r}.")
 
 
 def _listed(panes: object, named: list[str]) -> list[list[str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dora_nb.data.arrow import Event
@@ -88,7 +88,7 @@ class Feed:
 
     seconds: float
     changed: Callable[[], None]
-    clock: Callable[[], float] = field(default_factory=make_clock)
+    clock: Callable[[], float]
 
     def __post_init__(self) -> None:
         self.topics: list[PlottedTopic] = []
@@ -174,12 +174,11 @@ class Feed:
                 news.append(News(place, columns, is_fresh, info if changed else None))
                 topic.sent_info = info
                 topic.sent_received = series.received
+                topic.sent_generation = series.generation
                 if len(columns.numbers):
                     topic.sent_column = int(columns.numbers[-1])
-                    topic.sent_generation = series.generation
                 elif is_fresh:
-                    # Nothing to go on from: the next message is fresh again.
-                    topic.sent_column = topic.sent_generation = None
+                    topic.sent_column = None
         return news
 
     def part(self, begin_secs: float, end_secs: float, columns: int) -> list[Columns]:

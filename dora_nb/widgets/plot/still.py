@@ -74,7 +74,7 @@ def _pane(
         at = place_y(value)
         parts.append(
             f'<path d="M{_LEFT} {at:.1f}h{width}" stroke="#e3e6ea"/>'
-            f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end" fill="#555">{value:.6g}</text>'
+            f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end" fill="#555">{_minus(f"{value:.6g}")}</text>'
         )
     for secs in nice_ticks(-seconds, 0.0, 6):
         at = place_x(secs + seconds)
@@ -149,6 +149,8 @@ def _path(
         if minimum != maximum:
             yield f"V{place_y(minimum):.1f}V{place_y(maximum):.1f}V{place_y(last):.1f}"
         last_at = place_y(last)
+    if line.info.is_step and not line.info.has_ended and last_at is not None:
+        yield f"H{WIDTH - _RIGHT}"  # a boolean holds its value until the next one
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:

@@ -719,7 +719,7 @@ class PlotOutput extends View {
 
   yTicks(range, height) {
     const half = halfOf(range);
-    const step = niceStep((2 * half < Infinity ? 2 * half : Number.MAX_VALUE) / clamp(Math.floor(height / 40), 2, 8));
+    const step = niceStep((2 * half < Infinity ? 2 * half : Number.MAX_VALUE) / clamp(Math.floor(height / 32), 2, 8));
     return multiples(...range, step).map((value) => [value, tickText(value, step)]);
   }
 

@@ -40,7 +40,7 @@ from ..page.guarded import count_in, number_in
 from ..page.stream import Outbox, StreamWidget
 from .arguments import check_panes, check_seconds, check_y
 from .condition import Condition, Listener, PlottedDataflow, condition
-from .feed import Feed, PlottedTopic
+from .feed import Feed, PlottedTopic, make_clock
 from .still import COLOURS, StillLine, columns_for, still_svg
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class PlotView(StreamWidget):
         self._y = check_y(y)
         self._dataflow = dataflow if dataflow is not None else _notebook_dataflow()
         self._outbox = Outbox(MAX_FPS)
-        self._feed = Feed(check_seconds(seconds), self._outbox.offer)
+        self._feed = Feed(check_seconds(seconds), self._outbox.offer, make_clock())
         named = [topic for pane in laid_out for topic in pane]
         for text in named:
             self._feed.add(text, parse_topic_path(text, self._dataflow.graph))
