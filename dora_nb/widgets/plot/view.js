@@ -431,6 +431,7 @@ class PlotOutput extends View {
     const bar = element("div", "dora-plot-bar", this.pauseButton, this.resetButton, this.state);
     this.root.append(...this.panes.map(({ root }) => root), bar, this.reason);
     this.panes[0].stage.append(this.message);
+    this.root.classList.toggle("dora-plot-stacked", this.panes.length > 1);
     this.root.tabIndex = 0;
     this.root.setAttribute("role", "group");
     this.root.setAttribute("aria-label", `Plot of ${names}`);
