@@ -747,9 +747,9 @@ class PlotOutput extends View {
     context.rect(area.left, area.top, area.width, area.height);
     context.clip();
     const lines = this.page.linesOf(pane).filter(({ hidden }) => !hidden);
+    this.drawUnit(context, style, area, lines); // below the lines, which it must not hide
     for (const line of lines) this.drawLine(context, style, line, begin, end, toX, toY);
     context.restore();
-    this.drawUnit(context, style, area, lines);
     this.drawPointer(context, style, area, shown, { lines, toX, toY, begin, end });
   }
 
@@ -757,6 +757,9 @@ class PlotOutput extends View {
     context.font = this.font();
     context.lineWidth = 1;
     context.fillStyle = style.quiet;
+    context.strokeStyle = style.edge;
+    context.strokeRect(area.left + 0.5, area.top + 0.5, area.width - 1, area.height - 1);
+    if (this.message.textContent) return; // an empty plot has no scale
     context.strokeStyle = style.grid;
     context.beginPath();
     context.textAlign = "right";
@@ -768,7 +771,7 @@ class PlotOutput extends View {
       context.lineTo(area.left + area.width, y);
       context.fillText(text, area.left - 6, clamp(y, area.top + 4, area.top + area.height - 2), area.left - 8);
     }
-    const latest = this.page.latest() ?? end;
+    const latest = this.page.end === null ? end : (this.page.latest() ?? end);
     const step = timeStep((end - begin) / clamp(Math.floor(area.width / 90), 2, 10));
     context.textBaseline = "alphabetic";
     context.textAlign = "center";
@@ -781,8 +784,6 @@ class PlotOutput extends View {
       context.fillText(text, clamp(x, room + 2, area.left + area.width + 8 - room), area.top + area.height + 15);
     }
     context.stroke();
-    context.strokeStyle = style.edge;
-    context.strokeRect(area.left + 0.5, area.top + 0.5, area.width - 1, area.height - 1);
   }
 
   drawLine(context, style, { columns, line, info }, begin, end, toX, toY) {
@@ -832,9 +833,6 @@ class PlotOutput extends View {
     context.font = this.font();
     context.textAlign = "left";
     context.textBaseline = "alphabetic";
-    const width = context.measureText(unit).width + 6;
-    context.fillStyle = style.back;
-    context.fillRect(area.left + 2, area.top + 2, width, 15);
     context.fillStyle = style.quiet;
     context.fillText(unit, area.left + 5, area.top + 13);
   }
@@ -891,10 +889,10 @@ class PlotOutput extends View {
     const more = numMore > 0 ? element("div", "dora-plot-tip-time", `… and ${numMore} more`) : undefined;
     tip.replaceChildren(time, ...made, ...(more ? [more] : []));
     tip.hidden = false;
-    const toLeft = pointer.x > area.left + area.width / 2;
-    tip.style.left = toLeft ? "auto" : `${pointer.x + 12}px`;
-    tip.style.right = toLeft ? `${stage.clientWidth - pointer.x + 12}px` : "auto";
-    tip.style.maxWidth = `${Math.max(120, (toLeft ? pointer.x : stage.clientWidth - pointer.x) - 20)}px`;
+    // Beside the pointer if there is room, and never outside.
+    const [room, own] = [stage.clientWidth, tip.offsetWidth];
+    const left = pointer.x > area.left + area.width / 2 ? pointer.x - 12 - own : pointer.x + 12;
+    tip.style.left = `${clamp(left, 4, Math.max(4, room - own - 4))}px`;
   }
 
   appeared() {
