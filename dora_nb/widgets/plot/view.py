@@ -36,10 +36,11 @@ from dora_nb.errors import DataflowStateError, GraphError
 from dora_nb.graph.topic_paths import parse_topic_path
 
 from ..page.assets import asset, page_code
+from ..page.dataflow import Listener, ViewedDataflow, notebook_dataflow
 from ..page.guarded import count_in, number_in
 from ..page.stream import Outbox, StreamWidget
 from .arguments import check_panes, check_seconds, check_y
-from .condition import Condition, Listener, PlottedDataflow, condition
+from .condition import Condition, condition
 from .feed import Feed, PlottedTopic, make_clock
 from .still import COLOURS, StillLine, columns_for, still_svg
 
@@ -107,11 +108,11 @@ class PlotView(StreamWidget):
         seconds: float = 30,
         y: tuple[float, float] | None = None,
         panes: str | Sequence[Sequence[str]] | None = None,
-        dataflow: PlottedDataflow | None = None,
+        dataflow: ViewedDataflow | None = None,
     ) -> None:
         laid_out = check_panes(topics, panes)
         self._y = check_y(y)
-        self._dataflow = dataflow if dataflow is not None else _notebook_dataflow()
+        self._dataflow = dataflow if dataflow is not None else notebook_dataflow()
         self._outbox = Outbox(MAX_FPS)
         self._feed = Feed(check_seconds(seconds), self._outbox.offer, make_clock())
         named = [topic for pane in laid_out for topic in pane]
@@ -179,6 +180,28 @@ class PlotView(StreamWidget):
             raise DataflowStateError(f"the plot has nothing to show yet; its state is {why}.")
         tables = self._feed.tables(*self._shown_secs())
         return as_frame(joined_table(tables), needed_by="PlotView.table")
+
+    def close(self) -> None:
+        """Ends the plot: it unsubscribes, and its cell keeps a still. Any thread; may be called twice.
+
+        Blocks until the sender thread ends, for at most 2 s.
+
+        Example::
+
+            >>> plot.close()
+        """
+        super().close()
+
+    def settle(self) -> None:
+        """Saves a still into the cell's output if a pause or a stop requires one, or no page shows it.
+
+        IPython calls it after every cell; there is no need to call it.
+
+        Example::
+
+            >>> plot.settle()
+        """
+        super().settle()
 
     def __repr__(self) -> str:
         topics = ", ".join(map(repr, self.topics))
@@ -325,7 +348,8 @@ class PlotView(StreamWidget):
         due, self._still_wanted = self._still_wanted, False
         return due or (was_running and not running)
 
-    def _still_key(self) -> object:
+    def _still_key(self, *, living: bool) -> object:
+        del living
         received = self._feed.received
         return (
             (tuple(received), self._shown_secs() if self.paused else None)
@@ -398,10 +422,3 @@ def _inside(columns: Columns, count: int) -> Columns:
 
 def _rounded(rate_hz: float) -> float:
     return round(rate_hz) if rate_hz >= 100 else round(rate_hz, 1)
-
-
-def _notebook_dataflow() -> PlottedDataflow:
-    from dora_nb.dataflow.dataflow import get_dataflow
-
-    dataflow: PlottedDataflow = get_dataflow()
-    return dataflow

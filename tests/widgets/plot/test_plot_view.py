@@ -494,16 +494,16 @@ def test_many_lines_make_no_large_still(make_plot: MakePlot, imu: Any, clock: Cl
 def test_a_stop_and_a_pause_save_a_still(make_plot: MakePlot, dataflow: Any, imu: Any) -> None:
     plot, _ = make_plot("imu/accel")
     assert not plot._still_due()
-    assert plot._still_key() is None
+    assert plot._still_key(living=True) is None
     imu([1.0])
     dataflow.running = False
     assert plot._still_due()
     assert not plot._still_due()
-    key = plot._still_key()
+    key = plot._still_key(living=True)
     assert key is not None
     plot.paused = True
     assert plot._still_due()
-    assert plot._still_key() != key
+    assert plot._still_key(living=True) != key
 
 
 def test_close_unsubscribes(make_plot: MakePlot, dataflow: Any) -> None:
@@ -512,4 +512,4 @@ def test_close_unsubscribes(make_plot: MakePlot, dataflow: Any) -> None:
     plot.close()
     assert dataflow.listeners == []
     assert dataflow.watchers == []
-    assert plot.closed
+    assert plot._closed
