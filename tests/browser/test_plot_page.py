@@ -137,11 +137,14 @@ class PlotOnPage:
         said: list[dict[str, Any]] = self.page.evaluate("() => model.sent")
         return [message for message in said if message["type"] == kind]
 
-    def wait_for_part(self) -> dict[str, Any]:
-        """The next question for a part, once a person has stopped zooming."""
-        before = len(self.sent("part"))
+    def wait_for_part(self, begin: float, end: float, within: float = 1e-3) -> dict[str, Any]:
+        """The question for that part, once the page has asked it: some time after the last key."""
         self.page.wait_for_function(
-            "count => model.sent.filter(({ type }) => type === 'part').length > count", arg=before
+            """([begin, end, within]) => {
+                const last = model.sent.filter(({ type }) => type === 'part').at(-1);
+                return last && Math.abs(last.begin - begin) < within && Math.abs(last.end - end) < within;
+            }""",
+            arg=[begin, end, within],
         )
         return self.sent("part")[-1]
 
@@ -344,18 +347,19 @@ def test_keys_zoom_and_move_in_time_and_ask_for_the_part(plot: PlotOnPage) -> No
     plot.show(RAMP)
     page.locator(".dora-plot").focus()
     page.keyboard.press("ArrowLeft")  # all is shown already; it only pauses
-    assert plot.wait_for_part()["end"] == END_SECS
+    plot.wait_for_part(END_SECS - 10, END_SECS)
     assert page.evaluate("() => model.get('paused')") is True
     for _ in range(2):
         page.keyboard.press("+")
-    part = plot.wait_for_part()
-    assert part["end"] - part["begin"] == pytest.approx(10 / 2.25)
-    assert part["end"] == pytest.approx(END_SECS - 5 + 10 / 4.5)
+    middle, half = END_SECS - 5, 5 / 2.25
+    part = plot.wait_for_part(middle - half, middle + half)
     assert 500 < part["columns"] < 900
     page.keyboard.press("ArrowRight")
-    assert plot.wait_for_part()["begin"] == pytest.approx(part["begin"] + 0.2 * 10 / 2.25)
+    moved = 0.2 * 2 * half
+    plot.wait_for_part(middle - half + moved, middle + half + moved)
+    page.keyboard.press("-")
     page.keyboard.press("0")
-    assert plot.wait_for_part()["begin"] == 0
+    plot.wait_for_part(0, 0)
     expect(page.get_by_role("button", name="Show all")).to_be_hidden()
 
 
@@ -365,7 +369,7 @@ def test_a_part_is_drawn_in_its_own_columns(plot: PlotOnPage) -> None:
     page.locator(".dora-plot").focus()
     page.keyboard.press("Space")
     page.keyboard.press("+")
-    question = plot.wait_for_part()
+    question = plot.wait_for_part(END_SECS - 5 - 5 / 1.5, END_SECS - 5 + 5 / 1.5)
     begin, end = question["begin"], question["end"]
     header, data = plot.packed([[9.0] * 100], 0, set(), begin)
     header |= {"i": 0, "column_secs": (end - begin) / 100}
@@ -407,12 +411,10 @@ def test_a_drag_selects_a_part(plot: PlotOnPage) -> None:
     page.mouse.down()
     page.mouse.move(box["x"] + plot.left() + 0.4 * width, box["y"] + 70, steps=4)
     page.mouse.up()
-    part = plot.wait_for_part()
-    assert part["begin"] == pytest.approx(END_SECS - 8, abs=0.05)
-    assert part["end"] == pytest.approx(END_SECS - 6, abs=0.05)
+    plot.wait_for_part(END_SECS - 8, END_SECS - 6, within=0.05)
     assert page.evaluate("() => model.get('paused')") is True
     page.mouse.dblclick(box["x"] + 300, box["y"] + 60)
-    assert plot.wait_for_part()["begin"] == 0
+    plot.wait_for_part(0, 0)
 
 
 def test_a_wheel_scrolls_the_page_unless_the_plot_has_the_focus(plot: PlotOnPage) -> None:
@@ -427,8 +429,9 @@ def test_a_wheel_scrolls_the_page_unless_the_plot_has_the_focus(plot: PlotOnPage
     page.keyboard.press("Space")
     page.hover(".dora-plot-canvas")
     page.mouse.wheel(0, -60)
-    part = plot.wait_for_part()
-    assert part["end"] - part["begin"] < 10
+    page.wait_for_function(
+        "() => model.sent.some(({ type, begin, end }) => type === 'part' && end - begin < 9)"
+    )
     assert page.evaluate("() => scrollY") == 0
     page.evaluate("() => { document.body.style.height = ''; }")
 

@@ -260,7 +260,7 @@ class PlotView(StreamWidget):
         with self._link.changed:
             if not begin_secs:
                 self._zoom = self._question = None
-            elif end_secs is not None and begin_secs < end_secs:
+            elif end_secs is not None and 0 < end_secs - begin_secs <= 2 * self.seconds:
                 self._zoom = (begin_secs, end_secs)
                 self._question = _Question(
                     message["client"],
@@ -365,7 +365,7 @@ class PlotView(StreamWidget):
                 self._link.changed.wait_for(self._has_news, FIRST_MESSAGE_SECS)
 
     def _has_news(self) -> bool:
-        return self._outbox.offered or self._outbox.closed
+        return self._outbox.closed or any(self._feed.received)
 
     def _still(self) -> dict[str, Any]:
         data: dict[str, Any] = {"text/plain": repr(self)}

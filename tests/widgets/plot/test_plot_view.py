@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
@@ -272,6 +273,7 @@ def test_a_page_that_zooms_gets_that_part_and_so_does_the_table(
     "question",
     [
         {"begin": 5, "end": 4, "columns": 10},
+        {"begin": -1e308, "end": 1e308, "columns": 10},
         {"begin": "x", "end": 4, "columns": 10},
         {"begin": float("nan"), "end": float("inf"), "columns": -1},
         {"begin": 1},
@@ -504,6 +506,20 @@ def test_a_stop_and_a_pause_save_a_still(make_plot: MakePlot, dataflow: Any, imu
     plot.paused = True
     assert plot._still_due()
     assert plot._still_key(living=True) != key
+
+
+def test_a_cell_that_no_page_shows_waits_for_the_first_message(
+    make_plot: MakePlot, imu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plot, _ = make_plot("imu/accel")
+    monkeypatch.setattr(plot._output, "_shown", True)
+    monkeypatch.setattr(view_module, "FIRST_MESSAGE_SECS", 3600)  # only the message ends it
+    waiting = threading.Thread(target=plot._await_first_still)
+    waiting.start()
+    imu([1.0])
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert "image/svg+xml" in plot._still()
 
 
 def test_close_unsubscribes(make_plot: MakePlot, dataflow: Any) -> None:
