@@ -380,7 +380,6 @@ def test_a_part_is_drawn_in_its_own_columns(plot: PlotOnPage) -> None:
     before = plot.pixels()
     plot.tell({**answer, "client": question["client"], "id": question["id"]}, [data])
     page.wait_for_function("() => new Promise((done) => requestAnimationFrame(() => done(true)))")
-    page.keyboard.press("Space")
     after = plot.pixels()
     assert (before != after).any()
 
