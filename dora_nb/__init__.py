@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .widgets.controls.motion import Gamepad, Joystick, Keys
     from .widgets.controls.publishing import publish
     from .widgets.controls.values import Button, Select, Slider, Text, Toggle
+    from .widgets.log import LogView
     from .widgets.plot.view import PlotView
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ _HOMES = {
     "Gamepad": ".widgets.controls.motion",
     "Joystick": ".widgets.controls.motion",
     "Keys": ".widgets.controls.motion",
+    "LogView": ".widgets.log",
     "Node": ".node",
     "NodeStatus": ".status",
     "OperatorError": ".errors",
@@ -72,6 +74,7 @@ __all__ = [
     "Gamepad",
     "Joystick",
     "Keys",
+    "LogView",
     "Node",
     "NodeStatus",
     "OperatorError",

@@ -32,6 +32,7 @@ NAMES = [
     "Gamepad",
     "Joystick",
     "Keys",
+    "LogView",
     "Node",
     "NodeStatus",
     "OperatorError",
@@ -56,6 +57,7 @@ NAMES = [
 SIGNATURES = {
     "CameraView": "topic, boxes=None, *, labels=None, dataflow=None, size=None, encoding=None,"
     " sync='auto', max_fps=30",
+    "LogView": "name=None, level='INFO', lines=500, *, dataflow=None",
     "PlotView": "*topics, seconds=30, y=None, panes=None, dataflow=None",
     "Dataflow.start": "self, engine='embedded', *, progress=None",
     "attach": "name=None, *, coordinator='127.0.0.1:6013', daemon_port=53291",
@@ -160,6 +162,7 @@ CLASSES = {
     "Keys": dora_nb.Keys,
     "Gamepad": dora_nb.Gamepad,
     "EStop": dora_nb.EStop,
+    "LogView": dora_nb.LogView,
     "Node": dora_nb.Node,
 }
 """The classes whose objects users hold on to."""

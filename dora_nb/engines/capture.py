@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import collections
+import itertools
 import threading
 
 from dora_nb.status import LogLine
@@ -71,6 +72,9 @@ class Log:
         self._entries: collections.deque[tuple[str, str, float]] = collections.deque(
             maxlen=MAX_LINES
         )
+        # Made when they are asked for: most logs are never read, but a live view reads twice a second.
+        self._made: collections.deque[LogLine] = collections.deque(maxlen=MAX_LINES)
+        self._num_made = 0
         self._lock = threading.Lock()
         self.forgotten = 0
 
@@ -89,5 +93,10 @@ class Log:
     def lines(self) -> list[LogLine]:
         """Returns all lines that are kept, oldest first."""
         with self._lock:
-            kept, first = list(self._entries), self.forgotten
-        return [LogLine(self._node, *entry, number) for number, entry in enumerate(kept, first)]
+            first = max(self._num_made, self.forgotten)
+            new = itertools.islice(self._entries, first - self.forgotten, None)
+            self._made.extend(
+                LogLine(self._node, *entry, number) for number, entry in enumerate(new, first)
+            )
+            self._num_made = self.forgotten + len(self._entries)
+            return list(self._made)  # as bounded as the entries, so it holds the same ones

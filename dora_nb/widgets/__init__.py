@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .controls.motion import Gamepad, Joystick, Keys
     from .controls.publishing import publish
     from .controls.values import Button, Select, Slider, Text, Toggle
+    from .log.view import LogView
     from .plot.view import PlotView
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "Gamepad": ".controls.motion",
     "Joystick": ".controls.motion",
     "Keys": ".controls.motion",
+    "LogView": ".log.view",
     "PlotView": ".plot.view",
     "Select": ".controls.values",
     "Slider": ".controls.values",
@@ -39,6 +41,7 @@ __all__ = [
     "Gamepad",
     "Joystick",
     "Keys",
+    "LogView",
     "PlotView",
     "Select",
     "Slider",

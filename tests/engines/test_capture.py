@@ -76,6 +76,19 @@ def test_a_log_keeps_the_newest_lines_and_counts_the_others() -> None:
     assert log.forgotten == 2 * MAX_LINES
 
 
+@pytest.mark.parametrize("between", [0, 1, MAX_LINES - 1, MAX_LINES, 2 * MAX_LINES])
+def test_a_log_that_is_read_again_and_again_has_all_lines_that_are_kept(between: int) -> None:
+    log = Log("camera")
+    added: list[str] = []
+    for number_of_lines in (0, 3, between, between, 1):
+        texts = [str(len(added) + number) for number in range(number_of_lines)]
+        log.add("stdout", texts, time_secs=1.5)
+        added += texts
+        lines = log.lines()
+        assert [line.text for line in lines] == added[-MAX_LINES:]
+        assert [str(line.number) for line in lines] == added[-MAX_LINES:]
+
+
 def printed(*texts: str, stream: str = "stderr") -> list[LogLine]:
     return [LogLine("camera", stream, text, 0.0) for text in texts]
 

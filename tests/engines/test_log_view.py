@@ -1,0 +1,47 @@
+"""The log view on both engines: whichever way a node speaks, its line is shown with its level."""
+
+from __future__ import annotations
+
+import pytest
+
+from dora_nb.widgets import LogView
+
+from ..waiting import wait_until
+from .conftest import CellDataflow
+
+TALKER = """
+import logging, sys
+from dora import Node
+
+node = Node()
+print("printed")
+print("WARNING: complained", file=sys.stderr)
+logging.error("by logging")
+node.log("debug", "logged quietly")
+node.log("warn", "logged")
+for event in node:
+    pass
+"""
+
+
+@pytest.mark.parametrize("engine", ["embedded", "dora"])
+def test_whatever_a_node_says_is_shown_with_its_level(dataflow: CellDataflow, engine: str) -> None:
+    dataflow.cell("talker", TALKER, inputs={"go": "notebook/go"}, kind="script")
+    view = LogView("talker", "trace", dataflow=dataflow)
+    said = {"printed", "WARNING: complained", "by logging", "logged quietly", "logged"}
+    try:
+        dataflow.start(engine)
+        wait_until(lambda: said <= {entry.text for entry in view._kept()})
+        dataflow.stop()
+        shown = [entry for entry in view._kept() if entry.text in said]
+        assert sorted((entry.level, entry.node, entry.text) for entry in shown) == sorted(
+            [
+                ("info", "talker", "printed"),
+                ("warn", "talker", "WARNING: complained"),
+                ("error", "talker", "by logging"),
+                ("debug", "talker", "logged quietly"),
+                ("warn", "talker", "logged"),
+            ]
+        )
+    finally:
+        view.close()
