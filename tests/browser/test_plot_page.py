@@ -133,6 +133,10 @@ class PlotOnPage:
     def wait_drawn(self) -> None:
         expect(self.page.locator(".dora-plot")).to_have_attribute("data-seq", str(self.seq))
 
+    def wait_for_frame(self) -> None:
+        """Until what was asked for so far is drawn: the plot draws in the next frame of the page."""
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => done(true)))")
+
     def sent(self, kind: str) -> list[dict[str, Any]]:
         said: list[dict[str, Any]] = self.page.evaluate("() => model.sent")
         return [message for message in said if message["type"] == kind]
@@ -379,7 +383,7 @@ def test_a_part_is_drawn_in_its_own_columns(plot: PlotOnPage) -> None:
     assert page.locator(".dora-plot-canvas").get_attribute("aria-label") is not None
     before = plot.pixels()
     plot.tell({**answer, "client": question["client"], "id": question["id"]}, [data])
-    page.wait_for_function("() => new Promise((done) => requestAnimationFrame(() => done(true)))")
+    plot.wait_for_frame()
     after = plot.pixels()
     assert (before != after).any()
 
@@ -392,9 +396,11 @@ def test_the_vertical_axis_zooms(plot: PlotOnPage) -> None:
     for _ in range(6):
         page.keyboard.press("ArrowDown")
     expect(page.get_by_role("button", name="Show all")).to_be_visible()
+    plot.wait_for_frame()
     rows = np.flatnonzero(plot.line().any(axis=1))
     assert rows.max() - rows.min() < 60
     page.get_by_role("button", name="Show all").click()
+    plot.wait_for_frame()
     rows = np.flatnonzero(plot.line().any(axis=1))
     assert rows.max() - rows.min() > 150
     expect(page.locator(".dora-plot")).to_be_focused()
