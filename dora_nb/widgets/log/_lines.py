@@ -71,6 +71,9 @@ class Lines:
         by_node: dict[str, list[LogLine]] = {}
         for line in snapshot:
             by_node.setdefault(line.node, []).append(line)
+        # Times need not go up with numbers: dora-rs stamps the lines of each stream by itself.
+        for lines in by_node.values():
+            lines.sort(key=lambda line: line.number)
         new = [line for node, lines in by_node.items() for line in self._news(node, lines, chosen)]
         if len(by_node) > 1:
             new.sort(key=lambda line: line.time_secs)

@@ -179,6 +179,19 @@ def test_a_dataflow_that_starts_again_adds_to_the_lines(
     assert of_kind(page, "status")[-1]["older"] == 0
 
 
+def test_lines_whose_times_are_not_in_order_come_once(
+    show: Callable[..., Page], dataflow: Logged, refresher: ByHand
+) -> None:
+    dataflow.write("camera", "first")
+    dataflow.now_secs -= 10
+    dataflow.write("camera", "stamped earlier")
+    page = show()
+    refresher.refresh_all()
+    refresher.refresh_all()
+    assert sorted(texts(page)) == ["first", "stamped earlier"]
+    assert len(of_kind(page, "lines")) == 1
+
+
 # --- nodes and levels ------------------------------------------------------------------------
 
 
