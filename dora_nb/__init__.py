@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .widgets.controls.motion import Gamepad, Joystick, Keys
     from .widgets.controls.publishing import publish
     from .widgets.controls.values import Button, Select, Slider, Text, Toggle
+    from .widgets.flow import FlowView
     from .widgets.log import LogView
     from .widgets.plot.view import PlotView
 
@@ -40,6 +41,7 @@ _HOMES = {
     "DoraNbError": ".errors",
     "EStop": ".widgets.controls.estop",
     "Event": ".events",
+    "FlowView": ".widgets.flow",
     "Gamepad": ".widgets.controls.motion",
     "Joystick": ".widgets.controls.motion",
     "Keys": ".widgets.controls.motion",
@@ -71,6 +73,7 @@ __all__ = [
     "DoraNbError",
     "EStop",
     "Event",
+    "FlowView",
     "Gamepad",
     "Joystick",
     "Keys",

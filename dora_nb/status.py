@@ -133,6 +133,8 @@ class NodeStatus:
     is run again. Files of the standard library and of installed packages do not count."""
     obstacle: Obstacle | None = None
     """Why the embedded engine does not start it; None where it can, and on dora-rs."""
+    process_id: int | None = None
+    """The id of its process; None where none runs, and on dora-rs."""
 
     @property
     def dropped(self) -> int:

@@ -29,6 +29,7 @@ NAMES = [
     "DoraNbError",
     "EStop",
     "Event",
+    "FlowView",
     "Gamepad",
     "Joystick",
     "Keys",
@@ -57,6 +58,7 @@ NAMES = [
 SIGNATURES = {
     "CameraView": "topic, boxes=None, *, labels=None, dataflow=None, size=None, encoding=None,"
     " sync='auto', max_fps=30",
+    "FlowView": "dataflow=None",
     "LogView": "name=None, level='INFO', lines=500, *, dataflow=None",
     "PlotView": "*topics, seconds=30, y=None, panes=None, dataflow=None",
     "Dataflow.start": "self, engine='embedded', *, progress=None",
@@ -162,6 +164,7 @@ CLASSES = {
     "Keys": dora_nb.Keys,
     "Gamepad": dora_nb.Gamepad,
     "EStop": dora_nb.EStop,
+    "FlowView": dora_nb.FlowView,
     "LogView": dora_nb.LogView,
     "Node": dora_nb.Node,
 }

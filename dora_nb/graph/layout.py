@@ -33,7 +33,9 @@ LABEL_LENGTH = 28
 TITLE_ADVANCE, SMALL_ADVANCE, PORT_ADVANCE = 8.0, 6.4, 6.8
 """Upper bounds for the mean width of a character: 13 px bold, 11 px, 11 px monospaced."""
 TITLE_HEIGHT, DETAIL_HEIGHT, ROW_HEIGHT, PADDING = 26.0, 16.0, 18.0, 10.0
-MIN_WIDTH = 92.0
+FACT_HEIGHT = 14.0
+"""Height of a line that says how an operator or an edge is doing, where a layout has facts."""
+MIN_WIDTH, MIN_FACTS_WIDTH = 92.0, 200.0
 COLUMN_GAP, BOX_GAP, COMPONENT_GAP, MARGIN = 72.0, 20.0, 28.0, 14.0
 LANE_HEIGHT = 10.0
 """Height kept free for each line that passes a column or goes back."""
@@ -114,13 +116,17 @@ def lay_out(
     *,
     subscriptions: Iterable[str] = (),
     details: Mapping[str, str] | None = None,
+    with_facts: bool = False,
 ) -> Layout:
     """Returns the layout of a graph.
 
     `subscriptions` are topics that the notebook reads; `details` are second lines for operators, by
-    name (such as their states). Pure and deterministic.
+    name (such as their states). `with_facts` keeps room for facts that change: a second and a third
+    line of each operator, and a line below each input. Pure and deterministic.
     """
     nodes, links = _nodes_and_links(graph, sorted(set(subscriptions)), details or {})
+    for node in nodes.values():
+        node.with_facts = with_facts and node.kind != "timer"
     return _on_shelves([_Component(*each).draw() for each in _components(nodes, links)])
 
 
@@ -143,17 +149,24 @@ class _Node:
     detail: str = ""
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    with_facts: bool = False
 
     @property
     def header_height(self) -> float:
+        if self.with_facts and self.kind == "operator":
+            return TITLE_HEIGHT + DETAIL_HEIGHT + FACT_HEIGHT
         return TITLE_HEIGHT + (DETAIL_HEIGHT if self.detail else 0)
+
+    @property
+    def row_height(self) -> float:
+        return ROW_HEIGHT + (FACT_HEIGHT if self.with_facts and self.inputs else 0)
 
     @property
     def height(self) -> float:
         rows = max(len(self.inputs), len(self.outputs))
         if self.kind == "timer":
             return TITLE_HEIGHT
-        return self.header_height + rows * ROW_HEIGHT + (PADDING / 2 if rows else 0)
+        return self.header_height + rows * self.row_height + (PADDING / 2 if rows else 0)
 
     @property
     def width(self) -> float:
@@ -165,13 +178,15 @@ class _Node:
             SMALL_ADVANCE * len(self.detail),
             PORT_ADVANCE * (0 if self.kind == "timer" else ports),
         )
-        return max(MIN_WIDTH, float(round(text + 2 * PADDING)))
+        has_facts = self.with_facts and (self.inputs or self.kind == "operator")
+        least = MIN_FACTS_WIDTH if has_facts else MIN_WIDTH
+        return max(least, float(round(text + 2 * PADDING)))
 
     def port_offset(self, index: int) -> float:
         """Returns how far the port of that index is below the top of the box."""
         if self.kind == "timer":
             return TITLE_HEIGHT / 2
-        return self.header_height + (index + 0.5) * ROW_HEIGHT
+        return self.header_height + index * self.row_height + ROW_HEIGHT / 2
 
 
 def shorten(text: str) -> str:

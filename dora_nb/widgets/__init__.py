@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .controls.motion import Gamepad, Joystick, Keys
     from .controls.publishing import publish
     from .controls.values import Button, Select, Slider, Text, Toggle
+    from .flow.view import FlowView
     from .log.view import LogView
     from .plot.view import PlotView
 
@@ -21,6 +22,7 @@ _HOMES = {
     "Button": ".controls.values",
     "CameraView": ".camera.view",
     "EStop": ".controls.estop",
+    "FlowView": ".flow.view",
     "Gamepad": ".controls.motion",
     "Joystick": ".controls.motion",
     "Keys": ".controls.motion",
@@ -38,6 +40,7 @@ __all__ = [
     "Button",
     "CameraView",
     "EStop",
+    "FlowView",
     "Gamepad",
     "Joystick",
     "Keys",

@@ -151,7 +151,7 @@ def _svg(layout: Layout, colors: Mapping[str, str]) -> str:
 
 
 def _wire_svg(wire: Wire, *, waits: bool) -> str:
-    path = _turning_path(wire.points) if wire.goes_back else _flowing_path(wire.points)
+    path = wire_path(wire)
     x, y = wire.points[-1]
     names = f"{wire.source}/{wire.output} → {wire.target}/{wire.input}"
     if not wire.output:
@@ -162,6 +162,11 @@ def _wire_svg(wire: Wire, *, waits: bool) -> str:
         f'<path class="wire{" waits" if waits else ""}" d="{path}"/>'
         f'<path class="tip" d="{tip}"/></g>'
     )
+
+
+def wire_path(wire: Wire) -> str:
+    """Returns the line as the `d` of an SVG's path."""
+    return _turning_path(wire.points) if wire.goes_back else _flowing_path(wire.points)
 
 
 def _flowing_path(points: tuple[Point, ...]) -> str:

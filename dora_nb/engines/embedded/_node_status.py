@@ -54,4 +54,5 @@ def node_status(
         last_line=supervisor.last_line(),
         warnings=supervisor.warnings,
         changed_files=supervisor.changed_files(),
+        process_id=supervisor.process_id(),
     )

@@ -347,6 +347,11 @@ class Supervisor:
             since_nanos = self._process.counters.words[counters.BUSY_SINCE_NANOS]
         return (time.monotonic_ns() - since_nanos) / 1e9 if since_nanos else None
 
+    def process_id(self) -> int | None:
+        """Returns the id of the process whose events count; None if there is none."""
+        process = self._process
+        return None if process is None else process.process_id
+
     def changed_files(self) -> tuple[str, ...]:
         """Returns the files that have changed since the operator's code has imported them.
 
