@@ -127,6 +127,9 @@ def lay_out(
     nodes, links = _nodes_and_links(graph, sorted(set(subscriptions)), details or {})
     for node in nodes.values():
         node.with_facts = with_facts and node.kind != "timer"
+    for link in links if with_facts else ():
+        if nodes[link.source].kind != "timer":  # a tick is not sent, so there is nothing to say
+            nodes[link.target].with_input_facts = True
     return _on_shelves([_Component(*each).draw() for each in _components(nodes, links)])
 
 
@@ -150,6 +153,7 @@ class _Node:
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     with_facts: bool = False
+    with_input_facts: bool = False
 
     @property
     def header_height(self) -> float:
@@ -159,7 +163,7 @@ class _Node:
 
     @property
     def row_height(self) -> float:
-        return ROW_HEIGHT + (FACT_HEIGHT if self.with_facts and self.inputs else 0)
+        return ROW_HEIGHT + (FACT_HEIGHT if self.with_input_facts else 0)
 
     @property
     def height(self) -> float:
@@ -178,7 +182,7 @@ class _Node:
             SMALL_ADVANCE * len(self.detail),
             PORT_ADVANCE * (0 if self.kind == "timer" else ports),
         )
-        has_facts = self.with_facts and (self.inputs or self.kind == "operator")
+        has_facts = self.with_input_facts or (self.with_facts and self.kind == "operator")
         least = MIN_FACTS_WIDTH if has_facts else MIN_WIDTH
         return max(least, float(round(text + 2 * PADDING)))
 

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_nb.graph.graph import Graph
-from dora_nb.graph.layout import BOX_GAP, Box, Layout, Point, Wire, lay_out
+from dora_nb.graph.layout import (
+    BOX_GAP,
+    DETAIL_HEIGHT,
+    FACT_HEIGHT,
+    Box,
+    Layout,
+    Point,
+    Wire,
+    lay_out,
+)
 from dora_nb.graph.nodes import InputSpec, NodeSpec, SourceCode
 from dora_nb.graph.sources import parse_source
 
@@ -118,10 +127,13 @@ def check(graph: Graph, layout: Layout, subscriptions: list[str]) -> None:
             assert port.x in (around.x, around.x + around.width)
 
 
-@given(graph=graphs(), subscribed=st.booleans())
-def test_nothing_overlaps_and_every_line_ends_at_its_ports(graph: Graph, subscribed: bool) -> None:
+@given(graph=graphs(), subscribed=st.booleans(), with_facts=st.booleans())
+def test_nothing_overlaps_and_every_line_ends_at_its_ports(
+    graph: Graph, subscribed: bool, with_facts: bool
+) -> None:
     subscriptions = topics_of(graph) if subscribed else []
-    check(graph, lay_out(graph, subscriptions=subscriptions), subscriptions)
+    layout = lay_out(graph, subscriptions=subscriptions, with_facts=with_facts)
+    check(graph, layout, subscriptions)
 
 
 @given(graph=graphs(), data=st.data())
@@ -251,3 +263,20 @@ def test_second_lines_make_room_for_themselves() -> None:
     detailed = box(lay_out(graph, details={"a": "waiting (for a_node_with_a_long_name)"}), "a")
     assert detailed.height > plain.height
     assert detailed.width > plain.width
+
+
+def test_facts_have_room_below_each_input_that_reads_a_topic() -> None:
+    graph = graph_of(
+        operator("a", {"tick": "dora/timer/hz/30"}, "o"),
+        operator("b", {"x": "a/o", "y": "a/o"}, ""),
+    )
+    plain, live = lay_out(graph), lay_out(graph, with_facts=True)
+
+    def between(layout: Layout) -> float:
+        first, second = box(layout, "b").inputs
+        return second.y - first.y
+
+    assert between(live) == between(plain) + FACT_HEIGHT
+    # A timer's ticks are not counted: its reader gets two lines for its own facts alone.
+    ticked = box(live, "a").height - box(plain, "a").height
+    assert ticked == DETAIL_HEIGHT + FACT_HEIGHT

@@ -75,7 +75,7 @@ class FlowGraph extends View {
     picture.setAttribute("role", "group");
     picture.setAttribute("aria-label", "dataflow");
     // Shrunk to the cell's width as far as it can still be read; then it scrolls.
-    picture.style.minWidth = `${Math.round(width * 0.72)}px`;
+    picture.style.minWidth = `${Math.round(width * 0.85)}px`;
     picture.append(...graph.wires.map((wire) => this.wireShape(wire)));
     picture.append(...graph.boxes.map((box) => this.boxShape(box)));
     this.scroller.replaceChildren(...(graph.boxes.length ? [picture] : []));
