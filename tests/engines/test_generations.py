@@ -77,6 +77,7 @@ def test_a_failure_leaves_the_old_generation_running(
     assert after["n"] > before["n"]
     status = running.status("op")
     assert (status.state, status.generation, status.error) == (State.RUNNING, 1, None)
+    assert status.process_id == after["process"]
     # The old one is what is declared: the mended cell is an edit of that.
     assert declare(running, COUNTING.format(start=0)) == "op: unchanged"
     sentence = declare(running, COUNTING.format(start=100))

@@ -53,6 +53,7 @@ def test_its_readers_see_an_end_and_the_others_go_on(two: CellDataflow) -> None:
     stopped = two.stop("counter")
     assert (stopped.names, stopped.already_stopped) == (("counter",), False)
     assert two.status("counter").state is State.STOPPED
+    assert two.status("counter").process_id is None
     assert two.said_by("counter") == ["STOP"]
     wait_for_line(two, "reader", "INPUT_CLOSED in ")
     assert events_of(two, "reader") == ["restarts 0", "INPUT_CLOSED in "]
