@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -199,3 +200,46 @@ def test_nothing_is_left_when_it_ends(flow: OnPage) -> None:
     flow.page.evaluate("() => { model.closed = true; end(); }")
     assert flow.page.evaluate("() => model.count()") == 0
     assert flow.page.locator(".dora-flow").count() == 0
+
+
+OPERATOR = """\
+%%dora_operator {name} --inputs {inputs} --outputs out
+class Operator:
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            print("<b>ticked</b>")
+            send_output("out", bytes(1), dora_event["metadata"])
+"""
+
+
+def test_a_node_is_restarted_and_stopped_by_keyboard_while_a_cell_runs(
+    open_notebook: Callable[..., Any], page: Page
+) -> None:
+    page.set_viewport_size({"width": 1000, "height": 1800})
+    notebook = open_notebook(
+        "flow.ipynb",
+        [
+            "%load_ext dora_nb",
+            OPERATOR.format(name="camera", inputs="tick=dora/timer/hz/30"),
+            OPERATOR.format(name="detector", inputs="image=camera/out"),
+            "%dora start",
+            "import dora_nb\ndora_nb.FlowView()",
+            "import time; time.sleep(600)",
+        ],
+    )
+    notebook.run_all()
+    expect(operator(page, "detector").locator(".facts").first).to_contain_text(" MB")
+    expect(page.locator(".dora-flow .facts", has_text="/s")).to_be_visible()
+    operator(page, "detector").focus()
+    page.keyboard.press("Enter")
+    panel = page.get_by_role("region", name="detector")
+    expect(panel.locator("pre")).to_contain_text("<b>ticked</b>")
+    expect(panel.get_by_role("button", name="Restart")).to_be_enabled()
+    panel.get_by_role("button", name="Restart").focus()
+    page.keyboard.press("Enter")
+    expect(panel.locator(".dora-flow-action")).to_have_text("restarted: generation 2")
+    expect(operator(page, "detector").locator(".facts").first).to_contain_text("gen 2")
+    panel.get_by_role("button", name="Stop").click()
+    expect(operator(page, "detector").locator(".state")).to_have_text("stopped")
+    assert notebook.prompts()[5] == "[*]:"
+    notebook.interrupt()
