@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pytest
 from playwright.sync_api import Page, expect
 
 OpenNotebook = Callable[..., Any]
@@ -102,6 +103,7 @@ def test_boxes_are_live_while_a_cell_runs(open_notebook: OpenNotebook, page: Pag
     assert int(drawn) > 40
 
 
+@pytest.mark.soak
 def test_a_page_loaded_again_shows_the_picture_at_which_it_was_paused(
     open_notebook: OpenNotebook, page: Page
 ):

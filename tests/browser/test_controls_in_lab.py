@@ -102,6 +102,7 @@ display(EStop("notebook/stop"), EStop(key="F9"))
 """
 
 
+@pytest.mark.soak
 def test_an_estop_works_while_a_cell_runs(
     open_notebook: OpenNotebook, page: Page, heard: Heard
 ) -> None:

@@ -212,6 +212,7 @@ class Operator:
 """
 
 
+@pytest.mark.soak
 def test_a_node_is_restarted_and_stopped_by_keyboard_while_a_cell_runs(
     open_notebook: Callable[..., Any], page: Page
 ) -> None:

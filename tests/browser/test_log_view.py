@@ -213,6 +213,7 @@ CURSOR_LINE = """() => {
 }"""
 
 
+@pytest.mark.soak
 def test_in_jupyterlab_it_is_live_in_a_busy_cell_and_goes_to_the_line(
     open_notebook: Callable[..., Any], page: Page
 ) -> None:

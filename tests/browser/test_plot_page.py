@@ -623,6 +623,7 @@ class Operator:
 DRAWN = "() => +(document.querySelector('.dora-plot')?.dataset.seq ?? 0)"
 
 
+@pytest.mark.soak
 def test_a_plot_lives_while_a_cell_runs_and_leaves_a_still(
     open_notebook: Callable[..., Any], page: Page
 ) -> None:
