@@ -246,7 +246,7 @@ def test_a_killed_notebook_leaves_nothing_in_it_and_ends_the_motion(
     kernel.process.kill()
     kernel.process.wait()
     # The robot lives on, so its motion is ended for it.
-    wait_until(lambda: last() == "COMMAND [0.0] stopped")
+    wait_until(lambda: last() == "COMMAND [0.0] stopped", otherwise=last)
     deadline_secs = time.monotonic() + TIMEOUT_SECS
     while lasting_robot.nodes() != ["camera", "notebook", "reader"]:
         assert time.monotonic() < deadline_secs, lasting_robot.nodes()

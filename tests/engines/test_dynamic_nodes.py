@@ -378,7 +378,8 @@ def join_sockets() -> list[str]:
 
 
 FORKING = """
-import os, sys
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: to fork with threads
 import dora_nb
 
 with dora_nb.Node("plotter") as node:

@@ -8,11 +8,17 @@ dora-rs and the daemon's port as arguments.
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 from dora import Node
 
 from dora_nb.engines.control_loop import publish_controls
+
+
+FLUSH_SECS = 0.3
+"""`send_output` of dora-rs returns before its message has left the process, and does not say when it has. The
+operator of a kernel that is gone has a second in all (`dora_nb.child._parent_death`)."""
 
 
 def installed_dora() -> Any:
@@ -34,8 +40,9 @@ def forward(on_dora: Any, in_kernel: Node) -> None:
     leave()
 
 
-def leave() -> None:
-    """Ends the process at once."""
+def leave(*, after_secs: float = 0.0) -> None:
+    """Ends the process at once, or after a time in which dora-rs's threads can send what they were given."""
+    time.sleep(after_secs)
     # Not sys.exit: a thread that waits inside dora-rs cannot be woken.
     os._exit(0)
 
@@ -47,4 +54,4 @@ in_kernel: Any = Node()
 threading.Thread(target=forward, args=(on_dora, in_kernel), daemon=True).start()
 # The controls too: of a kernel that is killed, this process sends neutral before it ends.
 publish_controls(in_kernel, on_dora.send_output)
-leave()
+leave(after_secs=FLUSH_SECS)
