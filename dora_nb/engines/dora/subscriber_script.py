@@ -15,7 +15,6 @@ from dora import Node
 
 from dora_nb.engines.control_loop import publish_controls
 
-
 FLUSH_SECS = 0.3
 """`send_output` of dora-rs returns before its message has left the process, and does not say when it has. The
 operator of a kernel that is gone has a second in all (`dora_nb.child._parent_death`)."""
