@@ -127,7 +127,7 @@ def test_it_follows_the_end_until_a_person_scrolls_up(log: Log) -> None:
     follow = log.page.get_by_role("button", name="Follow")
     log.add(*(line(number, f"line {number}") for number in range(1, 101)))
     expect(log.texts).to_have_count(100)
-    assert log.box.evaluate(AT_END)
+    log.page.wait_for_function(AT_END, arg=log.box.element_handle())
     expect(follow).to_have_attribute("aria-pressed", "true")
     log.box.focus()
     log.page.keyboard.press("Home")
@@ -138,7 +138,7 @@ def test_it_follows_the_end_until_a_person_scrolls_up(log: Log) -> None:
     follow.click()
     expect(follow).to_have_text("Follow")
     expect(follow).to_have_attribute("aria-pressed", "true")
-    assert log.box.evaluate(AT_END)
+    log.page.wait_for_function(AT_END, arg=log.box.element_handle())
 
 
 def test_a_flood_is_not_read_aloud(log: Log) -> None:
