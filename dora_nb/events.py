@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Required, TypedDict
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Event(TypedDict, total=False):
@@ -29,3 +33,11 @@ class Event(TypedDict, total=False):
     """What was sent with the value, and ``timestamp``: when it was sent, a `datetime` in UTC."""
     error: str
     """What went wrong, in an event of the type ``ERROR``."""
+
+
+def stamp_micros(metadata: Mapping[str, Any] | None) -> int | None:
+    """Returns a message's ``timestamp`` in microseconds since 1970; None without a usable one."""
+    stamp = metadata.get("timestamp") if isinstance(metadata, Mapping) else None
+    if not isinstance(stamp, datetime) or stamp.tzinfo is None:
+        return None
+    return (stamp - _EPOCH) // timedelta(microseconds=1)

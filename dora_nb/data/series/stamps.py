@@ -19,22 +19,19 @@ goes back by less                                the time of the point before it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+
+from dora_nb.events import stamp_micros
 
 AHEAD_SECS = 1.0
 REORDER_SECS = 0.05
 """Senders on one machine may overtake each other by less than that."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def stamp_secs(metadata: Mapping[str, Any]) -> float | None:
     """Returns a message's ``timestamp`` in seconds since 1970; None without a usable one."""
-    stamp = metadata.get("timestamp")
-    if not isinstance(stamp, datetime) or stamp.tzinfo is None:
-        return None
-    return (stamp - _EPOCH) // _MICROSECOND / 1e6
+    micros = stamp_micros(metadata)
+    return None if micros is None else micros / 1e6
 
 
 class Placed(NamedTuple):

@@ -23,11 +23,12 @@ import pyarrow as pa
 from dora_nb.data.arrow import Event
 from dora_nb.data.boxes import Labels, read_boxes
 from dora_nb.errors import MessageError
+from dora_nb.events import stamp_micros
 
 from ..page.pacing import WINDOW
 from ..page.stream import Outbox
 from ._condition import FeedState
-from ._matching import Frame, Pair, StampedBoxes, SwitchablePairing, stamp_micros
+from ._matching import Frame, Pair, StampedBoxes, SwitchablePairing
 from ._pictures import DrawnBox, Picture
 from ._sync_choice import Sync, SyncChoice
 

@@ -8,25 +8,14 @@ again, a clock that was set).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from dora_nb.data.arrow import Event
 from dora_nb.data.boxes import Boxes
 
 from ._sync_choice import SAME_STAMP_MICROS, is_same_stamp
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def stamp_micros(metadata: Mapping[str, Any] | None) -> int | None:
-    """Returns a message's ``timestamp`` in microseconds since the epoch; None without a usable one."""
-    stamp = metadata.get("timestamp") if isinstance(metadata, Mapping) else None
-    if not isinstance(stamp, datetime) or stamp.tzinfo is None:
-        return None
-    return (stamp - _EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

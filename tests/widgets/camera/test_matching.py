@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_nb.data.boxes import Boxes
+from dora_nb.events import stamp_micros
 from dora_nb.widgets.camera._matching import (
     SAME_STAMP_MICROS,
     Frame,
@@ -19,7 +20,6 @@ from dora_nb.widgets.camera._matching import (
     StampedBoxes,
     SwitchablePairing,
     lag_micros,
-    stamp_micros,
 )
 
 NO_BOXES = Boxes(np.empty((0, 6), np.float32), ())
