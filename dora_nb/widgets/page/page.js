@@ -21,6 +21,18 @@ export function element(tag, kind, ...children) {
   return made;
 }
 
+/** An icon of 16 x 16 pixels in the colour of the text. @param {string} outline */
+export function svgIcon(outline) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", outline);
+  path.setAttribute("fill-rule", "evenodd");
+  svg.append(path);
+  return svg;
+}
+
 /** Leaves text alone that did not change: a screen reader would read it again. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;

@@ -393,15 +393,7 @@ const PLOT_ICONS = {
   reset: "M2 2h4.5v1.4H3.4v3.1H2zM9.5 2H14v4.5h-1.4V3.4H9.5zM2 9.5h1.4v3.1h3.1V14H2zM12.6 9.5H14V14H9.5v-1.4h3.1z",
 };
 
-function plotIcon(name) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", PLOT_ICONS[name]);
-  svg.append(path);
-  return svg;
-}
+const plotIcon = (name) => svgIcon(PLOT_ICONS[name]);
 
 class PlotOutput extends View {
   constructor(page, model, host) {
