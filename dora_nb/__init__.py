@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .errors import DoraNbError, OperatorError
     from .events import Event
     from .node import Node
+    from .recording.recording import Recording
     from .status import NodeStatus, State
     from .widgets.camera import CameraView
     from .widgets.controls.estop import EStop
@@ -50,6 +51,7 @@ _HOMES = {
     "NodeStatus": ".status",
     "OperatorError": ".errors",
     "PlotView": ".widgets.plot.view",
+    "Recording": ".recording.recording",
     "Select": ".widgets.controls.values",
     "Slider": ".widgets.controls.values",
     "State": ".status",
@@ -82,6 +84,7 @@ __all__ = [
     "NodeStatus",
     "OperatorError",
     "PlotView",
+    "Recording",
     "Select",
     "Slider",
     "State",

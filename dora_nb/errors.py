@@ -12,6 +12,7 @@
     ├── OperatorError                        the operator's own code failed, in its own process
     ├── DataflowStateError (RuntimeError)    the call is right, but not in this state
     ├── MessageError (ValueError)            a message is not of the expected kind (an image, boxes)
+    ├── RecordingError (ValueError)          a recording cannot be written or read
     ├── TopicTimeoutError (TimeoutError)     too few messages came in time
     └── EngineError (RuntimeError)           the engine or the system underneath failed
 
@@ -169,6 +170,10 @@ class DataflowStateError(DoraNbError, RuntimeError):
 
 class MessageError(DoraNbError, ValueError):
     """A message is not of the kind that a view or a conversion expects."""
+
+
+class RecordingError(DoraNbError, ValueError):
+    """A recording cannot be written, or a file cannot be read as one, or lacks what was asked for."""
 
 
 class TopicTimeoutError(DoraNbError, TimeoutError):

@@ -35,6 +35,7 @@ def test_an_operators_error_carries_its_own_traceback() -> None:
         (errors.GraphError, ValueError),
         (errors.SourceError, ValueError),
         (errors.MessageError, ValueError),
+        (errors.RecordingError, ValueError),
         (errors.TopicTimeoutError, TimeoutError),
         (errors.DataflowStateError, RuntimeError),
         (errors.EngineError, RuntimeError),

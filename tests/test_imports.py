@@ -27,6 +27,7 @@ LAYERS = (
     ("engines", "node", "testing"),
     ("child",),
     ("transport",),
+    ("recording",),
     ("data", "descriptor"),
     ("cells", "events", "status"),
     ("graph", "protocol", "system"),

@@ -38,6 +38,7 @@ NAMES = [
     "NodeStatus",
     "OperatorError",
     "PlotView",
+    "Recording",
     "Select",
     "Slider",
     "State",
@@ -96,6 +97,11 @@ SIGNATURES = {
     " neutral=None, *, dataflow=None",
     "EStop": "topic=None, *, key='F8', dataflow=None",
     "publish": "widget, topic, *, dataflow=None",
+    "Recording": "path",
+    "Recording.messages": "self, *topics, start=None, stop=None",
+    "Recording.events": "self, *topics, start=None, stop=None",
+    "Recording.take": "self, topic, count, start=0.0",
+    "Recording.table": "self, topic",
 }
 """Names, order, defaults; a promise. What comes after the last of them may grow by keywords."""
 
@@ -155,6 +161,7 @@ CLASSES = {
     "Rebuilt": Rebuilt,
     "CameraView": dora_nb.CameraView,
     "PlotView": dora_nb.PlotView,
+    "Recording": dora_nb.Recording,
     "Slider": dora_nb.Slider,
     "Toggle": dora_nb.Toggle,
     "Button": dora_nb.Button,
