@@ -135,6 +135,8 @@ class NodeStatus:
     """Why the embedded engine does not start it; None where it can, and on dora-rs."""
     process_id: int | None = None
     """The id of its process; None where none runs, and on dora-rs."""
+    is_service: bool = False
+    """Whether it is a node of dora_nb's own, such as the recorder."""
 
     @property
     def dropped(self) -> int:

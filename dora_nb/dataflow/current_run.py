@@ -10,7 +10,7 @@ from typing import cast
 
 from dora_nb.engines.base import EngineSession
 from dora_nb.engines.control_board import ControlBoard
-from dora_nb.engines.embedded import Listener
+from dora_nb.engines.embedded import Listener, ServiceSpec
 from dora_nb.errors import DataflowStateError, OperatorError
 from dora_nb.events import Event
 from dora_nb.graph.graph import Graph
@@ -41,6 +41,8 @@ class CurrentRun:
         """What is declared here, while another dataflow is watched."""
         self.controls = ControlBoard()
         """Where the controls of the page leave their values; it outlives a session, as the readers do."""
+        self.services: dict[str, ServiceSpec] = {}
+        """By name: the service nodes that the next session starts with; see `set_service`."""
         self._readers: list[Listener] = []
         self._last_status: dict[str, NodeStatus] = {}
         self._last_logs: dict[str, list[LogLine]] = {}
@@ -147,6 +149,19 @@ class CurrentRun:
             waited_for = ", ".join(names or session.settling())
             waiting = f"starting: {waited_for} ({now_secs - begin_secs:.0f} s)"
             progress("; ".join([*failures, waiting]))
+
+    def set_service(self, name: str, spec: ServiceSpec | None) -> None:
+        """Starts, changes or (None) ends a service node, in this run and those that follow. EngineError.
+
+        Restarts no operator, and does not wait for the service.
+        """
+        with self.lock:
+            self.services.pop(name, None)
+            if spec is not None:
+                self.services[name] = spec
+            session = self.session
+        if session is not None:
+            session.set_service(spec, name)
 
     # -- another dataflow ------------------------------------------------------------------------------
 

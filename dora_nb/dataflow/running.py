@@ -93,6 +93,8 @@ class Running:
             session = self._run.session
             if session is None or not failed:
                 session = _new_session(engine, self._run)
+                for name, spec in self._run.services.items():
+                    session.set_service(spec, name)
                 self._run.begin(session)
                 return session
         for name in failed:

@@ -14,7 +14,7 @@ from dora_nb.status import EdgeStatus, LogLine, NodeStatus
 
 from .control_words import Word
 from .edit import Applied, Edit
-from .embedded import Listener
+from .embedded import Listener, ServiceSpec
 
 
 class EngineSession(Protocol):
@@ -118,6 +118,22 @@ class EngineSession(Protocol):
 
     def send_word(self, name: str, word: Word) -> None:
         """Sends a word, or a newer one of that control, to the process that publishes it. Never blocks."""
+
+    def set_service(self, spec: ServiceSpec | None, name: str) -> None:
+        """Adds the service node of that name, changes its wires in place, or removes it; restarts no operator.
+
+        A function as `spec` is called again after each change of what it reads. Does not wait; before `open`
+        it is only noted.
+        """
+
+    def service_statuses(self) -> list[NodeStatus]:
+        """Returns a snapshot of every service node that the user sees."""
+
+    def service_error(self, name: str) -> OperatorError | None:
+        """Returns why that service has failed; None if it has not."""
+
+    def wait_service_gone(self, name: str, *, timeout_secs: float | None = None) -> bool:
+        """Waits until a service that was removed has ended. False on a timeout."""
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         """Makes a node send a message as its own. False if it does not run or the engine cannot do it."""

@@ -24,6 +24,19 @@ RESERVED_NAMES = (LOGS, NOTEBOOK, WORDS)
 """The pseudo-nodes that the kernel publishes as."""
 CONTROLS = "the notebook's controls"
 """The node that publishes the controls (sliders, joysticks). No user's node can have a name with blanks."""
+RECORDER = "the notebook's recorder"
+"""The node that writes a recording."""
+KEEPER = "the notebook's flight recorder"
+"""The node that keeps the last seconds in its memory."""
+PLAYER = "the notebook's player"
+"""The node that publishes what it replays."""
+SERVICES = {
+    CONTROLS: "controls",
+    RECORDER: "recorder",
+    KEEPER: "flight recorder",
+    PLAYER: "player",
+}
+"""The kit's own nodes, see `services`, and their names as the user sees them."""
 LOG_LEVELS = ("error", "warn", "info", "debug", "trace", "stdout")
 """The most severe first. A source with a level gives that level and those before it, as dora does."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")

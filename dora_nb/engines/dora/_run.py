@@ -24,6 +24,7 @@ from dora_nb.errors import (
 )
 from dora_nb.graph.graph import Edge, Graph
 from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.services import shown_name
 from dora_nb.graph.sources import NOTEBOOK, TopicSource
 from dora_nb.protocol.undeclared_output import undeclared_output_text
 from dora_nb.status import PROCESS_TO_JOIN, EdgeStatus, LogLine, NodeStatus, State
@@ -32,7 +33,7 @@ from ..capture import Log, last_line, shortened
 from ..control_board import ControlBoard
 from ..control_words import Word
 from ..edit import Applied, Edit
-from ..embedded import Listener
+from ..embedded import Listener, ServiceSpec
 from ..os_errors import engine_error
 from ..worker import Worker
 from . import _log_lines, _node_states
@@ -199,6 +200,21 @@ class Run(abc.ABC):
         feeder = self._feeder
         if feeder is not None:
             feeder.send_word(name, word)
+
+    def set_service(self, spec: ServiceSpec | None, name: str) -> None:
+        del spec
+        raise DataflowStateError(f"there is no {shown_name(name)} on dora-rs.")
+
+    def service_statuses(self) -> list[NodeStatus]:
+        return []
+
+    def service_error(self, name: str) -> OperatorError | None:
+        del name
+        return None
+
+    def wait_service_gone(self, name: str, *, timeout_secs: float | None = None) -> bool:
+        del name, timeout_secs
+        return True
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         del source, data, metadata

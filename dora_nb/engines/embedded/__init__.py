@@ -13,7 +13,8 @@
     │   └── _spares    interpreters that were started before they are needed
     ├── _wiring        edges and arenas: which process holds which ends
     ├── _dynamic_nodes lets processes of the user join, on `_join_socket`
-    ├── _controls_node the process that publishes the controls, as a node
+    ├── _services      what it is told of service nodes, the kit's own beside the user's
+    │   └── _controls_node  the process that publishes the controls
     ├── _node_messages what a process is told of its node's declaration
     ├── _node_status   the status of a node
     ├── _kernel_subscriber  the kernel as a reader
@@ -23,7 +24,8 @@
 from __future__ import annotations
 
 from ._kernel_subscriber import Listener
+from ._services import ServiceSpec
 from ._session import Session
 from ._spares import SPARES
 
-__all__ = ["SPARES", "Listener", "Session"]
+__all__ = ["SPARES", "Listener", "ServiceSpec", "Session"]

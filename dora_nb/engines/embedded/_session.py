@@ -24,11 +24,13 @@ from dora_nb.child.crash_report import CrashReport, read_crash_report
 from dora_nb.errors import EngineError, FailedStarts, OperatorError
 from dora_nb.graph import graph
 from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.services import shown_name, without_services
 from dora_nb.graph.sources import (
     CONTROLS,
     LOGS,
     NOTEBOOK,
     RESERVED_NAMES,
+    SERVICES,
     WORDS,
     LogSource,
     TopicSource,
@@ -52,6 +54,7 @@ from ._lifecycle import Phase, StopStep
 from ._node_messages import send_begin, send_reload, send_rewire
 from ._node_status import node_status
 from ._process import JoinedProcess, NodeProcess
+from ._services import ENDS_LAST, SERVICE_GRACE_SECS, ServiceSpec, spec_of_service
 from ._spawner import Spawner
 from ._stacks import answers, questions
 from ._supervisor import Leases, Supervisor
@@ -98,6 +101,7 @@ class Session:
         self._messages_flow = False
         self._stopping = False
         self._forked = False
+        self._is_open = False
         self._supervisors: dict[str, Supervisor] = {}
         self._controls = controls or ControlBoard()
         self._publishes_controls = publishes_controls
@@ -111,6 +115,12 @@ class Session:
             changed=self._changed,
             is_stopping=lambda: self._stopping,
         )
+        self._services: dict[str, ServiceSpec] = {}
+        """What the services were declared as."""
+        self._said_topics: dict[str, None] = {}
+        """The names of what the notebook has sent, in the order of their first message; see `set_service`."""
+        self._asked_last: set[str] = set()
+        """The services that are stopped last, and were asked to."""
         self._restarted_readers: dict[str, tuple[str, int]] = {}
         """Readers that were restarted because a publisher came back: the publisher, their last generation."""
         self._removing: set[str] = set()
@@ -145,10 +155,13 @@ class Session:
         _live_sessions.add(self)
         # The lock until all supervisors are there: the barrier must not open when only some are known.
         with self._lock:
+            self._is_open = True
             if self._stopping:
                 return
             if self._publishes_controls and self._controls.names():
-                self._declared = self._declared.replacing(controls_node(self._controls.names()))
+                self._services[CONTROLS] = controls_node(self._controls.names())
+            for name in self._services:
+                self._declared = self._declared.replacing(self._spec_of_service(name))
             for spec in self._declared:
                 self._supervisors[spec.name] = Supervisor(spec, self)
             for supervisor in self._supervisors.values():
@@ -160,8 +173,9 @@ class Session:
 
     @property
     def alive(self) -> bool:
-        """Whether any operator has a process or is about to."""
-        return any(each.alive for each in list(self._supervisors.values()) if each.name != CONTROLS)
+        """Whether any operator has a process or is about to. The services do not count."""
+        supervisors = list(self._supervisors.values())
+        return any(each.alive for each in supervisors if each.name not in SERVICES)
 
     @property
     def messages_flow(self) -> bool:
@@ -206,7 +220,7 @@ class Session:
                     supervisor = Supervisor(spec, self)
                     self._supervisors[name] = supervisor
                 supervisor.applied = None
-                self._declared = self._declared.replacing(spec)
+                self._redeclare(spec)
                 supervisor.spec = spec
                 if self._stopping:
                     return
@@ -346,6 +360,7 @@ class Session:
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
         """Sends as the notebook. Blocks while a queue with backpressure is full."""
+        self._note_said(source)
         self._publishers[source.node].send(source.output, data, metadata)
 
     def update_controls(self, removed: Mapping[str, Word] | None = None) -> None:
@@ -364,24 +379,120 @@ class Session:
             if self._stopping or not (names or known) or not self._publishers:
                 return
             spec = controls_node(names)
-            if known is None:
-                self._declared = self._declared.replacing(spec)
-                self._supervisors[CONTROLS] = Supervisor(spec, self)
-                self._supervisors[CONTROLS].post(lifecycle.Start())
-                return
-            if known.spec.outputs != spec.outputs:
-                known.spec = spec
-                if known.process is None:  # The next one is started with this declaration.
-                    self._declared = self._declared.replacing(spec)
-                    self._wiring.reconcile(self._declared, self._listeners)
-                else:
-                    self.rewire(known)
-            self._send_words_again(spec)
+            self._set_service(spec, CONTROLS)
+            self._update_followers()
+            if known is not None:
+                self._send_words_again(spec)
         # By the kernel, to which the topics have returned: the process has lost their outputs already.
         for name, word in removed.items():
             if word.spec.neutral is not None:
                 metadata = {"neutral": "removed"}
                 self._publishers[NOTEBOOK].send_soon(name, word.spec.neutral, metadata)
+
+    def set_service(self, spec: ServiceSpec | None, name: str) -> None:
+        """Adds the service of that name, changes its wires in place, or removes it; restarts no operator.
+
+        It starts again if its arguments differ, or if it has ended. A function as `spec` is called with what
+        the user has declared and the names of the notebook's topics, again after each change of these. Does
+        not wait for the service; before `open` it is only noted.
+        """
+        with self._lock:
+            if not self._is_open:
+                self._services.pop(name, None)
+                if spec is not None:
+                    self._services[name] = spec
+                return
+        self._run_on_worker(
+            lambda: self._set_service(spec, name),
+            or_else=f"the {shown_name(name)} cannot be started",
+        )
+
+    def _set_service(self, wanted: ServiceSpec | None, name: str) -> None:
+        with self._lock:
+            known = self._supervisors.get(name)
+            if self._stopping:
+                return
+            if wanted is None:
+                self._services.pop(name, None)
+                if known is not None:
+                    self._removing.add(name)
+                    known.post(lifecycle.Stop(SERVICE_GRACE_SECS))
+                return
+            self._services[name] = wanted
+            spec = self._spec_of_service(name)
+            if known is None:
+                self._declared = self._declared.replacing(spec)
+                self._supervisors[name] = Supervisor(spec, self)
+                self._supervisors[name].post(lifecycle.Start())
+                return
+            was_removed, old = name in self._removing, known.spec
+            self._removing.discard(name)
+            self._rewire_service(known, spec)
+            ended = known.life.phase in lifecycle.NO_PROCESS and not known.busy
+            if was_removed or ended or old.args != spec.args:
+                known.post(lifecycle.Restart(SERVICE_GRACE_SECS))
+
+    def _rewire_service(self, known: Supervisor, spec: NodeSpec) -> None:
+        before, known.spec = known.spec, spec
+        if known.process is None:  # The next one is started with this declaration.
+            self._declared = self._declared.replacing(spec)
+            self._wiring.reconcile(self._declared, self._listeners)
+        elif (before.inputs, before.outputs) != (spec.inputs, spec.outputs):
+            self.rewire(known)
+
+    def _spec_of_service(self, name: str) -> NodeSpec:
+        topics = [*self._controls.names(), *self._said_topics]
+        return spec_of_service(self._services[name], self._user_graph(), topics)
+
+    def _redeclare(self, spec: NodeSpec) -> None:
+        """Declares a node, and what services read that read what is there. `reconcile` must follow."""
+        self._declared = self._declared.replacing(spec)
+        self._update_followers()
+
+    def _update_followers(self) -> None:
+        for name, wanted in self._services.items():
+            known = self._supervisors.get(name)
+            if not callable(wanted) or known is None or name in self._removing:
+                continue
+            spec = self._spec_of_service(name)
+            if spec.inputs != known.spec.inputs:
+                known.spec = spec
+                self._declared = self._declared.replacing(spec)
+                send_rewire(known.tell, spec, self._declared)
+
+    def _note_said(self, source: TopicSource) -> None:
+        """A service may read all that the notebook sends, also what no input reads: it must be wired before."""
+        followed = any(callable(each) for each in self._services.values())
+        if not followed or source.node != NOTEBOOK or source.output in self._said_topics:
+            return
+
+        def wire() -> None:
+            with self._lock:
+                self._said_topics[source.output] = None
+                self._update_followers()
+                self._wiring.reconcile(self._declared, self._listeners)
+
+        self._run_on_worker(wire)
+
+    def service_statuses(self) -> list[NodeStatus]:
+        """Returns a snapshot of every service that the user sees, with its edges."""
+        with self._lock:
+            edges = self._edges()
+            return [
+                dataclasses.replace(
+                    node_status(supervisor, supervisor.spec, waiting_for=()),
+                    name=shown_name(name),
+                    is_service=True,
+                    inputs=tuple(s for edge, s in edges if edge.reader == name),
+                )
+                for name, supervisor in self._supervisors.items()
+                if name in SERVICES and name != CONTROLS
+            ]
+
+    def wait_service_gone(self, name: str, *, timeout_secs: float | None = None) -> bool:
+        """Waits until a service that was removed has ended. False on a timeout."""
+        with self._lock:
+            return self._changed.wait_for(lambda: name not in self._removing, timeout_secs)
 
     def send_word(self, name: str, word: Word) -> None:
         """Sends a word, or a newer one of that control, to the process that publishes it. Never blocks."""
@@ -523,8 +634,17 @@ class Session:
             return {
                 name: each.error
                 for name, each in self._supervisors.items()
-                if each.error is not None and each.life.phase is Phase.FAILED
+                if each.error is not None
+                and each.life.phase is Phase.FAILED
+                and name not in SERVICES
             }
+
+    def service_error(self, name: str) -> OperatorError | None:
+        """Returns why that service has failed; None if it has not."""
+        with self._lock:
+            supervisor = self._supervisors.get(name)
+            failed = supervisor is not None and supervisor.life.phase is Phase.FAILED
+            return supervisor.error if supervisor is not None and failed else None
 
     def start_error(self, name: str) -> OperatorError | None:
         """Returns the error of the newest generation, if it failed before its `__init__` had returned."""
@@ -541,6 +661,7 @@ class Session:
                 name: each.failed_starts
                 for name, each in self._supervisors.items()
                 if each.failed_starts is not None
+                and name not in SERVICES
                 and not each.life.was_ready
                 and each.life.phase not in lifecycle.NO_PROCESS
             }
@@ -548,7 +669,8 @@ class Session:
     def settling(self) -> list[str]:
         """Returns the operators whose `__init__` has not returned yet."""
         with self._lock:
-            return [name for name in self._supervisors if not self._is_settled(name, 0)]
+            names = [name for name in self._supervisors if not self._is_settled(name, 0)]
+            return [shown_name(name) for name in names]
 
     def status(self) -> list[NodeStatus]:
         """Returns a snapshot of every operator, in the order of declaration."""
@@ -570,8 +692,8 @@ class Session:
             ]
 
     def _user_graph(self) -> graph.Graph:
-        """Returns what the user has declared, without the node that publishes the controls."""
-        return self._declared.without(CONTROLS) if CONTROLS in self._declared else self._declared
+        """Returns what the user has declared, without the services."""
+        return without_services(self._declared)
 
     def _edges(self) -> list[tuple[graph.Edge, EdgeStatus]]:
         """Returns every edge and its counts; the wiring does not exist before the supervisors."""
@@ -580,7 +702,11 @@ class Session:
     def logs(self) -> dict[str, list[LogLine]]:
         """Returns the kept lines of each operator's output."""
         with self._lock:
-            return {name: each.log.lines() for name, each in self._supervisors.items()}
+            return {
+                name: each.log.lines()
+                for name, each in self._supervisors.items()
+                if name not in SERVICES
+            }
 
     def request_stop(self, *, grace_secs: float) -> None:
         """Asks every operator to stop; returns at once."""
@@ -590,14 +716,35 @@ class Session:
             self._stopping = True
             # The controls first: neutral is sent while the readers still run, if they are slower to stop.
             for supervisor in sorted(
-                self._supervisors.values(), key=lambda each: each.name != CONTROLS
+                self._supervisors.values(), key=lambda each: each.name not in SERVICES
             ):
-                supervisor.post(lifecycle.Stop(grace_secs))
+                if supervisor.name not in ENDS_LAST:
+                    supervisor.post(lifecycle.Stop(grace_secs))
+            self._stop_the_last()
+
+    def _stop_the_last(self) -> None:
+        """Stops the recorder once all others have ended, so that it gets every last message of theirs."""
+        if not self._stopping:
+            return
+        last = [each for each in self._supervisors.values() if each.name in ENDS_LAST]
+        others = (each for each in self._supervisors.values() if each.name not in ENDS_LAST)
+        if last and not any(each.alive for each in others):
+            for each in last:
+                if each.name not in self._asked_last:
+                    self._asked_last.add(each.name)
+                    each.post(lifecycle.Stop(SERVICE_GRACE_SECS))
 
     def wait_ended(self, timeout_secs: float | None) -> bool:
-        """Waits until no operator has a process. False on a timeout."""
+        """Waits until no operator has a process, and after a stop no service either. False on a timeout."""
+
+        def ended() -> bool:
+            return not self.alive and not (self._stopping and self._any_alive())
+
         with self._lock:
-            return self._changed.wait_for(lambda: not self.alive, timeout_secs)
+            return self._changed.wait_for(ended, timeout_secs)
+
+    def _any_alive(self) -> bool:
+        return any(each.alive for each in self._supervisors.values())
 
     def close(self) -> None:
         """Stops all operators without a grace period and releases everything."""
@@ -609,9 +756,7 @@ class Session:
         self.request_stop(grace_secs=0.0)
         # Wait before the wiring is closed: the supervisors use it until their processes have ended.
         with self._lock:
-            self._changed.wait_for(
-                lambda: not any(each.alive for each in self._supervisors.values())
-            )
+            self._changed.wait_for(lambda: not self._any_alive())
         _live_sessions.discard(self)
         for supervisor in self._supervisors.values():
             supervisor.close()
@@ -670,7 +815,7 @@ class Session:
     def declaration_changed(self, supervisor: Supervisor) -> None:
         """Takes over the declaration that the supervisor's next process will run."""
         with self._lock:
-            self._declared = self._declared.replacing(supervisor.spec)
+            self._redeclare(supervisor.spec)
 
     def locked(self) -> contextlib.AbstractContextManager[object]:
         """Returns the lock of the wiring and of the table of supervisors."""
@@ -689,7 +834,7 @@ class Session:
         with self._lock:
             spec = supervisor.spec
             before = self._declared.nodes.get(spec.name)
-            self._declared = self._declared.replacing(spec)
+            self._redeclare(spec)
             if before is None or (before.inputs, before.outputs) != (spec.inputs, spec.outputs):
                 # `Rewire` first, then the edges of its new inputs and outputs: the process expects this order.
                 send_rewire(supervisor.tell, spec, self._graph_for(spec))
@@ -705,7 +850,7 @@ class Session:
             # declaration, attach the new process. If the edges changed first, an edge that goes away would
             # be closed while the leases of the old process on it are not known yet.
             leases = self._wiring.hand_over(spec.name) if old_is_alive else []
-            self._declared = self._declared.replacing(spec)
+            self._redeclare(spec)
             self._wiring.reconcile(self._declared, self._listeners)
             self._wiring.attach_process(spec)
             self._restart_finished_readers(spec.name)
@@ -748,7 +893,7 @@ class Session:
 
     def _graph_for(self, spec: NodeSpec) -> graph.Graph:
         """Returns the dataflow as that node's process is told it."""
-        return self._declared if spec.name == CONTROLS else self._user_graph()
+        return self._declared if spec.name in SERVICES else self._user_graph()
 
     def _begin_joined(self, supervisor: Supervisor) -> None:
         with self._lock:
@@ -797,6 +942,7 @@ class Session:
             self._restart_if_fed(supervisor)
             self._forget_if_removed(supervisor)
             self._check_barrier()
+            self._stop_the_last()
             self._changed.notify_all()
         # Without the lock: the callback is the dataflow's, and may wait for a lock of its own that another
         # thread holds while it calls the session.
@@ -806,6 +952,7 @@ class Session:
         """Wakes all waiting callers and completes a removal."""
         with self._lock:
             self._forget_if_removed(supervisor)
+            self._stop_the_last()
             self._changed.notify_all()
 
     def stop_everything(self) -> None:
@@ -857,7 +1004,7 @@ class Session:
                 and edge.source.wants(level, name)
             ]
         for line in lines if outputs else []:
-            text = log_entry(line, dataflow_id=self._dataflow_id, node=name)
+            text = log_entry(line, dataflow_id=self._dataflow_id, node=shown_name(name))
             for output in outputs:
                 self._publishers[LOGS].send_soon(output, pa.array([text]), None)
 
@@ -904,6 +1051,7 @@ class Session:
         del self._supervisors[name]
         self._params.pop(name, None)
         self._wiring.forget(name)
+        self._update_followers()
         self._wiring.reconcile(self._declared, self._listeners)
         supervisor.close()
         self._check_barrier()
@@ -931,6 +1079,8 @@ class Session:
     def _holds_start(self, supervisor: Supervisor) -> bool:
         """Whether messages wait for it: not for a node that was stopped alone, nor for a process to join."""
         phase = supervisor.life.phase
+        if supervisor.name in SERVICES and phase in (Phase.FAILED, Phase.FINISHED):
+            return False
         if phase is Phase.STOPPED and not self._stopping:
             return False
         return supervisor.spec.kind != "dynamic" or phase not in lifecycle.NO_PROCESS

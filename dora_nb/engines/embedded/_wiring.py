@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from dora_nb.errors import EngineError
 from dora_nb.graph import graph
 from dora_nb.graph.nodes import NodeSpec
-from dora_nb.graph.sources import CONTROLS, LOGS, NOTEBOOK, RESERVED_NAMES, LogSource
+from dora_nb.graph.services import Publisher, shown_name, stand_ins, wired_edges
+from dora_nb.graph.sources import CONTROLS, LOGS, NOTEBOOK, RESERVED_NAMES, LogSource, TopicSource
 from dora_nb.protocol import control
 from dora_nb.status import EdgeStatus
 from dora_nb.transport import MAX_COLUMNS, new_arena_memory
@@ -68,7 +69,9 @@ class Connection:
     spec: graph.Edge
     edge: Edge
     publisher: str
-    """The node whose process sends: the source's, but for a control the process that publishes controls."""
+    """The node whose process sends: the source's, or the service that stands in for it."""
+    output: str
+    """The name of the publisher's output. Each reader of logs has one of its own, without its own lines."""
     listener: Listener | None = None
     publisher_on: bool = False
     reader_on: bool = False
@@ -80,14 +83,6 @@ class Connection:
     """The arenas that the reader knows."""
     earlier: EdgeCounts = _NO_COUNTS
     """Counts of the edges that this connection had before."""
-
-    @property
-    def output(self) -> str:
-        """The name of the publisher's output. Each reader of logs has one of its own, without its own lines."""
-        spec = self.spec
-        if isinstance(spec.source, LogSource):
-            return log_output(spec)
-        return spec.source.output
 
     @property
     def topic(self) -> str:
@@ -124,7 +119,7 @@ class Connection:
         read = self.spec.input
         return EdgeStatus(
             topic=str(self.spec.source),
-            reader=self.spec.reader,
+            reader=shown_name(self.spec.reader),
             input=read.name,
             queue_size=read.queue_size,
             policy="drop_oldest" if self.drops_oldest else read.queue_policy,
@@ -160,14 +155,16 @@ class Wiring:
 
     def reconcile(self, declared: graph.Graph, listeners: Iterable[Listener]) -> None:
         """Makes the connections those of the graph and of the kernel's subscriptions; keeps unchanged ones."""
+        standing_in = stand_ins(declared)
         by_key: dict[tuple[str, str], tuple[graph.Edge, Listener | None]] = {
-            (edge.reader, edge.input.name): (edge, None) for edge in declared.edges()
+            (edge.reader, edge.input.name): (edge, None)
+            for edge in wired_edges(declared, standing_in)
         }
         for listener in listeners:
             source = listener.source
             owner = declared.nodes.get(source.node)
             owned = owner is not None and source.output in owner.outputs
-            if owned or source.node == NOTEBOOK:
+            if owned or source.node == NOTEBOOK or source in standing_in:
                 edge = listener.as_edge()
                 by_key[edge.reader, edge.input.name] = (edge, listener)
         # Disconnect before connecting: an input that changes its topic would read both for a moment.
@@ -176,7 +173,8 @@ class Wiring:
             if (
                 key not in by_key
                 or by_key[key][0] != connection.spec
-                or _publisher_of(connection.spec, declared) != connection.publisher
+                or _publisher_of(connection.spec, standing_in)
+                != (connection.publisher, connection.output)
             ):
                 if key in by_key and by_key[key][0].source == connection.spec.source:
                     earlier[key] = connection.last_counts()
@@ -185,7 +183,7 @@ class Wiring:
             if key not in self._connections:
                 reader = declared.nodes.get(edge.reader)
                 absent = reader is not None and reader.kind == "dynamic"
-                publisher = _publisher_of(edge, declared)
+                publisher = _publisher_of(edge, standing_in)
                 self._connect(key, edge, publisher, wanted_by, may_be_absent=absent)
                 # The same topic with another queue: the user sees one edge, so its counts go on.
                 if key in earlier:
@@ -362,7 +360,7 @@ class Wiring:
         self,
         key: tuple[str, str],
         edge: graph.Edge,
-        publisher: str,
+        publisher: Publisher,
         listener: Listener | None,
         *,
         may_be_absent: bool,
@@ -371,13 +369,13 @@ class Wiring:
 
         A dynamic node, which may stay absent, gets no messages before it has joined.
         """
-        connection = Connection(edge, Edge(next(self._edge_ids)), publisher, listener)
+        connection = Connection(edge, Edge(next(self._edge_ids)), *publisher, listener)
         connection.reader_ended = may_be_absent and edge.reader not in self._attached
         if listener is not None and listener.last_status is not None:
             connection.earlier = _counts_of(listener.last_status)
         try:
-            if publisher in RESERVED_NAMES and connection.topic not in self._arenas:
-                self._new_arena(publisher, connection.output)
+            if publisher.node in RESERVED_NAMES and connection.topic not in self._arenas:
+                self._new_arena(publisher.node, publisher.output)
             # The reader before the publisher: it must know the edge and its arenas before a message comes.
             if listener is not None or edge.reader in self._attached:
                 self._switch_reader_on(connection)
@@ -565,11 +563,12 @@ def log_output(edge: graph.Edge) -> str:
     return f"{edge.source.output} for {edge.reader}/{edge.input.name}"
 
 
-def _publisher_of(edge: graph.Edge, declared: graph.Graph) -> str:
-    """Returns the node whose process sends on this edge."""
-    controls = declared.nodes.get(CONTROLS)
-    is_control = controls is not None and edge.source.output in controls.outputs
-    return CONTROLS if edge.source.node == NOTEBOOK and is_control else edge.source.node
+def _publisher_of(edge: graph.Edge, standing_in: dict[TopicSource, Publisher]) -> Publisher:
+    """Returns the node whose process sends on this edge, and its output."""
+    source = edge.source
+    if isinstance(source, LogSource):
+        return Publisher(source.node, log_output(edge))
+    return standing_in.get(source) or Publisher(source.node, source.output)
 
 
 def _counts_of(status: EdgeStatus) -> EdgeCounts:
