@@ -31,7 +31,7 @@ LAYERS = (
     ("data", "descriptor"),
     ("cells", "events", "status"),
     ("graph", "protocol", "system"),
-    ("errors", "files", "leftovers"),
+    ("errors", "files", "how_to", "leftovers"),
 )
 """From top to bottom: a unit imports itself and units of layers below, nothing beside or above."""
 

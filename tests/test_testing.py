@@ -169,11 +169,11 @@ def test_its_modules_are_found_under_its_name(dora: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("name", "way_out"),
     [
-        ("Ros2Context", "run this dataflow on dora-rs, with %dora start --engine dora"),
-        ("Ros2QosPolicies", "run this dataflow on dora-rs, with %dora start --engine dora"),
+        ("Ros2Context", "start this dataflow on dora-rs, from the notebook"),
+        ("Ros2QosPolicies", "start this dataflow on dora-rs, from the notebook"),
         ("build", "dora-nb run FILE --build"),
-        ("run", "start the dataflow with %dora start"),
-        ("start_runtime", "declare operators with %%dora_operator"),
+        ("run", "start the dataflow from the notebook, or"),
+        ("start_runtime", "declare operators in the notebook"),
     ],
 )
 def test_a_name_that_only_the_real_dora_has_is_an_error_with_the_way_out(

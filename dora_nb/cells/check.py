@@ -26,6 +26,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 from dora_nb.errors import Location, SourceError, nearest
 from dora_nb.graph.nodes import SourceCode
+from dora_nb.how_to import how_to
 
 _SKELETON = "write `class Operator:` with `def on_event(self, dora_event, send_output):` in it."
 _SCRIPT_SKELETON = "write `node = Node()` (from dora import Node), and loop over its events."
@@ -54,7 +55,7 @@ def check_node_source(code: SourceCode, *, notebook_names: Collection[str] = ())
     if operator is not None and _node_call(source.tree) is None:
         raise source.error(
             "this is an operator (it has a class `Operator`), not a node's script:",
-            hint="declare it with %%dora_operator.",
+            hint=f"declare it with {how_to('add an operator')}.",
             node=operator,
             word="Operator",
         )
@@ -410,7 +411,7 @@ def _no_operator(source: _Source) -> SourceError:
     if call is not None:
         return source.error(
             "this is a node's script (it makes a `Node()`), not an operator:",
-            hint="declare it with %%dora_node.",
+            hint=f"declare it with {how_to('add a node')}.",
             node=call,
         )
     message = "there is no class `Operator`:"

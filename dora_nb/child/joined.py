@@ -135,8 +135,8 @@ def _choose(kernels: list[_Kernel], name: str, kernel_process_id: int | None) ->
     offered = [f"{', '.join(each.offers.nodes) or 'none'} ({each})" for each in wanted]
     found = f"there are: {'; '.join(offered)}" if offered else "no kernel of yours declares any"
     raise RuntimeError(
-        f"no running dataflow has a dynamic node '{name}'; {found}. Declare it with "
-        f"%dora_node {name} dynamic, and start the dataflow"
+        f"no running dataflow has a dynamic node '{name}'; {found}. Declare it there with "
+        f"%dora_node {name} dynamic or add_node({name!r}, path='dynamic'), and start the dataflow"
     )
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     if sys.version_info[:2] < OLDEST_PYTHON:
         refuse(
             f"{sys.executable} is Python {sys.version_info[0]}.{sys.version_info[1]}, and an "
-            f"operator needs {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer; correct --python"
+            f"operator needs {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer; choose another interpreter for it"
         )
     # Python put the folder of this file first (`-P` against that is unknown to older ones).
     here = os.path.dirname(os.path.abspath(__file__))

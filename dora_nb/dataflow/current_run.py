@@ -16,6 +16,7 @@ from dora_nb.events import Event
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec, Obstacle
 from dora_nb.graph.sources import NOTEBOOK, TopicSource
+from dora_nb.how_to import how_to
 from dora_nb.status import EdgeStatus, LogLine, NodeStatus, State
 
 Progress = Callable[[str], None]
@@ -46,8 +47,7 @@ class CurrentRun:
         self._readers: list[Listener] = []
         self._last_status: dict[str, NodeStatus] = {}
         self._last_logs: dict[str, list[LogLine]] = {}
-        self._why_not_running = "the dataflow is not running."
-        self._way_out = "Start it with %dora start."
+        self._let_go = False
         self._callbacks: list[Callable[[], None]] = []
         self._without_cell: set[str] = set()
 
@@ -63,7 +63,13 @@ class CurrentRun:
         """The session, if it has living nodes; else raises DataflowStateError, which begins with `what`."""
         session = self.session
         if session is None or not session.alive:
-            raise DataflowStateError(f"{what}: {self._why_not_running}", hint=self._way_out)
+            if self._let_go:
+                raise DataflowStateError(
+                    f"{what}: it is not watched any more.", hint="Attach to it again."
+                )
+            raise DataflowStateError(
+                f"{what}: the dataflow is not running.", hint=f"Start it with {how_to('start')}."
+            )
         return session
 
     def open_session(self) -> EngineSession | None:
@@ -197,8 +203,7 @@ class CurrentRun:
         with self.lock:
             self.close_session()
             self._last_status, self._last_logs = {}, {}
-            self._why_not_running = "it is not watched any more."
-            self._way_out = "Attach to it again."
+            self._let_go = True
         self.changed()
 
     # -- what is seen ----------------------------------------------------------------------------------
@@ -348,7 +353,7 @@ def way_out_of(obstacle: Obstacle) -> str:
     """What to do about a node that the embedded engine cannot run."""
     if obstacle.place:
         return "Correct its file and import it again, or give the node a Python that can run it."
-    return "Run the dataflow with --engine dora."
+    return f"Run the dataflow with {how_to('start on dora-rs')}."
 
 
 def obstacle_error(name: str, obstacle: Obstacle) -> OperatorError:

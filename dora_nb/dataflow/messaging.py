@@ -12,6 +12,7 @@ from dora_nb.errors import DataflowStateError, GraphError, TopicTimeoutError, di
 from dora_nb.events import Event
 from dora_nb.graph.nodes import DEFAULT_QUEUE_SIZE
 from dora_nb.graph.sources import NOTEBOOK
+from dora_nb.how_to import how_to
 from dora_nb.status import State
 
 from .arguments import as_sendable
@@ -135,7 +136,7 @@ def _check_is_read(run: CurrentRun, topic: str) -> None:
     if name not in known:
         near = did_you_mean(name, known)
         hint = near and near.replace("'", f"'{NOTEBOOK}/", 1)
-        hint = hint or f"Declare one with --inputs IN={topic}."
+        hint = hint or f"Declare one with {how_to('read a topic', topic=topic)}."
         raise GraphError(f"no input reads '{topic}'.", hint=hint)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from dora_nb.errors import DataflowStateError, GraphError, UnknownParamError, did_you_mean
+from dora_nb.how_to import how_to
 
 from .arguments import param_json
 from .current_run import CurrentRun
@@ -40,7 +41,7 @@ class Params(MutableMapping[str, Any]):
         if self._run.graph.node(self._name).kind == "operator":
             raise GraphError(
                 f"{self._name} is an operator, and operators do not receive parameters:",
-                hint="send it on an input, or make it a node with %%dora_node.",
+                hint=f"send it on an input, or make it a node with {how_to('add a node')}.",
             )
         session.set_param(self._name, key, param_json(key, value))
 

@@ -9,6 +9,7 @@ from dora_nb.engines.base import EngineSession
 from dora_nb.engines.embedded import Session
 from dora_nb.errors import DataflowStateError, GraphError, OperatorError, did_you_mean
 from dora_nb.graph.nodes import NodeSpec
+from dora_nb.how_to import how_to
 from dora_nb.status import State
 
 from .current_run import PROGRESS_AFTER_SECS, STOP_GRACE_SECS, CurrentRun, Progress, way_out_of
@@ -71,7 +72,8 @@ class Running:
         with self._run.lock:
             if not self._run.graph.nodes:
                 raise DataflowStateError(
-                    "there is nothing to start:", hint="declare an operator with %%dora_operator."
+                    "there is nothing to start:",
+                    hint=f"declare an operator with {how_to('add an operator')}.",
                 )
             session = self._run.session
             if session is None or not session.alive:
@@ -231,7 +233,8 @@ class Running:
             )
         failed = session is not None and name in session.errors()
         why = "its process ended before it could keep the event" if failed else "it has not failed"
-        hint = f"%dora debug {name} --next looks at the next event." if not failed else None
+        look = how_to("debug the next event", name=name)
+        hint = f"{look} looks at the next event." if not failed else None
         raise DataflowStateError(f"{what}: {why}.", hint=hint)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dora_nb.errors import GraphError, did_you_mean, nearest
+from dora_nb.how_to import how_to
 
 from .nodes import KIND_WORDS, InputSpec, NodeSpec
 from .restarts import read_policy
@@ -159,7 +160,9 @@ class Graph:
         if not isinstance(source, TopicSource):
             raise GraphError(f"'{topic}' is a timer, not a topic;", hint="name NODE/OUTPUT.")
         if isinstance(source, LogSource):
-            raise GraphError(f"only nodes can read '{topic}';", hint="here, use %dora logs.")
+            raise GraphError(
+                f"only nodes can read '{topic}';", hint=f"here, use {how_to('see logs')}."
+            )
         self._check_output(source, asked_by="the notebook", file=None)
         return source
 

@@ -14,7 +14,7 @@ def undeclared_output_text(node: str, output: str, declared: Collection[str]) ->
     import difflib  # Here, since an operator that makes no mistake has no use for it.
 
     near = difflib.get_close_matches(own, declared, n=1)
-    way_out = f"did you mean '{near[0]}'?" if near else "add it to --outputs"
+    way_out = f"did you mean '{near[0]}'?" if near else "declare it as an output"
     return (
         f"output '{node}/{output}' is ignored, as it is not declared "
         f"(declared: {', '.join(declared) or 'none'}); {way_out}"

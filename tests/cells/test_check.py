@@ -260,13 +260,13 @@ def test_a_node_script_is_told_its_magic() -> None:
     assert shown.startswith(
         "Cell In[5], line 4\n    node = Node()\n           ^\nSourceError: this is a "
     )
-    assert "declare it with %%dora_node" in shown
+    assert "declare it with dataflow.add_node()" in shown
     assert "node's script" in refusal("import dora as d\ndef main():\n    d.Node('x')\nmain()\n")
     check_node_source(code(script))
 
 
 def test_an_operator_is_no_node_script() -> None:
-    assert "declare it with %%dora_operator" in refusal(GOOD, check=check_node_source)
+    assert "declare it with dataflow.add_operator()" in refusal(GOOD, check=check_node_source)
     assert "the body is empty" in refusal("", check=check_node_source)
     assert "'cfg' is defined in the notebook" in refusal("print(cfg)", {"cfg"}, check_node_source)
     both = "from dora import Node\n" + GOOD + "Node()\n"

@@ -74,7 +74,7 @@ def test_subscriptions_of_the_notebook_are_readers(dataflow: Dataflow) -> None:
         ("xyz", "There are: camera/image,"),
         ("notebook/", "expected NODE/OUTPUT"),
         ("notebook", "Did you mean 'notebook/go'?"),
-        ("dora/logs", "%dora logs"),
+        ("dora/logs", "dataflow.logs()"),
         ("dora/timer/hz/1", "is a timer"),
     ],
 )

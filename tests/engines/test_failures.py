@@ -341,7 +341,7 @@ def test_an_undeclared_output_is_ignored_warned_of_once_and_counted(dataflow: Ce
     dataflow.stop()
     warnings = dataflow.said_by("op", "engine")
     assert warnings == [
-        "output 'op/typo' is ignored, as it is not declared (declared: out); add it to --outputs"
+        "output 'op/typo' is ignored, as it is not declared (declared: out); declare it as an output"
     ]
     status = dataflow.status("op")
     assert status.undeclared_outputs >= 5
@@ -620,7 +620,7 @@ def test_an_interpreter_that_is_not_there(dataflow: CellDataflow) -> None:
     with pytest.raises(OperatorError) as caught:
         dataflow.start()
     assert str(caught.value) == (
-        "op cannot be started: '/no/such/python' does not exist. Check --python."
+        "op cannot be started: '/no/such/python' does not exist. Check python=."
     )
 
 
@@ -628,7 +628,7 @@ def test_an_interpreter_that_is_no_program(dataflow: CellDataflow, tmp_path: Pat
     text = tmp_path / "python"
     text.write_text("not a program")
     dataflow.cell("op", operator(EVENT, "pass"), python=str(text))
-    with pytest.raises(OperatorError, match=r"is not an executable program\. Check --python"):
+    with pytest.raises(OperatorError, match=r"is not an executable program\. Check python="):
         dataflow.start()
 
 
@@ -664,5 +664,5 @@ def test_a_folder_that_is_gone(dataflow: CellDataflow, tmp_path: Path) -> None:
 @pytest.mark.parametrize("env", [{"KEY": "nul\0byte"}, {"A=B": "c"}])
 def test_a_variable_that_no_process_can_have(dataflow: CellDataflow, env: dict[str, str]) -> None:
     dataflow.cell("op", operator(EVENT, "pass"), env=env)
-    with pytest.raises(OperatorError, match=r"op cannot be started: .*Check --env"):
+    with pytest.raises(OperatorError, match=r"op cannot be started: .*Check env="):
         dataflow.start()

@@ -121,8 +121,8 @@ def test_what_cannot_be_sent_is_told(echo: CellDataflow) -> None:
     echo.start()
     for topic, said in (
         ("notebook/comand", "Did you mean 'notebook/command'"),
-        ("notebook/xyz", "Declare one with --inputs IN=notebook/xyz"),
-        ("dora/logs", "%dora logs"),
+        ("notebook/xyz", "Declare one with inputs={'IN': 'notebook/xyz'}"),
+        ("dora/logs", "use dataflow.logs"),
     ):
         with pytest.raises(GraphError, match=said):
             echo.send(topic, 1)

@@ -81,7 +81,7 @@ def test_the_rest_of_a_file_runs_and_the_readers_wait(flow: Dataflow, tmp_path: 
     with pytest.raises(TopicTimeoutError, match="fast is dora-rs only"):
         flow.take("fast/image", 1)
     for act in (flow.restart, flow.retry):
-        with pytest.raises(DataflowStateError, match=r"dora-rs only.*--engine dora"):
+        with pytest.raises(DataflowStateError, match=r"dora-rs only.*start\('dora'\)"):
             act("fast")
         with pytest.raises(DataflowStateError, match=rf"not valid in Python {version}"):
             act("newer")
@@ -111,7 +111,7 @@ def test_where_every_node_is_for_dora_alone_a_start_says_so(tmp_path: Path) -> N
             dataflow.start()
         assert str(caught.value) == (
             "there is nothing to start here: a is dora-rs only: 'bin/x' is not a Python file; "
-            "b is dora-rs only: it comes from dora's hub. Run the dataflow with --engine dora."
+            "b is dora-rs only: it comes from dora's hub. Run the dataflow with dataflow.start('dora')."
         )
 
 

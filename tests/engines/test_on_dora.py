@@ -220,7 +220,9 @@ def test_nothing_is_changed_while_it_runs(two: CellDataflow) -> None:
         lambda: two.restart("reader"),
         lambda: two.stop("reader"),
     ):
-        with pytest.raises(DataflowStateError, match=r"runs on dora-rs.*run %dora stop, change it"):
+        with pytest.raises(
+            DataflowStateError, match=r"runs on dora-rs.*run dataflow\.stop\(\), change it"
+        ):
             edit()
     assert two.graph is before
     two.stop()

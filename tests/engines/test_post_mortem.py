@@ -75,8 +75,8 @@ def test_the_error_says_what_can_be_done(failed: CellDataflow) -> None:
     error = failed.failure_of("op")
     assert "at INPUT 'in'" in error.message
     assert error.hint is not None
-    assert "%dora debug op" in error.hint
-    assert "%dora retry op" in error.hint
+    assert "dataflow.debug('op')" in error.hint
+    assert "dataflow.retry('op')" in error.hint
     assert "Go back" not in error.hint  # There is nothing to go back to.
 
 
@@ -117,7 +117,7 @@ def test_the_first_event_of_new_code_offers_the_way_back(failed: CellDataflow) -
     assert declare(failed, broken) == "op: generation 3, in place, state kept"
     error = failed.failure_of("op")
     assert error.hint is not None
-    assert error.hint.endswith("Go back with %dora restart op --generation 2.")
+    assert error.hint.endswith("Go back with dataflow.restart('op', generation=2).")
     assert in_words(failed.restart("op", generation=2)).startswith("op: generation 4, restarted")
     assert failed.take("op/out", 3)
 
@@ -270,7 +270,7 @@ def test_the_event_of_a_killed_process_is_kept(
     error = dataflow.failure_of("op")
     assert error.hint is not None
     assert (
-        "The event is kept: inspect it with %dora debug op, or handle it again with %dora retry op."
+        "The event is kept: inspect it with dataflow.debug('op'), or handle it again with dataflow.retry('op')."
         in error.hint
     )
     declare(dataflow, dying("False"))

@@ -285,7 +285,9 @@ def test_a_suspended_process_says_so_and_answers_once_it_goes_on(
 
 def test_what_has_no_process_of_ours_is_named(hanging: CellDataflow) -> None:
     for name in ("failing", "joined"):
-        assert refusal(hanging, name) == f"{name} is not running: %dora status shows its state."
+        assert (
+            refusal(hanging, name) == f"{name} is not running: dataflow.status() shows its state."
+        )
     with pytest.raises(GraphError, match="Did you mean 'endless'"):
         hanging.stacks("endles")
     code = "import dora_nb, sys; node = dora_nb.Node('joined'); print(flush=True); sys.stdin.read()"

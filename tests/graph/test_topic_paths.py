@@ -96,7 +96,7 @@ def test_the_output_of_an_undeclared_node_is_assumed_to_have_no_dot(
         ("arm/[0]", "invalid source 'arm/': expected NODE/OUTPUT"),
         ("arm/a b.x", "'a b' cannot be the name of an output: it has a blank"),
         ("dora/timer/hz/2.5", "'dora/timer/hz/2.5' is a timer, not a topic; name NODE/OUTPUT."),
-        ("dora/logs", "only nodes can read 'dora/logs'; here, use %dora logs."),
+        ("dora/logs", "only nodes can read 'dora/logs'; here, use dataflow.logs()."),
     ],
 )  # fmt: skip
 def test_what_is_not_a_path_raises_with_the_way_out(text: str, error: str) -> None:

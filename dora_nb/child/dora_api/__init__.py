@@ -18,8 +18,8 @@ __all__ = ["DoraStatus", "Node"]
 
 _RUNNERS = {
     "build": "build the nodes with dora-nb run FILE --build, or in a terminal with dora build FILE",
-    "run": "start the dataflow with %dora start, or in a terminal with dora-nb run FILE",
-    "start_runtime": "declare operators with %%dora_operator; dora_nb starts their processes itself",
+    "run": "start the dataflow from the notebook, or in a terminal with dora-nb run FILE",
+    "start_runtime": "declare operators in the notebook; dora_nb starts their processes itself",
 }
 
 
@@ -30,8 +30,8 @@ def __getattr__(name: str) -> Any:
         why = _RUNNERS[name]
     elif name.startswith("Ros2"):
         why = (
-            "dora_nb has no bridge to ROS 2; run this dataflow on dora-rs, with %dora start --engine dora "
-            "or dora-nb run FILE --engine dora"
+            "dora_nb has no bridge to ROS 2; start this dataflow on dora-rs, from the notebook "
+            "or with dora-nb run FILE --engine dora"
         )
     else:
         raise missing_name("dora", name, [*__all__, "builder", "testing"])

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dora_nb.errors import EngineError
+from dora_nb.how_to import how_to
 from dora_nb.leftovers import end_leftovers
 
 from ..capture import LineSplitter
@@ -41,12 +42,15 @@ class DoraSession(Run):
     After `open`, `notes` has a line for each node that behaves differently on dora-rs.
     """
 
-    edit_refusal: str | None = (
-        "it runs on dora-rs, where a change of one node ends its readers: run %dora stop, change it, "
-        "and start again"
-    )
     belongs_to: str | None = None
     names: tuple[str, ...] = (DATAFLOW_NAME,)
+
+    @property
+    def edit_refusal(self) -> str | None:
+        return (
+            "it runs on dora-rs, where a change of one node ends its readers: "
+            f"run {how_to('stop')}, change it, and start again"
+        )
 
     def _open(self) -> None:
         if self._stopping:

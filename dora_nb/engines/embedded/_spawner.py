@@ -18,6 +18,7 @@ from concurrent.futures import Future
 
 from dora_nb.errors import EngineError
 from dora_nb.graph.nodes import NodeSpec
+from dora_nb.how_to import how_to
 
 from ..orphan_reaper import OrphanReaper
 from ..os_errors import engine_error
@@ -112,16 +113,22 @@ def _explain(spec: NodeSpec, error: OSError | ValueError) -> EngineError:
     python = spec.python or sys.executable
     cannot = f"{spec.name} cannot be started"
     if isinstance(error, ValueError):
-        return EngineError(f"{cannot}: {error}.", hint="Check --env and --python.")
+        return EngineError(
+            f"{cannot}: {error}.",
+            hint=f"Check {how_to('environment')} and {how_to('interpreter')}.",
+        )
     if error.filename == spec.working_dir:
         return EngineError(
             f"{cannot}: its working folder '{spec.working_dir}' does not exist or cannot be entered.",
             hint="Run its cell again from a folder that exists.",
         )
     if isinstance(error, FileNotFoundError):
-        return EngineError(f"{cannot}: '{python}' does not exist.", hint="Check --python.")
+        return EngineError(
+            f"{cannot}: '{python}' does not exist.", hint=f"Check {how_to('interpreter')}."
+        )
     if isinstance(error, PermissionError) or error.errno == errno.ENOEXEC:
         return EngineError(
-            f"{cannot}: '{python}' is not an executable program.", hint="Check --python."
+            f"{cannot}: '{python}' is not an executable program.",
+            hint=f"Check {how_to('interpreter')}.",
         )
     return engine_error(cannot, error)

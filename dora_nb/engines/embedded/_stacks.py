@@ -24,6 +24,7 @@ from pathlib import Path
 from dora_nb.child import stacks
 from dora_nb.errors import DataflowStateError, EngineError
 from dora_nb.graph.nodes import SourceCode
+from dora_nb.how_to import how_to
 
 from ._process import JoinedProcess, OperatorProcess
 from ._supervisor import Supervisor
@@ -187,7 +188,9 @@ def questions(name: str, supervisor: Supervisor | None) -> list[Question]:
     """
     processes = [] if supervisor is None else supervisor.processes()
     if supervisor is None or not processes:
-        raise DataflowStateError(f"{name} is not running:", hint="%dora status shows its state.")
+        raise DataflowStateError(
+            f"{name} is not running:", hint=f"{how_to('see states')} shows its state."
+        )
     busy_secs = supervisor.busy_secs()
     with contextlib.ExitStack() as undo:
         found = []

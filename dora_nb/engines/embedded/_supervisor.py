@@ -31,6 +31,7 @@ from dora_nb.errors import EngineError, FailedStarts, OperatorError
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.restarts import Restarts, next_restart
 from dora_nb.graph.sources import LOG_LEVELS
+from dora_nb.how_to import how_to
 from dora_nb.protocol import control, counters
 from dora_nb.protocol.log_entries import log_text
 from dora_nb.status import LogLine
@@ -953,15 +954,16 @@ class Supervisor:
     def _retry_hint(self) -> str:
         """Returns what the user can do about a failure on an event, which is kept."""
         ways = (
-            f"The event is kept: inspect it with %dora debug {self.name}, or handle it again with "
-            f"%dora retry {self.name}."
+            f"The event is kept: inspect it with {how_to('debug', name=self.name)}, or handle it again "
+            f"with {how_to('retry', name=self.name)}."
         )
         process = self._process
         if self._code_is_untried and process is not None:
             handled = process.counters.words[counters.EVENTS] - self._events_before_code
             if handled <= 1 and self.life.generation > 1:
                 earlier = self.life.generation - 1
-                ways += f" Go back with %dora restart {self.name} --generation {earlier}."
+                back = how_to("go back to a generation", name=self.name, generation=earlier)
+                ways += f" Go back with {back}."
         return ways
 
     def _record_refusal(self, process: NodeProcess, kept: control.Kept) -> None:
@@ -1104,7 +1106,7 @@ class Supervisor:
         # `%dora debug` runs the code in the kernel, where a fault in a library would end the kernel.
         if self._event_at_death:
             ways_out = (
-                f"{self._retry_hint()} Under %dora debug, the same fault would crash the kernel."
+                f"{self._retry_hint()} While debugging, the same fault would crash the kernel."
             )
         return describe_death(self.name, generation.exit_status, own, ways_out=ways_out)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dora_nb.graph.sources import NOTEBOOK
+from dora_nb.how_to import how_to
 from dora_nb.status import EdgeStatus, NodeStatus
 
 DROP_SHARE = 0.05
@@ -108,7 +109,7 @@ def _sentence(first: Snapshot, last: Snapshot, edge: EdgeStatus, share: float) -
         return (
             f"{start}: it waits for {behind.reader}, which takes {_millis(takes_secs)} per event, "
             f"{arrives}; the queue of {behind.reader}/{behind.input} is full and does not drop, "
-            f"--queue {behind.input}={behind.queue_size} lets it"
+            f"{how_to('limit a queue', input=behind.input, size=behind.queue_size)} lets it"
         )
     node = last.nodes.get(edge.reader)
     on_event_secs = node.on_event_p50_secs if node is not None else None
@@ -177,7 +178,7 @@ def _slower_stage_behind(
 def _keep_newest(edge: EdgeStatus) -> str:
     if edge.queue_size <= 1 and edge.policy == "drop_oldest":
         return "it gets the newest; make on_event faster to handle more"
-    return f"--queue {edge.input}=1 keeps the newest"
+    return f"{how_to('limit a queue', input=edge.input, size=1)} keeps the newest"
 
 
 def _millis(secs: float) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from dora_nb.errors import GraphError
 from dora_nb.graph.sources import NOTEBOOK, TopicSource
+from dora_nb.how_to import how_to
 from dora_nb.status import NodeStatus, State
 
 from .dataflow import ViewedDataflow
@@ -55,7 +56,8 @@ def why_nothing_can_come(
     if not dataflow.running:
         if came_before:
             return ViewCondition("stopped", "the dataflow is stopped")
-        return ViewCondition("waiting", "the dataflow is not running; start it with %dora start")
+        reason = f"the dataflow is not running; start it with {how_to('start')}"
+        return ViewCondition("waiting", reason)
     if topic.node == NOTEBOOK:
         return None
     status = status_of(dataflow, topic.node)

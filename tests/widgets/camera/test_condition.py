@@ -186,7 +186,7 @@ def test_a_dataflow_that_is_not_started_or_was_stopped(dataflow: Any):
     assert look(dataflow) == ("stopped", "the dataflow is stopped")
     assert look(dataflow, NOTHING_YET) == (
         "waiting",
-        "the dataflow is not running; start it with %dora start",
+        "the dataflow is not running; start it with dataflow.start()",
     )
 
 

@@ -519,7 +519,7 @@ def test_a_page_is_told_the_state_when_it_comes(
     told = page.wait_for("status", 2)[-1]
 
     assert told["state"] == "waiting"
-    assert "%dora start" in told["reason"]
+    assert "dataflow.start()" in told["reason"]
 
 
 def test_a_page_hears_from_the_kernel_even_if_nothing_changes(

@@ -56,7 +56,7 @@ def sentences(staged: list[Snapshot]) -> list[str]:
 def test_a_slow_operator() -> None:
     staged = snapshots({**CAMERA, "sent_hz": 30, "drop_hz": 18.6}, p50={"detector": 0.048})
     assert sentences(staged) == [
-        "detector drops 62 %: 48 ms per event, one arrives every 33 ms; --queue image=1 keeps the newest"
+        "detector drops 62 %: 48 ms per event, one arrives every 33 ms; queues={'image': 1} keeps the newest"
     ]
 
 
@@ -76,7 +76,7 @@ def test_a_slow_reader_behind_backpressure() -> None:
     assert sentences(staged) == [
         (
             "detector drops 67 %: it waits for writer, which takes 100 ms per event, one arrives every 33 ms;"
-            " the queue of writer/boxes is full and does not drop, --queue boxes=10 lets it"
+            " the queue of writer/boxes is full and does not drop, queues={'boxes': 10} lets it"
         )
     ]
 
@@ -145,7 +145,7 @@ def test_a_reader_that_takes_nothing() -> None:
     assert sentences(staged) == [
         (
             "detector drops 100 %: it took no message in 5 s, one arrives every 33 ms; "
-            "--queue image=1 keeps the newest"
+            "queues={'image': 1} keeps the newest"
         )
     ]
 

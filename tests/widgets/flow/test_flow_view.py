@@ -191,7 +191,7 @@ def test_an_edge_that_drops_for_five_seconds_gets_advice_until_the_stop(
         refresher.refresh_all()
         assert bool(page.last["advice"]) == (step >= 10)
     assert page.last["advice"] == [
-        "detector drops 50 %: 48 ms per event, one arrives every 17 ms; --queue image=1 keeps the newest"
+        "detector drops 50 %: 48 ms per event, one arrives every 17 ms; queues={'image': 1} keeps the newest"
     ]
     dataflow.running = False
     refresher.refresh_all()

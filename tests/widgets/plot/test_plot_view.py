@@ -332,7 +332,7 @@ def test_states_and_their_reasons(
         found = content(plot)
         return found["state"], found["reason"], found["end"] is None
 
-    reason = "the dataflow is not running; start it with %dora start"
+    reason = "the dataflow is not running; start it with dataflow.start()"
     assert shown() == ("waiting", reason, False)
     dataflow.start()
     assert shown() == ("waiting", "no message of imu/accel yet", True)
