@@ -16,6 +16,7 @@ from ._cells import cell_text
 from ._footer import FOOTER, without_footer
 from ._read import Allowed, Build, Imported, read_dataflow
 from ._render import DATAFLOW_FILE, Rendered, Surroundings, render
+from ._wiring import wiring_of
 from ._write import Exported, dataflow_text, write_dataflow
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "read_dataflow",
     "render",
     "without_footer",
+    "wiring_of",
     "write_dataflow",
 ]

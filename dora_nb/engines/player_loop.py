@@ -1,0 +1,211 @@
+"""The loop of the process that replays a recording: commands and messages in, messages out at their times."""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from dora_nb.recording.message import RecordedMessage
+
+from .playback import Playback
+from .player_words import COMMANDS, STATES, Command, PlayerJob, PlayerState
+
+_STATE_EVERY_SECS = 0.1
+_LOOK_EVERY_NANOS = 5_000_000
+"""How often it looks for commands while messages are due one after the other."""
+_SLEEP_NANOS = 2_000_000
+"""`Node.next` waits in whole milliseconds, so the rest of a wait is slept."""
+_MOST_AHEAD_BYTES = 64 << 20
+_MOST_AHEAD = 2000
+
+
+class _Node(Protocol):
+    """The part of dora's `Node` that is used."""
+
+    def next(self, timeout: float | None = None) -> dict[str, Any] | None: ...
+
+    def try_recv(self) -> dict[str, Any] | None: ...
+
+    def send_output(self, output: str, data: Any, metadata: dict[str, Any]) -> None: ...
+
+
+class _Recording(Protocol):
+    """The part of a `Recording` that is used."""
+
+    start_nanos: int
+
+    def messages(
+        self, *topics: str, start: float | None = None, stop: float | None = None
+    ) -> Iterator[RecordedMessage]: ...
+
+
+def play(node: _Node, job: PlayerJob, reading: Reading) -> None:
+    """Plays until the node is told to stop or the kernel is gone; after the last message it waits for that.
+
+    The kernel decides what follows the end: it lets the readers empty their queues first.
+    """
+    try:
+        _Player(node, job, reading).run()
+    finally:
+        reading.close()
+
+
+class _Player:
+    def __init__(self, node: _Node, job: PlayerJob, reading: Reading) -> None:
+        self._node = node
+        self._playback = Playback(
+            job, reading.open, start_nanos=reading.start_nanos, wall_nanos=time.time_ns
+        )
+        self._last_state: PlayerState | None = None
+        self._state_due_secs = 0.0
+        self._ends = False
+
+    def run(self) -> None:
+        playback = self._playback
+        playback.begin(time.monotonic_ns())
+        looked_nanos = 0
+        while not self._ends:
+            self._report()
+            now_nanos = time.monotonic_ns()
+            due_nanos = playback.due_nanos(now_nanos)
+            if due_nanos is None or due_nanos - now_nanos > _SLEEP_NANOS:
+                self._wait(None if due_nanos is None else due_nanos - now_nanos)
+                continue
+            if now_nanos - looked_nanos > _LOOK_EVERY_NANOS:
+                looked_nanos = now_nanos
+                if self._handle(self._node.try_recv(), at_end=False):
+                    continue  # It may have changed what is due.
+            if due_nanos > now_nanos:
+                time.sleep((due_nanos - now_nanos) / 1e9)
+            message = playback.take(time.monotonic_ns())
+            self._node.send_output(message.output, message.value, message.metadata)
+
+    def _wait(self, nanos: int | None) -> None:
+        """Waits for a command, until shortly before the next message is due."""
+        wait_secs = _STATE_EVERY_SECS if not self._is_quiet else None
+        if nanos is not None:
+            rest_secs = (nanos - _SLEEP_NANOS / 2) / 1e9
+            wait_secs = rest_secs if wait_secs is None else min(wait_secs, rest_secs)
+        self._handle(self._node.next(timeout=wait_secs), at_end=True)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether its state is the one that was reported, until a command comes."""
+        return self._last_state is not None and self._last_state.phase != "playing"
+
+    def _handle(self, event: dict[str, Any] | None, *, at_end: bool) -> bool:
+        """Carries out a command; returns whether there was one. `at_end`: None means the end of the stream."""
+        if event is None or event["type"] == "STOP":
+            self._ends = self._ends or at_end or event is not None
+            return False
+        if event["type"] != "INPUT" or event["id"] != COMMANDS:
+            return False
+        command = Command.decode(event["value"][0].as_py())
+        self._playback.carry_out(command, time.monotonic_ns())
+        self._last_state = None  # The kernel waits for the answer.
+        return True
+
+    def _report(self) -> None:
+        now_secs = time.monotonic()
+        known = self._last_state
+        if known is not None and now_secs < self._state_due_secs and not self._playback.ended:
+            return
+        state = self._playback.state(time.monotonic_ns())
+        if state != known:
+            self._node.send_output(STATES, pa.array([state.encode()]), {})
+        self._last_state = state
+        self._state_due_secs = now_secs + _STATE_EVERY_SECS
+
+
+class Reading:
+    """A recording that is read ahead by a thread, so that decoding a large message delays no other.
+
+    `open` ends the reading that was opened before.
+    """
+
+    def __init__(self, recording: _Recording, topics: tuple[str, ...]) -> None:
+        self._recording = recording
+        self._topics = topics
+        self._ahead: _Ahead | None = None
+
+    @property
+    def start_nanos(self) -> int:
+        """When the recording begins."""
+        return self._recording.start_nanos
+
+    def open(self, from_secs: float, to_secs: float | None) -> Iterator[RecordedMessage]:
+        """Returns the messages from a second on."""
+        self.close()
+        messages = self._recording.messages(*self._topics, start=from_secs, stop=to_secs)
+        self._ahead = _Ahead(messages)
+        return self._ahead
+
+    def close(self) -> None:
+        """Ends the thread."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+
+class _Ahead:
+    """Reads an iterator of messages ahead, up to a number of bytes and of messages."""
+
+    def __init__(self, messages: Iterator[RecordedMessage]) -> None:
+        self._messages = messages
+        self._changed = threading.Condition()
+        self._ready: collections.deque[tuple[RecordedMessage, int]] = collections.deque()
+        self._bytes = 0
+        self._at_end = False
+        self._closed = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, name="dora-read-ahead", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[RecordedMessage]:
+        return self
+
+    def __next__(self) -> RecordedMessage:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._at_end)
+            if self._ready:
+                message, size = self._ready.popleft()
+                self._bytes -= size
+                self._changed.notify_all()
+                return message
+            if self._error is not None:
+                raise self._error
+            raise StopIteration
+
+    def close(self) -> None:
+        """Ends the thread, and waits for it: two must not read one file at once."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _read(self) -> None:
+        try:
+            for message in self._messages:
+                size = message.value.nbytes
+                with self._changed:
+                    self._changed.wait_for(self._has_room)
+                    if self._closed:
+                        break
+                    self._ready.append((message, size))
+                    self._bytes += size
+                    self._changed.notify_all()
+        except BaseException as error:  # raised again where the messages are taken
+            self._error = error
+        finally:
+            with self._changed:
+                self._at_end = True
+                self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        few = self._bytes < _MOST_AHEAD_BYTES and len(self._ready) < _MOST_AHEAD
+        return self._closed or not self._ready or few
