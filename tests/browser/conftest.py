@@ -2,12 +2,14 @@
 
 `lab` is a JupyterLab server with folders of its own and a token; it and its kernels are gone after the
 session. `notebook` writes cells to a file, opens it in a page and is a `Notebook`, which runs cells
-and waits. `page` (pytest-playwright) is a tab of Chromium; an error in a page's script fails the test.
+and waits. `page` is a tab of Chromium; an error in a page's script fails the test. Tests without JupyterLab
+share one tab; a test that changes it for good (a clock of its own, an init script) takes `fresh_page`.
 What a test needs and is not installed is an error that names its package, never a skip.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import shutil
 import threading
@@ -19,7 +21,7 @@ from typing import Any
 import nbformat
 import pytest
 from jupyterlab_server import CHROMIUM_SWITCHES, Lab, Notebook, chromium_path, running_lab
-from playwright.sync_api import ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from dora_nb.widgets.camera import CameraView
 
@@ -52,14 +54,57 @@ def browser_context_args() -> dict[str, Any]:
     return {"viewport": {"width": 1000, "height": 900}, "service_workers": "block"}
 
 
+@pytest.fixture(scope="session")
+def shared_tab(browser: Browser, browser_context_args: dict[str, Any]) -> Iterator[Page]:
+    """One tab for all tests that load a page of their own, since a new tab takes longer than most of them."""
+    tab = browser.new_page(**browser_context_args)
+    yield tab
+    tab.close()
+
+
 @pytest.fixture
-def page(page: Page) -> Iterator[Page]:
-    """pytest-playwright's, with patience, and with the errors of its scripts as failures."""
+def page(request: pytest.FixtureRequest, browser_context_args: dict[str, Any]) -> Iterator[Page]:
+    """The shared tab as if it were new; a test in JupyterLab or with `fresh_page` has a tab of its own."""
+    if not _OWN_TAB.isdisjoint(request.fixturenames):
+        with _errors_seen(request.getfixturevalue("page")) as page:
+            yield page
+        return
+    tab: Page = request.getfixturevalue("shared_tab")
+    if tab.viewport_size != browser_context_args["viewport"]:
+        tab.set_viewport_size(browser_context_args["viewport"])
+    with _errors_seen(tab):
+        yield tab
+    assert not tab.evaluate("() => '__pwClock' in window"), "this test needs `fresh_page`"
+    for button in ("left", "right"):
+        tab.mouse.up(button=button)
+
+
+@pytest.fixture
+def fresh_page(page: Page) -> Page:
+    """A tab that no other test uses."""
+    return page
+
+
+_OWN_TAB = {"lab", "fresh_page"}
+
+
+@contextlib.contextmanager
+def _errors_seen(page: Page) -> Iterator[Page]:
+    """The tab with patience, and with the errors of its scripts as failures."""
     errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.extend(_anywidget_errors(message)))
+
+    def note(error: object) -> None:
+        errors.append(str(error))
+
+    def note_of_anywidget(message: ConsoleMessage) -> None:
+        errors.extend(_anywidget_errors(message))
+
+    page.on("pageerror", note)
+    page.on("console", note_of_anywidget)
     page.set_default_timeout(TIMEOUT_MS)
     yield page
+    page.remove_listener("pageerror", note)
+    page.remove_listener("console", note_of_anywidget)
     assert not errors
 
 

@@ -81,15 +81,16 @@ def test_boxes_are_live_while_a_cell_runs(open_notebook: OpenNotebook, page: Pag
     expect(page.locator(".dora-state")).to_have_text("paused")  # the kernel heard it, busy as it is
     square, box = square_of(canvas(page, "picture")), box_of(canvas(page, "overlay"))
     assert np.abs(np.subtract(square, box)).max() <= 2
-    page.keyboard.press("b")
+    # The still has left the button in focus. It may be put into the output once more just now, so the
+    # keys go to the button by name.
+    pause = page.locator(".dora-pause")
+    expect(pause).to_be_focused()
+    pause.press("b")
     expect(page.get_by_role("button", name="Boxes", pressed=False)).to_be_visible()
     canvas(page, "overlay", drawn=False)
     assert len(notebook.prompts()) == 3  # "b" has not made a cell
-    page.keyboard.press("s")
+    pause.press("s")
     expect(page.get_by_role("button", name="Sync", pressed=False)).to_be_visible()
-    # The still has left the button in focus. It may be put into the output once more just now, so the
-    # key goes to the button by name.
-    pause = page.locator(".dora-pause")
     expect(pause).to_be_focused()
     pause.press("Space")
     wait_for_frames(page)

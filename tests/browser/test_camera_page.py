@@ -1008,7 +1008,8 @@ def test_an_output_that_comes_back_to_the_page_shows_the_picture(camera: CameraP
     assert abs(camera.picture(5, 5)[2] - 200) < 8
 
 
-def test_the_end_of_view_and_model_leaves_nothing_behind(page: Page, site: str):
+def test_the_end_of_view_and_model_leaves_nothing_behind(fresh_page: Page, site: str):
+    page = fresh_page
     page.add_init_script(
         """window.live = 0;
         for (const target of [window, document]) {

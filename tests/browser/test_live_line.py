@@ -221,7 +221,8 @@ def test_a_greeting_is_answered_with_what_is_visible(line: OnPage) -> None:
     assert len(line.sent("visible")) == before + 1
 
 
-def test_a_hello_without_an_answer_is_said_again_ever_more_rarely(page: Page) -> None:
+def test_a_hello_without_an_answer_is_said_again_ever_more_rarely(fresh_page: Page) -> None:
+    page = fresh_page
     page.clock.install(time=0)
     page.clock.pause_at(1)  # from here on time goes by only where this test lets it
     line = OnPage(page, LiveLine, {"name": "detector", "sentence": "detector: declared"})

@@ -512,7 +512,8 @@ COUNT_DRAWS = """() => {
 }"""
 
 
-def test_the_lines_scroll_and_stand_still_for_those_who_prefer_it(page: Page) -> None:
+def test_the_lines_scroll_and_stand_still_for_those_who_prefer_it(fresh_page: Page) -> None:
+    page = fresh_page
     page.clock.install(time=0)
     page.clock.pause_at(1000)  # from here on time goes by only where this test lets it
     plot = PlotOnPage(page)
