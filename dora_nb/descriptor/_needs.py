@@ -65,13 +65,19 @@ class Needs:
 
 
 def needs_of(spec: NodeSpec, *, requirement_of: Callable[[str], str | None]) -> Needs:
-    """Looks in the node's folders; `requirement_of` returns the installed package of a module."""
+    """Looks in the node's folders, then at installed packages, then in folders that the code names.
+
+    `requirement_of` returns the installed package of a module. A folder that the code names, as in
+    ``sys.path.insert(0, "../samples")``, counts only as a place of modules once one was found in it: then its
+    modules are copied, and the folder itself is not needed where the node runs.
+    """
     found = Needs()
     folder = Path(spec.working_dir)
     texts = [_parsable(spec.code.text)]
     found.paths = _existing_paths(spec, folder)
     places = [folder] if spec.code.path is None else [folder, Path(spec.code.path).parent]
     on_own_path = [folder / path for path in found.paths if (folder / path).is_dir()]
+    copied_from: set[Path] = set()
     seen: set[str] = set()
     while texts:
         for module in imported_modules(texts.pop()):
@@ -80,13 +86,18 @@ def needs_of(spec: NodeSpec, *, requirement_of: Callable[[str], str | None]) -> 
                 continue
             seen.add(name)
             local = dict(_local_files(name, places))
-            if local:
-                found.copies |= local
-                texts += [_text_of(path) for path in local.values() if path.suffix == ".py"]
-            elif (requirement := requirement_of(name)) is not None:
+            if not local and (requirement := requirement_of(name)) is not None:
                 found.packages.add(requirement)
-            elif not any(dict(_local_files(name, [place])) for place in on_own_path):
+                continue
+            for place in on_own_path:
+                if not local:
+                    local = dict(_local_files(name, [place]))
+                    copied_from |= {place} if local else set()
+            if not local:
                 found.unknown.append(name)
+            found.copies |= local
+            texts += [_text_of(path) for path in local.values() if path.suffix == ".py"]
+    found.paths = [path for path in found.paths if folder / path not in copied_from]
     return found
 
 

@@ -162,7 +162,7 @@ def test_modules_packages_and_paths_that_a_node_needs(tmp_path: Path) -> None:
     here = {"working_dir": str(notebook), "env": (("MAP", "map.png"), ("NOT", "no.png"))}
     graph = graph_of(node("arm", text, kind="script", **here))
     written = write_dataflow(graph, tmp_path / "robot")
-    assert written.files[3:] == ("kit/__init__.py", "kit/table.csv", "deeper.py")
+    assert written.files[3:] == ("kit/__init__.py", "kit/table.csv", "scene.py", "deeper.py")
     required = (tmp_path / "robot" / "requirements.txt").read_text().splitlines()
     assert required[:2] == ["dora-rs>=1.1,<2", "dora-rs-cli>=1.1,<2"]
     assert [line.partition("==")[0] for line in required[2:]] == ["psutil", "pyyaml"]
@@ -170,6 +170,28 @@ def test_modules_packages_and_paths_that_a_node_needs(tmp_path: Path) -> None:
     assert note == (
         "arm: no installed package provides nowhere: add it to requirements.txt; "
         "files 'weights.bin', 'map.png' are missing where dora-rs runs the node: copy them there."
+    )
+
+
+def test_modules_of_a_folder_that_the_code_names_are_copied_and_the_folder_is_not_needed(
+    tmp_path: Path,
+) -> None:
+    """Where the export lies, `../samples` leads nowhere; what a cell imports from it lies in the export."""
+    notebook, samples = tmp_path / "kit" / "notebooks", tmp_path / "kit" / "samples"
+    notebook.mkdir(parents=True)
+    (samples / "maps").mkdir(parents=True)
+    (samples / "boxes.py").write_text("import corners\n")
+    (samples / "corners.py").write_text("")
+    names = "sys.path.insert(0, '../samples')\nMAPS = '../samples/maps'\n"
+    text = f"import sys\n{names}from boxes import boxes_from\n{OPERATOR}"
+    written = write_dataflow(
+        graph_of(node("arm", text, working_dir=str(notebook))), tmp_path / "robot"
+    )
+    assert written.files[3:] == ("boxes.py", "corners.py")
+    assert (tmp_path / "robot" / "boxes.py").read_text() == "import corners\n"
+    (note,) = written.notes
+    assert note == (
+        "arm: file '../samples/maps' is missing where dora-rs runs the node: copy it there."
     )
 
 
