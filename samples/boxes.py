@@ -23,7 +23,7 @@ ACCEPTED_FORMS = (
     "supervision's Detections (RF-DETR returns them)",
     "ultralytics' Results",
     "YOLOv5's Detections",
-    "a dict of torchvision or transformers with 'boxes', 'scores' and 'labels'",
+    "a dict of torchvision or transformers with 'boxes', 'scores' and 'labels' ('track_ids' too)",
     "the list of a transformers pipeline",
     "ROS 2's Detection2DArray",
 )
@@ -120,7 +120,8 @@ def _of_dict(result: Any) -> Found | None:
         return None
     # transformers' zero-shot detectors have their texts in `text_labels`, beside numbers in `labels`.
     texts = result.get("text_labels")
-    return result["boxes"], result.get("scores"), texts or result.get("labels"), None
+    labels = texts or result.get("labels")
+    return result["boxes"], result.get("scores"), labels, result.get("track_ids")
 
 
 def _is_of_pipeline(result: Any) -> bool:

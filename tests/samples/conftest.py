@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -20,23 +21,35 @@ sys.path.append(str(SAMPLES))
 
 
 @pytest.fixture
-def camera(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
-    """The module camera.py on a machine without webcams: its /dev is an empty folder."""
+def load_sample(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Makes a new module of a sample, as a node's process does; its settings are not set."""
     monkeypatch.setitem(sys.modules, "dora", dora_api)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in ("CAMERA_SOURCE", "CAMERA_WIDTH", "CAMERA_HEIGHT"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith(("CAMERA_", "TAG_", "SERIAL_")):
+            monkeypatch.delenv(name)
     threads = cv2.getNumThreads()
-    spec = importlib.util.spec_from_file_location("camera_under_test", SAMPLES / "camera.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look themselves up there
-    spec.loader.exec_module(module)
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"{name}_under_test", SAMPLES / f"{name}.py")
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look themselves up there
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    cv2.setNumThreads(threads)
+
+
+@pytest.fixture
+def camera(load_sample: Callable[[str], ModuleType], tmp_path: Path) -> ModuleType:
+    """The module camera.py on a machine without webcams: its /dev is an empty folder."""
+    module = load_sample("camera")
     module.DEVICES = tmp_path / "dev"
     module.DEVICES.mkdir()
-    yield module
-    cv2.setNumThreads(threads)
+    return module
 
 
 @pytest.fixture(scope="module")
