@@ -40,6 +40,10 @@ def become_node(control_descriptor: int, *, spare: bool) -> None:
 
 def _code_for(kind: str) -> Callable[[socket.socket], _life.NodeCode]:
     """Imported only here: each loads modules that the other does not need."""
+    if kind.startswith(control.ON_TRIAL):
+        from ._trial import OperatorTrial, ScriptTrial
+
+        return ScriptTrial if kind.endswith("script") else OperatorTrial
     if kind == "script":
         from ._script import Script
 

@@ -84,23 +84,9 @@ class Loop:
         # Before any input is added: the event in hand must outlive a kill from the first one on.
         self.process.inputs.hand = self.process.counters.hand
         node.refusal = node.IN_AN_OPERATOR
-        self._operator = self._make_operator(source)
+        self._operator = make_operator(self.process, source)
         self.process.tell(control.Ready())
         return self._handle_events()
-
-    def _make_operator(self, source: str) -> UserOperator:
-        process, begin = self.process, self.process.begin
-        registered = is_free(begin.name, begin.path)
-        if registered:
-            _spawned.announce(begin.name, begin.path or begin.file, process.source_descriptor)
-        return UserOperator(
-            begin.name,
-            source,
-            file=begin.file,
-            path=begin.path,
-            registered=registered,
-            dataflow_descriptor=process.dataflow_descriptor,
-        )
 
     def _handle_events(self) -> control.Finished:
         """Handles whatever comes until there is a reason to end."""
@@ -368,3 +354,19 @@ class Loop:
             return to_silence
         to_tick = max(0.0, process.due_secs - _process.monotonic())
         return to_tick if to_silence is None else min(to_tick, to_silence)
+
+
+def make_operator(process: NodeProcess, source: str) -> UserOperator:
+    """Makes the operator of that process: runs its module and its `__init__`. Raises NodeFailedError."""
+    begin = process.begin
+    registered = is_free(begin.name, begin.path)
+    if registered:
+        _spawned.announce(begin.name, begin.path or begin.file, process.source_descriptor)
+    return UserOperator(
+        begin.name,
+        source,
+        file=begin.file,
+        path=begin.path,
+        registered=registered,
+        dataflow_descriptor=process.dataflow_descriptor,
+    )

@@ -13,7 +13,6 @@ import datetime
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +22,7 @@ from dora_nb.protocol import control
 from dora_nb.transport import as_received
 
 from . import _logging
+from ._prepared_events import PreparedEvents
 
 if TYPE_CHECKING:
     from .node import Node
@@ -55,16 +55,15 @@ def host_from_environment(environment: Mapping[str, str]) -> Recorded | None:
     return Recorded(events, outputs, with_times=_NO_TIMES not in environment)
 
 
-class Recorded:
+class Recorded(PreparedEvents):
     """The host of a node whose events are a list, each given when its time has come."""
 
     def __init__(
         self, events: list[tuple[float, Event]], outputs: IO[str], *, with_times: bool
     ) -> None:
-        self._events = events
+        super().__init__(events)
         self._outputs = outputs
         self._with_times = with_times
-        self._begin_secs = time.monotonic()
         self._warned = False
         self.begin = control.Begin(
             protocol_version=control.PROTOCOL_VERSION,
@@ -86,42 +85,9 @@ class Recorded:
         node = {"id": _NODE_ID, "inputs": {}, "outputs": []}
         self.dataflow_descriptor: dict[str, Any] = {"nodes": [node]}
 
-    @property
-    def at_end(self) -> bool:
-        """Whether all events have been given."""
-        return not self._events
-
-    def join(self) -> None:
-        """Returns at once: there is no other node to wait for."""
-
-    def next_event(self, timeout_secs: float | None) -> Event | None:
-        """Waits for the time of the next event; None after the last, TimeoutError before it."""
-        if not self._events:
-            return None
-        wait_secs = self.secs_to_next_tick() or 0.0
-        if timeout_secs is not None and timeout_secs < wait_secs:
-            time.sleep(timeout_secs)
-            raise TimeoutError
-        time.sleep(wait_secs)
-        return self._events.pop(0)[1]
-
-    def event_now(self) -> Event | None:
-        """The next event if its time has come."""
-        return self._events.pop(0)[1] if self.has_event() else None
-
-    def has_event(self) -> bool:
-        """Whether the next event's time has come."""
-        return bool(self._events) and self.secs_to_next_tick() == 0.0
-
     def fileno(self) -> int:
         """Nothing ever becomes readable on it: only time brings events."""
         return self._outputs.fileno()
-
-    def secs_to_next_tick(self) -> float | None:
-        """How long until the next event."""
-        if not self._events:
-            return None
-        return max(0.0, self._events[0][0] - self._elapsed_secs())
 
     def bridge_logging(self, node: Node) -> None:
         """As in a dataflow."""
@@ -154,9 +120,6 @@ class Recorded:
     def reserve(self, output: str, size: int) -> NoReturn:
         """NotImplementedError: a test has no reader whose memory could be written to."""
         raise NotImplementedError("send_output_raw is not available in a test; use send_output")
-
-    def _elapsed_secs(self) -> float:
-        return time.monotonic() - self._begin_secs
 
 
 # -- the format ------------------------------------------------------------------------------------

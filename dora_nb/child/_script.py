@@ -93,41 +93,14 @@ class Script:
         self._start_serving()
         node.host = self
         try:
-            self._run(source)
+            run_script(self.process, source)
         finally:
             self._stop_serving()
         if self._kernel_gone:
             raise KernelGoneError
         if not self._has_node:
-            raise NodeFailedError(
-                control.Failed(
-                    f"{self.process.name}: the script ended without making a Node().",
-                    [],
-                    "Make one (from dora import Node; node = Node()) and loop over its events.",
-                )
-            )
+            raise no_node_failure(self.process.name)
         return control.Finished(inputs_closed=self._inputs_have_closed)
-
-    def _run(self, source: str) -> None:
-        """Runs the script to the end of its last thread that is not a daemon, as an interpreter does."""
-        name, begin = self.process.name, self.process.begin
-        module = ModuleType("__main__")
-        if begin.path is not None:
-            module.__file__ = begin.path
-        sys.modules["__main__"] = module
-        try:
-            execute(source, begin.path or begin.file, module)
-        except SystemExit as error:
-            if error.code not in (None, 0):
-                message = f"{name} ended with sys.exit({shown(error.code)})"
-                raise NodeFailedError(control.Failed(message, [])) from None
-        except KernelGoneError:
-            return
-        except BaseException as error:
-            raise failure(f"{name} failed", error) from None
-        for thread in threading.enumerate():
-            if not thread.daemon and thread is not threading.current_thread():
-                thread.join()
 
     def forget(self) -> None:
         """Nothing: a script's variables go with its module, when the interpreter ends."""
@@ -462,3 +435,39 @@ class Script:
         if since_nanos:
             words[counters.BUSY_SINCE_NANOS] = 0
             self.process.counters.record_duration(time.monotonic_ns() - since_nanos)
+
+
+def run_script(process: NodeProcess, source: str) -> None:
+    """Runs the script to the end of its last thread that is not a daemon, as an interpreter does.
+
+    Raises NodeFailedError.
+    """
+    name, begin = process.name, process.begin
+    module = ModuleType("__main__")
+    if begin.path is not None:
+        module.__file__ = begin.path
+    sys.modules["__main__"] = module
+    try:
+        execute(source, begin.path or begin.file, module)
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            message = f"{name} ended with sys.exit({shown(error.code)})"
+            raise NodeFailedError(control.Failed(message, [])) from None
+    except KernelGoneError:
+        return
+    except BaseException as error:
+        raise failure(f"{name} failed", error) from None
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+
+
+def no_node_failure(name: str) -> NodeFailedError:
+    """The failure of a script that has ended without a `Node()`."""
+    return NodeFailedError(
+        control.Failed(
+            f"{name}: the script ended without making a Node().",
+            [],
+            "Make one (from dora import Node; node = Node()) and loop over its events.",
+        )
+    )

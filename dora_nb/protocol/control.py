@@ -10,7 +10,8 @@ kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInpu
           `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`,
           `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`;
           of an edit: `Reload`, `CancelReload`, `Rewire`, `RemoveOutput`, `Pause`, `Resume`, `TakeState`, `Retire`;
-          asked by the user: `KeepCrashReport`, `ShowState`, `Give`, `Inject`
+          asked by the user: `KeepCrashReport`, `ShowState`, `Give`, `Inject`;
+          of a trial: `OpenTrial`
 process → `Warm`, `Imported`, `Ready`, `Failed`, `Finished`, `Released`, `Warned`, `Warnings`, `Logged`;
           of an edit: `Reloaded`, `Kept`, `Paused`, `StateTaken`, `HandedOver`;
           asked by the user: `StateShown`, `Given`, `Injected`
@@ -40,13 +41,17 @@ import msgspec
 from .imported_file import ImportedFile
 
 # To be raised with each change of a message: `--python` and dynamic nodes bring a dora_nb of their own.
-PROTOCOL_VERSION = 9
+PROTOCOL_VERSION = 10
 # A SOCK_SEQPACKET socket cuts off what does not fit into the receive. Each side keeps its messages well below
 # this size: a failure's traceback is shortened (`child._life`), large data comes as the descriptor of a file.
 _RECEIVE_SIZE = 1 << 17
 _ANCILLARY_SIZE = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 """Room for eight descriptors; no message has more than three."""
 _CREDENTIALS = struct.Struct("3i")
+
+
+ON_TRIAL = "trial of "
+"""Begins the kind of a node that runs on recorded events, see `OpenTrial`."""
 
 
 class Wires(msgspec.Struct, frozen=True):
@@ -65,7 +70,7 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
 
     protocol_version: int
     kind: str
-    """``operator``, ``script`` or ``dynamic``."""
+    """``operator``, ``script`` or ``dynamic``; after `ON_TRIAL`, one that runs on recorded events."""
     name: str
     generation: int
     file: str
@@ -82,6 +87,18 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
     """The output that gets each line that the node logs."""
     log_levels: list[str]
     """Which levels of its log lines are kept."""
+
+
+class OpenTrial(msgspec.Struct, tag=True, frozen=True):
+    """Run on recorded events. Descriptors: the pipe that they come through, a file for what the node sends.
+
+    The frames in both are those of `trial_frames`.
+    """
+
+    start_nanos: int
+    """Where the recorded clock begins, in nanoseconds since 1970."""
+    most_output_bytes: int
+    """The node fails if it sends more."""
 
 
 class Adopt(msgspec.Struct, tag=True, frozen=True):
@@ -420,7 +437,7 @@ ToProcess = (
     Adopt | Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
     | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted
     | ParamUpdated | ParamDeleted | Go | Stop | Reload | CancelReload | Rewire | RemoveOutput | Pause
-    | Resume | TakeState | Retire | KeepCrashReport | ShowState | Give | Inject
+    | Resume | TakeState | Retire | KeepCrashReport | ShowState | Give | Inject | OpenTrial
 )  # fmt: skip
 ToKernel = (
     Warm | Ready | Failed | Finished | Released | Warned | Warnings | Logged | Reloaded | Kept

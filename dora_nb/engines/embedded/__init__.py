@@ -19,6 +19,7 @@
     ├── _node_status   the status of a node
     ├── _kernel_subscriber  the kernel as a reader
     └── _kernel_publisher   the kernel as a publisher: what the notebook sends, what nodes print
+    Trials             runs one node on recorded events, without a dataflow (`_trial`)
 """
 
 from __future__ import annotations
@@ -27,5 +28,15 @@ from ._kernel_subscriber import Listener
 from ._services import ServiceSpec
 from ._session import Session
 from ._spares import SPARES
+from ._trial import SentMessage, TrialEvent, TrialResult, Trials
 
-__all__ = ["SPARES", "Listener", "ServiceSpec", "Session"]
+__all__ = [
+    "SPARES",
+    "Listener",
+    "SentMessage",
+    "ServiceSpec",
+    "Session",
+    "TrialEvent",
+    "TrialResult",
+    "Trials",
+]

@@ -31,11 +31,15 @@ def send_begin(
     generation: int,
     dataflow_id: str,
     counters_descriptor: int,
+    on_trial: bool = False,
 ) -> None:
-    """Sends a new process its node, and where to write a crash report. The caller keeps the descriptor."""
+    """Sends a new process its node, and where to write a crash report. The caller keeps the descriptor.
+
+    With `on_trial`, the node runs on recorded events; `OpenTrial` must follow.
+    """
     begin = control.Begin(
         protocol_version=control.PROTOCOL_VERSION,
-        kind=spec.kind,
+        kind=f"{control.ON_TRIAL if on_trial else ''}{spec.kind}",
         name=spec.name,
         generation=generation,
         file=spec.code.file,
@@ -58,7 +62,7 @@ def send_begin(
         texts.callback(os.close, dataflow_descriptor)
         process.control.tell(begin, [source_descriptor, counters_descriptor, dataflow_descriptor])
     # After `Begin`, the first message that a process understands.
-    if spec.kind == "operator":
+    if spec.kind == "operator" and not on_trial:
         process.control.tell(control.KeepCrashReport(), [process.crash_report_descriptor])
 
 
