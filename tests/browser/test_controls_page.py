@@ -304,6 +304,18 @@ def test_an_estop_is_pressed_at_once_and_by_its_key_from_anywhere(
     assert [message["type"] for message in stop.sent("press")] == ["press"] * 3
 
 
+def test_an_estop_asks_before_it_is_pressed_whether_it_will_work(
+    page: Page, dataflow: Dataflow
+) -> None:
+    stop = OnControl(page, EStop(dataflow=dataflow))
+    stop.tell(**READ | {"value": False, "answered": {}, "late": [], "greeting": True})
+    stop.wait_for_sent(type="probe")
+    stop.answer(False, stops=0, late=[stop.sent("hello")[0]["client"]])
+    expect(page.locator(".dora-estop-warning")).to_have_text(
+        "While a cell runs this button waits for its end: this front end lacks subshells."
+    )
+
+
 def test_an_estop_warns_where_it_may_not_work(page: Page, dataflow: Dataflow) -> None:
     stop = OnControl(page, EStop(key=None, dataflow=dataflow))
     warning = page.locator(".dora-estop-warning")

@@ -256,6 +256,24 @@ def test_a_page_without_a_subshell_is_told_that_its_words_wait(dataflow: Dataflo
     assert button.page_messages_refused == 0
 
 
+def test_a_front_end_that_runs_cells_on_another_thread_is_late_on_that_thread(
+    dataflow: Dataflow,
+) -> None:
+    """As an app of marimo does, whose main thread belongs to the server."""
+
+    def run_cell() -> None:
+        button = dora_nb.Button("notebook/go", dataflow=dataflow)
+        Page(button, "page").say(type="probe")
+        late.append(button._content(0.0)["late"])
+        button.close()
+
+    late: list[list[str]] = []
+    cells = threading.Thread(target=run_cell)
+    cells.start()
+    cells.join()
+    assert late == [["page"]]
+
+
 # --- what cannot be --------------------------------------------------------------------------
 
 

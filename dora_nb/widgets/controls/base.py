@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,8 +97,7 @@ class ControlWidget(LiveWidget):
             for kept in (self._late, self._answered):
                 if len(kept) >= MAX_CLIENTS and client not in kept:
                     kept.clear()
-            # A subshell's thread gets messages at any time, the main thread between two cells.
-            self._late[client] = threading.current_thread() is threading.main_thread()
+            self._late[client] = self._link.waits_for_cells()
         try:
             if kind != "probe":
                 self._error = ""  # before, as what is begun now may fail on another thread

@@ -16,6 +16,13 @@ class EStopPage extends ControlPage {
     };
     window.addEventListener("keydown", this.onStopKey, true);
   }
+  receive(message, buffers) {
+    super.receive(message, buffers);
+    // A warning that this front end lacks subshells must be there before the first press.
+    if (!message.greeting || this.asked) return;
+    this.asked = true;
+    this.say("probe");
+  }
   press() {
     this.say("press");
     this.pressedHere = true;

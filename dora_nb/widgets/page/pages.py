@@ -111,6 +111,7 @@ class Link:
         self.pages = Pages()
         self.greeting_due = False
         self.closed = False
+        self._cells_thread = threading.current_thread()  # a cell makes the widget
 
     @property
     def on_screen(self) -> bool:
@@ -132,9 +133,8 @@ class Link:
                 self.on_hello(client, now_secs)
                 self.greeting_due = True
             elif kind == "visible":
-                # A subshell's thread gets messages at any time, the main thread between two cells.
-                late = threading.current_thread() is threading.main_thread()
                 count = count_in(message, "count")
+                late = self.waits_for_cells()
                 self.pages.on_visible(client, count, now_secs, delayed=late)
             elif kind == "ack":
                 self.on_ack(client, message, now_secs)
@@ -142,6 +142,14 @@ class Link:
                 return False
             self.changed.notify_all()
         return True
+
+    def waits_for_cells(self) -> bool:
+        """Returns whether the message that this thread handles had to wait for the end of a cell.
+
+        A subshell's thread gets messages at any time; the thread that runs cells does so between two of
+        them. That is the main thread in ipykernel, and another one in an app of marimo.
+        """
+        return threading.current_thread() in (threading.main_thread(), self._cells_thread)
 
     def on_hello(self, client: str, now_secs: float) -> None:
         self.pages.on_hello(client, now_secs)
