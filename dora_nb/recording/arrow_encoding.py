@@ -26,6 +26,7 @@ from .message import timestamp_of
 ENCODING = "arrow"
 IPC_ENCODING = "arrow-ipc"
 COLUMN = "value"
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _MESSAGE_SIZE = struct.Struct("<i")
 """Behind the continuation marker of an encapsulated message (Arrow's format, "IPC")."""
 
@@ -74,6 +75,24 @@ def decode_message(
         raise UndecodableError(f"Arrow cannot read it ({str(error).splitlines()[0]})") from None
     value = batch.column(0) if batch.num_columns == 1 else batch.to_struct_array()
     return value, decode_metadata(custom, publish_nanos)
+
+
+def decode_type(schema: bytes) -> pa.DataType:
+    """Returns the type of a channel's arrays. Raises UndecodableError."""
+    try:
+        fields = list(pa.ipc.read_schema(pa.py_buffer(schema)))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UndecodableError(f"Arrow cannot read its schema ({error})") from None
+    return fields[0].type if len(fields) == 1 else pa.struct(fields)
+
+
+def metadata_text(metadata: Mapping[str, Any], publish_nanos: int) -> str:
+    """Returns metadata as one JSON object, values as in a message of the encoding ``arrow``."""
+    sent = timestamp_of(publish_nanos)
+    plain = {
+        key: _plain(value) for key, value in metadata.items() if key != "timestamp" or value != sent
+    }
+    return json.dumps(plain, ensure_ascii=False)
 
 
 def encode_metadata(metadata: Mapping[str, Any], publish_nanos: int) -> dict[bytes, bytes]:

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from mcap.records import Channel
 
 from dora_nb.errors import RecordingError, did_you_mean
 from dora_nb.events import Event
 
-from .arrow_encoding import decode_message
+from .arrow_encoding import metadata_text
+from .mcap_source import McapSource
 from .message import RecordedMessage
-from .reader import RawMessage, RecordingFile
+from .source import AttachedFile, Source, TopicInfo
 from .writer import COUNTS_NAME
 
 _CELL = re.compile(r"cells/(.+)/(\d+)\.py")
 _EDIT = re.compile(r"edits/(.+)/(\d+)\.json")
+_LEAST_GAP_SECS = 0.05
+_GAP_INTERVALS = 5
+"""A silence of so many usual intervals is a gap."""
+_MOST_IRREGULAR = 3
+"""A topic whose 90th percentile is so many times its median has no rhythm, and so no gaps."""
+_MOST_TYPE_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,50 +46,76 @@ class RecordedCell:
     time_nanos: int
 
 
+class Gap(NamedTuple):
+    """A silence in a topic that has a rhythm otherwise."""
+
+    start: float
+    """Seconds from the beginning of the recording."""
+    duration_secs: float
+
+
 class Recording:
-    """A recorded file, read lazily: opening it reads its index only.
+    """A recorded file: an MCAP file of this package or of another program, or a ROS 2 bag.
 
-    ``notes`` says what is wrong with the file or missing in it. Times are seconds from the first message.
+    Opening reads the file's index only, and messages are read when they are asked for; also while the file is
+    being written, up to what it had when it was opened. Times are seconds from the first message.
 
-    Raises RecordingError if the file is not a recording. Topics that the file does not have raise it too.
+    `notes` says what is wrong or missing: that the file was cut, how many chunks are damaged. Damage is found
+    when it is read. What is not damaged is read.
+
+    Raises RecordingError if the file is not a recording, and later for a topic that it does not have or cannot
+    read.
 
     Example::
 
         >>> rec = dora_nb.Recording("run.mcap")
-        >>> rec.take("camera/image", 3)
+        >>> rec  # topics, types, counts, rates and gaps
+        >>> image = dora_nb.as_image(rec.take("camera/image", 1)[0])
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file = RecordingFile(self.path)
-        index = self._file.index
-        self._channels: dict[str, dict[int, Channel]] = {}
-        for number, channel in sorted(index.channels.items()):
-            if index.counts.get(number):
-                self._channels.setdefault(channel.topic, {})[number] = channel
-        self.topics: tuple[str, ...] = tuple(sorted(self._channels))
-        self.start_nanos = index.start_nanos
-        self.duration_secs = (index.end_nanos - index.start_nanos) / 1e9
-        self.notes: tuple[str, ...] = tuple(index.notes)
+        self._source: Source = McapSource(self.path)
+        self.topics: tuple[str, ...] = tuple(sorted(self._source.topics))
+        """All topics that have messages, also those that cannot be read."""
+        self.start_nanos = self._source.start_nanos
+        """The log time of the first message, in nanoseconds since 1970."""
+        self.duration_secs = (self._source.end_nanos - self.start_nanos) / 1e9
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is wrong with the file, as far as it has been read; one line each.
+
+        Example::
+
+            >>> rec.notes
+            ('cut after 12.3 s: it was killed, or is still being written',)
+        """
+        unreadable = [
+            f"{topic}: {info.unreadable}"
+            for topic, info in sorted(self._source.topics.items())
+            if info.unreadable
+        ]
+        return (*self._source.notes, *unreadable)
 
     def messages(
         self, *topics: str, start: float | None = None, stop: float | None = None
     ) -> Iterator[RecordedMessage]:
-        """Yields the messages of these topics, or of all, in the order in which they were received.
+        """Yields the messages of these topics, or of all that can be read, in the order of their receipt.
 
-        `start` and `stop` are seconds from the beginning; the message at `stop` is left out. Few messages
-        are in memory at a time.
+        `start` and `stop` are seconds from the beginning; a message at `stop` is left out. Few messages
+        are in memory at a time. Raises RecordingError, at once, for an unknown topic and for a `start`
+        beyond the end.
 
         Example::
 
             >>> for message in rec.messages("camera/image", start=10.0, stop=12.0):
             ...     print(message.publish_nanos, message.metadata)
         """
-        channels: dict[int, Channel] = {}
-        for topic in topics or self.topics:
-            channels |= self._channels_of(topic)
-        raw = self._file.messages(channels, self._nanos(start), self._nanos(stop))
-        return map(self._decoded, raw)
+        for topic in topics:
+            self._readable(topic)
+        names = topics or [each for each in self.topics if not self._info(each).unreadable]
+        return self._source.messages(names, self._start(start), self._nanos(stop, "stop"))
 
     def events(
         self, *topics: str, start: float | None = None, stop: float | None = None
@@ -102,25 +139,42 @@ class Recording:
         return list(itertools.islice(self.events(topic, start=start), count))
 
     def table(self, topic: str) -> pa.Table:
-        """Returns the messages of a topic as an Arrow table: the two times and the value.
+        """Returns the messages of a topic as an Arrow table, a row for each.
+
+        The columns are `publish_time` and `log_time` (UTC, nanoseconds), `value` and `metadata` (JSON). If each
+        message has one element, `value` is that element, and the fields of structs are columns in its
+        place; else it is a list. The whole topic is in memory.
+
+        Raises RecordingError if the messages have different types.
 
         Example::
 
             >>> rec.table("imu/accel").to_pandas()
         """
         messages = list(self.messages(topic))
+        kinds = list(dict.fromkeys(str(each.value.type) for each in messages))
+        if len(kinds) > 1:
+            raise RecordingError(
+                f"{topic} has messages of several types ({', '.join(kinds)}), which have no common table.",
+                hint=f'rec.messages("{topic}") yields them one by one.',
+            )
         times = pa.timestamp("ns", tz="UTC")
-        return pa.table(
-            {
-                "publish_time": pa.array([each.publish_nanos for each in messages], times),
-                "log_time": pa.array([each.log_nanos for each in messages], times),
-                "value": _lists([each.value for each in messages]),
-            }
-        )
+        columns = {
+            "publish_time": pa.array([each.publish_nanos for each in messages], times),
+            "log_time": pa.array([each.log_nanos for each in messages], times),
+            **_value_columns([each.value for each in messages]),
+            "metadata": pa.array(
+                [metadata_text(each.metadata, each.publish_nanos) for each in messages], pa.string()
+            ),
+        }
+        return pa.table(columns)
 
     def __getitem__(self, topic: str) -> RecordedTopic:
-        """Returns one topic: its number of messages, and its messages."""
-        return RecordedTopic(self, topic, self._count(topic))
+        """Returns one topic: its type, count, rate and gaps, and its events."""
+        return RecordedTopic(self, self._info(topic))
+
+    def __contains__(self, topic: object) -> bool:
+        return topic in self._source.topics
 
     def cells(self) -> tuple[RecordedCell, ...]:
         """Returns the source of every cell in every generation that was recorded.
@@ -131,10 +185,10 @@ class Recording:
             [('detector', 1), ('detector', 2)]
         """
         found = []
-        for index in self._file.index.attachments:
-            if match := _CELL.fullmatch(index.name):
-                text = self._file.attachment(index).decode(errors="replace")
-                found.append(RecordedCell(match[1], int(match[2]), text, index.log_time))
+        for file in self._source.attachments:
+            if match := _CELL.fullmatch(file.name):
+                text = self._source.read_attachment(file).decode(errors="replace")
+                found.append(RecordedCell(match[1], int(match[2]), text, file.time_nanos))
         return tuple(found)
 
     def cell(self, node: str, generation: int | None = None) -> RecordedCell | None:
@@ -159,12 +213,8 @@ class Recording:
             >>> rec.edits()[0]["way"]
             'in place'
         """
-        found = [
-            json.loads(self._file.attachment(index))
-            for index in self._file.index.attachments
-            if _EDIT.fullmatch(index.name)
-        ]
-        return tuple(found)
+        files = [file for file in self._source.attachments if _EDIT.fullmatch(file.name)]
+        return tuple(self._json(file) for file in files)
 
     @property
     def counts(self) -> Mapping[str, Mapping[str, int | None]]:
@@ -175,9 +225,8 @@ class Recording:
             >>> rec.counts["camera/image"]
             {'received': 1800, 'lost': 0}
         """
-        text = self._attachment(COUNTS_NAME)
-        counts: dict[str, dict[str, int | None]] = {} if text is None else json.loads(text)
-        return counts
+        file = self._attached(COUNTS_NAME)
+        return {} if file is None else self._json(file)
 
     @property
     def dataflow_yml(self) -> str | None:
@@ -187,45 +236,131 @@ class Recording:
 
             >>> print(rec.dataflow_yml)
         """
-        text = self._attachment("dataflow.yml")
-        return None if text is None else text.decode(errors="replace")
+        file = self._attached("dataflow.yml")
+        return None if file is None else self._source.read_attachment(file).decode(errors="replace")
 
-    def _attachment(self, name: str) -> bytes | None:
-        """The last attachment of this name."""
-        found = [index for index in self._file.index.attachments if index.name == name]
-        return self._file.attachment(found[-1]) if found else None
-
-    def _channels_of(self, topic: str) -> dict[int, Channel]:
-        channels = self._channels.get(topic)
-        if channels is None:
-            hint = (
-                did_you_mean(topic, self.topics) or f"It has: {', '.join(self.topics) or 'none'}."
-            )
-            raise RecordingError(f"{self.path.name} has no topic '{topic}'.", hint=hint)
-        return channels
-
-    def _count(self, topic: str) -> int:
-        return sum(self._file.index.counts[number] for number in self._channels_of(topic))
-
-    def _nanos(self, seconds: float | None) -> int | None:
-        return None if seconds is None else self.start_nanos + round(seconds * 1e9)
-
-    def _decoded(self, raw: RawMessage) -> RecordedMessage:
-        channel = self._file.index.channels[raw.channel_id]
-        schema = self._file.index.schemas[channel.schema_id]
-        value, metadata = decode_message(schema.data, raw.data, raw.publish_nanos)
-        return RecordedMessage(
-            channel.topic, value, metadata, raw.publish_nanos, raw.log_nanos, raw.sequence
+    def __repr__(self) -> str:
+        begin = datetime.fromtimestamp(self.start_nanos / 1e9, UTC)
+        topics = "1 topic" if len(self.topics) == 1 else f"{len(self.topics)} topics"
+        head = (
+            f"{self.path.name}: {self.duration_secs:.1f} s from {begin:%Y-%m-%d %H:%M:%S} UTC, "
+            f"{topics}, {_size_text(self._source.size_bytes)}"
         )
+        rows = [("topic", "type", "count", "rate", "gaps")]
+        rows += [self[topic].row() for topic in self.topics]
+        return "\n".join([head, *(_aligned(rows) if self.topics else ()), *self.notes])
+
+    def _attached(self, name: str) -> AttachedFile | None:
+        """The last attachment of this name."""
+        found = [file for file in self._source.attachments if file.name == name]
+        return found[-1] if found else None
+
+    def _json(self, file: AttachedFile) -> Any:
+        try:
+            return json.loads(self._source.read_attachment(file))
+        except ValueError:
+            raise RecordingError(
+                f"{self.path.name}: the attachment '{file.name}' is damaged."
+            ) from None
+
+    def _info(self, topic: str) -> TopicInfo:
+        info = self._source.topics.get(topic)
+        if info is not None:
+            return info
+        known = ", ".join(self.topics)
+        hint = did_you_mean(topic, self.topics) or f"It has {known or 'no messages at all'}."
+        raise RecordingError(f"{self.path.name} has no topic '{topic}'.", hint=hint)
+
+    def _readable(self, topic: str) -> None:
+        reason = self._info(topic).unreadable
+        if reason is not None:
+            raise RecordingError(f"cannot read {topic} of {self.path.name}: {reason}")
+
+    def _start(self, seconds: float | None) -> int | None:
+        if seconds is not None and seconds > self.duration_secs:
+            raise RecordingError(
+                f"{self.path.name} ends after {self.duration_secs:.1f} s; got start={seconds:g}."
+            )
+        return self._nanos(seconds, "start")
+
+    def _nanos(self, seconds: float | None, name: str) -> int | None:
+        if seconds is None:
+            return None
+        if not math.isfinite(seconds):
+            raise RecordingError(f"{name} must be a number of seconds, got {seconds}.")
+        return self.start_nanos + round(seconds * 1e9)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RecordedTopic:
-    """One topic of a recording. Iterating yields its events."""
+    """One topic of a recording. Iterating yields its events, ``len`` is their number.
 
-    recording: Recording
-    topic: str
-    count: int
+    Example::
+
+        >>> topic = rec["camera/image"]
+        >>> topic.count, topic.rate_hz, topic.gaps
+        (1800, 30.0, (Gap(start=12.3, duration_secs=0.8),))
+    """
+
+    recording: Recording = field(repr=False)
+    info: TopicInfo = field(repr=False)
+
+    @property
+    def topic(self) -> str:
+        return self.info.topic
+
+    @property
+    def type(self) -> str:
+        """What its messages are, for people."""
+        return self.info.type
+
+    @property
+    def count(self) -> int:
+        return self.info.count
+
+    @cached_property
+    def times(self) -> npt.NDArray[np.float64]:
+        """(N,) float64: when each message was received, in seconds from the beginning."""
+        nanos = self.recording._source.log_times(self.topic) - self.recording.start_nanos
+        seconds: npt.NDArray[np.float64] = nanos / 1e9
+        return seconds
+
+    @property
+    def rate_hz(self) -> float | None:
+        """Messages per second between its first and its last; None for fewer than two."""
+        times = self.times
+        if len(times) < 2 or times[-1] == times[0]:
+            return None
+        return float((len(times) - 1) / (times[-1] - times[0]))
+
+    @cached_property
+    def gaps(self) -> tuple[Gap, ...]:
+        """Silences of more than five usual intervals; none for a topic without a rhythm."""
+        intervals = np.diff(self.times)
+        if len(intervals) < 4:
+            return ()
+        usual = float(np.median(intervals))
+        if float(np.percentile(intervals, 90)) > _MOST_IRREGULAR * max(usual, 1e-3):
+            return ()
+        places = np.flatnonzero(intervals > max(_LEAST_GAP_SECS, _GAP_INTERVALS * usual))
+        return tuple(Gap(float(self.times[at]), float(intervals[at])) for at in places)
+
+    def at(self, seconds: float) -> Event | None:
+        """Returns the newest event at this time, in seconds from the beginning; None before the first."""
+        self.recording._readable(self.topic)
+        nanos = self.recording.start_nanos + round(seconds * 1e9)
+        message = self.recording._source.newest(self.topic, nanos)
+        return None if message is None else message.as_event()
+
+    def row(self) -> tuple[str, str, str, str, str]:
+        """Returns its line in the table of a recording: topic, type, count, rate, gaps."""
+        rate = "" if self.rate_hz is None else f"{self.rate_hz:.3g} Hz"
+        longest = max((gap.duration_secs for gap in self.gaps), default=0.0)
+        gaps = f"{len(self.gaps)} (longest {longest:.2g} s)" if self.gaps else ""
+        kind = self.type
+        if len(kind) > _MOST_TYPE_CHARS:
+            kind = f"{kind[: _MOST_TYPE_CHARS - 1]}…"
+        return self.topic, kind, f"{self.count:,}", rate, gaps
 
     def __len__(self) -> int:
         return self.count
@@ -234,9 +369,38 @@ class RecordedTopic:
         return self.recording.events(self.topic)
 
 
-def _lists(values: list[pa.Array[Any]]) -> pa.Array[Any]:
-    """One list for each message."""
+def _value_columns(values: list[pa.Array[Any]]) -> dict[str, pa.Array[Any]]:
+    """One row for each array."""
     if not values:
-        return pa.array([], pa.list_(pa.null()))
+        return {"value": pa.nulls(0)}
+    joined = pa.concat_arrays(values)
+    if all(len(value) == 1 for value in values):
+        if not pa.types.is_struct(joined.type):
+            return {"value": joined}
+        fields: list[pa.Array[Any]] = joined.flatten()  # type: ignore[attr-defined]  # a struct has it
+        return {each.name: column for each, column in zip(joined.type, fields, strict=True)}
     lengths = [0, *itertools.accumulate(map(len, values))]
-    return pa.ListArray.from_arrays(pa.array(lengths, pa.int32()), pa.concat_arrays(values))
+    return {"value": pa.LargeListArray.from_arrays(pa.array(lengths, pa.int64()), joined)}
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Columns side by side; numbers, the third and fourth, end at the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in (2, 3) else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _size_text(num_bytes: int) -> str:
+    """``512 B``, ``12.3 MB``: powers of 1000."""
+    size = float(num_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -14,9 +14,10 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lz4.frame
+import numpy as np
 import pyarrow as pa
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
@@ -39,16 +40,22 @@ from mcap.records import (
 from dora_nb import __version__
 from dora_nb.errors import RecordingError
 
-from .arrow_encoding import ENCODING, encode_message
+from .arrow_encoding import ENCODING, END_OF_STREAM, IPC_ENCODING, encode_message
+from .pictures import DEFAULT_QUALITY, ENCODING_KEY, PICTURE_KEY, EncodedPicture, encode_picture
 
 MAGIC = b"\x89MCAP0\r\n"
 METADATA_NAME = "dora_nb"
 """The MCAP metadata record that says how a file was recorded."""
+TWIN_KEY = "dora_nb.twin_of"
+"""Of a channel: the topic whose messages it holds once more, in the schemas of Foxglove."""
 COUNTS_NAME = "counts.json"
 CHUNK_BYTES = 512 * 1024
 """A chunk that has reached this size is written. Small, since a reader decompresses the whole of one."""
 MOST_CHUNK_NANOS = 500_000_000
 """A chunk of this age is written: half of the second that a kill may cost."""
+MOST_TYPES = 100
+"""A topic of more types than this is written as Arrow streams, which need no channel for each type."""
+_MOST_CHANNELS = 65_535
 _SAMPLE_BYTES = 64 * 1024
 _WORTHWHILE_RATIO = 0.9
 _MESSAGE = struct.Struct("<BQHIQQ")
@@ -60,7 +67,8 @@ Piece = bytes | memoryview
 class RecordingWriter:
     """Writes one recording. Not thread-safe: it has one owner.
 
-    An existing file is refused, unless `overwrite` is true. `losses_known` is written into the file: whether
+    An existing file is refused, unless `overwrite` is true. With `images="jpeg"` raw pictures are written as
+    JPEG files of this `quality` (1 to 100); reading gives arrays of the original size. `losses_known` is written into the file: whether
     the writer's owner can count the messages that it could not take.
 
     Each method that writes raises RecordingError if the disk is full or the file cannot be written. What
@@ -78,16 +86,17 @@ class RecordingWriter:
         *,
         overwrite: bool = False,
         images: Literal["raw", "jpeg"] = "raw",
-        quality: int = 90,
+        quality: int = DEFAULT_QUALITY,
         foxglove: bool = False,
         losses_known: bool = True,
     ) -> None:
         self.path = path
         self.size_bytes = 0
         """Bytes that are in the file."""
+        self._jpeg_quality = quality if images == "jpeg" else None
         self._schemas: dict[bytes, Schema] = {}
-        self._channels: dict[tuple[str, int], Channel] = {}
-        self._sequences: dict[str, int] = {}
+        self._channels: list[Channel] = []
+        self._topics: dict[str, _Topic] = {}
         self._chunk_indexes: list[ChunkIndex] = []
         self._attachment_indexes: list[AttachmentIndex] = []
         self._metadata_indexes: list[MetadataIndex] = []
@@ -112,29 +121,37 @@ class RecordingWriter:
     def write(
         self,
         topic: str,
-        value: pa.Array[Any],
+        value: pa.Array[Any] | EncodedPicture,
         metadata: Mapping[str, Any],
         *,
         publish_nanos: int,
         log_nanos: int,
     ) -> None:
-        """Adds a message. It is in the file when its chunk is full or half a second old."""
-        schema_data, data = encode_message(value, metadata, publish_nanos)
-        channel = self._channel(topic, schema_data)
-        sequence = self._sequences.get(topic, 0)
-        self._sequences[topic] = sequence + 1
-        if data.size >= CHUNK_BYTES:
-            self._end_chunk()  # a large message has a chunk of its own
-        self._chunk.add(channel.id, sequence, log_nanos, publish_nanos, memoryview(data))
-        if not self._counts:
-            self._start_nanos = self._end_nanos = log_nanos
-        self._start_nanos = min(self._start_nanos, log_nanos)
-        self._end_nanos = max(self._end_nanos, log_nanos)
-        self._counts[channel.id] = self._counts.get(channel.id, 0) + 1
-        if self._chunk.num_bytes >= CHUNK_BYTES:
-            self._end_chunk()
-        else:
-            self.flush_if_due(log_nanos)
+        """Adds a message. It is in the file when its chunk is full or half a second old.
+
+        Raises TypeError for metadata that dora cannot carry.
+        """
+        if self._is_closed:
+            raise RecordingError(f"the recording {self.path} has ended.")
+        picture = value if isinstance(value, EncodedPicture) else None
+        if picture is None and self._jpeg_quality is not None:
+            picture = encode_picture(cast("pa.Array[Any]", value), metadata, self._jpeg_quality)
+        if picture is not None:
+            value = pa.array(np.frombuffer(picture.data, np.uint8))
+        array = cast("pa.Array[Any]", value)
+        schema_data, data = encode_message(array, metadata, publish_nanos)
+        known = self._topics.setdefault(topic, _Topic())
+        encoding = "" if picture is None else picture.encoding
+        key = (schema_data, encoding)
+        if len(known.channels) >= MOST_TYPES and key not in known.channels:
+            key = (b"", encoding)
+            data = pa.py_buffer(schema_data + data.to_pybytes() + END_OF_STREAM)
+        channel_id = known.channels.get(key)
+        if channel_id is None:
+            channel_id = self._registered(topic, *key)
+            known.channels[key] = channel_id
+        self._add(channel_id, known.num_messages, memoryview(data), publish_nanos, log_nanos)
+        known.num_messages += 1
 
     def attach(self, name: str, data: bytes, *, media_type: str, time_nanos: int) -> None:
         """Writes a file into the recording: `name` is a path with slashes."""
@@ -177,28 +194,48 @@ class RecordingWriter:
         finally:
             os.close(self._file)
 
-    def _channel(self, topic: str, schema_data: bytes) -> Channel:
-        """The channel of a topic's messages of one type; registers it in the file, outside of any chunk."""
+    def _registered(self, topic: str, schema_data: bytes, encoding: str) -> int:
+        """The id of a new channel, which is in the file from now on, outside of any chunk.
+
+        `encoding` is that of raw pictures which are written as JPEG files, else empty. Without a schema each
+        message is a whole stream.
+        """
+        if len(self._channels) >= _MOST_CHANNELS:
+            raise RecordingError(f"{self.path} cannot hold more than {_MOST_CHANNELS:,} topics.")
         schema = self._schemas.get(schema_data)
         new: list[McapRecord] = []
-        if schema is None:
+        if schema is None and schema_data:
             number = len(self._schemas) + 1
             schema = Schema(id=number, name=f"arrow_{number}", encoding=ENCODING, data=schema_data)
             new.append(schema)
-        channel = self._channels.get((topic, schema.id))
-        if channel is None:
-            channel = Channel(
-                id=len(self._channels) + 1,
-                topic=topic,
-                message_encoding=ENCODING,
-                metadata={},
-                schema_id=schema.id,
-            )
-            new.append(channel)
-            self._append_records(new)
+        channel = Channel(
+            id=len(self._channels) + 1,
+            topic=topic,
+            message_encoding=ENCODING if schema else IPC_ENCODING,
+            metadata={PICTURE_KEY: "jpeg", ENCODING_KEY: encoding} if encoding else {},
+            schema_id=schema.id if schema else 0,
+        )
+        self._append_records([*new, channel])
+        if schema is not None:
             self._schemas[schema_data] = schema
-            self._channels[topic, schema.id] = channel
-        return channel
+        self._channels.append(channel)
+        return channel.id
+
+    def _add(
+        self, channel_id: int, sequence: int, data: memoryview, publish_nanos: int, log_nanos: int
+    ) -> None:
+        if len(data) >= CHUNK_BYTES:
+            self._end_chunk()  # a large message has a chunk of its own
+        self._chunk.add(channel_id, sequence, log_nanos, publish_nanos, data)
+        if not self._counts:
+            self._start_nanos = self._end_nanos = log_nanos
+        self._start_nanos = min(self._start_nanos, log_nanos)
+        self._end_nanos = max(self._end_nanos, log_nanos)
+        self._counts[channel_id] = self._counts.get(channel_id, 0) + 1
+        if self._chunk.num_bytes >= CHUNK_BYTES:
+            self._end_chunk()
+        else:
+            self.flush_if_due(log_nanos)
 
     def _end_chunk(self) -> None:
         """Writes the chunk in progress and the indexes of its messages, by one call."""
@@ -306,12 +343,21 @@ class RecordingWriter:
         )
         return [
             (Opcode.SCHEMA, list(self._schemas.values())),
-            (Opcode.CHANNEL, list(self._channels.values())),
+            (Opcode.CHANNEL, list(self._channels)),
             (Opcode.STATISTICS, [statistics]),
             (Opcode.CHUNK_INDEX, list(self._chunk_indexes)),
             (Opcode.ATTACHMENT_INDEX, list(self._attachment_indexes)),
             (Opcode.METADATA_INDEX, list(self._metadata_indexes)),
         ]
+
+
+class _Topic:
+    """What has been written of one topic."""
+
+    def __init__(self) -> None:
+        self.channels: dict[tuple[bytes, str], int] = {}
+        """The channel of each type: by its schema, and the encoding of pictures that became JPEG files."""
+        self.num_messages = 0
 
 
 class _Chunk:
@@ -335,7 +381,12 @@ class _Chunk:
         self.end_nanos = max(self.end_nanos, log_nanos)
         self.entries.setdefault(channel_id, []).extend((log_nanos, self.num_bytes))
         head = _MESSAGE.pack(
-            Opcode.MESSAGE, len(data) + 22, channel_id, sequence, log_nanos, publish_nanos
+            Opcode.MESSAGE,
+            len(data) + 22,
+            channel_id,
+            sequence & 0xFFFFFFFF,
+            log_nanos,
+            publish_nanos,
         )
         self.pieces += (head, data)
         self.num_bytes += len(head) + len(data)

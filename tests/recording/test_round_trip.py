@@ -70,7 +70,7 @@ def test_a_file_that_is_being_written_can_be_read(tmp_path: Path) -> None:
     writer.flush_if_due(BEGIN + 2 * SECOND)
     rec = dora_nb.Recording(path)
     assert len(rec["a/b"]) == 10
-    assert rec.notes == ("cut after 0.9 s: its end is missing",)
+    assert rec.notes == ("cut after 0.9 s: it was killed, or is still being written",)
     writer.close(counts={"a/b": {"received": 10, "lost": 0}})
     rec = dora_nb.Recording(path)
     assert rec.notes == ()
