@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from .errors import OperatorError
@@ -182,6 +183,50 @@ class TopicStatus:
     """The state of that node; None for the notebook, and for a node that is not declared."""
     readers: tuple[EdgeStatus, ...] = ()
     """One entry for each input that reads it, then one for each subscription of the notebook."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedTopicStatus:
+    """What was recorded of one topic, from `Recorder.status`."""
+
+    topic: str
+    received: int
+    """Messages in the recording."""
+    lost: int | None
+    """Messages that did not reach the recorder; None on dora-rs, where that is unknown."""
+    rate_hz: float
+    """Messages in a second, lately."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStatus:
+    """A snapshot of a recording, from `Recorder.status`.
+
+    Example::
+
+        >>> RecorderStatus(Path("run.mcap"), "recording").messages
+        0
+    """
+
+    path: Path
+    state: Literal["waiting", "recording", "ended", "failed"]
+    """``waiting``: for the start of the dataflow. ``failed``: it has ended by itself, and `error` says why."""
+    secs: float = 0.0
+    """How long it has recorded."""
+    size_bytes: int = 0
+    topics: tuple[RecordedTopicStatus, ...] = ()
+    error: str | None = None
+
+    @property
+    def messages(self) -> int:
+        """How many messages it holds."""
+        return sum(each.received for each in self.topics)
+
+    @property
+    def lost(self) -> int | None:
+        """How many messages did not reach the recorder; None where that is unknown."""
+        known = [each.lost for each in self.topics if each.lost is not None]
+        return sum(known) if len(known) == len(self.topics) else None
 
 
 @dataclass(frozen=True, slots=True)

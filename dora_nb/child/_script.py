@@ -180,6 +180,11 @@ class Script:
         return self.process.dataflow_descriptor
 
     @property
+    def kernel_gone(self) -> bool:
+        """Whether the kernel has ended."""
+        return self._kernel_gone
+
+    @property
     def at_end(self) -> bool:
         """Whether no further event comes."""
         return self._at_end

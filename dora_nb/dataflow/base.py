@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from dora_nb.engines.recorder_words import Saved
 from dora_nb.errors import GraphError
 from dora_nb.events import Event
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import DEFAULT_QUEUE_SIZE
 from dora_nb.status import LogLine, NodeStatus, TopicStatus
 
-from . import messaging, topics
+from . import messaging, recording, topics
 from .arguments import check_count
 from .controls import Controls
 from .current_run import CurrentRun
 from .params import Params
+from .recording import Recorder
 from .subscription import CallbackSubscription, Subscription
 
 if TYPE_CHECKING:
@@ -102,6 +105,87 @@ class BaseDataflow:
         by_name = self._run.logs()
         lines = [line for key, kept in by_name.items() if name in (None, key) for line in kept]
         return sorted(lines, key=lambda line: line.time_secs)
+
+    # -- recording -----------------------------------------------------------------------------------
+
+    def record(
+        self,
+        path: str | Path,
+        topics: Iterable[str] | None = None,
+        *,
+        images: str = "raw",
+        quality: int = 90,
+        overwrite: bool = False,
+    ) -> Recorder:
+        """Records messages into an MCAP file, until `Recorder.stop` or the stop of the dataflow.
+
+        Without `topics`: all, also of nodes that are declared later, what the notebook sends, changes of
+        parameters (``dora/params``) and what nodes print (``dora/logs``). With `images="jpeg"`, raw pictures
+        are written as JPEG of that `quality`. A process of its own records, which never slows the dataflow;
+        what it could not take is counted. Before a start it waits for that, and records from the first
+        message. Blocks until it records. Raises RecordingError where the file cannot be written,
+        DataflowStateError while another recording goes on, and GraphError for an unknown topic.
+
+        Example::
+
+            >>> with dataflow.record("run.mcap", ["camera/image"]) as recorder:
+            ...     time.sleep(10)
+        """
+        return recording.record(self._run, path, topics, images, quality, overwrite=overwrite)
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """The recording that was started last; None where there was none.
+
+        Example::
+
+            >>> dataflow.recorder.status().messages
+            18203
+        """
+        recorder = self._run.recorder
+        return recorder if isinstance(recorder, Recorder) else None
+
+    def keep(
+        self,
+        secs: float | None,
+        topics: Iterable[str] | None = None,
+        *,
+        limit_bytes: int = recording.DEFAULT_LIMIT_BYTES,
+    ) -> None:
+        """Keeps the last seconds of these topics, or of all, in the memory of a process; None ends that.
+
+        `save` writes them to a file, also after an operator has crashed. Pictures are kept as JPEG, and at
+        most `limit_bytes` in all. It goes on over stops and starts, but what is kept ends with a run.
+        Raises GraphError for an unknown topic, and for a value that makes no sense.
+
+        Example::
+
+            >>> dataflow.keep(30)
+        """
+        recording.keep(self._run, secs, topics, limit_bytes)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Saved:
+        """Writes what `keep` has kept into an MCAP file, and returns what it holds.
+
+        Blocks until it is written; keeping goes on. Raises DataflowStateError where nothing is kept, and
+        RecordingError where the file cannot be written.
+
+        Example::
+
+            >>> dataflow.save("what_happened.mcap").messages
+            2112
+        """
+        return recording.save(self._run, path, overwrite=overwrite)
+
+    def service_status(self) -> list[NodeStatus]:
+        """Returns a snapshot of the kit's own nodes that run beside yours, such as the recorder.
+
+        Example::
+
+            >>> [each.name for each in dataflow.service_status()]
+            ['recorder']
+        """
+        return recording.service_statuses(self._run)
 
     def stacks(self, name: str) -> str:
         """Returns where the threads of a node's process are now, as text with the lines of its cell.

@@ -19,6 +19,8 @@ from dora_nb.graph.sources import NOTEBOOK, TopicSource
 from dora_nb.how_to import how_to
 from dora_nb.status import EdgeStatus, LogLine, NodeStatus, State
 
+from .story import Story
+
 Progress = Callable[[str], None]
 """Called with a sentence about once a second by what takes long."""
 STOP_GRACE_SECS = 2.0
@@ -44,7 +46,17 @@ class CurrentRun:
         """Where the controls of the page leave their values; it outlives a session, as the readers do."""
         self.services: dict[str, ServiceSpec] = {}
         """By name: the service nodes that the next session starts with; see `set_service`."""
+        self.before_close: list[Callable[[], None]] = []
+        """What is called before a session closes, which has ended; with the lock."""
+        self.story = Story()
+        """What recordings are told of the code."""
+        self.recorder: object | None = None
+        """The `Recorder` that was started last."""
+        self.keeper: object | None = None
+        """The `FlightRecorder`; None where nothing is kept."""
         self._readers: list[Listener] = []
+        self._service_readers: list[Listener] = []
+        """What the kernel reads from services; not the user's."""
         self._last_status: dict[str, NodeStatus] = {}
         self._last_logs: dict[str, list[LogLine]] = {}
         self._let_go = False
@@ -108,12 +120,16 @@ class CurrentRun:
         # It is known before it opens, so that a start that is interrupted in between is stopped like any other.
         self.session = session
         session.open()
+        self.story.begin(self.graph)
 
     def close_session(self) -> None:
         """Closes a session that has ended, and keeps its last states and logs."""
         session = self.session
         if session is None:
             return
+        for call in list(self.before_close):
+            call()
+        self.story.end()
         self._last_status = {each.name: each for each in session.status()}
         self._last_logs = session.logs()
         session.close()  # Once asked for it happens, whatever interrupts this; asking twice does no harm.
@@ -323,11 +339,31 @@ class CurrentRun:
             replay_last=replay_last,
         )
 
+    @property
+    def all_readers(self) -> list[Listener]:
+        """Those, and what the kernel reads from services."""
+        return [*self._readers, *self._service_readers]
+
+    def add_service_reader(self, reader: Listener) -> None:
+        """Reads from a service node, until `remove_service_reader`."""
+        with self.lock:
+            self._service_readers.append(reader)
+            if self.session is not None:
+                self.session.set_listeners(self.all_readers)
+
+    def remove_service_reader(self, reader: Listener) -> None:
+        """No further call of its callback begins."""
+        with self.lock:
+            if reader in self._service_readers:
+                self._service_readers.remove(reader)
+                if self.session is not None:
+                    self.session.set_listeners(self.all_readers)
+
     def add_readers(self, readers: Sequence[Listener]) -> None:
         """Adds several at once: on dora-rs, another output of a node that is read already takes half a second."""
         with self.lock:
             if self.session is not None:
-                self.session.set_listeners([*self._readers, *readers])
+                self.session.set_listeners([*self.all_readers, *readers])
             self._readers.extend(readers)
 
     def remove_reader(self, reader: Listener) -> None:
@@ -341,7 +377,7 @@ class CurrentRun:
             if len(kept) < len(self._readers):
                 self._readers = kept
                 if self.session is not None:
-                    self.session.set_listeners(kept)
+                    self.session.set_listeners(self.all_readers)
 
     def reader_status(self, reader: Listener) -> EdgeStatus | None:
         """The counts of a reader's edge; None while its publisher was never started."""

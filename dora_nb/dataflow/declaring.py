@@ -132,9 +132,10 @@ class Declaring:
         with self._run.lock:
             if kept and before is not None:
                 self._run.graph = self._run.graph.replacing(before)
-                self.note_generation(session, before, generation)
+                self.note_generation(session, before, generation, "kept")
             else:
-                self.note_generation(session, spec, generation)
+                way = "restarted" if applied is None else applied.outcome
+                self.note_generation(session, spec, generation, way)
         self._run.changed()
         if kept and applied is not None and applied.error is not None:
             raise _kept(applied.error, generations.get(spec.name, generation), generation)
@@ -211,8 +212,11 @@ class Declaring:
             spec, progress, again=Edit(way, f"the code of generation {generation}")
         )
 
-    def note_generation(self, session: EngineSession, spec: NodeSpec, generation: int) -> None:
-        """Keeps what a generation was declared as. With the run's lock."""
+    def note_generation(
+        self, session: EngineSession, spec: NodeSpec, generation: int, way: str = "restarted"
+    ) -> None:
+        """Keeps what a generation was declared as, and tells recordings. With the run's lock."""
+        self._run.story.note(spec, generation, way)
         known = self._generations.setdefault(session, {}).setdefault(spec.name, {})
         known[generation] = spec
         while len(known) > _MOST_GENERATIONS:

@@ -251,6 +251,6 @@ def _new_session(engine: EngineName, run: CurrentRun) -> EngineSession:
     if engine == "dora":
         from dora_nb.engines.dora import DoraSession  # loaded only where dora-rs is asked for
 
-        return DoraSession(run.graph, run.readers, on_change=run.changed, controls=run.controls)
+        return DoraSession(run.graph, run.all_readers, on_change=run.changed, controls=run.controls)
     runnable = run.graph.runnable()
-    return Session(runnable, run.readers, on_change=run.changed, controls=run.controls)
+    return Session(runnable, run.all_readers, on_change=run.changed, controls=run.controls)

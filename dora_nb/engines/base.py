@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from dora_nb.child.crash_report import CrashReport
 from dora_nb.errors import FailedStarts, OperatorError
 from dora_nb.graph.graph import Graph
@@ -131,6 +133,12 @@ class EngineSession(Protocol):
 
     def service_error(self, name: str) -> OperatorError | None:
         """Returns why that service has failed; None if it has not."""
+
+    def tell_service(self, name: str, data: pa.Array[Any], metadata: dict[str, Any]) -> None:
+        """Sends a word to a service that reads them. Never blocks."""
+
+    def wait_service_ready(self, name: str, *, timeout_secs: float | None) -> bool:
+        """Waits until a service has begun or has ended. False on a timeout."""
 
     def wait_service_gone(self, name: str, *, timeout_secs: float | None = None) -> bool:
         """Waits until a service that was removed has ended. False on a timeout."""

@@ -38,7 +38,20 @@ from ._wire import (
     unpack_fields,
     unpack_header,
 )
-from ._words import LAST_EVICTED, LAST_PUSHED, LAST_TAKEN, MISSED, RECEIVED, TAKING, WAITING, Words
+from ._words import (
+    EVICTED,
+    LAST_EVICTED,
+    LAST_PUSHED,
+    LAST_TAKEN,
+    LOST,
+    LOST_UNSENT,
+    MISSED,
+    RECEIVED,
+    REFUSED,
+    TAKING,
+    WAITING,
+    Words,
+)
 
 py_buffer = pa.py_buffer
 foreign_buffer = pa.foreign_buffer
@@ -177,6 +190,8 @@ class Input:
         self.edge_id = edge_id
         self.copied = 0
         """How many messages were copied because too much was held."""
+        self.stamp_nanos = 0
+        """When the message that `take` returned last was sent, for readers to whom microseconds matter."""
         self._made_in = generation()
         self._rx = rx
         self._words = Words(words_descriptor)
@@ -244,6 +259,7 @@ class Input:
         if words[WAITING]:
             self._wake_publisher()
         kind, code, slot, metadata_size, _, stamp_nanos, size, offset, arena = fields
+        self.stamp_nanos = stamp_nanos
         column = self._column(arena) if kind in _IN_A_SLOT else None
         try:
             if code < len(FLAT_TYPES):
@@ -294,6 +310,11 @@ class Input:
         """Whether a message is certainly there. Makes no system call; may be False a moment too long."""
         words = self._words.view
         return words[LAST_PUSHED] > words[LAST_TAKEN] and words[LAST_PUSHED] > words[LAST_EVICTED]
+
+    def lost(self) -> int:
+        """How many messages were given to this edge and never reach its reader."""
+        words = self._words.view
+        return sum(words[word] for word in (EVICTED, REFUSED, MISSED, LOST, LOST_UNSENT))
 
     def close(self) -> None:
         """Closes this process's copies. Arrays that were received stay valid."""

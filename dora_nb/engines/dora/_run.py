@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from dora_nb.child.crash_report import CrashReport
 from dora_nb.errors import (
     DataflowStateError,
@@ -211,6 +213,13 @@ class Run(abc.ABC):
     def service_error(self, name: str) -> OperatorError | None:
         del name
         return None
+
+    def tell_service(self, name: str, data: pa.Array[Any], metadata: dict[str, Any]) -> None:
+        del name, data, metadata
+
+    def wait_service_ready(self, name: str, *, timeout_secs: float | None) -> bool:
+        del name, timeout_secs
+        return True
 
     def wait_service_gone(self, name: str, *, timeout_secs: float | None = None) -> bool:
         del name, timeout_secs

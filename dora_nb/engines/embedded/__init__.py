@@ -14,7 +14,8 @@
     ├── _wiring        edges and arenas: which process holds which ends
     ├── _dynamic_nodes lets processes of the user join, on `_join_socket`
     ├── _services      what it is told of service nodes, the kit's own beside the user's
-    │   └── _controls_node  the process that publishes the controls
+    │   ├── _controls_node  the process that publishes the controls
+    │   └── _recorder_node  the process that records
     ├── _node_messages what a process is told of its node's declaration
     ├── _node_status   the status of a node
     ├── _kernel_subscriber  the kernel as a reader
@@ -25,6 +26,7 @@
 from __future__ import annotations
 
 from ._kernel_subscriber import Listener
+from ._recorder_node import all_topics, recorder_node
 from ._services import ServiceSpec
 from ._session import Session
 from ._spares import SPARES
@@ -39,4 +41,6 @@ __all__ = [
     "TrialEvent",
     "TrialResult",
     "Trials",
+    "all_topics",
+    "recorder_node",
 ]

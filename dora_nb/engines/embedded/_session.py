@@ -44,6 +44,7 @@ from ..control_board import ControlBoard
 from ..control_words import Word
 from ..edit import Applied, Edit
 from ..os_errors import engine_error
+from ..recorder_words import PARAMS_TOPIC
 from ..worker import Worker
 from . import _lifecycle as lifecycle
 from ._controls_node import controls_node
@@ -345,6 +346,7 @@ class Session:
             with self._lock:
                 self._params.setdefault(name, {})[key] = value_json
                 self._tell(name, control.ParamUpdated(key, value_json), [])
+                self._publish_param(name, key, value_json)
 
         self._run_on_worker(set_it)
 
@@ -355,8 +357,15 @@ class Session:
             with self._lock:
                 self._params.get(name, {}).pop(key, None)
                 self._tell(name, control.ParamDeleted(key), [])
+                self._publish_param(name, key, None)
 
         self._run_on_worker(delete_it)
+
+    def _publish_param(self, name: str, key: str, value_json: str | None) -> None:
+        """Sends a change of a parameter to the services that read these."""
+        topic = PARAMS_TOPIC.partition("/")[2]
+        about = {"node": name, "key": key, "deleted": value_json is None}
+        self._publishers[LOGS].send_soon(topic, pa.array([value_json], pa.string()), about)
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
         """Sends as the notebook. Blocks while a queue with backpressure is full."""
@@ -488,6 +497,23 @@ class Session:
                 for name, supervisor in self._supervisors.items()
                 if name in SERVICES and name != CONTROLS
             ]
+
+    def tell_service(self, name: str, data: pa.Array[Any], metadata: dict[str, Any]) -> None:
+        """Sends a word to a service that reads them. Never blocks."""
+        publisher = self._publishers.get(WORDS)  # None before the session is open
+        if publisher is not None:
+            publisher.send_soon(name, data, metadata)
+
+    def wait_service_ready(self, name: str, *, timeout_secs: float | None) -> bool:
+        """Waits until a service has begun or has ended; while others are not ready, it need not. False on a
+        timeout."""
+
+        def begun() -> bool:
+            supervisor = self._supervisors.get(name)
+            return supervisor is None or self._is_settled(name, 0)
+
+        with self._lock:
+            return self._changed.wait_for(begun, timeout_secs)
 
     def wait_service_gone(self, name: str, *, timeout_secs: float | None = None) -> bool:
         """Waits until a service that was removed has ended. False on a timeout."""

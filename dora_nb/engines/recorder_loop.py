@@ -1,0 +1,300 @@
+"""The loop of the process that records: messages in, a file (or the last seconds in memory) out.
+
+It runs in a process of its own, so a kernel that is busy, stopped or dead loses nothing. Whatever the disk
+does, the dataflow goes on: the recorder's queues drop their oldest messages, and the drops are counted.
+"""
+
+from __future__ import annotations
+
+import collections
+import gc
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from dora_nb.errors import RecordingError
+from dora_nb.recording import RecordingWriter
+
+from .recorder_words import (
+    STATE,
+    WORDS_INPUT,
+    Attach,
+    KeepLast,
+    Missed,
+    RecorderState,
+    RecordTo,
+    Save,
+    Saved,
+    TopicState,
+    Word,
+    decode_word,
+)
+
+REPORT_SECS = 0.5
+LOOK_SECS = 0.1
+"""How long a quiet dataflow may keep a chunk that is due."""
+_AFTER_STOP_SECS = 0.02
+"""After a stop, the kernel's own last messages may still be on their way for so long."""
+_KERNEL_GONE_SECS = 0.3
+"""Of a kernel that is gone, the operators get a second in all; their last messages come in this time."""
+
+
+class _Node(Protocol):
+    """The part of dora's `Node` that is used."""
+
+    def next(self, timeout: float | None = None) -> dict[str, Any] | None: ...
+
+    def try_recv(self) -> dict[str, Any] | None: ...
+
+    def send_output(self, output_id: str, data: Any, metadata: Any = None) -> None: ...
+
+
+class _Tapped(Protocol):
+    """A message as `dora_nb.child.tap` takes it."""
+
+    @property
+    def input(self) -> str: ...
+
+    @property
+    def value(self) -> Any: ...
+
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+
+    @property
+    def stamp_nanos(self) -> int: ...
+
+
+class _Tap(Protocol):
+    """The part of `dora_nb.child.tap.Tap` that is used."""
+
+    @property
+    def kernel_gone(self) -> bool: ...
+
+    def stamp_nanos_of(self, input_name: str) -> int: ...
+
+    def take(self) -> list[Any]: ...
+
+    def lost(self) -> dict[str, int]: ...
+
+
+class Sink(Protocol):
+    """Where the messages go."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    def write(
+        self,
+        topic: str,
+        value: Any,
+        metadata: Mapping[str, Any],
+        *,
+        publish_nanos: int,
+        log_nanos: int,
+    ) -> None:
+        """Takes a message. RecordingError where the recording cannot go on."""
+
+    def attach(self, word: Attach) -> None:
+        """Takes a file."""
+
+    def flush_if_due(self, now_nanos: int) -> None:
+        """Called at least ten times a second."""
+
+    def flush(self) -> None:
+        """The process may have little time left."""
+
+    def save(self, word: Save, counts: Mapping[str, TopicState]) -> Saved | None:
+        """Writes what is kept into a file; None where nothing is kept."""
+
+    def secs(self, now_nanos: int) -> float:
+        """How long it has recorded, or how many seconds are kept."""
+
+    def close(self, counts: Mapping[str, TopicState]) -> None:
+        """The end; RecordingError where the end of the file cannot be written."""
+
+
+class FileSink:
+    """Writes a file."""
+
+    def __init__(self, task: RecordTo) -> None:
+        self._began_nanos = time.time_ns()
+        self._writer = RecordingWriter(
+            Path(task.path),
+            overwrite=task.overwrite,
+            images=task.images,
+            quality=task.quality,
+            losses_known=task.losses_known,
+        )
+        self.write = self._writer.write
+        self.flush_if_due = self._writer.flush_if_due
+
+    @property
+    def size_bytes(self) -> int:
+        return self._writer.size_bytes
+
+    def attach(self, word: Attach) -> None:
+        self._writer.attach(
+            word.name, word.data, media_type=word.media_type, time_nanos=word.time_nanos
+        )
+
+    def flush(self) -> None:
+        self._writer.flush_if_due(0)  # On no clock that counts is a chunk that young.
+
+    def save(self, word: Save, counts: Mapping[str, TopicState]) -> Saved | None:
+        del word, counts
+        return None
+
+    def secs(self, now_nanos: int) -> float:
+        return (now_nanos - self._began_nanos) / 1e9
+
+    def close(self, counts: Mapping[str, TopicState]) -> None:
+        self._writer.close(counts=as_counts(counts))
+
+
+def as_counts(topics: Mapping[str, TopicState]) -> dict[str, dict[str, int]]:
+    """Returns what ``counts.json`` says of each topic."""
+    return {
+        topic: {"received": state.received, "lost": state.lost}  # type: ignore[dict-item]
+        for topic, state in topics.items()
+    }
+
+
+class Recorder:
+    """Takes messages from a node and gives them to a sink, until the node is told to stop.
+
+    A sink that cannot go on ends the recording, and not the dataflow: the last state says why.
+    """
+
+    def __init__(self, sink: Sink, *, losses_known: bool) -> None:
+        self._sink = sink
+        self._losses_known = losses_known
+        self._received: collections.Counter[str] = collections.Counter()
+        self._missed: collections.Counter[str] = collections.Counter()
+        """By topic: what never came to an edge, as the kernel says."""
+        self._rates: dict[str, float] = {}
+        self._last_report: tuple[float, dict[str, int]] = (time.monotonic(), {})
+        self._saved: Saved | None = None
+        self._ended = False
+        self._error: RecordingError | None = None
+
+    def run(self, node: _Node, tap: _Tap) -> None:
+        """Records until the stop, then what waits, and ends the file."""
+        # What is here now lives as long as the process, and would be looked through again and again.
+        gc.freeze()
+        try:
+            self._record(node, tap)
+            self._record_the_rest(tap)
+        except RecordingError as error:
+            self._error = error
+        self._ended = True
+        try:
+            self._sink.close(self._topics(tap))
+        except RecordingError as error:
+            self._error = self._error or error
+        self._report(node, tap)
+
+    def _record(self, node: _Node, tap: _Tap) -> None:
+        next_report_secs = 0.0
+        while True:
+            event = node.next(timeout=LOOK_SECS)
+            if event is None or event["type"] == "STOP":
+                return
+            if event["type"] == "INPUT":
+                name = event["id"]
+                self._take(name, event["value"], event["metadata"], tap.stamp_nanos_of(name))
+            # The array is the publisher's memory, which it needs again.
+            del event
+            while taken := tap.take():
+                self._take_all(taken)
+            self._sink.flush_if_due(time.time_ns())
+            now_secs = time.monotonic()
+            if now_secs >= next_report_secs or self._saved is not None:
+                next_report_secs = now_secs + REPORT_SECS
+                self._report(node, tap)
+                self._saved = None
+
+    def _record_the_rest(self, tap: _Tap) -> None:
+        """Records what was sent before the stop. All that have sent to this node have ended, or have a second."""
+        if tap.kernel_gone:
+            self._sink.flush()  # First of all: this process is killed in a second.
+        secs = _KERNEL_GONE_SECS if tap.kernel_gone else _AFTER_STOP_SECS
+        deadline_secs = time.monotonic() + secs
+        while True:
+            taken = tap.take()
+            self._take_all(taken)
+            now_secs = time.monotonic()
+            if taken and not tap.kernel_gone:
+                deadline_secs = now_secs + secs
+            elif now_secs >= deadline_secs:
+                return
+            if not taken:
+                time.sleep(_AFTER_STOP_SECS / 10)
+
+    def _take_all(self, taken: list[_Tapped]) -> None:
+        for each in taken:
+            self._take(each.input, each.value, each.metadata, each.stamp_nanos)
+        taken.clear()
+
+    def _take(self, name: str, value: Any, metadata: dict[str, Any], stamp_nanos: int) -> None:
+        if name == WORDS_INPUT:
+            self._obey(decode_word(value, metadata))
+            return
+        now_nanos = time.time_ns()
+        publish_nanos = stamp_nanos if self._losses_known else now_nanos
+        self._sink.write(name, value, metadata, publish_nanos=publish_nanos, log_nanos=now_nanos)
+        self._received[name] += 1
+
+    def _obey(self, word: Word) -> None:
+        if isinstance(word, Attach):
+            self._sink.attach(word)
+        elif isinstance(word, Missed):
+            self._missed[word.topic] += word.number
+        else:
+            self._saved = self._sink.save(word, self._counted({}))
+
+    # -- what it says of itself ------------------------------------------------------------------------
+
+    def _topics(self, tap: _Tap) -> dict[str, TopicState]:
+        return self._counted(tap.lost())
+
+    def _counted(self, lost: Mapping[str, int]) -> dict[str, TopicState]:
+        names = dict.fromkeys([*self._received, *lost])
+        names.pop(WORDS_INPUT, None)
+        known = self._losses_known
+        return {
+            name: TopicState(
+                self._received[name],
+                lost.get(name, 0) + self._missed[name] if known else None,
+                self._rates.get(name, 0.0),
+            )
+            for name in names
+        }
+
+    def _report(self, node: _Node, tap: _Tap) -> None:
+        now_secs = time.monotonic()
+        then_secs, before = self._last_report
+        if now_secs - then_secs >= 0.9 * REPORT_SECS:
+            for name, count in self._received.items():
+                rate_hz = (count - before.get(name, 0)) / (now_secs - then_secs)
+                last_hz = self._rates.get(name, rate_hz)
+                self._rates[name] = (last_hz + rate_hz) / 2
+            self._last_report = (now_secs, dict(self._received))
+        error = self._error
+        state = RecorderState(
+            secs=self._sink.secs(time.time_ns()),
+            size_bytes=self._sink.size_bytes,
+            topics=self._topics(tap),
+            error=None if error is None else error.message,
+            hint=None if error is None else error.hint,
+            ended=self._ended,
+            saved=self._saved,
+        )
+        node.send_output(STATE, state.encode())
+
+
+def new_recorder(task: RecordTo | KeepLast) -> Recorder:
+    """Returns what does the task. Raises RecordingError where the file cannot be made."""
+    assert isinstance(task, RecordTo)
+    return Recorder(FileSink(task), losses_known=task.losses_known)
