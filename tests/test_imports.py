@@ -24,6 +24,7 @@ LAYERS = (
     ("cli", "magics"),
     ("widgets",),
     ("dataflow", "doctor"),
+    ("compare",),
     ("engines", "node", "testing"),
     ("child",),
     ("transport",),

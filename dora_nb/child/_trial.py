@@ -8,14 +8,12 @@ another version of the code, see `dora_nb.compare`.
 
 from __future__ import annotations
 
-import datetime
+import errno
 import os
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any, NoReturn
-
-import pyarrow as pa
+from typing import Any, NoReturn, cast
 
 from dora_nb.protocol import control, counters
 from dora_nb.protocol.trial_frames import (
@@ -23,13 +21,14 @@ from dora_nb.protocol.trial_frames import (
     HANDLED,
     HEADER_SIZE,
     INPUT,
+    LOST_DESCRIPTORS_STATUS,
     SENT,
     STOP,
     Frame,
     unpack,
 )
 from dora_nb.protocol.undeclared_output import undeclared_output_text
-from dora_nb.transport import Input, Reservation, as_bytes, from_bytes
+from dora_nb.transport import Input, Output, Reservation, as_bytes, from_bytes
 
 from . import _life, _logging, _parent_death, _process, node
 from ._loop import make_operator
@@ -166,7 +165,10 @@ class _Events:
         buffer = memoryview(bytearray(size))
         filled = 0
         while filled < size:
-            got = os.readv(self._descriptor, [buffer[filled:]])
+            try:
+                got = os.readv(self._descriptor, [buffer[filled:]])
+            except OSError:  # Another file may have our number by now.
+                os._exit(LOST_DESCRIPTORS_STATUS)
             if not got:
                 raise KernelGoneError
             filled += got
@@ -248,6 +250,8 @@ class _Recorder:
             try:
                 written = os.writev(self._descriptor, parts[:512])
             except OSError as error:
+                if error.errno == errno.EBADF:
+                    os._exit(LOST_DESCRIPTORS_STATUS)
                 self._fail(f"sent what cannot be kept: {error.strerror}")
             while parts and written >= len(parts[0]):
                 written -= len(parts.pop(0))
@@ -342,7 +346,7 @@ class _ScriptHost(PreparedEvents):
         """Room for a message on that output. RuntimeError where it is not declared, as in dora."""
         if output not in self.begin.outputs:
             raise RuntimeError(f"Output `{output}` not in node's output list.")
-        return Reservation(_Reserved(self._recorder, output), size, None)
+        return Reservation(cast(Output, _Reserved(self._recorder, output)), size, None)
 
     # -- the recorded clock ----------------------------------------------------------------------------
 

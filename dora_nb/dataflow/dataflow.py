@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from dora_nb.cells.check import check_node_source, check_operator_source
+from dora_nb.compare import Comparison
 from dora_nb.descriptor import Allowed, dataflow_text, read_dataflow
 from dora_nb.errors import GraphError, OperatorError
 from dora_nb.events import Event
@@ -30,12 +31,16 @@ from dora_nb.graph.nodes import DYNAMIC, OnEdit, QueuePolicy, SourceCode
 
 from .arguments import check_wiring, node_spec, read_source
 from .base import BaseDataflow
+from .comparing import DEFAULT_TIMEOUT_SECS, Code, compare_node
 from .current_run import STOP_GRACE_SECS, CurrentRun, Progress
 from .debugging import Rebuilt, next_event_of, rebuild
 from .declaring import Declaring
 from .failures import ShownFailures
 from .results import Declared, Removed, Retried, Started, Stopped, cycle_warning
 from .running import Running, engine_name
+
+if TYPE_CHECKING:
+    from dora_nb.recording import Recording
 
 
 class Dataflow(BaseDataflow):
@@ -336,6 +341,45 @@ class Dataflow(BaseDataflow):
         rebuilt = rebuild(spec, event, state)
         rebuilt.run()
         return rebuilt
+
+    def compare(
+        self,
+        name: str,
+        recording: Recording | str | Path,
+        *,
+        before: Code | None = None,
+        after: Code | None = None,
+        timeout_secs: float = DEFAULT_TIMEOUT_SECS,
+    ) -> Comparison:
+        """Runs two versions of a node on the same recorded inputs, and says how what they send differs.
+
+        `before` is by default the newest source that the recording has of the node, `after` what is declared
+        now. Either may be a generation (of the recording, or of this run), the text of a cell or of its code,
+        or the `Path` of a file. The dataflow need not run, and is not touched.
+
+        Each version starts with its `__init__`, in a process of its own, and gets all recorded inputs and
+        its ticks as fast as it takes them. `time` and `sleep` follow the recording. The robot does not
+        react: what the node sends reaches no other node. A version that raises, exits, or takes longer than
+        `timeout_secs` for one event ends; the result says so. Blocks until both have ended; can be
+        interrupted.
+
+        Raises RecordingError where the file is not a recording, or has not the node's inputs or its source;
+        GraphError for an unknown node or generation, SourceError where the code is not an operator.
+
+        Example::
+
+            >>> comparison = dataflow.compare("wheels", "run.mcap")
+            >>> assert comparison["wheels"].max_error < 0.01
+        """
+        return compare_node(
+            self._run,
+            name,
+            recording,
+            before=before,
+            after=after,
+            generations=self._declaring.generations(name),
+            timeout_secs=timeout_secs,
+        )
 
     def __enter__(self) -> Self:
         return self

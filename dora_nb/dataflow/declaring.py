@@ -222,6 +222,13 @@ class Declaring:
         while len(known) > _MOST_GENERATIONS:
             del known[min(known)]
 
+    def generations(self, name: str) -> dict[int, NodeSpec]:
+        """What the newest generations of a node in this run were declared as, by number."""
+        with self._run.lock:
+            session = self._run.session
+            known = {} if session is None else self._generations.get(session, {})
+            return dict(known.get(name, {}))
+
     @contextlib.contextmanager
     def edit_lock(self, name: str) -> Iterator[None]:
         """One edit of a node at a time; others wait."""

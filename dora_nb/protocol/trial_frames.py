@@ -19,6 +19,8 @@ HANDLED = 4
 """An event was handled; the time is how long that took."""
 BEFORE_FIRST = -1
 """The number of what a node sends before it has taken an event."""
+LOST_DESCRIPTORS_STATUS = 79
+"""The exit status of a process whose code has closed our descriptors, so that it cannot say why it ends."""
 _HEADER = struct.Struct("<BBHIqqQ")
 HEADER_SIZE = _HEADER.size
 

@@ -89,7 +89,7 @@ def as_received(data: object, metadata: Metadata | None, *, warn: Callable[[str]
     return Message(value, decode_metadata(blob, time.time_ns()))
 
 
-def as_bytes(data: object, metadata: Metadata) -> tuple[int, int, Any, bytes]:
+def as_bytes(data: object, metadata: Metadata | None) -> tuple[int, int, Any, bytes]:
     """A message as it travels, to be kept: type code, size, value, metadata.
 
     Raises `InvalidDataError` or `MetadataError`.
@@ -98,7 +98,7 @@ def as_bytes(data: object, metadata: Metadata) -> tuple[int, int, Any, bytes]:
     return code, size, value, encode_metadata(metadata_with_shape(data, metadata), _ignore)
 
 
-def from_bytes(code: int, value: bytes, metadata: bytes, stamp_nanos: int) -> Message:
+def from_bytes(code: int, value: bytes | memoryview, metadata: bytes, stamp_nanos: int) -> Message:
     """The message that `as_bytes` was given."""
     decoded = decode_value(code, pa.py_buffer(value), len(value))
     return Message(decoded, decode_metadata(metadata, stamp_nanos))

@@ -30,7 +30,7 @@ from ._recorder_node import all_topics, recorder_node
 from ._services import ServiceSpec
 from ._session import Session
 from ._spares import SPARES
-from ._trial import SentMessage, TrialEvent, TrialResult, Trials
+from ._trial import SentMessage, Trial, TrialEvent, TrialResult, Trials
 
 __all__ = [
     "SPARES",
@@ -38,6 +38,7 @@ __all__ = [
     "SentMessage",
     "ServiceSpec",
     "Session",
+    "Trial",
     "TrialEvent",
     "TrialResult",
     "Trials",

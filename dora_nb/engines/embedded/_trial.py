@@ -7,6 +7,7 @@ a file; what the node sends comes back in a file without a name, which outlives 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import select
@@ -27,9 +28,9 @@ from dora_nb.protocol import control, counters
 from dora_nb.protocol.control import new_id
 from dora_nb.protocol.log_entries import log_text
 from dora_nb.protocol.trial_frames import (
-    BEFORE_FIRST,
     HEADER_SIZE,
     INPUT,
+    LOST_DESCRIPTORS_STATUS,
     SENT,
     STOP,
     Frame,
@@ -70,7 +71,7 @@ class SentMessage:
     """A message that the node has sent; it is decoded when it is looked at."""
 
     number: int
-    """Which event the node was handling, counted from 0; `BEFORE_FIRST`, or the number of events for STOP."""
+    """Which event the node was handling, counted from 0; -1 before the first, the number of events for STOP."""
     output: str
     _type_code: int
     _value: memoryview
@@ -204,9 +205,8 @@ class Trial:
             hang = self._attend(feed, timeout_secs, cancel_descriptor)
             # Before the reap, which forgets them.
             handled = self._process.counters.words[counters.EVENTS]
-            busy = bool(self._process.counters.words[counters.BUSY_SINCE_NANOS])
             self.close()
-            return self._result(outputs.fileno(), feed, int(handled), busy, hang)
+            return self._result(outputs.fileno(), feed, int(handled), hang)
 
     def close(self) -> None:
         """Ends the process and all that it has started. A second time it does nothing."""
@@ -323,9 +323,7 @@ class Trial:
 
     # -- what came of it -------------------------------------------------------------------------------
 
-    def _result(
-        self, outputs: int, feed: _Feed, handled: int, busy: bool, hang: str | None
-    ) -> TrialResult:
+    def _result(self, outputs: int, feed: _Feed, handled: int, hang: str | None) -> TrialResult:
         result = TrialResult(num_events=min(handled, feed.num_events))
         for frame, name, metadata, value in _frames(outputs):
             if frame.kind != SENT:
@@ -360,6 +358,12 @@ class Trial:
         if self._finished:
             return None
         assert self._exit_status is not None
+        if self._exit_status == LOST_DESCRIPTORS_STATUS:
+            return OperatorError(
+                f"{name} closed descriptors that are not its own",
+                node=name,
+                hint="Look for os.closerange, or a library that makes a daemon of its process.",
+            )
         return describe_death(name, self._exit_status, self._log.lines())
 
 
@@ -420,8 +424,6 @@ class _Feed:
 
 def _grow(descriptor: int) -> None:
     """Gives a pipe room for a picture, where the system allows that."""
-    import fcntl
-
     with contextlib.suppress(OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
@@ -449,6 +451,3 @@ def _frames(
         value = whole[at + frame.name_size + frame.metadata_size : at + frame.body_size]
         at += frame.body_size
         yield frame, name, metadata, value
-
-
-__all__ = ["BEFORE_FIRST", "SentMessage", "Trial", "TrialEvent", "TrialResult", "Trials"]
