@@ -304,7 +304,7 @@ def test_versions_that_end_badly_are_one_clear_result(
 
 def test_a_version_that_hangs_is_ended_and_says_in_which_line(run: Path) -> None:
     hanging = WHEELS.replace("self.number += 1", "while self.number == 0: pass")
-    comparison = compared(run, hanging, timeout_secs=0.5)
+    comparison = compared(run, hanging, timeout_secs=2)
     error = comparison.after.error
     assert error is not None
     assert error.message == "wheels hangs: it has taken no further event in time"

@@ -50,9 +50,10 @@ MOST_OUTPUT_BYTES = 4 << 30
 _PIPE_BYTES = 1 << 20
 _LOOK_SECS = 0.1
 """How often the time since the last progress is looked at."""
+_START_SECS = 60.0
+"""How long the interpreter may take before the node's own code runs, on a machine that is very busy."""
 _EXIT_SECS = 5.0
 """How long a process may take to exit when its code has ended."""
-_CLOSE_SECS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +241,7 @@ class Trial:
     def _attend(self, feed: _Feed, timeout_secs: float, cancel_descriptor: int) -> str | None:
         """Serves the process until it has ended. Returns where it is if it hangs."""
         process = self._process
+        runs = False
         progress: object = None
         ended_secs: float | None = None
         progress_secs = time.monotonic()
@@ -263,10 +265,13 @@ class Trial:
                 if now_secs - ended_secs > _EXIT_SECS:
                     return None
                 continue
-            now_progress = (process.counters.words[counters.EVENTS], feed.num_written)
+            events = process.counters.words[counters.EVENTS]
+            runs = runs or bool(events or process.counters.words[counters.BUSY_SINCE_NANOS])
+            now_progress = (runs, events, feed.num_written)
+            most_secs = timeout_secs if runs else max(timeout_secs, _START_SECS)
             if now_progress != progress:
                 progress, progress_secs = now_progress, now_secs
-            elif now_secs - progress_secs > timeout_secs:
+            elif now_secs - progress_secs > most_secs:
                 return self._where()
 
     def _wait(self, feed: _Feed, cancel_descriptor: int) -> dict[int, int]:
