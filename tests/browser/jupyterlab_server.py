@@ -62,12 +62,14 @@ class Lab:
     def end_kernels(self) -> None:
         for session in self.request("/api/sessions"):
             self.request(f"/api/sessions/{session['id']}", "DELETE")
+        for kernel in self.request("/api/kernels"):  # those of Voila have no session
+            self.request(f"/api/kernels/{kernel['id']}", "DELETE")
 
 
 @contextlib.contextmanager
 def running_lab(home: Path, folder: Path) -> Iterator[Lab]:
     """A JupyterLab that serves `folder` and keeps all else in `home`."""
-    lab = Lab(f"http://127.0.0.1:{_free_port()}", secrets.token_hex(8), folder)
+    lab = Lab(f"http://127.0.0.1:{free_port()}", secrets.token_hex(8), folder)
     log = home / "lab.log"
     with log.open("w") as output:
         server = subprocess.Popen(
@@ -84,7 +86,8 @@ def running_lab(home: Path, folder: Path) -> Iterator[Lab]:
             _end(server)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nothing uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -100,6 +103,7 @@ def _lab_command(lab: Lab) -> list[str]:
         "ServerApp.terminals_enabled": "False",
         "IdentityProvider.token": lab.token,
         "LabApp.expose_app_in_browser": "True",
+        "JupyterNotebookApp.expose_app_in_browser": "True",
         "LabApp.news_url": "None",
     }
     return [
@@ -168,6 +172,9 @@ _PROMPTS = (
 class Notebook:
     """A notebook that is open in a page."""
 
+    view = "doc/tree"
+    """Where the server shows a notebook alone in JupyterLab."""
+
     def __init__(self, lab: Lab, page: Page, name: str) -> None:
         self.lab = lab
         self.page = page
@@ -175,7 +182,7 @@ class Notebook:
 
     def open(self, theme: str | None = None) -> None:
         """Opens it, or opens it again as a reload does: what was not saved is lost, the kernel stays."""
-        self.page.goto(f"{self.lab.url}/doc/tree/{self.path.name}?token={self.lab.token}&reset")
+        self.page.goto(f"{self.lab.url}/{self.view}/{self.path.name}?token={self.lab.token}&reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self.page.wait_for_function(_KERNEL_IS_IDLE)
         if theme is not None:

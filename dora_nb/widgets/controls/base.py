@@ -124,6 +124,12 @@ class ControlWidget(LiveWidget):
             "late": late,
         }
 
+    def _still(self) -> dict[str, Any]:
+        """What a front end without widgets shows: the value, and who reads it."""
+        value = None if self._control is None else self._value()
+        shown = "" if value is None else f"{short(value)}, "
+        return {"text/plain": f"{self!r}: {shown}{self._heard()[1]}"}
+
     def _heard(self) -> tuple[str, str]:
         """Returns whether the values are heard: a word for the page's colours, and a text."""
         if self._control is not None and self._control.removed:
