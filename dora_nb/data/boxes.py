@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from dora_nb.errors import MessageError
 
@@ -74,16 +76,22 @@ def read_boxes(event: Event, labels: Labels | None = None) -> Boxes:
     `labels`, or, without `labels`, in the metadata's `names`; else the number. Raises MessageError as
     `as_boxes` does.
     """
-    metadata = metadata_of(event)
     try:
         value = checked_array(event, nulls_allowed=True)  # a null is one bad box
-        read = boxes_of(value, metadata)
+        return labelled_boxes(value, metadata_of(event), labels)
     except UnreadableError as error:
         raise _boxes_error(event, error) from None
+
+
+def labelled_boxes(
+    value: pa.Array[Any], metadata: Mapping[str, Any], labels: Labels | None
+) -> Boxes:
+    """Returns the boxes of an array with a label for each. Raises UnreadableError."""
+    read = boxes_of(value, metadata)
     texts = read.texts
     if texts is None:
         names = labels if labels is not None else metadata.get("names")
-        texts = tuple(_label(number, names) for number in read.values[:, 5].tolist())
+        texts = tuple(label_of(number, names) for number in read.values[:, 5].tolist())
     return Boxes(read.values, texts, read.tracks, read.num_bad, read.num_bad_texts)
 
 
@@ -103,7 +111,7 @@ def _hint_instead_of_boxes(event: Event, known: str | None) -> str:
     )
 
 
-def _label(number: float, names: object) -> str:
+def label_of(number: float, names: object) -> str:
     """Returns the name of a class, or its number if it has no name."""
     if number != int(number):
         return str(number)

@@ -20,6 +20,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from camera_page import CameraPage
 from jupyterlab_server import CHROMIUM_SWITCHES, Lab, Notebook, chromium_path, running_lab
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
@@ -174,3 +175,36 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+# ----- camera.js on a page of its own
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Iterator[Page]:
+    """One tab for all these tests, since a new one takes longer than most of them."""
+    tab = browser.new_page(viewport={"width": 1000, "height": 900})
+    yield tab
+    tab.close()
+
+
+@pytest.fixture
+def empty_page(tab: Page, site: str) -> Iterator[Page]:
+    """The page loaded anew, before the widget starts; errors of its scripts are failures."""
+    errors: list[str] = []
+
+    def note(error: object) -> None:
+        errors.append(str(error))
+
+    tab.on("pageerror", note)
+    tab.goto(f"{site}/camera.html")
+    tab.wait_for_function("() => window.ready")
+    yield tab
+    tab.remove_listener("pageerror", note)
+    assert not errors
+
+
+@pytest.fixture
+def camera(empty_page: Page) -> CameraPage:
+    empty_page.evaluate("() => start()")
+    return CameraPage(empty_page)

@@ -2,117 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
-
-RED_BOX = [100, 60, 200, 160, 0.87, "person", "#ff0000"]
-GREEN_BOX = [220, 20, 300, 90, 0.3, "cup", "#00ff00"]
-
-
-class CameraPage:
-    """The page, and the kernel's side of its messages."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.seq = 0
-
-    def send_frame(self, blue: int = 200, data: bytes | None = None, **message: Any) -> int:
-        """Sends a frame of one colour, or other bytes in its place; its number."""
-        self.seq = message.get("seq", self.seq + 1)
-        image = np.full((240, 320, 3), (blue, 0, 0), np.uint8)
-        picture = cv2.imencode(".jpg", image)[1].tobytes() if data is None else data
-        frame: dict[str, Any] = {"type": "frame", "v": 1, "seq": self.seq, "t": None}
-        frame |= {"mime": "image/jpeg", "w": 320, "h": 240, "boxes": None, "lag": None, "age": None}
-        frame |= message
-        arguments = [frame, base64.b64encode(picture).decode()]
-        self.page.evaluate("([message, data]) => frame(message, data)", arguments)
-        return self.seq
-
-    def tell(self, **message: Any) -> None:
-        self.page.evaluate("message => tell(message)", message)
-
-    def tell_status(self, state: str, reason: str = "", **more: Any) -> None:
-        self.tell(
-            type="status", state=state, reason=reason, **{"drops": [], "unmatched": 0, **more}
-        )
-
-    def wait_drawn(self, seq: int) -> None:
-        expect(self.page.locator(".dora-view")).to_have_attribute("data-seq", str(seq))
-
-    def show_frame(self, **message: Any) -> None:
-        self.wait_drawn(self.send_frame(**message))
-
-    def sent(self, kind: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.page.evaluate(
-            "kind => model.sent.filter(message => message.type === kind)", kind
-        )
-        return found
-
-    def wait_acked(self, seq: int) -> dict[str, Any]:
-        self.page.wait_for_function(
-            "seq => model.sent.some(each => each.type === 'ack' && each.seq === seq)", arg=seq
-        )
-        return self.sent("ack")[-1]
-
-    def picture(self, x: int, y: int) -> list[int]:
-        found: list[int] = self.page.evaluate("([x, y]) => pixel('.dora-picture', x, y)", [x, y])
-        return found
-
-    def overlay(self, x: int, y: int) -> list[int]:
-        found: list[int] = self.page.evaluate("([x, y]) => pixel('.dora-overlay', x, y)", [x, y])
-        return found
-
-    def has_boxes(self) -> bool:
-        found: bool = self.page.evaluate(
-            """() => { const canvas = document.querySelector('.dora-overlay');
-                const { width, height } = canvas;
-                return canvas.getContext('2d').getImageData(0, 0, width, height).data.some(Boolean); }"""
-        )
-        return found
-
-    def get(self, name: str) -> Any:
-        return self.page.evaluate("name => model.get(name)", name)
-
-    def wait_for_text(self, part: str, text: str) -> None:
-        expect(self.page.locator(f".dora-{part}")).to_have_text(text)
-
-
-@pytest.fixture(scope="module")
-def tab(browser: Browser) -> Iterator[Page]:
-    """One tab for all these tests, since a new one takes longer than most of them."""
-    tab = browser.new_page(viewport={"width": 1000, "height": 900})
-    yield tab
-    tab.close()
-
-
-@pytest.fixture
-def empty_page(tab: Page, site: str) -> Iterator[Page]:
-    """The page loaded anew, before the widget starts; errors of its scripts are failures."""
-    errors: list[str] = []
-
-    def note(error: object) -> None:
-        errors.append(str(error))
-
-    tab.on("pageerror", note)
-    tab.goto(f"{site}/camera.html")
-    tab.wait_for_function("() => window.ready")
-    yield tab
-    tab.remove_listener("pageerror", note)
-    assert not errors
-
-
-@pytest.fixture
-def camera(empty_page: Page) -> CameraPage:
-    empty_page.evaluate("() => start()")
-    return CameraPage(empty_page)
-
+from camera_page import GREEN_BOX, RED_BOX, CameraPage
+from playwright.sync_api import Page, expect
 
 # ----- pictures
 
@@ -275,10 +171,10 @@ def test_any_label_is_drawn(camera: CameraPage, label: str):
 def test_boxes_may_come_later_than_their_frame(camera: CameraPage):
     camera.show_frame()
     assert not camera.has_boxes()
-    camera.tell(type="boxes", seq=9, boxes=[GREEN_BOX], lag=0, age=0)
+    camera.tell(type="overlays", seq=9, boxes=[GREEN_BOX], lag=0, age=0)
     assert not camera.has_boxes()  # of a frame that this page does not show
 
-    camera.tell(type="boxes", seq=camera.seq, boxes=[RED_BOX], lag=0, age=0)
+    camera.tell(type="overlays", seq=camera.seq, boxes=[RED_BOX], lag=0, age=0)
 
     assert camera.overlay(100, 110)[0] == 255
 
@@ -701,10 +597,10 @@ def test_keys_steer_the_view(camera: CameraPage):
         ("b", "show_boxes", False),
         ("B", "show_boxes", True),
         ("]", "min_score", 0.05),
-        ("+", "min_score", 0.1),
+        ("]", "min_score", 0.1),
         ("[", "min_score", 0.05),
-        ("-", "min_score", 0),
-        ("-", "min_score", 0),
+        ("[", "min_score", 0),
+        ("[", "min_score", 0),
     ]:
         camera.page.keyboard.press(key)
         assert camera.get(name) == value, key
@@ -731,18 +627,19 @@ def test_everything_is_reached_by_keyboard_in_order(camera: CameraPage):
     camera.show_frame()
     camera.page.locator("#before").focus()
     reached = []
-    for _ in range(8):
+    for _ in range(11):
         camera.page.keyboard.press("Tab")
         reached.append(
             camera.page.evaluate("() => document.activeElement.className.split(' ').pop()")
         )
 
-    boxes = ["dora-toggle", "dora-sync", "dora-slider"]
+    boxes = ["dora-toggle-boxes", "dora-sync", "dora-slider"]
+    zoom = ["dora-zoom-out", "dora-zoom", "dora-zoom-in"]
     tools = ["dora-snapshot", "dora-screen", "dora-more"]
-    assert reached == ["dora-view", "dora-pause", *boxes, *tools]
+    assert reached == ["dora-view", "dora-pause", *boxes, *zoom, *tools]
     camera.page.keyboard.press("Enter")
     expect(camera.page.locator(".dora-details")).to_be_visible()
-    for _ in range(3):
+    for _ in range(6):
         camera.page.keyboard.press("Shift+Tab")
     camera.page.keyboard.press("ArrowRight")
     assert camera.get("min_score") == 0.05
@@ -788,7 +685,8 @@ def test_a_view_without_boxes_has_no_switch_for_them(empty_page: Page):
     page = empty_page
     page.evaluate("() => { model.set('boxes', null); start(); }")
 
-    names = ["before", "Pause", "Snapshot", "Full screen"]
+    zoom = ["Zoom out", "Show the whole picture; zoom is 100 %", "Zoom in"]
+    names = ["before", "Pause", *zoom, "Snapshot", "Full screen"]
     for name in names:
         expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()
     expect(page.locator("button:visible")).to_have_count(len(names))

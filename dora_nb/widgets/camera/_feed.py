@@ -1,13 +1,13 @@
-"""What the threads around one camera view share: frames and boxes, and when the sender sends which.
+"""What the threads around one camera view share: frames and overlays, and when the sender sends which.
 
 ::
 
-    subscriber thread     take_frame, take_boxes ──┐
+    subscriber thread     take_frame, take_overlay ┐
     any thread            mark_status_changed ─────┤   one lock, never held
     front end's messages  pause_at, set_paused ────┼─► during a blocking call ─► sender: next_step, take
     the user's cell       wait_for_picture, close ─┘
 
-At most one pair of frame and boxes waits to be sent (`Pairing`), so memory and age are bounded however
+At most one pair of frame and overlays waits to be sent (`Pairing`), so memory and age are bounded however
 slow the browser is.
 """
 
@@ -15,25 +15,31 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from dora_nb.data.arrow import Event
 from dora_nb.data.boxes import Labels, read_boxes
+from dora_nb.data.masks import read_mask
+from dora_nb.data.points import Skeleton, read_points
+from dora_nb.data.tracks import read_tracks
 from dora_nb.errors import MessageError
 from dora_nb.events import stamp_micros
 
 from ..page.pacing import WINDOW
 from ..page.stream import Outbox
 from ._condition import FeedState
-from ._matching import Frame, Pair, StampedBoxes, SwitchablePairing
-from ._pictures import DrawnBox, Picture
+from ._drawn import Drawn
+from ._matching import Frame, Pair, SwitchablePairing
+from ._overlays import Assembly, Content, Kind, Overlay, Overlays
+from ._paths import PathHistory
+from ._pictures import Picture
 from ._sync_choice import Sync, SyncChoice
 
-BOXES_ALONE_SECS = 0.1
-"""Boxes are sent with the next frame, or alone if no frame has come for this long."""
+OVERLAYS_ALONE_SECS = 0.1
+"""Overlays are sent with the next frame, or alone if no frame has come for this long."""
 _INTERVAL_SMOOTHING = 0.1
 ORIGINALS_MAX_BYTES = 32_000_000
 """Of the pictures just sent, so many bytes are kept as they came; the newest in any case."""
@@ -59,9 +65,9 @@ class SentPicture:
     """Of its frame."""
     received_secs: float
     """When its frame came, monotonic."""
-    boxes: StampedBoxes | None
-    drawn: list[DrawnBox] | None
-    """The boxes as they are drawn."""
+    overlays: Overlays | None
+    drawn: Drawn
+    """The overlays as they are drawn."""
     original: Event | None = None
     """The message, for the values of its pixels; None if it would take too much memory."""
 
@@ -86,6 +92,11 @@ class Counts:
     """Single boxes that could not be drawn, of messages whose other boxes are shown."""
     bad_labels: int = 0
     """Labels that are not UTF-8."""
+    overlays_received: int = 0
+    """Messages of points, masks and tracks."""
+    overlays_broken: int = 0
+    bad_marks: int = 0
+    """Single points and objects of tracks that could not be drawn."""
 
 
 class Feed(Outbox):
@@ -94,15 +105,19 @@ class Feed(Outbox):
     def __init__(
         self,
         *,
-        with_boxes: bool,
+        kinds: Sequence[Kind],
         sync: Sync,
         max_fps: float,
         labels: Labels | None,
+        skeleton: Skeleton | None = None,
+        track_secs: float = 3.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(max_fps, clock)
         self._labels = labels
-        self._with_boxes = with_boxes
+        self._skeleton = skeleton
+        self._assembly = Assembly(kinds)
+        self._paths = PathHistory(track_secs)
         self._sync = sync
         self._choice = SyncChoice()
         self._pairing = SwitchablePairing(own_boxes=sync is True)
@@ -115,14 +130,15 @@ class Feed(Outbox):
         self._recent: deque[SentPicture] = deque(maxlen=WINDOW)
         """Pictures that may still be under way: a page that a person pauses may show any of them."""
         self._question: PixelQuestion | None = None
-        self._newest_boxes: StampedBoxes | None = None
+        self._newest_overlays: Overlays | None = None
         self._picture_sent_secs = 0.0
         self._matched_secs: float | None = None
         """When a frame last got its own boxes, or frames began to wait for theirs."""
         self._frame_secs: float | None = None
         self._interval_secs = 0.0
         self._frame_problem: MessageError | None = None
-        self._boxes_problem: MessageError | None = None
+        self._problems: dict[Kind, MessageError] = {}
+        """What was wrong with the newest message of an overlay."""
         self._own_problem: str | None = None
         self._still_due = False
 
@@ -145,33 +161,55 @@ class Feed(Outbox):
                 self._matched_secs = frame.received_secs
             self._note_added(replaced=self._pairing.add_frame(frame))
 
-    def take_boxes(self, event: Event) -> None:
-        """Reads a message of the boxes' topic."""
+    def take_overlay(self, kind: Kind, event: Event) -> None:
+        """Reads a message of an overlay's topic."""
         received_secs = self.clock()
+        stamp = stamp_micros(event.get("metadata"))
+        problem, content = None, None
         # Before the lock: reading 10,000 boxes takes milliseconds.
         try:
-            boxes = read_boxes(event, self._labels)
+            content = self._read(kind, event, received_secs if stamp is None else stamp / 1e6)
         except MessageError as error:
-            with self.changed:
-                self._counts.boxes_received += 1
-                self._counts.boxes_broken += 1
-                self._boxes_problem = error
-                self.mark_status_changed()
-            return
-        stamped = StampedBoxes(boxes, stamp_micros(event.get("metadata")), received_secs)
+            problem = error
         with self.changed:
             if self.closed:
                 return
-            self._counts.boxes_received += 1
-            self._counts.bad_boxes += boxes.num_bad
-            self._counts.bad_labels += boxes.num_bad_texts
-            self._boxes_problem = None
-            self._newest_boxes = stamped
-            self._choice.add_boxes(stamped.stamp_micros, received_secs)
+            self._count_overlay(kind, content)
+            if problem is None:
+                self._problems.pop(kind, None)
+            else:
+                self._problems[kind] = problem
+                self.mark_status_changed()
+            # Also one that cannot be read: its frame must not wait for it, nor the other overlays.
+            own = self._assembly.add(Overlay(kind, content, stamp, received_secs))
+            newest = self._newest_overlays = self._assembly.newest
+            if own is not None:
+                self._choice.add_overlays(own.stamp_micros, received_secs)
             self._follow_choice()
-            replaced = self._pairing.add_boxes(stamped)
-            if self._pairing.own_boxes or self._boxes_may_go_alone(received_secs):
+            replaced = self._pairing.add_overlays(newest, own)
+            if self._pairing.own_boxes or self._overlays_may_go_alone(received_secs):
                 self._note_added(replaced=replaced)
+
+    def _read(self, kind: Kind, event: Event, at_secs: float) -> Content:
+        if kind == "boxes":
+            return read_boxes(event, self._labels)
+        if kind == "points":
+            return read_points(event, self._skeleton)
+        if kind == "mask":
+            return read_mask(event, self._labels)
+        return self._paths.add(read_tracks(event, self._labels), at_secs)
+
+    def _count_overlay(self, kind: Kind, content: Content | None) -> None:
+        counts = self._counts
+        if kind != "boxes":
+            counts.overlays_received += 1
+            counts.overlays_broken += content is None
+            counts.bad_marks += getattr(content, "num_bad", 0)
+            return
+        counts.boxes_received += 1
+        counts.boxes_broken += content is None
+        counts.bad_boxes += getattr(content, "num_bad", 0)
+        counts.bad_labels += getattr(content, "num_bad_texts", 0)
 
     def _frame(self, event: Event, *, copy: bool) -> Frame:
         received_secs = self.clock()
@@ -210,10 +248,10 @@ class Feed(Outbox):
         else:
             self._counts.frames_skipped += 1
 
-    def _boxes_may_go_alone(self, now_secs: float) -> bool:
-        """Returns whether the next frame is too far away for these boxes to wait for it."""
+    def _overlays_may_go_alone(self, now_secs: float) -> bool:
+        """Returns whether the next frame is too far away for these overlays to wait for it."""
         since_picture_secs = now_secs - self._picture_sent_secs
-        return max(since_picture_secs, self._interval_secs) > BOXES_ALONE_SECS
+        return max(since_picture_secs, self._interval_secs) > OVERLAYS_ALONE_SECS
 
     # ----- what changes around the view
 
@@ -240,9 +278,9 @@ class Feed(Outbox):
         self._choice.reset()
         self._matched_secs = None
         self._follow_choice()
-        self._pairing.forget_boxes(before_secs)
-        if self._newest_boxes is not None and self._newest_boxes.received_secs < before_secs:
-            self._newest_boxes = None
+        self._pairing.forget_overlays(before_secs)
+        self._assembly.forget(before_secs)
+        self._newest_overlays = self._assembly.newest
         if self._frame_secs is not None and self._frame_secs < before_secs:
             self._frame_secs = None
 
@@ -289,21 +327,21 @@ class Feed(Outbox):
     def stream_delay_secs(self, now_secs: float) -> float | None:
         if self._pairing.waiting is not None:
             return 0.0
-        if self._boxes_not_shown() is None:
+        if self._overlays_not_shown() is None:
             return None
-        return self._picture_sent_secs + BOXES_ALONE_SECS - now_secs
+        return self._picture_sent_secs + OVERLAYS_ALONE_SECS - now_secs
 
     def status_due(self) -> bool:
         return self._still_due
 
-    def take(self) -> Pair | StampedBoxes | None:
-        """Returns what is sent next: a frame with its boxes, boxes alone, or nothing after all."""
+    def take(self) -> Pair | Overlays | None:
+        """Returns what is sent next: a frame with its overlays, overlays alone, or nothing after all."""
         with self.changed:
             if self.paused:  # since the step was chosen: the frame waits for the end of the pause
                 return None
             if self._pairing.waiting is not None:
                 return self._pairing.take()
-            return self._boxes_not_shown()
+            return self._overlays_not_shown()
 
     def take_question(self) -> PixelQuestion | None:
         """Returns the newest question for the value of a pixel, and forgets it."""
@@ -311,7 +349,7 @@ class Feed(Outbox):
             question, self._question = self._question, None
             return question
 
-    def sent(self, pair: Pair, picture: Picture, drawn: list[DrawnBox] | None) -> SentPicture:
+    def sent(self, pair: Pair, picture: Picture, drawn: Drawn) -> SentPicture:
         """Notes that a pair's picture is sent now, and numbers it."""
         frame = pair.frame
         original = frame.event if frame.num_bytes else _copied(frame.event)  # before the lock
@@ -327,7 +365,7 @@ class Feed(Outbox):
                 picture,
                 frame.stamp_micros,
                 frame.received_secs,
-                pair.boxes,
+                pair.overlays,
                 drawn,
                 original,
             )
@@ -353,12 +391,12 @@ class Feed(Outbox):
             kept = [self._last, *self._recent]
             return next((shown.original for shown in kept if shown and shown.seq == seq), None)
 
-    def boxes_sent(self, boxes: StampedBoxes, drawn: list[DrawnBox]) -> SentPicture | None:
-        """Notes that boxes are sent for the picture that was sent last."""
+    def overlays_sent(self, overlays: Overlays, drawn: Drawn) -> SentPicture | None:
+        """Notes that overlays are sent for the picture that was sent last."""
         with self.changed:
             if self._last is not None and not self._held_by_page:
-                self._last = replace(self._last, boxes=boxes, drawn=drawn)
-                self._recent[-1] = self._last  # a page may be paused at it, with these boxes
+                self._last = replace(self._last, overlays=overlays, drawn=drawn)
+                self._recent[-1] = self._last  # a page may be paused at it, with these overlays
             self.changed.notify_all()
             return self._last
 
@@ -386,10 +424,11 @@ class Feed(Outbox):
             due, self._still_due = self._still_due, False
             return due
 
-    def _boxes_not_shown(self) -> StampedBoxes | None:
-        if self._pairing.own_boxes or self._last is None or self._newest_boxes is self._last.boxes:
+    def _overlays_not_shown(self) -> Overlays | None:
+        newest, last = self._newest_overlays, self._last
+        if self._pairing.own_boxes or last is None or newest == last.overlays:
             return None
-        return self._newest_boxes
+        return newest
 
     # ----- reading. The properties take no lock: each reads one attribute, which is replaced as a whole.
 
@@ -403,7 +442,7 @@ class Feed(Outbox):
             return None if self.paused else self._pairing.waiting
 
     def wait_for_picture(self, timeout_secs: float) -> bool:
-        """Blocks until a picture was sent, with boxes if the view has a topic of boxes.
+        """Blocks until a picture was sent, with all overlays that the view has a topic for.
 
         Returns whether it was: False after `timeout_secs`, or if the view is closed. Meanwhile pictures
         are sent even if no page shows the view.
@@ -420,7 +459,8 @@ class Feed(Outbox):
     def _complete(self) -> bool:
         if self._last is None:
             return False
-        return self._last.drawn is not None or not self._with_boxes
+        overlays = self._last.overlays
+        return all(overlays is not None and overlays.of(kind) for kind in self._assembly.kinds)
 
     def state(self) -> FeedState:
         """Returns what has come so far of the two topics."""
@@ -433,12 +473,14 @@ class Feed(Outbox):
                 if self._frame_secs is None
                 else now_secs - self._frame_secs,
                 usual_interval_secs=self._interval_secs,
-                boxes_came=self._newest_boxes is not None,
+                boxes_came="boxes" in self._assembly.came,
                 frame_problem=self._frame_problem,
-                boxes_problem=self._boxes_problem,
+                boxes_problem=self._problems.get("boxes"),
                 own_problem=self._own_problem,
-                boxes_never_matched=self._pairing.boxes_never_matched,
+                boxes_never_matched=self._never_matched(),
                 own_boxes_late_secs=self._own_boxes_late_secs(now_secs),
+                others_came=self._assembly.came - {"boxes"},
+                other_problems={k: v for k, v in self._problems.items() if k != "boxes"},
             )
 
     def _own_boxes_late_secs(self, now_secs: float) -> float:
@@ -446,6 +488,12 @@ class Feed(Outbox):
         if not self._pairing.own_boxes or self._matched_secs is None:
             return 0.0
         return now_secs - self._matched_secs
+
+    def _never_matched(self) -> int:
+        """Returns how many messages matched no frame, as long as none ever did."""
+        if self._pairing.ever_matched or not self._pairing.own_boxes:
+            return 0
+        return self._pairing.never_matched + self._assembly.unmatched
 
     @property
     def own_boxes(self) -> bool:
@@ -461,7 +509,7 @@ class Feed(Outbox):
                 dropped_by_browser=self.pacer.dropped,
                 broken_in_browser=self.pacer.broken,
                 frames_unmatched=self._pairing.frames_unmatched,
-                boxes_unmatched=self._pairing.boxes_unmatched,
+                overlays_unmatched=self._pairing.overlays_unmatched + self._assembly.unmatched,
             )
 
 
@@ -474,7 +522,7 @@ class Tally:
     dropped_by_browser: int
     broken_in_browser: int
     frames_unmatched: int
-    boxes_unmatched: int
+    overlays_unmatched: int
 
 
 def _copied(event: Event) -> Event:

@@ -1,4 +1,4 @@
-"""Pairs frames with the boxes to draw on them. Pure: no clock, no thread; the caller holds a lock.
+"""Pairs frames with the overlays to draw on them. Pure: no clock, no thread; the caller holds a lock.
 
 All pairings hold one pair to be taken: the newest. The caller counts the pairs that it replaces.
 "Newest" goes by the order of arrival, which an edge keeps; stamps may jump back (a video that starts
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from dora_nb.data.arrow import Event
-from dora_nb.data.boxes import Boxes
 
+from ._overlays import Overlays
 from ._sync_choice import SAME_STAMP_MICROS, is_same_stamp
 
 
@@ -31,28 +31,18 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class StampedBoxes:
-    """The boxes of one message."""
-
-    boxes: Boxes
-    stamp_micros: int | None
-    received_secs: float
-    """Monotonic."""
-
-
-@dataclass(frozen=True, slots=True)
 class Pair:
-    """A frame and the boxes to draw on it, if there are any yet."""
+    """A frame and the overlays to draw on it, if there are any yet."""
 
     frame: Frame
-    boxes: StampedBoxes | None
+    overlays: Overlays | None
 
 
-def lag_micros(frame_stamp: int | None, boxes_stamp: int | None) -> int | None:
-    """Returns how much older the boxes are than the frame; None without both stamps."""
-    if frame_stamp is None or boxes_stamp is None:
+def lag_micros(frame_stamp: int | None, overlays_stamp: int | None) -> int | None:
+    """Returns how much older the overlays are than the frame; None without both stamps."""
+    if frame_stamp is None or overlays_stamp is None:
         return None
-    lag = frame_stamp - boxes_stamp
+    lag = frame_stamp - overlays_stamp
     return 0 if abs(lag) <= SAME_STAMP_MICROS else lag
 
 
@@ -66,14 +56,14 @@ class Pairing(Protocol):
     def add_frame(self, frame: Frame) -> bool:
         """Adds a frame; returns whether it replaced a pair that was waiting."""
 
-    def add_boxes(self, boxes: StampedBoxes) -> bool:
-        """Adds boxes; returns whether they replaced a pair that was waiting."""
+    def add_overlays(self, overlays: Overlays) -> bool:
+        """Adds overlays; returns whether they replaced a pair that was waiting."""
 
     def take(self) -> Pair | None:
         """Removes and returns the newest pair."""
 
-    def forget_boxes(self, before_secs: float) -> None:
-        """Drops boxes that were received before: they belong to an earlier run."""
+    def forget_overlays(self, before_secs: float) -> None:
+        """Drops overlays that were received before: they belong to an earlier run."""
 
     def keep_copies(self, copied: Callable[[Event], Event]) -> None:
         """Replaces what waits by copies that do not use the sender's memory."""
@@ -83,32 +73,32 @@ class Pairing(Protocol):
 
 
 class NewestPairing:
-    """Pairs the newest frame with the newest boxes, even if those were computed on another frame."""
+    """Pairs the newest frame with the newest overlays, even if those were computed on another frame."""
 
     def __init__(self) -> None:
-        self.newest_boxes: StampedBoxes | None = None
+        self.newest_overlays: Overlays | None = None
         self._frame: Frame | None = None
 
     @property
     def waiting(self) -> Pair | None:
-        return None if self._frame is None else Pair(self._frame, self.newest_boxes)
+        return None if self._frame is None else Pair(self._frame, self.newest_overlays)
 
     def add_frame(self, frame: Frame) -> bool:
         replaces = self._frame is not None
         self._frame = frame
         return replaces
 
-    def add_boxes(self, boxes: StampedBoxes) -> bool:
-        self.newest_boxes = boxes
+    def add_overlays(self, overlays: Overlays) -> bool:
+        self.newest_overlays = overlays
         return False
 
     def take(self) -> Pair | None:
         pair, self._frame = self.waiting, None
         return pair
 
-    def forget_boxes(self, before_secs: float) -> None:
-        if self.newest_boxes is not None and self.newest_boxes.received_secs < before_secs:
-            self.newest_boxes = None
+    def forget_overlays(self, before_secs: float) -> None:
+        if self.newest_overlays is not None and self.newest_overlays.received_secs < before_secs:
+            self.newest_overlays = None
 
     def keep_copies(self, copied: Callable[[Event], Event]) -> None:
         if self._frame is not None:
@@ -119,24 +109,24 @@ class NewestPairing:
 
 
 class SamePairing:
-    """Pairs each frame with the boxes that were computed on it; never offers a frame without boxes.
+    """Pairs each frame with the overlays that were computed on it; never offers a frame without overlays.
 
-    Frames wait for their boxes, at most `max_frames` and `max_bytes` of them (one always fits). Up to
-    `MAX_EARLY_BOXES` boxes that overtook their frame wait for it.
+    Frames wait for their overlays, at most `max_frames` and `max_bytes` of them (one always fits). Up to
+    `MAX_EARLY` overlays that overtook their frame wait for it.
     """
 
-    MAX_EARLY_BOXES = 16
+    MAX_EARLY = 16
 
     def __init__(self, *, max_frames: int = 64, max_bytes: int = 96_000_000) -> None:
-        self.boxes_unmatched = 0
+        self.overlays_unmatched = 0
         """Boxes whose frame never came, or was replaced by a newer one."""
         self.frames_unmatched = 0
-        """Frames that were dropped without boxes."""
+        """Frames that were dropped without overlays."""
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._frames: deque[Frame] = deque()
         self._num_bytes = 0
-        self._early: deque[StampedBoxes] = deque()
+        self._early: deque[Overlays] = deque()
         self._pair: Pair | None = None
 
     @property
@@ -145,13 +135,13 @@ class SamePairing:
 
     @property
     def frames_kept(self) -> int:
-        """Frames that still wait for boxes."""
+        """Frames that still wait for overlays."""
         return len(self._frames)
 
     def add_frame(self, frame: Frame) -> bool:
         self._frames.append(frame)
         self._num_bytes += frame.num_bytes
-        # Early boxes first: the bounds below must not drop a frame whose boxes are here.
+        # Early overlays first: the bounds below must not drop a frame whose overlays are here.
         if any(_same_stamp(frame, early) for early in self._early):
             return self._offer(self._take_early(frame))
         while len(self._frames) > 1 and (
@@ -160,32 +150,32 @@ class SamePairing:
             self._drop_oldest_frame()
         return False
 
-    def add_boxes(self, boxes: StampedBoxes) -> bool:
-        if any(_same_stamp(frame, boxes) for frame in self._frames):
-            return self._offer(boxes)
+    def add_overlays(self, overlays: Overlays) -> bool:
+        if any(_same_stamp(frame, overlays) for frame in self._frames):
+            return self._offer(overlays)
         # Boxes newer than all frames here have overtaken theirs, as the edges are independent. Others
         # missed their frame: it was dropped, or paired already.
         newest = self._frames[-1].stamp_micros if self._frames else None
-        may_be_early = boxes.stamp_micros is not None and (
-            newest is None or boxes.stamp_micros > newest
+        may_be_early = overlays.stamp_micros is not None and (
+            newest is None or overlays.stamp_micros > newest
         )
         if not may_be_early:
-            self.boxes_unmatched += 1
+            self.overlays_unmatched += 1
             return False
-        self._early.append(boxes)
-        if len(self._early) > self.MAX_EARLY_BOXES:
+        self._early.append(overlays)
+        if len(self._early) > self.MAX_EARLY:
             self._early.popleft()
-            self.boxes_unmatched += 1
+            self.overlays_unmatched += 1
         return False
 
     def take(self) -> Pair | None:
         pair, self._pair = self._pair, None
         return pair
 
-    def forget_boxes(self, before_secs: float) -> None:
+    def forget_overlays(self, before_secs: float) -> None:
         while self._early and self._early[0].received_secs < before_secs:
             self._early.popleft()
-            self.boxes_unmatched += 1
+            self.overlays_unmatched += 1
 
     def keep_copies(self, copied: Callable[[Event], Event]) -> None:
         """They are copies already."""
@@ -197,28 +187,28 @@ class SamePairing:
         self._pair = None
 
     def take_newest_frame(self) -> Frame | None:
-        """Removes and returns the newest of the frames that wait for boxes."""
+        """Removes and returns the newest of the frames that wait for overlays."""
         if not self._frames:
             return None
         frame = self._frames.pop()
         self._num_bytes -= frame.num_bytes
         return frame
 
-    def _offer(self, boxes: StampedBoxes) -> bool:
-        """Pairs the boxes with their frame, which waits here, and drops older frames."""
-        while not _same_stamp(self._frames[0], boxes):
+    def _offer(self, overlays: Overlays) -> bool:
+        """Pairs the overlays with their frame, which waits here, and drops older frames."""
+        while not _same_stamp(self._frames[0], overlays):
             self._drop_oldest_frame()
         frame = self._frames.popleft()
         self._num_bytes -= frame.num_bytes
         replaces = self._pair is not None
-        self._pair = Pair(frame, boxes)
+        self._pair = Pair(frame, overlays)
         return replaces
 
-    def _take_early(self, frame: Frame) -> StampedBoxes:
-        """Returns the boxes that waited for this frame; those before them have missed theirs."""
+    def _take_early(self, frame: Frame) -> Overlays:
+        """Returns the overlays that waited for this frame; those before them have missed theirs."""
         while not _same_stamp(frame, self._early[0]):
             self._early.popleft()
-            self.boxes_unmatched += 1
+            self.overlays_unmatched += 1
         return self._early.popleft()
 
     def _drop_oldest_frame(self) -> None:
@@ -233,9 +223,9 @@ class SwitchablePairing:
         self._newest = NewestPairing()
         self._same = SamePairing()
         self.own_boxes = own_boxes
-        """Whether each frame is paired with the boxes that were computed on it."""
+        """Whether each frame is paired with the overlays that were computed on it."""
         self.ever_matched = False
-        """Whether any frame has got its own boxes since they were wanted."""
+        """Whether any frame has got its own overlays since they were wanted."""
         self._unmatched_before = 0
 
     @property
@@ -243,25 +233,25 @@ class SwitchablePairing:
         return self._same if self.own_boxes else self._newest
 
     @property
-    def boxes_unmatched(self) -> int:
+    def overlays_unmatched(self) -> int:
         """Boxes whose own frame was wanted, and never came or was replaced by a newer one."""
-        return self._same.boxes_unmatched
+        return self._same.overlays_unmatched
 
     @property
-    def boxes_never_matched(self) -> int:
-        """The number of unmatched boxes, as long as no frame has got its own."""
+    def never_matched(self) -> int:
+        """The number of unmatched overlays, as long as no frame has got its own."""
         if self.ever_matched or not self.own_boxes:
             return 0
-        return self._same.boxes_unmatched - self._unmatched_before
+        return self._same.overlays_unmatched - self._unmatched_before
 
     @property
     def frames_unmatched(self) -> int:
-        """Frames that were dropped without their own boxes."""
+        """Frames that were dropped without their own overlays."""
         return self._same.frames_unmatched
 
     @property
-    def newest_boxes(self) -> StampedBoxes | None:
-        return self._newest.newest_boxes
+    def newest_overlays(self) -> Overlays | None:
+        return self._newest.newest_overlays
 
     @property
     def waiting(self) -> Pair | None:
@@ -270,14 +260,14 @@ class SwitchablePairing:
     def switch(self, *, own_boxes: bool) -> bool:
         """Changes the way of pairing; returns whether a frame that was waiting is dropped for that.
 
-        A frame that waits with its own boxes is still good, but only the newest one may follow it.
+        A frame that waits with its own overlays is still good, but only the newest one may follow it.
         """
         if own_boxes == self.own_boxes:
             return False
         self.own_boxes = own_boxes
         if own_boxes:
             self.ever_matched = False
-            self._unmatched_before = self._same.boxes_unmatched
+            self._unmatched_before = self._same.overlays_unmatched
             # Frames wait as copies; this one is not, and is shown soon enough.
             return self._newest.take() is not None
         pair, frame = self._same.take(), self._same.take_newest_frame()
@@ -292,9 +282,13 @@ class SwitchablePairing:
     def add_frame(self, frame: Frame) -> bool:
         return self._note_match(self._used.add_frame(frame))
 
-    def add_boxes(self, boxes: StampedBoxes) -> bool:
-        self._newest.add_boxes(boxes)  # to be there after a switch
-        return self.own_boxes and self._note_match(self._same.add_boxes(boxes))
+    def add_overlays(self, newest: Overlays | None, own: Overlays | None) -> bool:
+        """Adds the newest of each kind, and those that are now complete for one stamp, if there are any."""
+        if newest is not None:
+            self._newest.add_overlays(newest)  # to be there after a switch
+        if own is None or not self.own_boxes:
+            return False
+        return self._note_match(self._same.add_overlays(own))
 
     def _note_match(self, replaced: bool) -> bool:
         self.ever_matched |= self.own_boxes and self._same.waiting is not None
@@ -303,9 +297,9 @@ class SwitchablePairing:
     def take(self) -> Pair | None:
         return self._used.take()
 
-    def forget_boxes(self, before_secs: float) -> None:
-        self._newest.forget_boxes(before_secs)
-        self._same.forget_boxes(before_secs)
+    def forget_overlays(self, before_secs: float) -> None:
+        self._newest.forget_overlays(before_secs)
+        self._same.forget_overlays(before_secs)
 
     def keep_copies(self, copied: Callable[[Event], Event]) -> None:
         self._used.keep_copies(copied)
@@ -314,5 +308,5 @@ class SwitchablePairing:
         self._used.forget_frames()
 
 
-def _same_stamp(frame: Frame, boxes: StampedBoxes) -> bool:
-    return is_same_stamp(frame.stamp_micros, boxes.stamp_micros)
+def _same_stamp(frame: Frame, overlays: Overlays) -> bool:
+    return is_same_stamp(frame.stamp_micros, overlays.stamp_micros)

@@ -1,4 +1,4 @@
-"""Encodes the pictures that go to the browser, and the still that a saved notebook keeps."""
+"""Encodes the pictures that go to the browser, and the boxes that are drawn on them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,10 @@ from dora_nb.data.pixel_layouts import RAW_LAYOUTS
 from dora_nb.errors import MessageError
 from dora_nb.system import import_cv2
 
-from ..page.colours import TAG_TEXT, colour_of
+from ..page.colours import colour_of
 
 LIVE_MAX_WIDTH = 1280
 LIVE_QUALITY = 80
-STILL_MAX_WIDTH = 640
-STILL_MAX_BYTES = 75_000
-"""100 KB once it is base64 in a notebook."""
 MAX_DRAWN_BOXES = 1000
 """The boxes with the highest scores are drawn. A message with 10,000 would be half a megabyte."""
 
@@ -66,7 +63,7 @@ def picture_of(
         layout = RAW_LAYOUTS.get(form.encoding)
         shown = shown_pixels(image, rgb=layout is not None and layout.red_first)
     height, width = shown.shape[:2]
-    encoded = encode_jpeg(_at_most(shown, LIVE_MAX_WIDTH))
+    encoded = encode_jpeg(at_most(shown, LIVE_MAX_WIDTH))
     return Picture(encoded, "image/jpeg", width, height, tuple(notes))
 
 
@@ -117,7 +114,7 @@ def encode_jpeg(image: npt.NDArray[np.uint8], quality: int = LIVE_QUALITY) -> by
     return data
 
 
-def _at_most(image: npt.NDArray[np.uint8], max_width: int) -> npt.NDArray[np.uint8]:
+def at_most(image: npt.NDArray[np.uint8], max_width: int) -> npt.NDArray[np.uint8]:
     height, width = image.shape[:2]
     if width <= max_width:
         return image
@@ -127,8 +124,8 @@ def _at_most(image: npt.NDArray[np.uint8], max_width: int) -> npt.NDArray[np.uin
     return smaller
 
 
-DrawnBox = tuple[float, float, float, float, float | None, str, str]
-"""x1, y1, x2, y2 in pixels of the frame, score (None if unknown), label, colour."""
+DrawnBox = tuple[float, float, float, float, float | None, str, str, int]
+"""x1, y1, x2, y2 in pixels of the frame, score (None if unknown), label, colour, row in `as_boxes`."""
 
 
 def drawn_boxes(boxes: Boxes) -> list[DrawnBox]:
@@ -141,98 +138,12 @@ def drawn_boxes(boxes: Boxes) -> list[DrawnBox]:
             _score(values[place, 4]),
             boxes.labels[place],
             colour_of(boxes.labels[place]),
+            place,
         )
-        for place in order
+        for place in order.tolist()
     ]
 
 
 def _score(confidence: float) -> float | None:
     # JSON has no NaN: a page could not parse it.
     return None if math.isnan(confidence) else round(float(confidence), 3)
-
-
-def still_jpeg(picture: Picture, boxes: list[DrawnBox]) -> bytes:
-    """Returns the picture with its boxes as a JPEG file, small enough to be saved with a notebook.
-
-    It is at most `STILL_MAX_WIDTH` pixels wide and `STILL_MAX_BYTES` long. Raises DamagedPictureError
-    if the picture cannot be decoded.
-    """
-    image = picture_files.decode(picture.data)
-    image = shown_pixels(image)
-    scale = min(1.0, STILL_MAX_WIDTH / (picture.width or image.shape[1]))
-    image = _in_colour(_at_most(image, STILL_MAX_WIDTH))
-    for box in boxes:
-        _draw_box(image, box, scale)
-    for quality in (85, 75, 60, 45, 30, 15):
-        data = encode_jpeg(image, quality)
-        if len(data) <= STILL_MAX_BYTES:
-            return data
-    while len(data) > STILL_MAX_BYTES and image.shape[1] > 32:
-        image = _at_most(image, image.shape[1] * 3 // 4)
-        data = encode_jpeg(image, 30)
-    return data
-
-
-def _in_colour(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    if image.ndim == 3:
-        return np.ascontiguousarray(image)
-    return np.ascontiguousarray(np.repeat(image[:, :, None], 3, axis=2))
-
-
-def _draw_box(image: npt.NDArray[np.uint8], box: DrawnBox, scale: float) -> None:
-    x1, y1, x2, y2, score, label, colour = box
-    cv2 = import_cv2()
-    height, width = image.shape[:2]
-    left, top = (round(min(max(side * scale, -1e4), 1e4)) for side in (x1, y1))
-    right, bottom = (round(min(max(side * scale, -1e4), 1e4)) for side in (x2, y2))
-    cv2.rectangle(image, (left, top), (right, bottom), _bgr(colour), 2, cv2.LINE_AA)
-    text = tag_text(label, score)
-    if not text:
-        return
-    text_width = _text_width(text)
-    tag_top = top - 17 if top >= 17 else max(0, top)
-    tag_left = max(0, min(left - 1, width - text_width - 8))
-    if tag_top > height or left > width:
-        return
-    corner = (tag_left + text_width + 8, tag_top + 17)
-    cv2.rectangle(image, (tag_left, tag_top), corner, _bgr(colour), cv2.FILLED)
-    _put_text(image, text, (tag_left + 4, tag_top + 13))
-
-
-def tag_text(label: str, score: float | None) -> str:
-    """Returns ``robot 0.87``, or ``robot`` without a score; long labels are cut."""
-    shown = label if len(label) <= 40 else f"{label[:39]}…"
-    return " ".join(([shown] if shown else []) + ([] if score is None else [f"{score:.2f}"]))
-
-
-def _bgr(colour: str) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(colour[1:])
-    return blue, green, red
-
-
-_TEXT_PIXELS = 13
-_TEXT_WEIGHT = 500
-
-
-def _text_width(text: str) -> int:
-    cv2 = import_cv2()
-    if not hasattr(cv2, "FontFace"):
-        return int(cv2.getTextSize(_ascii(text), cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0])
-    font = cv2.FontFace("sans")
-    box = cv2.getTextSize((4096, 64), text, (0, 0), font, _TEXT_PIXELS, _TEXT_WEIGHT)
-    return int(box[2])
-
-
-def _put_text(image: npt.NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
-    """Draws text. OpenCV 5 has a font for all scripts; older versions draw ASCII only."""
-    cv2 = import_cv2()
-    if not hasattr(cv2, "FontFace"):
-        style = (cv2.FONT_HERSHEY_SIMPLEX, 0.42, _bgr(TAG_TEXT), 1, cv2.LINE_AA)
-        cv2.putText(image, _ascii(text), at, *style)
-        return
-    font = cv2.FontFace("sans")
-    cv2.putText(image, text, at, _bgr(TAG_TEXT), font, _TEXT_PIXELS, _TEXT_WEIGHT)
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "replace").decode()

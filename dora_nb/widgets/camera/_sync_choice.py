@@ -75,8 +75,8 @@ class SyncChoice:
             self._frames.popleft()
         self._decide(now_secs)
 
-    def add_boxes(self, stamp_micros: int | None, now_secs: float) -> None:
-        """Notes that boxes have come."""
+    def add_overlays(self, stamp_micros: int | None, now_secs: float) -> None:
+        """Notes that the boxes, and all other overlays, of one stamp have come."""
         for frame in reversed(self._frames):
             if is_same_stamp(frame.stamp_micros, stamp_micros):
                 if frame.delay_secs is None:

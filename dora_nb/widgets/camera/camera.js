@@ -1,24 +1,19 @@
-// The page's side of CameraView. page.js is prepended to this file; view.py lists the messages.
+// The page's side of CameraView. page.js, drawing.js, zoom.js and picking.js are prepended to this file;
+// view.py lists the messages.
 //
 // A CameraPage belongs to a model: it decodes and acknowledges. A CameraOutput belongs to an output: it draws.
 
 const REFRESH_MS = 500;
 const MAX_AGE_MS = 3600e3;
-const FADE_FROM_MS = 300;
-const FADE_TO_MS = 1500;
-const FADED_ALPHA = 0.4;
 const SCORE_STEP = 0.05;
 // The value below the pointer is asked of the kernel: one question at a time, at most ten a second.
 const PIXEL_MS = 100;
 const PIXEL_LOST_MS = 2000;
 const PLACEHOLDER = [640, 480];
-const TAG_TEXT = "#10151c";
-const SHADOW = "rgba(0, 0, 0, 0.35)"; // keeps a box visible on something of its own colour
+const SHARP_ZOOM = 4; // from here on the pixels of the picture are squares
 
-/** @typedef {[number, number, number, number, number | null, string, string]} Box
- *   x1 y1 x2 y2 score label colour; the score is null if it is unknown */
 /** @typedef {{seq: number, t: number | null, mime: string, w: number, h: number, boxes: Box[] | null,
- *             lag: number | null, age: number | null}} Frame */
+ *             lag: number | null, age: number | null}} Frame with points, mask and tracks if there are any */
 
 // ----- pure
 
@@ -29,26 +24,20 @@ function duration(ms) {
   return ms < 60e3 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 60e3)} min`;
 }
 
-function tagText(label, score) {
-  const text = label.replace(/[\u0000-\u001f\u007f]/g, " ");
-  const shown = text.length > 40 ? `${text.slice(0, 39)}…` : text;
-  return [shown, score?.toFixed(2)].filter(Boolean).join(" ");
-}
-
-/** How strongly boxes are drawn that came, or whose frame was taken, so long ago. */
-function fadedAlpha(ageMs) {
-  if (!(ageMs > FADE_FROM_MS)) return 1;
-  const faded = Math.min(1, (ageMs - FADE_FROM_MS) / (FADE_TO_MS - FADE_FROM_MS));
-  return 1 - faded * (1 - FADED_ALPHA);
-}
-
-const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
-
 /** The places where messages were dropped, most first, as rows of text. */
 function dropRows(places) {
   const lost = places.filter(([, count]) => count > 0).sort((a, b) => b[1] - a[1]);
   if (!lost.length) return [["drops", "no drops"]];
   return lost.map(([place, count]) => [place, `${count} dropped`]);
+}
+
+const percentOf = (share) => (share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`);
+
+/** The overlays without the ages by which they fade. */
+function unfaded(shown) {
+  const fresh = { lag: null, age: null };
+  const others = OVERLAYS.slice(1).map((kind) => [kind, shown[kind] && { ...shown[kind], ...fresh }]);
+  return { ...shown, ...Object.fromEntries(others), ...fresh };
 }
 
 /** The name of a file for a snapshot taken now: "camera_image_2026-11-30_12-00-00.png". */
@@ -57,36 +46,6 @@ function snapshotName(topic) {
   const local = new Date(now.getTime() - now.getTimezoneOffset() * 60e3).toISOString();
   const time = local.slice(0, 19).replace("T", "_").replaceAll(":", "-");
   return `${topic.replace(/[^\w.-]+/g, "_")}_${time}.png`;
-}
-
-/**
- * Draws all boxes before all tags, so that no box crosses the text of its neighbour. With an `alpha`
- * below 1 the boxes fade, but their tags only become dark, since faded text cannot be read.
- */
-function drawBoxes(context, boxes, scale, width, alpha) {
-  context.globalAlpha = alpha;
-  for (const [x1, y1, x2, y2, , , colour] of boxes) {
-    const edges = [x1 * scale, y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale];
-    for (const [lineWidth, style] of [[4, SHADOW], [2, colour]]) {
-      context.lineWidth = lineWidth;
-      context.strokeStyle = style;
-      context.strokeRect(...edges);
-    }
-  }
-  context.globalAlpha = 1;
-  context.font = "600 12px system-ui, sans-serif";
-  context.textBaseline = "middle";
-  for (const [x1, y1, , , score, label, colour] of boxes) {
-    const text = tagText(label, score);
-    if (!text) continue;
-    const tagWidth = context.measureText(text).width + 8;
-    const top = y1 * scale - 18 >= 0 ? y1 * scale - 18 : Math.max(0, y1 * scale);
-    const left = Math.max(0, Math.min(x1 * scale - 1, width - tagWidth));
-    context.fillStyle = alpha < 1 ? TAG_TEXT : colour;
-    context.fillRect(left, top, tagWidth, 17);
-    context.fillStyle = alpha < 1 ? colour : TAG_TEXT;
-    context.fillText(text, left + 4, top + 9);
-  }
 }
 
 // ----- one model
@@ -104,6 +63,10 @@ class CameraPage extends Page {
     this.pumping = false;
     this.frozen = false; // a person paused this page: frames under way must not be drawn either
     this.detailsOpen = false;
+    this.zoom = new Zoom(); // of all outputs, and of one that is made anew
+    this.tool = model.get("events") ? "click" : "hand";
+    this.mask = null; // the last one, painted
+    this.numPicks = 0;
     this.screenView = null; // the output that is shown in full screen
     this.pixel = null; // the kernel's last answer: {x, y, text}
     this.pixelWanted = null; // the place to ask for next
@@ -119,24 +82,31 @@ class CameraPage extends Page {
   }
 
   take(message, buffers) {
-    if (message?.type === "frame") this.receiveFrame(message, buffers?.[0]);
-    else if (message?.type === "boxes") this.receiveBoxes(message);
+    if (message?.type === "frame") this.receiveFrame(message, buffers);
+    else if (message?.type === "overlays") this.receiveOverlays(message, buffers);
     else if (message?.type === "pixel") this.receivePixel(message);
   }
 
-  receiveFrame(frame, buffer) {
+  receiveFrame(frame, buffers) {
+    const buffer = buffers?.[0];
     if (!buffer || !(frame.seq > this.takenSeq)) return; // older than the newest, or sent again
     this.takenSeq = frame.seq;
     if (this.frozen) return this.ack(frame.seq);
     if (this.pending) this.dropped++; // the newest wins
-    this.pending = { frame, buffer };
+    this.pending = { frame: { ...frame, ...this.unpacked(frame, buffers) }, buffer };
     this.pump();
   }
 
-  receiveBoxes({ seq, boxes, lag, age }) {
-    if (this.last?.frame.seq !== seq || this.frozen) return;
-    Object.assign(this.last.frame, { boxes, lag, age });
-    for (const view of this.views) view.drawBoxes();
+  receiveOverlays(message, buffers) {
+    if (this.last?.frame.seq !== message.seq || this.frozen) return;
+    Object.assign(this.last.frame, this.unpacked(message, buffers));
+    for (const view of this.views) view.drawOverlay();
+  }
+
+  unpacked(message, buffers) {
+    const overlays = unpackOverlays(message, buffers, this.mask);
+    this.mask = overlays.mask ?? this.mask;
+    return overlays;
   }
 
   /** Decodes and draws one frame at a time, in step with the screen. Waits while no output is visible. */
@@ -181,11 +151,41 @@ class CameraPage extends Page {
     return typeof sync === "boolean" ? sync : Boolean(this.status.own_boxes);
   }
 
+  /** What the settings show of a kind of overlay. @param {string} kind */
+  shows(kind) {
+    return this.model.get(`show_${kind}`) !== false;
+  }
+
   /** The boxes of the last frame that the settings show. */
   shownBoxes() {
-    if (!this.model.get("show_boxes")) return [];
+    if (!this.shows("boxes")) return [];
     const minScore = this.model.get("min_score");
     return (this.last?.frame.boxes ?? []).filter(([, , , , score]) => score === null || score >= minScore);
+  }
+
+  /** The overlays of the last frame that the settings show. */
+  shownOverlays() {
+    const { frame } = this.last;
+    const others = OVERLAYS.slice(1).map((kind) => [kind, this.shows(kind) ? frame[kind] : undefined]);
+    return { ...Object.fromEntries(others), boxes: this.shownBoxes(), lag: frame.lag, age: frame.age };
+  }
+
+  /** The size of the last frame in the pixels that boxes refer to. */
+  sizeOfFrame() {
+    const { bitmap, frame } = this.last;
+    return { width: frame.w || bitmap.width, height: frame.h || bitmap.height };
+  }
+
+  zoomChanged() {
+    for (const view of this.views) {
+      view.drawPicture();
+      view.drawTools();
+    }
+  }
+
+  chooseTool(tool) {
+    this.tool = tool;
+    for (const view of this.views) view.toolChanged();
   }
 
   /** Asks for the value of a pixel of the picture on the screen. @param {{x: number, y: number} | null} place */
@@ -256,13 +256,15 @@ class CameraPage extends Page {
     clearInterval(this.refreshTimer);
     this.model.off("change:paused", this.onPaused);
     this.last?.bitmap.close();
-    this.last = this.pending = null;
+    this.last = this.pending = this.mask = null;
   }
 }
 
 // ----- one output
 
-const SETTINGS = ["show_boxes", "min_score", "sync"];
+const SETTINGS = [...OVERLAYS.map((kind) => `show_${kind}`), "min_score", "sync"];
+const TOGGLES = { boxes: "b", points: "p", mask: "m", tracks: "t" };
+const MAX_LEGEND = 8;
 
 const ICONS = {
   pause: "M4 2.5h3v11H4zM9 2.5h3v11H9z",
@@ -270,10 +272,33 @@ const ICONS = {
   sync: "M6.4 9.6a2.6 2.6 0 0 1 0-3.7l2.2-2.2a2.6 2.6 0 1 1 3.7 3.7l-.9.9-.9-.9.9-.9a1.3 1.3 0 1 0-1.9-1.9L7.3 6.8a1.3 1.3 0 0 0 0 1.9zM9.6 6.4a2.6 2.6 0 0 1 0 3.7l-2.2 2.2a2.6 2.6 0 1 1-3.7-3.7l.9-.9.9.9-.9.9a1.3 1.3 0 1 0 1.9 1.9l2.2-2.2a1.3 1.3 0 0 0 0-1.9z",
   snapshot: "M5.5 3 6.4 1.8h3.2l.9 1.2H13a1 1 0 0 1 1 1v8a1 1 0 0 1-1 1H3a1 1 0 0 1-1-1V4a1 1 0 0 1 1-1zM8 5a3 3 0 1 0 0 6 3 3 0 0 0 0-6zm0 1.3a1.7 1.7 0 1 1 0 3.4 1.7 1.7 0 0 1 0-3.4z",
   fullScreen: "M2 2h4.5v1.4H3.4v3.1H2zM9.5 2H14v4.5h-1.4V3.4H9.5zM2 9.5h1.4v3.1h3.1V14H2zM12.6 9.5H14V14H9.5v-1.4h3.1z",
+  zoomIn: "M7.3 3h1.4v4.3H13v1.4H8.7V13H7.3V8.7H3V7.3h4.3z",
+  zoomOut: "M3 7.3h10v1.4H3z",
+  hand: "M8 1l2.5 2.5H8.7v3.8h3.8V5.5L15 8l-2.5 2.5V8.7H8.7v3.8h1.8L8 15l-2.5-2.5h1.8V8.7H3.5v1.8L1 8l2.5-2.5v1.8h3.8V3.5H5.5z",
+  click: "M4 1.5 12.8 8l-3.9.7 2.3 4.4-1.8.9-2.2-4.4L4 12.4z",
+  box: "M2 3h12v10H2zM3.4 4.4v7.2h9.2V4.4z",
+  line: "M12.8 1.6a1.7 1.7 0 1 1-.7 3.2L4.8 12.1a1.7 1.7 0 1 1-1-1l7.3-7.3a1.7 1.7 0 0 1 1.7-2.2z",
+  points: "M4 10a2 2 0 1 1 0 4 2 2 0 0 1 0-4zM8 2a2 2 0 1 1 0 4 2 2 0 0 1 0-4zM12 10a2 2 0 1 1 0 4 2 2 0 0 1 0-4zM6.3 6.3l1.2.5-1.8 3.3-1.1-.6zM9.7 6.3l1.7 3.2-1.1.6-1.8-3.3z",
+  mask: "M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2zm0 1.4v9.2a4.6 4.6 0 0 0 0-9.2z",
+  tracks: "M1.5 11.6c2.9 0 2.9-8 6.4-8 3.2 0 2.6 6 6.6 6V11c-5 0-4.6-6-6.6-6-2.3 0-2 8-6.4 8z",
   boxes: "M2 4.5V2h2.5v1.2H3.2v1.3zM11.5 2H14v2.5h-1.2V3.2h-1.3zM2 11.5h1.2v1.3h1.3V14H2zM12.8 11.5H14V14h-2.5v-1.2h1.3zM5.5 5.5h5v5h-5z",
 };
 
 const icon = (name) => svgIcon(ICONS[name]);
+
+function iconButton(kind, name, label, title) {
+  const button = element("button", `dora-button dora-icon ${kind}`, icon(name));
+  button.title = title;
+  button.setAttribute("aria-label", label);
+  return button;
+}
+
+function group(label, ...buttons) {
+  const made = element("span", "dora-group", ...buttons);
+  made.setAttribute("role", "group");
+  made.setAttribute("aria-label", label);
+  return made;
+}
 
 class CameraOutput extends View {
   /** @param {CameraPage} page @param {HTMLElement} host */
@@ -281,14 +306,17 @@ class CameraOutput extends View {
     super(page, host, "dora-view");
     this.model = model;
     this.released = false;
-    this.build(model.get("topic"), model.get("boxes"));
+    this.hover = null; // the place of the frame below the pointer
+    this.picking = new Picking(this);
+    this.build(model.get("topic"), model.get("events"));
     this.listen();
     this.drawPicture();
     this.restoreFocus();
     this.takeOverScreen();
   }
 
-  build(topic, boxes) {
+  build(topic, events) {
+    this.kinds = OVERLAYS.filter((kind) => this.model.get(kind));
     this.picture = element("canvas", "dora-picture");
     [this.picture.width, this.picture.height] = PLACEHOLDER;
     this.picture.setAttribute("role", "img");
@@ -297,11 +325,39 @@ class CameraOutput extends View {
     this.overlay.setAttribute("aria-hidden", "true");
     this.message = element("div", "dora-message");
     this.pixel = element("div", "dora-pixel");
-    this.stage = element("div", "dora-stage", this.picture, this.overlay, this.message, this.pixel);
+    this.legend = element("div", "dora-legend");
+    this.stage = element("div", "dora-stage", this.picture, this.overlay, this.message, this.pixel, this.legend);
 
+    this.state = element("span", "dora-state");
+    this.state.setAttribute("role", "status");
+    this.spoken = element("div", "dora-spoken"); // what only a screen reader says
+    this.spoken.setAttribute("role", "status");
+    this.figures = element("span", "dora-figures");
+    this.detailsButton = element("button", "dora-button dora-more", "Details");
+    const caption = element("div", "dora-caption", this.detailsButton, this.state, this.figures);
+    this.details = element("dl", "dora-details");
+    this.reason = element("div", "dora-reason");
+    this.reason.setAttribute("role", "status");
+    this.root.append(this.stage, this.buildBar(events), caption, this.details, this.reason, this.spoken);
+    this.root.tabIndex = 0;
+    this.root.setAttribute("role", "group");
+    const what = this.kinds.map((kind) => `${kind} of ${this.model.get(kind)}`).join(", ");
+    this.root.setAttribute("aria-label", `Live view of ${topic}${what && ` with ${what}`}`);
+    const scored = this.hasScores() ? ["[", "]"] : [];
+    const keys = [...this.kinds.map((kind) => TOGGLES[kind].toUpperCase()), ...(what ? ["S"] : []), ...scored];
+    const toolKeys = events ? Object.values(TOOLS).map(({ key }) => key.toUpperCase()) : [];
+    this.root.setAttribute("aria-keyshortcuts", ["Space", ...keys, "F", ...toolKeys, "Plus", "-", "0"].join(" "));
+  }
+
+  buildBar(events) {
     this.pauseButton = element("button", "dora-button dora-pause");
-    this.boxesButton = element("button", "dora-button dora-toggle", icon("boxes"), "Boxes");
-    this.boxesButton.title = "Show or hide boxes (b)";
+    this.toggles = this.kinds.map((kind) => {
+      const name = kind[0].toUpperCase() + kind.slice(1);
+      const button = element("button", `dora-button dora-toggle dora-toggle-${kind}`, icon(kind), name);
+      button.title = `Show or hide ${kind} (${TOGGLES[kind]})`;
+      button.onclick = () => this.set(`show_${kind}`, !this.page.shows(kind));
+      return { kind, button };
+    });
     this.syncButton = element("button", "dora-button dora-sync", icon("sync"), "Sync");
     this.slider = element("input", "dora-slider");
     Object.assign(this.slider, { type: "range", min: 0, max: 1, step: SCORE_STEP });
@@ -309,36 +365,44 @@ class CameraOutput extends View {
     this.slider.title = "Lowest score shown ([ and ])";
     this.score = element("span", "dora-score-value");
     const score = element("label", "dora-score", "Score ≥ ", this.score, this.slider);
-    this.state = element("span", "dora-state");
-    this.state.setAttribute("role", "status");
-    this.snapshotButton = element("button", "dora-button dora-snapshot", icon("snapshot"));
-    this.snapshotButton.title = "Download the picture with its boxes";
-    this.snapshotButton.setAttribute("aria-label", "Snapshot");
-    this.screenButton = element("button", "dora-button dora-screen", icon("fullScreen"));
-    this.screenButton.title = "Full screen (f)";
-    this.screenButton.setAttribute("aria-label", "Full screen");
-    this.screenButton.hidden = !document.fullscreenEnabled;
-    const bar = element("div", "dora-bar", this.pauseButton);
-    if (boxes) bar.append(this.boxesButton, this.syncButton, score);
-    bar.append(element("span", "dora-tools", this.snapshotButton, this.screenButton));
+    const bar = element("div", "dora-bar", this.pauseButton, ...this.toggles.map(({ button }) => button));
+    if (this.kinds.length) bar.append(this.syncButton);
+    if (this.hasScores()) bar.append(score);
+    const right = element("span", "dora-right", this.buildTools(events), this.buildZoom(), this.buildExports());
+    bar.append(right);
+    return bar;
+  }
 
-    this.figures = element("span", "dora-figures");
-    this.detailsButton = element("button", "dora-button dora-more", "Details");
-    const caption = element("div", "dora-caption", this.detailsButton, this.state, this.figures);
-    this.details = element("dl", "dora-details");
-    this.reason = element("div", "dora-reason");
-    this.reason.setAttribute("role", "status");
-    this.root.append(this.stage, bar, caption, this.details, this.reason);
-    this.root.tabIndex = 0;
-    this.root.setAttribute("role", "group");
-    const what = boxes ? `${topic} with boxes of ${boxes}` : topic;
-    this.root.setAttribute("aria-label", `Live view of ${what}`);
-    this.root.setAttribute("aria-keyshortcuts", boxes ? "Space B S [ ] F" : "Space F");
+  buildTools(events) {
+    this.tools = Object.entries(events ? TOOLS : {}).map(([tool, { name, does, key }]) => {
+      const button = iconButton(`dora-tool dora-tool-${tool}`, tool, name, `${does} (${key})`);
+      button.onclick = () => this.page.chooseTool(tool);
+      return { tool, button };
+    });
+    return this.tools.length ? group("Tools", ...this.tools.map(({ button }) => button)) : undefined;
+  }
+
+  buildZoom() {
+    this.zoomOutButton = iconButton("dora-zoom-out", "zoomOut", "Zoom out", "Zoom out (-)");
+    this.zoomInButton = iconButton("dora-zoom-in", "zoomIn", "Zoom in", "Zoom in (+); the arrow keys move the picture");
+    this.zoomButton = element("button", "dora-button dora-zoom");
+    this.zoomButton.title = "Show the whole picture (0)";
+    return group("Zoom", this.zoomOutButton, this.zoomButton, this.zoomInButton);
+  }
+
+  buildExports() {
+    this.snapshotButton = iconButton("dora-snapshot", "snapshot", "Snapshot", "Download the picture with its overlays");
+    this.screenButton = iconButton("dora-screen", "fullScreen", "Full screen", "Full screen (f)");
+    this.screenButton.hidden = !document.fullscreenEnabled;
+    return group("Picture", this.snapshotButton, this.screenButton);
+  }
+
+  hasScores() {
+    return this.kinds.includes("boxes") || this.kinds.includes("points");
   }
 
   listen() {
     this.pauseButton.onclick = () => this.page.togglePause();
-    this.boxesButton.onclick = () => this.set("show_boxes", !this.model.get("show_boxes"));
     this.syncButton.onclick = () => this.set("sync", !this.page.ownBoxes());
     this.snapshotButton.onclick = () => this.downloadSnapshot();
     this.screenButton.onclick = () => this.toggleFullScreen();
@@ -346,14 +410,19 @@ class CameraOutput extends View {
       this.page.detailsOpen = !this.page.detailsOpen;
       this.page.draw();
     };
-    this.picture.onpointermove = (event) => this.page.wantPixel(this.placeOf(event));
-    this.picture.onpointerleave = () => this.page.wantPixel(null);
+    this.zoomInButton.onclick = () => this.zoomBy(ZOOM_STEP);
+    this.zoomOutButton.onclick = () => this.zoomBy(1 / ZOOM_STEP);
+    this.zoomButton.onclick = () => this.showAll();
+    this.gestures = new Gestures(this.picture, this);
+    this.picture.addEventListener("pointermove", (event) => this.hoverAt(event));
+    this.picture.addEventListener("pointerleave", () => this.hoverAt(null));
+    this.picture.ondblclick = () => this.page.tool === "hand" && this.showAll();
     this.onScreenChange = () => this.noteFullScreen();
     document.addEventListener("fullscreenchange", this.onScreenChange);
     this.slider.oninput = () => this.model.set("min_score", Number(this.slider.value));
     this.slider.onchange = () => this.model.save_changes();
     this.onSettings = () => {
-      this.drawBoxes();
+      this.drawOverlay();
       this.draw();
     };
     for (const name of SETTINGS) this.model.on(`change:${name}`, this.onSettings);
@@ -367,7 +436,7 @@ class CameraOutput extends View {
       if (this.page.focus) this.page.focus.leftMs = performance.now();
     });
     this.watch(this.picture);
-    this.sizer = new ResizeObserver(() => this.drawBoxes());
+    this.sizer = new ResizeObserver(() => this.drawOverlay());
     this.sizer.observe(this.picture);
   }
 
@@ -410,22 +479,176 @@ class CameraOutput extends View {
           ? [" ", "Enter"]
           : [];
     if (ownKeys.includes(event.key)) return event.stopImmediatePropagation();
-    const action = this.actionOf(event.key);
+    const action = this.actionOf(event.key, event.shiftKey);
     if (!action) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     action();
   }
 
-  actionOf(key) {
-    const withBoxes = Boolean(this.model.get("boxes"));
+  actionOf(key, far) {
+    const letter = key.length === 1 ? key.toLowerCase() : key;
     if (key === " ") return () => this.pauseButton.onclick();
-    if (key === "f" || key === "F") return () => this.toggleFullScreen();
-    if (withBoxes && (key === "b" || key === "B")) return () => this.boxesButton.onclick();
-    if (withBoxes && (key === "s" || key === "S")) return () => this.syncButton.onclick();
-    if (withBoxes && (key === "[" || key === "-")) return () => this.moveScore(-SCORE_STEP);
-    if (withBoxes && (key === "]" || key === "+" || key === "=")) return () => this.moveScore(SCORE_STEP);
-    return null;
+    if (letter === "f") return () => this.toggleFullScreen();
+    if (key === "+" || key === "=") return () => this.zoomBy(ZOOM_STEP);
+    if (key === "-") return () => this.zoomBy(1 / ZOOM_STEP);
+    if (key === "0") return () => this.showAll();
+    const toggle = this.toggles.find(({ kind }) => letter === TOGGLES[kind]);
+    if (toggle) return () => toggle.button.onclick();
+    if (this.kinds.length && letter === "s") return () => this.syncButton.onclick();
+    if (this.hasScores() && key === "[") return () => this.moveScore(-SCORE_STEP);
+    if (this.hasScores() && key === "]") return () => this.moveScore(SCORE_STEP);
+    const tool = this.tools.find((each) => letter === TOOLS[each.tool].key);
+    if (tool) return () => tool.button.onclick();
+    return this.placeAction(key, far);
+  }
+
+  /** What the arrow keys, Enter and Escape do: they move the picture, or pick a place of it. */
+  placeAction(key, far) {
+    const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
+    const { zoom, tool, last } = this.page;
+    if (tool === "hand") {
+      if (!arrow || !zoom.zoomed) return null; // then they scroll the notebook
+      return () => {
+        zoom.pan(PAN_STEP * arrow[0], PAN_STEP * arrow[1]);
+        this.page.zoomChanged();
+      };
+    }
+    if (!last) return null;
+    if (arrow) return () => this.picking.moveCursor(...arrow.map((step) => step * (far ? 10 : 1)));
+    if (key === "Enter") return () => this.picking.enter(tool, this.shownNow());
+    if (key !== "Escape" || !(this.picking.cursor || this.picking.from)) return null;
+    return () => {
+      this.picking.cursor = null;
+      this.picking.cancel();
+    };
+  }
+
+  // ----- zoom
+
+  get zoom() {
+    return this.page.zoom;
+  }
+
+  zoomChanged() {
+    this.page.zoomChanged();
+  }
+
+  zoomBy(factor) {
+    this.zoom.by(factor, ...this.middleToKeep());
+    this.page.zoomChanged();
+  }
+
+  /** The cursor of the keyboard stays where it is; without one, the middle. */
+  middleToKeep() {
+    const { cursor } = this.picking;
+    if (!cursor) return [0.5, 0.5];
+    const { width, height } = this.page.sizeOfFrame();
+    const { left, top, scale } = this.zoom;
+    const within = (value) => clampTo(value, 0, 1);
+    return [within((cursor[0] / width - left) * scale), within((cursor[1] / height - top) * scale)];
+  }
+
+  showAll() {
+    this.zoom.reset();
+    this.page.zoomChanged();
+  }
+
+  /** A wheel scrolls the notebook, unless a person works with the view. */
+  mayWheel() {
+    return this.root.contains(document.activeElement);
+  }
+
+  drawTools() {
+    const percent = `${Math.round(100 * this.zoom.scale)} %`;
+    setText(this.zoomButton, percent);
+    this.zoomButton.setAttribute("aria-label", `Show the whole picture; zoom is ${percent}`);
+    this.zoomButton.setAttribute("aria-disabled", String(!this.zoom.zoomed));
+    this.zoomOutButton.setAttribute("aria-disabled", String(!this.zoom.zoomed));
+    this.zoomInButton.setAttribute("aria-disabled", String(this.zoom.scale >= MAX_ZOOM));
+    for (const { tool, button } of this.tools) {
+      button.setAttribute("aria-pressed", String(tool === this.page.tool));
+    }
+    this.stage.dataset.tool = this.page.tool;
+    this.stage.dataset.zoomed = String(this.zoom.zoomed);
+    // Else a finger scrolls the notebook.
+    this.picture.style.touchAction = this.draws() || this.zoom.zoomed ? "none" : "pan-x pan-y";
+  }
+
+  // ----- picking
+
+  toolChanged() {
+    this.picking.cursor = null;
+    this.picking.cancel();
+    this.drawTools();
+  }
+
+  draws() {
+    return this.page.tool === "box" || this.page.tool === "line";
+  }
+
+  /** The place of the frame at a place of the view, from 0 to 1. */
+  frameAt(at) {
+    const { width, height } = this.page.sizeOfFrame();
+    const [x, y] = this.zoom.toPicture(...at);
+    const inside = (part, size) => clampTo(part * size, 0, this.draws() ? size : size - 0.01);
+    return [inside(x, width), inside(y, height)];
+  }
+
+  middle() {
+    return this.frameAt([0.5, 0.5]);
+  }
+
+  sizeOfFrame() {
+    return this.page.sizeOfFrame();
+  }
+
+  shownNow() {
+    return { seq: this.page.last.frame.seq, boxes: this.page.shownBoxes() };
+  }
+
+  pressBegan(at) {
+    if (this.page.last) this.picking.press(this.frameAt(at), this.shownNow());
+  }
+
+  pressMoved(at) {
+    if (this.page.last) this.picking.drag(this.frameAt(at));
+  }
+
+  pressEnded(at, moved) {
+    if (this.page.last) this.picking.release(this.page.tool, this.frameAt(at), moved, this.shownNow());
+  }
+
+  pressCancelled() {
+    this.picking.cancel();
+  }
+
+  /** Sends what was picked. `from` is where it began. */
+  pick(kind, ends, from, { seq, boxes }) {
+    const box = boxAt(boxes, ...from);
+    const [x1, y1, x2, y2, , , , row] = box ?? [];
+    this.page.numPicks++;
+    const below = box && row !== undefined ? { row, corners: [x1, y1, x2, y2] } : null;
+    this.page.send({ type: "pick", seq, kind, ends, box: below });
+    setText(this.spoken, `${kind} sent: ${this.placeText(from, boxes)}`);
+    this.draw();
+  }
+
+  cursorMoved(cursor) {
+    const { width, height } = this.page.sizeOfFrame();
+    this.zoom.show((cursor[0] + 0.5) / width, (cursor[1] + 0.5) / height);
+    this.page.wantPixel({ x: cursor[0], y: cursor[1] });
+    setText(this.spoken, this.placeText(cursor, this.page.shownBoxes()));
+    this.page.zoomChanged();
+  }
+
+  placeText([x, y], boxes) {
+    const box = boxAt(boxes, x, y);
+    return [`x ${Math.floor(x)}, y ${Math.floor(y)}`, box && tagText(box[5], box[4])].filter(Boolean).join(", ");
+  }
+
+  redraw() {
+    this.drawOverlay();
   }
 
   moveScore(step) {
@@ -443,46 +666,80 @@ class CameraOutput extends View {
       canvas.height = bitmap.height;
       this.stage.style.setProperty("--dora-shape", String(bitmap.width / bitmap.height));
     }
-    canvas.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
-    this.drawBoxes();
+    const context = canvas.getContext("2d", { alpha: false });
+    const { width, height } = bitmap;
+    const { left, top, scale } = this.zoom;
+    context.imageSmoothingEnabled = scale < SHARP_ZOOM;
+    const part = [left * width, top * height, width / scale, height / scale];
+    context.drawImage(bitmap, ...part, 0, 0, width, height);
+    this.drawOverlay();
     this.message.textContent = "";
     this.root.dataset.seq = String(frame.seq);
   }
 
   /** Draws at the resolution of the screen, not of the picture, so that text and lines stay crisp. */
-  drawBoxes() {
+  drawOverlay() {
     const last = this.page.last;
-    const width = this.picture.clientWidth; // 0 until it is on the page; then the sizer calls again
-    if (!last || this.released || !width) return;
-    const { bitmap, frame } = last;
-    const shown = this.page.shownBoxes();
-    if (!shown.length && this.overlayEmpty) return;
+    const [width, height] = [this.picture.clientWidth, this.picture.clientHeight];
+    if (!last || this.released || !width) return; // no width until it is on the page; then the sizer calls again
+    const shown = this.page.shownOverlays();
+    const { picking } = this;
+    const drawsAny = shown.boxes.length || shown.points || shown.mask || shown.tracks;
+    const isEmpty = !drawsAny && !picking.from && !picking.flash && !picking.cursor;
+    if (isEmpty && this.overlayEmpty) return;
+    this.overlayEmpty = isEmpty;
     const density = window.devicePixelRatio || 1;
-    const context = this.clearedOverlay(width, this.picture.clientHeight, density);
-    this.overlayEmpty = !shown.length;
+    const context = this.clearedOverlay(width, height, density);
     context.setTransform(density, 0, 0, density, 0, 0);
-    const alpha = fadedAlpha(Math.max(frame.age ?? 0, frame.lag ?? 0));
-    drawBoxes(context, shown, width / (frame.w || bitmap.width), width, alpha);
+    const frame = this.page.sizeOfFrame();
+    const { left, top, scale } = this.zoom;
+    const place = {
+      scale: (width / frame.width) * scale,
+      left: left * frame.width,
+      top: top * frame.height,
+      width,
+      height,
+    };
+    const aim = picking.cursor ?? this.hover;
+    const marked = aim && this.page.tool === "click" ? boxAt(shown.boxes, ...aim) : null;
+    drawOverlays(context, shown, place, frame, { minScore: this.model.get("min_score"), marked });
+    picking.draw(context, this.page.tool, place);
+    this.drawLegend(shown.mask);
   }
 
-  /** The pixel of the frame, as boxes count them, below the pointer. */
-  placeOf(event) {
-    const last = this.page.last;
-    if (!last) return null;
-    const { clientWidth, clientHeight } = this.picture;
-    const width = last.frame.w || last.bitmap.width;
-    const height = last.frame.h || last.bitmap.height;
-    const place = (offset, size, pixels) =>
-      Math.max(0, Math.min(pixels - 1, Math.floor((offset / size) * pixels)));
-    return {
-      x: place(event.offsetX, clientWidth, width),
-      y: place(event.offsetY, clientHeight, height),
-    };
+  drawLegend(mask) {
+    const entries = mask?.legend ?? [];
+    const text = JSON.stringify(entries.slice(0, MAX_LEGEND).map(([label, colour]) => [label, colour]));
+    if (text === this.legendText) return;
+    this.legendText = text;
+    const rows = entries.slice(0, MAX_LEGEND).map(([label, colour]) => {
+      const swatch = element("span", "dora-swatch");
+      swatch.style.background = colour;
+      return element("div", "", swatch, label);
+    });
+    if (entries.length > MAX_LEGEND) rows.push(element("div", "", `${entries.length - MAX_LEGEND} more`));
+    this.legend.replaceChildren(...rows);
+  }
+
+  /** Notes the place below the pointer. @param {PointerEvent | null} event */
+  hoverAt(event) {
+    if (!this.page.last) return;
+    this.hover = event && this.frameAt(this.gestures.at(event));
+    this.page.wantPixel(this.hover && { x: Math.floor(this.hover[0]), y: Math.floor(this.hover[1]) });
+    if (this.page.tool === "click") this.drawOverlay();
   }
 
   drawPixel() {
-    const pixel = this.picture.matches(":hover") ? this.page.pixel : null;
-    setText(this.pixel, pixel ? `x ${pixel.x}  y ${pixel.y}  ${pixel.text}` : "");
+    const aimed = this.picture.matches(":hover") || this.picking.cursor;
+    const pixel = aimed ? this.page.pixel : null;
+    setText(this.pixel, pixel ? `x ${pixel.x}  y ${pixel.y}  ${pixel.text}${this.maskText(pixel)}` : "");
+  }
+
+  maskText({ x, y }) {
+    const { mask } = this.page.shownOverlays();
+    const { width, height } = this.page.sizeOfFrame();
+    const label = mask ? maskLabelAt(mask, x / width, y / height) : "";
+    return label && `  ${label}`;
   }
 
   /** Downloads the picture as it is shown, at its own resolution. */
@@ -495,7 +752,10 @@ class CameraOutput extends View {
     const context = canvas.getContext("2d");
     context.drawImage(bitmap, 0, 0);
     const scale = bitmap.width / (frame.w || bitmap.width);
-    drawBoxes(context, this.page.shownBoxes(), scale, bitmap.width, 1);
+    const place = { scale, left: 0, top: 0, width: bitmap.width, height: bitmap.height };
+    drawOverlays(context, unfaded(this.page.shownOverlays()), place, this.page.sizeOfFrame(), {
+      minScore: this.model.get("min_score"),
+    });
     const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
@@ -524,7 +784,7 @@ class CameraOutput extends View {
     const shown = document.fullscreenElement;
     if (shown === this.root) this.page.screenView = this;
     else if (this.page.screenView === this && this.root.isConnected) this.page.screenView = null;
-    this.drawBoxes();
+    this.drawOverlay();
   }
 
   clearedOverlay(width, height, density) {
@@ -554,7 +814,10 @@ class CameraOutput extends View {
       this.pauseButton.replaceChildren(icon(paused ? "resume" : "pause"), paused ? "Resume" : "Pause");
       this.pauseButton.title = paused ? "Resume (space)" : "Pause (space)";
     }
-    this.boxesButton.setAttribute("aria-pressed", String(this.model.get("show_boxes")));
+    for (const { kind, button } of this.toggles) {
+      button.setAttribute("aria-pressed", String(this.page.shows(kind)));
+    }
+    this.drawTools();
     this.slider.value = String(this.model.get("min_score"));
     setText(this.score, this.model.get("min_score").toFixed(2));
     const own = this.page.ownBoxes();
@@ -600,8 +863,10 @@ class CameraOutput extends View {
     if (frame.boxes) figures.push(this.boxesText(frame));
     if (frame.boxes && frame.lag !== 0) figures.push(this.lagText(frame.lag));
     figures.push(...(frame.notes ?? []));
-    const { bad_boxes: badBoxes, bad_labels: badLabels } = page.status;
+    if (page.numPicks && page.status.events && !page.status.events.read) figures.push(page.status.events.text);
+    const { bad_boxes: badBoxes, bad_labels: badLabels, bad_marks: badMarks } = page.status;
     if (badBoxes) figures.push(`${counted(badBoxes, "bad box", "bad boxes")} left out`);
+    if (badMarks) figures.push(`${counted(badMarks, "bad point", "bad points")} left out`);
     if (badLabels) figures.push(`${counted(badLabels, "label", "labels")} not UTF-8`);
     if (page.broken) figures.push(`${page.broken} damaged`);
     return figures.join(" · ");
@@ -624,19 +889,30 @@ class CameraOutput extends View {
     const { page } = this;
     const { frame, bitmap } = page.last;
     const rows = [["picture", `${frame.w || bitmap.width} x ${frame.h || bitmap.height}`]];
-    if (this.model.get("boxes")) {
+    if (this.kinds.length) {
       const way = page.ownBoxes() ? "on their own frames" : "the newest, on the newest picture";
       const chosen = this.model.get("sync") === "auto" ? " (chosen by their delay)" : "";
-      rows.push(["boxes", way + chosen]);
+      rows.push([this.kinds.join(", "), way + chosen]);
     }
     rows.push(...dropRows([...(page.status.drops ?? []), ["this page", page.dropped]]));
+    const { mask } = page.shownOverlays();
+    if (mask?.legend.length) {
+      const areas = mask.legend.slice(0, MAX_LEGEND).map(([label, , share]) => `${label} ${percentOf(share)}`);
+      rows.push(["areas", areas.join(", ")]);
+    }
+    if (page.status.events) {
+      const { topic, sent, text } = page.status.events;
+      rows.push([topic, `${counted(sent, "event", "events")} sent; ${text}`]);
+    }
     const { unmatched } = page.status;
-    if (unmatched) rows.push(["without their frame", counted(unmatched, "message with boxes", "messages with boxes")]);
+    const what = this.kinds.length > 1 ? "overlays" : this.kinds[0];
+    if (unmatched) rows.push(["without their frame", `${counted(unmatched, "message", "messages")} with ${what}`]);
     return rows;
   }
 
   close() {
     super.close();
+    this.picking.close();
     this.sizer.disconnect();
     window.removeEventListener("keydown", this.onKey, true);
     document.removeEventListener("fullscreenchange", this.onScreenChange);

@@ -1,4 +1,4 @@
-"""The live camera view: the newest frame of a topic with the boxes of another, below a cell.
+"""The live camera view: the newest frame of a topic with what others found on it, below a cell.
 
 ::
 
@@ -9,19 +9,30 @@
 The protocol is that of a stream in `dora_nb.widgets.page.widget`, with these messages of its own.
 
 kernel to page
-    ``frame``: `v`, `seq`, `t`, `mime`, `w`, `h`, `notes`, `boxes`, `lag`, `age`, and the picture as the
-        only buffer.
+    ``frame``: `v`, `seq`, `t`, `mime`, `w`, `h`, `notes`, the overlays below, and the picture as the first
+        buffer.
         A page MAY skip a frame that a newer one follows. `t` is the frame's stamp in ms since the epoch, or
-        null. `w` and `h` are the size in pixels that boxes refer to; 0 means the picture's own. `notes`
-        is a list of texts about the picture (the range of depth, what was guessed). `boxes`
-        is null or a list of [x1, y1, x2, y2, score, label, colour]; `score` is null if it is unknown,
-        and then `min_score` MUST NOT hide the box; a label is text and MUST NOT become markup. `lag` is
-        how many ms the boxes' frame is older than this one, or null without stamps; `age` is how many ms
-        ago the boxes came. A ``hello`` is answered with the last frame, under its old `seq`.
-    ``boxes``: `seq`, `boxes`, `lag`, `age`: newer boxes for the frame `seq`; a page that shows another
-        frame MUST ignore them.
-    ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`, `bad_boxes` and
-        `bad_labels` as counts, `own_boxes` (whether each frame is shown with its own).
+        null. `w` and `h` are the size in pixels that overlays refer to; 0 means the picture's own. `notes`
+        is a list of texts about the picture (the range of depth, what was guessed). A ``hello`` is answered
+        with the last frame, under its old `seq`.
+    ``overlays``: `seq`, and newer overlays for the frame `seq` in place of all of its own; a page that shows
+        another frame MUST ignore them. The first buffer is empty.
+    The overlays of both: each has a `lag`, how many ms its frame is older than this one, or null without
+        stamps, and an `age`, how many ms ago it came; a `buffer` is the place of its buffer. Texts MUST NOT
+        become markup.
+        `boxes`: null or a list of [x1, y1, x2, y2, score, label, colour, row]; `score` is null if it is
+        unknown, and then `min_score` MUST NOT hide the box; `row` is its row in `as_boxes`. `lag` and `age` of
+        boxes are keys of the message.
+        `points`: `lines`, pairs of places of points, one after another; `colours` of the objects, which have
+        `per_object` points each. The buffer holds x, y and score of each point as float32; x is NaN for a
+        point that is not drawn, and the score if it is unknown.
+        `mask`: `number`, the same for the same mask, `width`, `height`, and `legend` as a list of [label,
+        colour, share]. It covers the whole picture. The buffer holds the lengths of all runs of equal pixels
+        as uint32, row by row, and then the place of each in the legend as uint8, from 1; 0 is not drawn.
+        `tracks`: `paths` as a list of [number, label, colour, count]. The buffer holds x and y of all places
+        of all paths as float32, the newest of each path last.
+    ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`, `bad_boxes`,
+        `bad_labels` and `bad_marks` as counts, `own_boxes` (whether each frame is shown with its own).
     ``pixel``: the answer to a question, with its `client`, `seq`, `x`, `y`, and `text`: the value of the
         original picture, or null if the kernel no longer has it. Other pages MUST ignore it.
 page to kernel
@@ -31,7 +42,7 @@ page to kernel
         Only for a pointer that has moved; a page MUST NOT ask again before the answer (or 2 s), nor more
         than ten times a second. The kernel answers the newest question of all.
 traits
-    Both sides set `paused`, `show_boxes`, `min_score`, `sync`. Frames that the kernel sent before it paused
+    Both sides set `paused`, `min_score`, `sync`, and `show_boxes`, `show_points`, `show_mask`, `show_tracks`. Frames that the kernel sent before it paused
     the page MUST still be drawn: the still shows the last of them.
 """
 
@@ -42,6 +53,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import traitlets
@@ -49,6 +61,7 @@ import traitlets
 from dora_nb.data.boxes import Labels
 from dora_nb.data.images import ENCODINGS, encoding_named
 from dora_nb.data.picture_files import DamagedPictureError
+from dora_nb.data.points import MAX_BONES, Skeleton
 from dora_nb.errors import (
     DataflowStateError,
     DeclarationError,
@@ -58,6 +71,7 @@ from dora_nb.errors import (
     TopicTimeoutError,
     did_you_mean,
 )
+from dora_nb.graph.sources import TopicSource
 
 from ..page.assets import asset, page_code
 from ..page.dataflow import Listener, ViewedDataflow, notebook_dataflow
@@ -65,15 +79,20 @@ from ..page.guarded import count_in
 from ..page.stream import SendStep, StreamWidget
 from ..page.widget import PROTOCOL_VERSION
 from ._condition import condition, drops
+from ._drawn import Drawer, visible
 from ._feed import Feed, PixelQuestion, SentPicture
-from ._matching import Pair, StampedBoxes, lag_micros
-from ._pictures import DrawnBox, drawn_boxes, picture_of, still_jpeg
+from ._matching import Pair
+from ._messages import overlays_message
+from ._overlays import KINDS, Kind, Overlays
+from ._pictures import picture_of
 from ._pixels import PixelReader
+from ._still import still_jpeg
 from ._sync_choice import Sync
 
 MAX_SHOWN_AGE_SECS = 3600.0
 """A frame that is older, or from the future, was stamped by another clock: its age is unknown."""
 MAX_FPS = 240
+MAX_TRACK_SECS = 60
 QUEUE_SIZE = 10
 """Messages that may wait for the subscriber's thread, which a busy cell holds up for moments."""
 FIRST_PICTURE_SECS = 5.0
@@ -110,11 +129,17 @@ class ViewStats:
     boxes_broken: int
     """They could not be read as boxes."""
     boxes_unmatched: int
-    """Their own frame was not there, while the view showed only frames with their own boxes."""
+    """Messages of overlays whose own frame was not there, while the view showed only frames with their own."""
     bad_boxes: int
     """Single boxes that could not be drawn; the others of their message are shown."""
     bad_labels: int
     """Labels that are not UTF-8, shown with replacement characters."""
+    overlays_received: int
+    """Messages of points, masks and tracks."""
+    overlays_broken: int
+    """They could not be read as that."""
+    bad_marks: int
+    """Single points and tracked objects that could not be drawn; the others of their message are shown."""
     page_messages_refused: int
     """Messages of pages with a name of over 64 letters, and writes to what a page must not set."""
     last_age_secs: float | None
@@ -122,26 +147,33 @@ class ViewStats:
 
 
 class CameraView(StreamWidget):
-    """Shows a topic's pictures live, with another topic's boxes drawn on them.
+    """Shows a topic's pictures live, with the boxes, points, masks and tracks of other topics drawn on them.
 
     Make it in the last line of a cell, before or after the dataflow starts: it lives through stops,
     starts and edits, and ends when its cell runs again or by `close`. Making it does not block.
 
     `topic` carries pictures and `boxes` carries boxes, in any form that `as_image` and `as_boxes` read.
-    `labels` are the names of the classes, as a list or a dict by number. `size` as (width, height) in
+    `points` carries N x 2 or N x 3 numbers (x, y, score; a score of 0 means: not found), as lists, as a struct,
+    or flat with metadata ``shape``, which may be [objects, points, 3]. `skeleton` are pairs of places of points
+    that a line joins, unless the metadata ``skeleton`` has them as a flat list. `mask` carries a label image:
+    H x W whole numbers with metadata ``width`` and ``height``; 0 and below are not drawn, and a mask of another
+    size than the picture is stretched. `tracks` carries boxes with a ``track_id``, or N x 3 numbers (id, x, y):
+    the paths of the last `track_secs` seconds are drawn, of at most 100 objects. `labels` are the names of the
+    classes of boxes and masks, as a list or a dict by number. `size` as (width, height) in
     pixels and `encoding` are used for pictures without that metadata; what is still missing is guessed,
     and the view's line says so. At most `max_fps` pictures a
     second are sent to the browser. `dataflow` is the notebook's own unless given.
 
-    With ``sync=True`` the view shows each frame with the boxes that were computed on it, as late as the
-    detector is; the detector must forward the frame's metadata. With ``sync=False`` it shows the newest
+    With ``sync=True`` the view shows each frame with the boxes (and all other overlays) that were computed on
+    it, as late as the detector is; the detector must forward the frame's metadata. With ``sync=False`` it shows the newest
     frame with the newest boxes, which fade as they get old. By default ("auto") it shows frames with
     their own boxes if nine of ten get theirs within 250 ms, and goes on with the newest of both above
     350 ms.
 
-    In the view: space pauses, b shows or hides boxes, s changes `sync`, [ and ] (also - and +) set the
-    lowest score, from 0 to 1, which never hides boxes of unknown confidence. Python code may set and
-    observe `paused`, `show_boxes`, `sync` and `min_score` too.
+    In the view: space pauses; b, p, m and t show or hide boxes, points, mask and tracks; s changes `sync`;
+    [ and ] set the lowest score, from 0 to 1, which never hides what has no score; +, - and 0 zoom, as the
+    wheel does once the view has the focus, and the arrow keys or a drag move the picture. Python code may set
+    and observe `paused`, `sync`, `min_score` and `show_boxes` (`show_points`, ...) too.
 
     Raises DeclarationError for an argument of the wrong type or range; GraphError if the node of a
     topic is declared and lacks that output. What goes wrong later, the view shows below the picture.
@@ -149,17 +181,26 @@ class CameraView(StreamWidget):
     Example::
 
         >>> CameraView("camera/image", boxes="detector/bbox", labels=["cup", "plate"])
+        >>> CameraView("camera/image", mask="segmenter/mask", tracks="tracker/boxes")
     """
 
-    _esm = traitlets.Unicode(page_code(__package__, "camera.js")).tag(sync=True)
+    _esm = traitlets.Unicode(
+        page_code(__package__, "drawing.js", "zoom.js", "picking.js", "camera.js")
+    ).tag(sync=True)
     _css = traitlets.Unicode(asset(__package__, "camera.css")).tag(sync=True)
     topic = traitlets.Unicode(read_only=True).tag(sync=True)
     boxes = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
+    points = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
+    mask = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
+    tracks = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
     paused = traitlets.Bool(False).tag(sync=True)
     show_boxes = traitlets.Bool(True).tag(sync=True)
+    show_points = traitlets.Bool(True).tag(sync=True)
+    show_mask = traitlets.Bool(True).tag(sync=True)
+    show_tracks = traitlets.Bool(True).tag(sync=True)
     min_score = traitlets.Float(0.0, min=0.0, max=1.0).tag(sync=True)
     sync = traitlets.Enum(["auto", True, False], "auto").tag(sync=True)
-    page_may_set = frozenset({"paused", "show_boxes", "min_score", "sync"})
+    page_may_set = frozenset({"paused", "min_score", "sync", *(f"show_{kind}" for kind in KINDS)})
 
     _feed: Feed | None = None
     """None until the arguments are checked."""
@@ -169,6 +210,11 @@ class CameraView(StreamWidget):
         topic: str,
         boxes: str | None = None,
         *,
+        points: str | None = None,
+        skeleton: Skeleton | None = None,
+        mask: str | None = None,
+        tracks: str | None = None,
+        track_secs: float = 3.0,
         labels: Labels | None = None,
         dataflow: ViewedDataflow | None = None,
         size: tuple[int, int] | None = None,
@@ -176,10 +222,23 @@ class CameraView(StreamWidget):
         sync: Sync = "auto",
         max_fps: float = 30,
     ) -> None:
-        _check_arguments(topic, boxes, labels, size, encoding, sync, max_fps)
+        overlays: dict[Kind, str | None] = {
+            "boxes": boxes,
+            "points": points,
+            "mask": mask,
+            "tracks": tracks,
+        }
+        _check_topics(topic, overlays)
+        _check_arguments(overlays, labels, size, encoding, sync, max_fps)
+        _check_marks(skeleton, track_secs)
         self._dataflow = dataflow if dataflow is not None else notebook_dataflow()
         self._source = self._dataflow.graph.check_topic(topic)
-        self._boxes_source = None if boxes is None else self._dataflow.graph.check_topic(boxes)
+        self._overlay_sources: dict[Kind, TopicSource] = {
+            kind: self._dataflow.graph.check_topic(given)
+            for kind, given in overlays.items()
+            if given is not None
+        }
+        self._drawer = Drawer()
         self._size = size
         self._encoding = encoding
         self._pixels = PixelReader(size, encoding)
@@ -187,9 +246,17 @@ class CameraView(StreamWidget):
         self._listeners: list[Listener] = []
         self._unwatch: Callable[[], None] | None = None
         self.set_trait("topic", topic)  # before the page hears of the view
-        self.set_trait("boxes", boxes)
+        for kind, given in overlays.items():
+            self.set_trait(kind, given)
         self.sync = sync
-        feed = Feed(with_boxes=boxes is not None, sync=sync, max_fps=max_fps, labels=labels)
+        feed = Feed(
+            kinds=tuple(self._overlay_sources),
+            sync=sync,
+            max_fps=max_fps,
+            labels=labels,
+            skeleton=skeleton,
+            track_secs=track_secs,
+        )
         self._feed = feed
         try:
             self._subscribe(feed)
@@ -204,12 +271,12 @@ class CameraView(StreamWidget):
         # The callbacks hold the feed and not the view, or a forgotten view could not be collected.
         self.observe(lambda change: feed.set_paused(change["new"]), "paused")
         self.observe(lambda change: feed.set_sync(change["new"]), "sync")
-        handlers = {self.topic: feed.take_frame}
-        if self.boxes is not None:
-            handlers[self.boxes] = feed.take_boxes
-        for topic, handler in handlers.items():
+        handlers: list[tuple[str, Callable[[Any], None]]] = [(self.topic, feed.take_frame)]
+        for kind, source in self._overlay_sources.items():
+            handlers.append((str(source), partial(feed.take_overlay, kind)))
+        for topic, handler in handlers:
             # The newest frame is enough, and each one that waits holds memory of the camera.
-            only_newest = topic == self.topic and (self.sync is False or self.boxes is None)
+            only_newest = topic == self.topic and (self.sync is False or len(handlers) == 1)
             listener = self._dataflow.subscribe(
                 topic, handler, queue_size=1 if only_newest else QUEUE_SIZE, replay_last=True
             )
@@ -261,7 +328,7 @@ class CameraView(StreamWidget):
         if shown is None:
             return None
         try:
-            return still_jpeg(shown.picture, self._visible_boxes(shown.drawn))
+            return still_jpeg(shown.picture, visible(shown.drawn, self._hidden(), self.min_score))
         except DamagedPictureError:
             return None
 
@@ -312,9 +379,12 @@ class CameraView(StreamWidget):
             frames_unmatched=tally.frames_unmatched,
             boxes_received=counts.boxes_received,
             boxes_broken=counts.boxes_broken,
-            boxes_unmatched=tally.boxes_unmatched,
+            boxes_unmatched=tally.overlays_unmatched,
             bad_boxes=counts.bad_boxes,
             bad_labels=counts.bad_labels,
+            overlays_received=counts.overlays_received,
+            overlays_broken=counts.overlays_broken,
+            bad_marks=counts.bad_marks,
             page_messages_refused=self.page_messages_refused,
             last_age_secs=_age_secs(self._feed.last),
         )
@@ -355,6 +425,7 @@ class CameraView(StreamWidget):
     def _forget(self) -> None:
         # After the last still, which may be made from a frame that waits.
         self._pixels.forget()
+        self._drawer.forget()
         if self._feed is not None:
             self._feed.forget_frames()
 
@@ -372,7 +443,8 @@ class CameraView(StreamWidget):
         shown = self._newest()
         if shown is None and living:
             return None
-        return (None if shown is None else shown.received_secs, self.show_boxes, self.min_score)
+        received_secs = None if shown is None else shown.received_secs
+        return (received_secs, self._hidden(), self.min_score)
 
     def _still_due(self) -> bool:
         assert self._feed is not None
@@ -404,18 +476,14 @@ class CameraView(StreamWidget):
                     picture,
                     frame.stamp_micros,
                     frame.received_secs,
-                    pair.boxes,
-                    self._drawn(pair),
+                    pair.overlays,
+                    self._drawer.drawn(pair.overlays),
                 )
         return self._feed.last
 
-    def _visible_boxes(self, boxes: list[DrawnBox] | None) -> list[DrawnBox]:
-        if boxes is None or not self.show_boxes:
-            return []
-        return [box for box in boxes if box[4] is None or box[4] >= self.min_score]
-
-    def _drawn(self, pair: Pair) -> list[DrawnBox] | None:
-        return None if pair.boxes is None else drawn_boxes(pair.boxes.boxes)
+    def _hidden(self) -> tuple[Kind, ...]:
+        """Returns the kinds of overlays that are not to be drawn."""
+        return tuple(kind for kind in KINDS if not getattr(self, f"show_{kind}"))
 
     # ----- pages
 
@@ -435,13 +503,13 @@ class CameraView(StreamWidget):
             self._send_frame(self._feed.last)
 
     def _send_next(self) -> None:
-        """Sends a picture, or newer boxes for the one that pages show."""
+        """Sends a picture, or newer overlays for the one that pages show."""
         assert self._feed is not None
         taken = self._feed.take()
         if isinstance(taken, Pair):
             self._send_picture(self._feed, taken)
         elif taken is not None:
-            self._send_boxes(self._feed, taken)
+            self._send_overlays(self._feed, taken)
 
     def _failed(self, _step: SendStep, error: Exception) -> None:
         """Shows an error in the view."""
@@ -453,7 +521,7 @@ class CameraView(StreamWidget):
     def _send_picture(self, feed: Feed, pair: Pair) -> None:
         try:
             picture = picture_of(pair.frame.event, self._size, self._encoding)
-            drawn = self._drawn(pair)
+            drawn = self._drawer.drawn(pair.overlays)
         except MessageError as error:
             feed.frame_broken(error)
         except Exception:
@@ -472,14 +540,15 @@ class CameraView(StreamWidget):
             "w": shown.picture.width,
             "h": shown.picture.height,
             "notes": list(shown.picture.notes),
-            **_boxes_message(shown),
         }
-        self.send(message, buffers=[shown.picture.data])
+        overlays, buffers = overlays_message(shown)
+        self.send({**message, **overlays}, buffers=[shown.picture.data, *buffers])
 
-    def _send_boxes(self, feed: Feed, boxes: StampedBoxes) -> None:
-        shown = feed.boxes_sent(boxes, drawn_boxes(boxes.boxes))
+    def _send_overlays(self, feed: Feed, overlays: Overlays) -> None:
+        shown = feed.overlays_sent(overlays, self._drawer.drawn(overlays))
         if shown is not None:
-            self.send({"type": "boxes", "seq": shown.seq, **_boxes_message(shown)})
+            content, buffers = overlays_message(shown)
+            self.send({"type": "overlays", "seq": shown.seq, **content}, buffers=[b"", *buffers])
 
     def _answer(self) -> None:
         assert self._feed is not None
@@ -497,12 +566,12 @@ class CameraView(StreamWidget):
     def _content(self, _now_secs: float) -> dict[str, Any]:
         feed = self._feed
         assert feed is not None
-        found = condition(self._dataflow, self._source, self._boxes_source, feed.state())
+        found = condition(self._dataflow, self._source, self._overlay_sources, feed.state())
         tally = feed.tally()
         places = drops(
             self._dataflow,
             self._source,
-            self._boxes_source,
+            self._overlay_sources,
             [listener.status() for listener in self._listeners],
             tally.counts.frames_dropped,
         )
@@ -510,9 +579,10 @@ class CameraView(StreamWidget):
             "state": found.state,
             "reason": found.reason,
             "drops": [[place, count] for place, count in places],
-            "unmatched": tally.boxes_unmatched,
+            "unmatched": tally.overlays_unmatched,
             "bad_boxes": tally.counts.bad_boxes,
             "bad_labels": tally.counts.bad_labels,
+            "bad_marks": tally.counts.bad_marks,
             "own_boxes": feed.own_boxes,
         }
 
@@ -530,23 +600,20 @@ class CameraView(StreamWidget):
         if feed.last is None:
             topic, what, received = self.topic, "frame", counts.frames_received
         else:
-            topic, what, received = str(self.boxes), "boxes", counts.boxes_received
-        found = condition(self._dataflow, self._source, self._boxes_source, feed.state())
+            overlays = feed.last.overlays
+            kind = next(
+                each
+                for each in self._overlay_sources
+                if overlays is None or overlays.of(each) is None
+            )
+            topic, what = str(self._overlay_sources[kind]), kind
+            received = counts.boxes_received if kind == "boxes" else counts.overlays_received
+        found = condition(self._dataflow, self._source, self._overlay_sources, feed.state())
         state = f"{found.state}: {found.reason}" if found.reason else found.state
         return TopicTimeoutError(
             f"the view got no {what} to show from '{topic}' within {timeout_secs:g} s "
             f"({received} messages received). Its state is {state}."
         )
-
-
-def _boxes_message(shown: SentPicture) -> dict[str, Any]:
-    boxes = shown.boxes
-    lag = lag_micros(shown.stamp_micros, None if boxes is None else boxes.stamp_micros)
-    return {
-        "boxes": shown.drawn,
-        "lag": None if lag is None else lag / 1000,
-        "age": None if boxes is None else (time.monotonic() - boxes.received_secs) * 1000,
-    }
 
 
 def _age_secs(shown: SentPicture | None) -> float | None:
@@ -556,9 +623,20 @@ def _age_secs(shown: SentPicture | None) -> float | None:
     return age_secs if 0 <= age_secs <= MAX_SHOWN_AGE_SECS else None
 
 
+def _check_topics(topic: object, overlays: Mapping[Kind, object]) -> None:
+    for name, text in (("topic", topic), *overlays.items()):
+        if not isinstance(text, str) and not (name != "topic" and text is None):
+            raise DeclarationError(f"{name} must be a topic such as 'camera/image', got {text!r}.")
+    for kind, given in overlays.items():
+        if given == topic:
+            raise DeclarationError(
+                f"topic and {kind} are both '{topic}';",
+                hint=f"pass the detector's output as {kind}.",
+            )
+
+
 def _check_arguments(
-    topic: object,
-    boxes: object,
+    overlays: Mapping[Kind, object],
     labels: object,
     size: object,
     encoding: object,
@@ -566,16 +644,9 @@ def _check_arguments(
     max_fps: object,
 ) -> None:
     """Raises DeclarationError for what would else fail later, in a thread."""
-    for name, text in (("topic", topic), ("boxes", boxes)):
-        if not isinstance(text, str) and not (name == "boxes" and text is None):
-            raise DeclarationError(f"{name} must be a topic such as 'camera/image', got {text!r}.")
-    if boxes is not None and boxes == topic:
-        raise DeclarationError(
-            f"topic and boxes are both '{topic}';", hint="pass the detector's output as boxes."
-        )
     if not isinstance(sync, bool) and sync != "auto":
         raise DeclarationError(f"sync must be True, False or 'auto', got {sync!r}.")
-    if sync is True and boxes is None:
+    if sync is True and not any(overlays.values()):
         raise DeclarationError(
             "sync=True needs a topic of boxes;", hint="pass one, such as boxes='detector/bbox'."
         )
@@ -593,6 +664,31 @@ def _check_arguments(
         )
     if not isinstance(max_fps, int | float) or not 0 < max_fps <= MAX_FPS:
         raise DeclarationError(f"max_fps must be > 0 and <= {MAX_FPS}, got {max_fps!r}.")
+
+
+def _check_marks(skeleton: object, track_secs: Any) -> None:
+    if skeleton is not None and not _is_skeleton(skeleton):
+        raise DeclarationError(
+            f"skeleton must be pairs of places of points such as [(0, 1), (1, 2)], got {skeleton!r}."
+        )
+    is_number = isinstance(track_secs, int | float) and not isinstance(track_secs, bool)
+    if not (is_number and 0 < track_secs <= MAX_TRACK_SECS):
+        raise DeclarationError(
+            f"track_secs must be > 0 and <= {MAX_TRACK_SECS}, got {track_secs!r}."
+        )
+
+
+def _is_skeleton(skeleton: object) -> bool:
+    return (
+        isinstance(skeleton, Sequence)
+        and len(skeleton) <= MAX_BONES
+        and all(
+            isinstance(bone, Sequence)
+            and len(bone) == 2
+            and all(isinstance(place, int) and place >= 0 for place in bone)
+            for bone in skeleton
+        )
+    )
 
 
 def _is_size(size: object) -> bool:

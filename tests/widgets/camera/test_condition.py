@@ -34,12 +34,12 @@ NOTHING_YET = replace(ALL_WELL, frame_came=False, silent_secs=float("inf"), boxe
 def look(
     dataflow: Any, seen: FeedState = ALL_WELL, boxes: TopicSource | None = BBOX
 ) -> tuple[str, str]:
-    found = condition(dataflow, IMAGE, boxes, seen)
+    found = condition(dataflow, IMAGE, {} if boxes is None else {"boxes": boxes}, seen)
     return found.state, found.reason
 
 
 def test_all_is_well(dataflow: Any):
-    assert condition(dataflow, IMAGE, BBOX, ALL_WELL) == ViewCondition("running", "")
+    assert condition(dataflow, IMAGE, {"boxes": BBOX}, ALL_WELL) == ViewCondition("running", "")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_failure_counts_more_than_a_pause_or_a_stop(dataflow: Any):
 
 
 def test_what_the_notebook_sends_itself_has_no_node(dataflow: Any):
-    found = condition(dataflow, TopicSource("notebook", "image"), None, ALL_WELL)
+    found = condition(dataflow, TopicSource("notebook", "image"), {}, ALL_WELL)
 
     assert found == ViewCondition("running", "")
 
@@ -226,7 +226,7 @@ def test_drops_are_told_for_each_edge_on_the_way(dataflow: Any):
     dataflow.set_state("detector", State.RUNNING, inputs=inputs)
     edges = [edge("camera/image", "notebook", 1), None]
 
-    assert drops(dataflow, IMAGE, BBOX, edges, 4) == [
+    assert drops(dataflow, IMAGE, {"boxes": BBOX}, edges, 4) == [
         ("camera/image → notebook", 1),
         ("camera/image → detector", 120),
         ("this view", 4),

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dora_nb.widgets.camera._drawn import Drawn
 from dora_nb.widgets.camera._feed import ORIGINALS_MAX_BYTES, Feed, PixelQuestion
 from dora_nb.widgets.camera._matching import Pair
 from dora_nb.widgets.camera._pictures import Picture
@@ -25,7 +26,7 @@ class Clock:
 
 
 def feed_with(clock: Clock, **options: Any) -> Feed:
-    return Feed(with_boxes=False, sync=False, max_fps=30, labels=None, clock=clock, **options)
+    return Feed(kinds=(), sync=False, max_fps=30, labels=None, clock=clock, **options)
 
 
 def message() -> dict[str, Any]:
@@ -85,7 +86,7 @@ class Scene:
 
     def __init__(self, sync: Any = "auto") -> None:
         self.clock = Clock()
-        self.feed = Feed(with_boxes=True, sync=sync, max_fps=240, labels=None, clock=self.clock)
+        self.feed = Feed(kinds=("boxes",), sync=sync, max_fps=240, labels=None, clock=self.clock)
         self.shown: list[tuple[int, int]] = []
         """The stamps of the frames and boxes that were sent."""
         self._stamp = datetime(2026, 11, 30, tzinfo=UTC)
@@ -103,8 +104,8 @@ class Scene:
             end_secs = self.clock.now_secs + 0.033
             while self._due and self._due[0][0] <= end_secs:
                 self.clock.now_secs, stamp = self._due.pop(0)
-                self.feed.take_boxes(
-                    {"id": "bbox", "value": pa.array([]), "metadata": {"timestamp": stamp}}
+                self.feed.take_overlay(
+                    "boxes", {"id": "bbox", "value": pa.array([]), "metadata": {"timestamp": stamp}}
                 )
                 self._send()
             self.clock.now_secs = end_secs
@@ -117,12 +118,12 @@ class Scene:
             taken = self.feed.take()
             assert taken is not None
             if isinstance(taken, Pair):
-                sent = self.feed.sent(taken, Picture(b"", "", 1, 1), [])
+                sent = self.feed.sent(taken, Picture(b"", "", 1, 1), Drawn())
                 self._ack(sent.seq)
-                own_stamp = None if taken.boxes is None else taken.boxes.stamp_micros
+                own_stamp = None if taken.overlays is None else taken.overlays.stamp_micros
                 self.shown.append((taken.frame.stamp_micros or 0, own_stamp or 0))
             else:
-                self.feed.boxes_sent(taken, [])
+                self.feed.overlays_sent(taken, Drawn())
 
     def _ack(self, seq: int) -> None:
         counts = {"seq": seq, "drawn": seq, "dropped": 0, "broken": 0}
@@ -225,7 +226,7 @@ def test_originals_are_kept_for_the_newest_pictures_within_a_bound():
         clock.now_secs += 1
         value = pa.array(np.zeros(ORIGINALS_MAX_BYTES // 2 - 1000, np.uint8))
         feed.take_frame({"id": "image", "value": value, "metadata": {}})
-        feed.sent(next_pair(feed), Picture(b"", "", 1, 1), None)
+        feed.sent(next_pair(feed), Picture(b"", "", 1, 1), Drawn())
 
     kept = [feed.original(seq) is not None for seq in range(1, 6)]
 
@@ -236,7 +237,7 @@ def test_an_original_of_any_size_is_kept_of_the_newest_picture():
     feed = feed_with(Clock())
     value = pa.array(np.zeros(ORIGINALS_MAX_BYTES + 1, np.uint8))
     feed.take_frame({"id": "image", "value": value, "metadata": {}})
-    feed.sent(next_pair(feed), Picture(b"", "", 1, 1), None)
+    feed.sent(next_pair(feed), Picture(b"", "", 1, 1), Drawn())
 
     assert feed.original(1) is not None
 

@@ -17,10 +17,10 @@ from dora_nb.widgets.camera._matching import (
     NewestPairing,
     Pair,
     SamePairing,
-    StampedBoxes,
     SwitchablePairing,
     lag_micros,
 )
+from dora_nb.widgets.camera._overlays import Overlay, Overlays
 
 NO_BOXES = Boxes(np.empty((0, 6), np.float32), ())
 
@@ -29,14 +29,18 @@ def frame(stamp: int | None, num_bytes: int = 1) -> Frame:
     return Frame({}, stamp, 0.0, num_bytes)
 
 
-def boxes(stamp: int | None) -> StampedBoxes:
-    return StampedBoxes(NO_BOXES, stamp, 0.0)
+def boxes(stamp: int | None) -> Overlays:
+    return Overlays(stamp, 0.0, {"boxes": Overlay("boxes", NO_BOXES, stamp, 0.0)})
+
+
+def add(pairing: SwitchablePairing, overlays: Overlays) -> bool:
+    return pairing.add_overlays(overlays, overlays)
 
 
 def stamps(pair: Pair | None) -> tuple[int | None, int | None] | None:
     if pair is None:
         return None
-    return pair.frame.stamp_micros, None if pair.boxes is None else pair.boxes.stamp_micros
+    return pair.frame.stamp_micros, None if pair.overlays is None else pair.overlays.stamp_micros
 
 
 # ----- the newest of each
@@ -45,8 +49,8 @@ def stamps(pair: Pair | None) -> tuple[int | None, int | None] | None:
 def test_the_newest_frame_comes_with_the_newest_boxes_and_only_once():
     pairing = NewestPairing()
     pairing.add_frame(frame(1000))
-    pairing.add_boxes(boxes(400))
-    pairing.add_boxes(boxes(500))
+    pairing.add_overlays(boxes(400))
+    pairing.add_overlays(boxes(500))
 
     assert stamps(pairing.take()) == (1000, 500)
     assert pairing.take() is None
@@ -62,12 +66,12 @@ def test_a_frame_that_gives_way_is_told():
 
 def test_boxes_of_a_run_that_is_over_are_not_drawn_on_the_next():
     pairing = NewestPairing()
-    pairing.add_boxes(boxes(1))
-    pairing.forget_boxes(before_secs=0.0)
+    pairing.add_overlays(boxes(1))
+    pairing.forget_overlays(before_secs=0.0)
     pairing.add_frame(frame(2))
     assert stamps(pairing.take()) == (2, 1)  # they came since
 
-    pairing.forget_boxes(before_secs=1.0)
+    pairing.forget_overlays(before_secs=1.0)
     pairing.add_frame(frame(3))
 
     assert stamps(pairing.take()) == (3, None)
@@ -92,7 +96,7 @@ def test_boxes_bring_out_the_frame_that_they_were_computed_on():
         pairing.add_frame(frame(stamp))
     assert pairing.take() is None
 
-    pairing.add_boxes(boxes(2000 + SAME_STAMP_MICROS))
+    pairing.add_overlays(boxes(2000 + SAME_STAMP_MICROS))
 
     assert stamps(pairing.take()) == (2000, 2050)
     assert pairing.frames_unmatched == 1  # the first, which must not come after the second
@@ -104,16 +108,16 @@ def test_another_stamp_is_another_frame(off: int):
     pairing = SamePairing()
     pairing.add_frame(frame(2000))
     pairing.add_frame(frame(9000))
-    pairing.add_boxes(boxes(2000 + off))
+    pairing.add_overlays(boxes(2000 + off))
 
     assert pairing.take() is None
-    assert pairing.boxes_unmatched == 1
+    assert pairing.overlays_unmatched == 1
 
 
 def test_boxes_that_overtake_their_frame_wait_for_it():
     """Two edges end in the kernel, and nothing orders them."""
     pairing = SamePairing()
-    pairing.add_boxes(boxes(1000))
+    pairing.add_overlays(boxes(1000))
     pairing.add_frame(frame(1000))
 
     assert stamps(pairing.take()) == (1000, 1000)
@@ -122,31 +126,31 @@ def test_boxes_that_overtake_their_frame_wait_for_it():
 def test_boxes_that_wait_are_few_and_those_that_give_up_are_counted():
     pairing = SamePairing()
     for stamp in range(100):
-        pairing.add_boxes(boxes(stamp * 1000))
+        pairing.add_overlays(boxes(stamp * 1000))
 
-    assert pairing.boxes_unmatched == 100 - SamePairing.MAX_EARLY_BOXES
+    assert pairing.overlays_unmatched == 100 - SamePairing.MAX_EARLY
 
 
 def test_boxes_that_wait_stay_when_an_older_frame_finds_its_own():
     pairing = SamePairing()
     pairing.add_frame(frame(1000))
-    pairing.add_boxes(boxes(2000))
-    pairing.add_boxes(boxes(1000))
+    pairing.add_overlays(boxes(2000))
+    pairing.add_overlays(boxes(1000))
     assert stamps(pairing.take()) == (1000, 1000)
 
     pairing.add_frame(frame(2000))
 
     assert stamps(pairing.take()) == (2000, 2000)
-    assert pairing.boxes_unmatched == 0
+    assert pairing.overlays_unmatched == 0
 
 
 def test_a_message_without_a_stamp_matches_nothing():
     pairing = SamePairing()
     pairing.add_frame(frame(None))
-    pairing.add_boxes(boxes(None))
+    pairing.add_overlays(boxes(None))
 
     assert pairing.take() is None
-    assert pairing.boxes_unmatched == 1
+    assert pairing.overlays_unmatched == 1
 
 
 def test_frames_that_wait_are_bounded_in_number():
@@ -186,7 +190,7 @@ def test_no_frame_comes_twice_or_after_a_newer_one_and_none_is_lost_uncounted(
             replaced += pairing.add_frame(arrived[-1])
         elif what == "boxes":
             boxes_in += 1
-            replaced += pairing.add_boxes(boxes(number * 1000))
+            replaced += pairing.add_overlays(boxes(number * 1000))
         else:
             pair = pairing.take()
             if pair is not None:
@@ -200,7 +204,7 @@ def test_no_frame_comes_twice_or_after_a_newer_one_and_none_is_lost_uncounted(
         len(taken) + replaced + pairing.frames_unmatched + pairing.frames_kept + waiting
     )
     early = len(pairing._early)
-    assert boxes_in == matched + replaced + pairing.boxes_unmatched + early + waiting
+    assert boxes_in == matched + replaced + pairing.overlays_unmatched + early + waiting
 
 
 # ----- from one way to the other
@@ -212,9 +216,9 @@ def test_a_change_to_own_boxes_never_shows_a_frame_that_was_shown_or_is_older():
     assert pairing.switch(own_boxes=True)  # the frame that waited is dropped
     pairing.add_frame(frame(2000))
     assert pairing.take() is None
-    pairing.add_boxes(boxes(1000))
+    add(pairing, boxes(1000))
     assert pairing.take() is None
-    pairing.add_boxes(boxes(2000))
+    add(pairing, boxes(2000))
 
     assert stamps(pairing.take()) == (2000, 2000)
 
@@ -223,7 +227,7 @@ def test_a_change_to_the_newest_offers_the_newest_frame_at_once():
     pairing = SwitchablePairing(own_boxes=True)
     for stamp in (1000, 2000, 3000):
         pairing.add_frame(frame(stamp))
-    pairing.add_boxes(boxes(1000))
+    add(pairing, boxes(1000))
 
     assert pairing.switch(own_boxes=False)  # the pair of the first frame is dropped
 
@@ -235,7 +239,7 @@ def test_a_change_to_the_newest_offers_the_newest_frame_at_once():
 def test_a_pair_that_waits_is_offered_after_a_change_if_it_is_the_newest():
     pairing = SwitchablePairing(own_boxes=True)
     pairing.add_frame(frame(1000))
-    pairing.add_boxes(boxes(1000))
+    add(pairing, boxes(1000))
 
     assert not pairing.switch(own_boxes=False)
 
@@ -245,19 +249,19 @@ def test_a_pair_that_waits_is_offered_after_a_change_if_it_is_the_newest():
 def test_boxes_that_never_match_count_from_the_change_on():
     pairing = SwitchablePairing(own_boxes=True)
     pairing.add_frame(frame(5000))
-    pairing.add_boxes(boxes(1000))
-    assert pairing.boxes_never_matched == 1
+    add(pairing, boxes(1000))
+    assert pairing.never_matched == 1
     pairing.switch(own_boxes=False)
-    pairing.add_boxes(boxes(2000))
-    assert pairing.boxes_never_matched == 0
+    add(pairing, boxes(2000))
+    assert pairing.never_matched == 0
 
     pairing.switch(own_boxes=True)
     pairing.add_frame(frame(6000))
-    pairing.add_boxes(boxes(1000))
-    pairing.add_boxes(boxes(2000))
-    assert pairing.boxes_never_matched == 2
-    pairing.add_boxes(boxes(6000))
-    assert pairing.boxes_never_matched == 0
+    add(pairing, boxes(1000))
+    add(pairing, boxes(2000))
+    assert pairing.never_matched == 2
+    add(pairing, boxes(6000))
+    assert pairing.never_matched == 0
 
 
 @given(
@@ -278,7 +282,7 @@ def test_no_frame_is_lost_uncounted_or_comes_after_a_newer_one_though_the_way_ch
             arrived.append(frame(len(arrived) * 1000))
             dropped += pairing.add_frame(arrived[-1])
         elif what == "boxes":
-            dropped += pairing.add_boxes(boxes(number * 1000))
+            dropped += add(pairing, boxes(number * 1000))
         elif what == "switch":
             dropped += pairing.switch(own_boxes=not pairing.own_boxes)
         elif (pair := pairing.take()) is not None:

@@ -11,18 +11,16 @@ import pyarrow as pa
 import pytest
 
 from dora_nb.data.boxes import Boxes
+from dora_nb.widgets.camera._drawn import Drawn
 from dora_nb.widgets.camera._pictures import (
     LIVE_MAX_WIDTH,
     MAX_DRAWN_BOXES,
-    STILL_MAX_BYTES,
-    STILL_MAX_WIDTH,
     Picture,
     drawn_boxes,
     picture_of,
     shown_pixels,
-    still_jpeg,
-    tag_text,
 )
+from dora_nb.widgets.camera._still import STILL_MAX_BYTES, STILL_MAX_WIDTH, still_jpeg, tag_text
 
 
 def message(array: npt.NDArray[Any], encoding: str) -> dict[str, Any]:
@@ -219,7 +217,8 @@ def test_a_tag_is_short_text():
 
 
 def still(array: npt.NDArray[np.uint8], drawn: list[Any]) -> npt.NDArray[Any]:
-    data = still_jpeg(picture_of(message(array, "bgr8" if array.ndim == 3 else "mono8")), drawn)
+    picture = picture_of(message(array, "bgr8" if array.ndim == 3 else "mono8"))
+    data = still_jpeg(picture, Drawn([(*box, 0) for box in drawn]))
     assert len(data) <= STILL_MAX_BYTES
     return decoded(data)
 
@@ -281,7 +280,7 @@ def test_a_still_of_a_file_is_measured_by_the_file():
         cv2.imencode(".png", np.zeros((600, 1280, 3), np.uint8))[1].tobytes(), "", 0, 0
     )
 
-    image = decoded(still_jpeg(picture, [(200, 300, 800, 500, 0.9, "", "#00ff00")]))
+    image = decoded(still_jpeg(picture, Drawn([(200, 300, 800, 500, 0.9, "", "#00ff00", 0)])))
 
     assert image.shape == (300, 640, 3)
     assert image[200, 100, 1] > 150

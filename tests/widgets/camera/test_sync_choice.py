@@ -34,7 +34,7 @@ class Simulation:
             for due_secs, due_stamp in sorted(self._due):
                 if due_secs <= self.now_secs:
                     self._due.remove((due_secs, due_stamp))
-                    self.choice.add_boxes(due_stamp + 1, due_secs)
+                    self.choice.add_overlays(due_stamp + 1, due_secs)
             self.switches += before != self.choice.own_boxes
         return self.choice.own_boxes
 
@@ -108,7 +108,7 @@ def test_a_slow_camera_counts_too():
 def test_boxes_that_overtake_their_frame_are_punctual():
     choice = SyncChoice()
     for number in range(20):
-        choice.add_boxes(number * 1000, 100 + number / 30)
+        choice.add_overlays(number * 1000, 100 + number / 30)
         choice.add_frame(number * 1000, 100.001 + number / 30)
 
     assert choice.own_boxes
@@ -118,7 +118,7 @@ def test_frames_or_boxes_without_a_stamp_never_match():
     choice = SyncChoice()
     for number in range(60):
         choice.add_frame(None, 100 + number / 30)
-        choice.add_boxes(None, 100.001 + number / 30)
+        choice.add_overlays(None, 100.001 + number / 30)
 
     assert not choice.own_boxes
 

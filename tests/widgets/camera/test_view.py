@@ -74,7 +74,7 @@ def test_boxes_come_with_label_and_colour(dataflow: Any, make_view: Make):
 
     boxes = page.wait_for_frame(1)["boxes"]
 
-    assert boxes == [(10, 10, 30, 30, 0.9, "robot", boxes[0][6])]
+    assert boxes == [(10, 10, 30, 30, 0.9, "robot", boxes[0][6], 0)]
     assert len(boxes[0][6]) == len("#rrggbb")
 
 
@@ -88,7 +88,7 @@ def test_a_box_of_unknown_confidence_has_no_score_and_is_never_hidden(
 
     boxes = page.wait_for_frame(1)["boxes"]
 
-    assert boxes == [(10, 10, 30, 30, None, "robot", boxes[0][6])]
+    assert boxes == [(10, 10, 30, 30, None, "robot", boxes[0][6], 0)]
     json.dumps(boxes, allow_nan=False)
     assert decoded(view.snapshot())[20, 10].max() > 100  # the still draws it too
 
@@ -117,7 +117,7 @@ def test_boxes_without_a_new_frame_go_alone(dataflow: Any, make_view: Make):
 
     dataflow.publish_boxes([BOX])
 
-    assert page.wait_for("boxes")[0]["seq"] == 1
+    assert page.wait_for("overlays")[0]["seq"] == 1
     assert page.of_type("frame")[1:] == []
 
 
@@ -819,7 +819,7 @@ def test_the_sender_does_not_keep_a_view_alive():
             performed.set()
 
     view = Forgotten()
-    feed = Feed(with_boxes=False, sync=False, max_fps=30, labels=None)
+    feed = Feed(kinds=(), sync=False, max_fps=30, labels=None)
     sender = threading.Thread(target=_send_until_closed, args=(weakref.ref(view), feed))
     sender.start()
     assert performed.wait(20)

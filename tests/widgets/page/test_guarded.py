@@ -116,7 +116,7 @@ def test_a_view_keeps_its_topic_and_its_code(make_view: Make):
 
 def test_only_so_many_pages_are_kept_apart():
     now_secs = 100.0
-    feed = Feed(with_boxes=False, sync=False, max_fps=30, labels=None, clock=lambda: now_secs)
+    feed = Feed(kinds=(), sync=False, max_fps=30, labels=None, clock=lambda: now_secs)
     for number in range(3 * MAX_CLIENTS):
         now_secs += 0.01
         feed.receive({"type": "visible", "client": f"page {number}", "n": 1, "count": 1})
