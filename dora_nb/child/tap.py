@@ -82,6 +82,22 @@ class Tap:
                 lost[name] += reader.lost()
         return dict(lost)
 
+    def mark(self) -> dict[int, int]:
+        """How many messages have been sent so far, by edge; see `has_passed`."""
+        with self._process.inputs_changed:
+            return {
+                edge_id: reader.sent()
+                for edge_id, (_, reader) in self._process.inputs.by_edge.items()
+            }
+
+    def has_passed(self, mark: dict[int, int]) -> bool:
+        """Whether all that had been sent at that mark was taken, or is lost."""
+        with self._process.inputs_changed:
+            return not self._left and all(
+                reader.received() + reader.lost() >= mark.get(edge_id, 0)
+                for edge_id, (_, reader) in self._process.inputs.by_edge.items()
+            )
+
     def _keep_and_remove(self, message: control.RemoveInput, none: list[int]) -> None:
         """Takes what waits on an input that goes away, since its publisher was removed or sends otherwise."""
         with self._process.inputs_changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dora_nb.errors import OperatorError
 
+from . import recording
 from .current_run import CurrentRun
 
 
@@ -22,7 +23,7 @@ class ShownFailures:
     def take_unseen(self) -> list[OperatorError]:
         """The failures that were not shown yet; each is returned once."""
         unseen = []
-        for each in self._run.statuses():
+        for each in [*self._run.statuses(), *recording.service_statuses(self._run)]:
             failure = (each.name, each.generation)
             if each.error is not None and failure not in self._shown:
                 self._shown.add(failure)

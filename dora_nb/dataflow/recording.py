@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from dora_nb.engines.base import EngineSession
 from dora_nb.engines.embedded import Listener, ServiceSpec, recorder_node
 from dora_nb.engines.recorder_words import (
     IMAGES,
@@ -24,6 +25,7 @@ from dora_nb.engines.recorder_words import (
     PARAMS_TOPIC,
     STATE,
     Attach,
+    Finish,
     Images,
     KeepLast,
     RecorderState,
@@ -110,15 +112,25 @@ class _Service:
         run.story.unfollow(self._name)
         with contextlib.suppress(ValueError):
             run.before_close.remove(self.end)
-        run.set_service(self._name, None)
         session = run.session
+        if session is not None and self._has_spoken:
+            self._finish(session)
+        run.set_service(self._name, None)
         if session is not None:
             session.wait_service_gone(self._name, timeout_secs=_END_SECS)
-            if self._has_spoken and session.service_error(self._name) is None:
-                self.wait_for_state(lambda state: state.ended, timeout_secs=_LAST_WORD_SECS)
         run.remove_service_reader(self._listener)
 
-    def tell(self, word: Attach | Save) -> None:
+    def _finish(self, session: EngineSession) -> None:
+        """Has the process write what was sent up to now, and waits for its last words."""
+        # Before it is removed: with it goes the edge by which it speaks.
+        self.tell(Finish())
+        secs = _LAST_WORD_SECS if session.stopping else _END_SECS
+        deadline_secs = time.monotonic() + secs
+        while not self.wait_for_state(lambda state: state.ended, timeout_secs=0.1):
+            if session.service_error(self._name) is not None or time.monotonic() >= deadline_secs:
+                return
+
+    def tell(self, word: Attach | Save | Finish) -> None:
         """Sends the process a word. Never blocks."""
         session = self._run.session
         if session is not None:
@@ -416,5 +428,5 @@ def _problem(error: OperatorError) -> str:
     """The reason of a process's failure, without the name of its exception."""
     reason = error.message.partition("RecordingError: ")[2] or error.message
     for name in (RECORDER, KEEPER):
-        reason = reason.replace(name, shown_name(name))
+        reason = reason.replace(f"{name}'s process", "its process").replace(name, shown_name(name))
     return reason

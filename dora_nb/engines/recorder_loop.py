@@ -20,6 +20,7 @@ from .recorder_words import (
     STATE,
     WORDS_INPUT,
     Attach,
+    Finish,
     KeepLast,
     Missed,
     RecorderState,
@@ -36,6 +37,8 @@ LOOK_SECS = 0.1
 """How long a quiet dataflow may keep a chunk that is due."""
 _AFTER_STOP_SECS = 0.02
 """After a stop, the kernel's own last messages may still be on their way for so long."""
+_REST_SECS = 8.0
+"""How long it may take to record what waits, before it is given up and counted as lost."""
 _KERNEL_GONE_SECS = 0.3
 """Of a kernel that is gone, the operators get a second in all; their last messages come in this time."""
 
@@ -77,6 +80,10 @@ class _Tap(Protocol):
     def take(self) -> list[Any]: ...
 
     def lost(self) -> dict[str, int]: ...
+
+    def mark(self) -> dict[int, int]: ...
+
+    def has_passed(self, mark: dict[int, int]) -> bool: ...
 
 
 class Sink(Protocol):
@@ -176,6 +183,7 @@ class Recorder:
         self._rates: dict[str, float] = {}
         self._last_report: tuple[float, dict[str, int]] = (time.monotonic(), {})
         self._saved: Saved | None = None
+        self._finishes = False
         self._ended = False
         self._error: RecordingError | None = None
 
@@ -197,7 +205,7 @@ class Recorder:
 
     def _record(self, node: _Node, tap: _Tap) -> None:
         next_report_secs = 0.0
-        while True:
+        while not self._finishes:
             event = node.next(timeout=LOOK_SECS)
             if event is None or event["type"] == "STOP":
                 return
@@ -216,18 +224,26 @@ class Recorder:
                 self._saved = None
 
     def _record_the_rest(self, tap: _Tap) -> None:
-        """Records what was sent before the stop. All that have sent to this node have ended, or have a second."""
+        """Records what was sent before the end, also what still waits at its publisher."""
+        begin_secs = time.monotonic()
         if tap.kernel_gone:
             self._sink.flush()  # First of all: this process is killed in a second.
-        secs = _KERNEL_GONE_SECS if tap.kernel_gone else _AFTER_STOP_SECS
-        deadline_secs = time.monotonic() + secs
+        mark = tap.mark()
+        silent_since_secs = begin_secs
         while True:
             taken = tap.take()
-            self._take_all(taken)
             now_secs = time.monotonic()
-            if taken and not tap.kernel_gone:
-                deadline_secs = now_secs + secs
-            elif now_secs >= deadline_secs:
+            if taken:
+                silent_since_secs = now_secs
+            self._take_all(taken)
+            if tap.kernel_gone:
+                # The operators handle their STOP at the same time, and may send.
+                is_over = now_secs >= begin_secs + _KERNEL_GONE_SECS
+            else:
+                # What a stop made the kernel send itself may be a moment late.
+                is_quiet = self._finishes or now_secs >= silent_since_secs + _AFTER_STOP_SECS
+                is_over = tap.has_passed(mark) and is_quiet
+            if is_over or now_secs >= begin_secs + _REST_SECS:
                 return
             if not taken:
                 time.sleep(_AFTER_STOP_SECS / 10)
@@ -249,6 +265,8 @@ class Recorder:
     def _obey(self, word: Word) -> None:
         if isinstance(word, Attach):
             self._sink.attach(word)
+        elif isinstance(word, Finish):
+            self._finishes = True
         elif isinstance(word, Missed):
             self._missed[word.topic] += word.number
         else:

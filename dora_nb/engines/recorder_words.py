@@ -91,6 +91,15 @@ class Save:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """A word: record what has been sent up to now, then end."""
+
+    def encode(self) -> tuple[pa.Array[Any], dict[str, Any]]:
+        """Returns the word as data and metadata of a message."""
+        return pa.array([b""], pa.binary()), {"word": "finish"}
+
+
+@dataclass(frozen=True, slots=True)
 class Missed:
     """A word: so many messages of a topic never came to any edge."""
 
@@ -103,7 +112,7 @@ class Missed:
         return pa.array([b""], pa.binary()), about
 
 
-Word = Attach | Save | Missed
+Word = Attach | Save | Missed | Finish
 
 
 def decode_word(data: pa.Array[Any], metadata: dict[str, Any]) -> Word:
@@ -111,6 +120,8 @@ def decode_word(data: pa.Array[Any], metadata: dict[str, Any]) -> Word:
     content: bytes = data[0].as_py()
     if metadata["word"] == "attach":
         return Attach(metadata["name"], content, metadata["media_type"], metadata["time_nanos"])
+    if metadata["word"] == "finish":
+        return Finish()
     if metadata["word"] == "missed":
         return Missed(metadata["topic"], metadata["number"])
     path = content.decode(errors="surrogateescape")

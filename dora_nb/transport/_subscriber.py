@@ -48,6 +48,7 @@ from ._words import (
     MISSED,
     RECEIVED,
     REFUSED,
+    SENT,
     TAKING,
     WAITING,
     Words,
@@ -310,6 +311,14 @@ class Input:
         """Whether a message is certainly there. Makes no system call; may be False a moment too long."""
         words = self._words.view
         return words[LAST_PUSHED] > words[LAST_TAKEN] and words[LAST_PUSHED] > words[LAST_EVICTED]
+
+    def sent(self) -> int:
+        """How many messages were given to this edge so far."""
+        return self._words.view[SENT]
+
+    def received(self) -> int:
+        """How many messages its reader has taken."""
+        return self._words.view[RECEIVED]
 
     def lost(self) -> int:
         """How many messages were given to this edge and never reach its reader."""

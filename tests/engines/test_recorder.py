@@ -1,0 +1,346 @@
+"""Recordings of real dataflows: what is in the file, also after a kill of whatever takes part."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dora_nb import Recording
+from dora_nb.dataflow.dataflow import Dataflow
+from dora_nb.engines.embedded._recorder_node import QUEUE_SIZE
+from dora_nb.errors import DataflowStateError, GraphError, RecordingError
+from dora_nb.graph.sources import TopicSource
+from dora_nb.status import NodeStatus, State
+
+from ..waiting import wait_until
+from .conftest import CellDataflow, Kernel
+
+COUNTER = """
+import pyarrow as pa
+
+class Operator:
+    number = 0
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            self.number += 1
+            send_output("count", pa.array([self.number]))
+        elif dora_event["type"] == "STOP":
+            send_output("count", pa.array([-self.number]))
+"""
+TICKS = {"tick": "dora/timer/millis/2"}
+BURSTS = """
+import pyarrow as pa
+
+class Operator:
+    def on_event(self, dora_event, send_output):
+        if dora_event["type"] == "INPUT":
+            for number in range(dora_event["value"][0].as_py()):
+                send_output("number", pa.array([number]))
+            print("sent", flush=True)
+"""
+
+
+@pytest.fixture
+def run_mcap(tmp_path: Path) -> Path:
+    return tmp_path / "run.mcap"
+
+
+def recorder_of(dataflow: Dataflow) -> NodeStatus:
+    """The state of the process that records."""
+    (status,) = dataflow.service_status()
+    return status
+
+
+def kill_recorder(dataflow: Dataflow, signal_number: int) -> None:
+    process_id = recorder_of(dataflow).process_id
+    assert process_id is not None
+    os.kill(process_id, signal_number)
+
+
+def values(recording: Recording, topic: str) -> list[Any]:
+    return [each.value[0].as_py() for each in recording.messages(topic)]
+
+
+def readable(path: Path) -> list[int]:
+    """What a file holds now of the counter; nothing while it has not begun."""
+    try:
+        return values(Recording(path), "first/count")
+    except RecordingError:
+        return []
+
+
+def test_all_is_recorded_from_the_first_message_to_the_last(
+    dataflow: CellDataflow, run_mcap: Path
+) -> None:
+    dataflow.cell("first", COUNTER, inputs=TICKS, outputs=("count",))
+    recorder = dataflow.record(run_mcap)
+    assert recorder.status().state == "waiting"
+    assert not run_mcap.exists()
+    dataflow.start()
+    wait_until(lambda: recorder.status().messages > 3, otherwise=recorder.status)
+    dataflow.cell("second", COUNTER + "\nprint('hello')", inputs=TICKS, outputs=("count",))
+    edited = COUNTER + "\n# edited"
+    dataflow.cell("first", edited, inputs=TICKS, outputs=("count",))
+    session = dataflow._run.session
+    assert session is not None
+    session.send(TopicSource("notebook", "unread"), pa.array(["heard"]), {"mine": 7})
+    slider = dataflow.controls.add("notebook/speed", value=0.5)
+    slider.set(1.5)
+    session.set_param("first", "gain", "3")
+    session.delete_param("first", "gain")
+    seen = ("second/count", "notebook/unread", "notebook/speed", "dora/params", "dora/logs")
+    wait_until(
+        lambda: set(seen) <= {each.topic for each in recorder.status().topics},
+        otherwise=recorder.status,
+    )
+    assert recorder_of(dataflow).generation == 1
+    assert recorder.status().state == "recording"
+    dataflow.stop()
+    status = recorder.status()
+    assert (status.state, status.lost, status.error) == ("ended", 0, None)
+    assert dataflow.service_status() == []
+
+    recording = Recording(run_mcap)
+    assert recording.notes == ()
+    for topic in ("first/count", "second/count"):
+        counted = values(recording, topic)
+        assert counted == [*range(1, len(counted)), -(len(counted) - 1)]
+        assert recording.counts[topic] == {"received": len(counted), "lost": 0}
+    assert status.messages == sum(len(recording[topic]) for topic in recording.topics)
+    (unread,) = recording.messages("notebook/unread")
+    assert (unread.value.to_pylist(), unread.metadata["mine"]) == (["heard"], 7)
+    assert values(recording, "notebook/speed")[-1] == 1.5
+    changes = [
+        (each.value.to_pylist(), each.metadata["deleted"])
+        for each in recording.messages("dora/params")
+    ]
+    assert changes == [(["3"], False), ([None], True)]
+    assert any('"hello"' in line for line in values(recording, "dora/logs"))
+    for message in recording.messages():
+        assert message.publish_nanos <= message.log_nanos
+    cells = {(each.node, each.generation): each.text for each in recording.cells()}
+    assert set(cells) == {("first", 1), ("first", 2), ("second", 1)}
+    assert cells["first", 2].startswith("%%dora_operator first --inputs tick=dora/timer/millis/2")
+    assert cells["first", 2].endswith("# edited")
+    (edit,) = recording.edits()
+    assert (edit["node"], edit["generation"], edit["way"]) == ("first", 2, "in_place")
+    assert "id: first" in str(recording.dataflow_yml)
+
+
+def test_some_topics_and_a_stop_of_the_recording_alone(
+    dataflow: CellDataflow, run_mcap: Path
+) -> None:
+    dataflow.cell("first", COUNTER, inputs=TICKS, outputs=("count",))
+    dataflow.cell("second", COUNTER, inputs=TICKS, outputs=("count",))
+    dataflow.start()
+    with dataflow.record(run_mcap, ["second/count"]) as recorder:
+        wait_until(lambda: recorder.status().messages > 10, otherwise=recorder.status)
+        with pytest.raises(DataflowStateError, match=r"run.mcap is being recorded already"):
+            dataflow.record(run_mcap, overwrite=True)
+    assert dataflow.running
+    assert dataflow.status("second").outputs == ()
+    recording = Recording(run_mcap)
+    assert recording.topics == ("second/count",)
+    counted = values(recording, "second/count")
+    assert counted == list(range(counted[0], counted[0] + len(counted)))
+    with pytest.raises(RecordingError, match=r"run.mcap already exists"):
+        dataflow.record(run_mcap)
+    again = dataflow.record(run_mcap, overwrite=True)
+    wait_until(lambda: again.status().messages > 10, otherwise=again.status)
+    dataflow.stop()
+    # A recording belongs to one run.
+    dataflow.start()
+    assert dataflow.service_status() == []
+    assert {"first/count", "second/count"} <= set(Recording(run_mcap).topics)
+
+
+def test_a_recorder_that_is_held_up_loses_nothing(dataflow: CellDataflow, run_mcap: Path) -> None:
+    dataflow.cell("first", COUNTER, inputs=TICKS, outputs=("count",))
+    dataflow.start()
+    recorder = dataflow.record(run_mcap)
+    wait_until(lambda: recorder.status().messages > 3, otherwise=recorder.status)
+    kill_recorder(dataflow, signal.SIGSTOP)
+    sent = dataflow.status("first").outputs[0].sent
+    wait_until(lambda: dataflow.status("first").outputs[0].sent > sent + 100)
+    # With what waits of a node that is gone, and of an output that is.
+    dataflow.remove("first")
+    kill_recorder(dataflow, signal.SIGCONT)
+    status = recorder.stop()
+    assert status.lost == 0
+    counted = values(Recording(run_mcap), "first/count")
+    assert len(counted) > 100
+    assert counted[:-1] == list(range(counted[0], counted[0] + len(counted) - 1))
+    assert counted[-1] == -counted[-2]
+
+
+def test_what_it_cannot_take_is_counted(dataflow: CellDataflow, run_mcap: Path) -> None:
+    dataflow.cell("bursts", BURSTS, inputs={"go": "notebook/go"}, outputs=("number",))
+    dataflow.start()
+    recorder = dataflow.record(run_mcap, ["bursts/number"])
+    kill_recorder(dataflow, signal.SIGSTOP)
+    number = QUEUE_SIZE + 1000
+    # The node goes on: nothing of a recording holds it up.
+    dataflow.send("notebook/go", number)
+    wait_until(lambda: dataflow.said_by("bursts") == ["sent"])
+    kill_recorder(dataflow, signal.SIGCONT)
+    status = recorder.stop()
+    (topic,) = status.topics
+    assert topic.lost == status.lost == 1000
+    assert topic.received == QUEUE_SIZE
+    recording = Recording(run_mcap)
+    assert recording.counts["bursts/number"] == {"received": QUEUE_SIZE, "lost": 1000}
+    assert values(recording, "bursts/number")[-1] == number - 1
+
+
+def test_a_disk_that_is_full_ends_the_recording_alone(
+    dataflow: CellDataflow, run_mcap: Path
+) -> None:
+    dataflow.cell("first", COUNTER, inputs=TICKS, outputs=("count",))
+    dataflow.start()
+    recorder = dataflow.record(run_mcap)
+    wait_until(lambda: bool(readable(run_mcap)))
+    process_id = recorder_of(dataflow).process_id
+    assert process_id is not None
+    room = run_mcap.stat().st_size + 5000
+    resource.prlimit(process_id, resource.RLIMIT_FSIZE, (room, room))
+    wait_until(lambda: recorder.status().state == "failed", otherwise=recorder.status)
+    assert recorder.status().error == (
+        f"the recording ended: {run_mcap} cannot be written (File too large)."
+    )
+    assert not recorder.active
+    failed = recorder_of(dataflow)
+    assert failed.state is State.FAILED
+    assert str(failed.error).startswith("the recording ended")
+    (unseen,) = dataflow.front_end.unseen_failures()
+    assert (unseen.node, unseen.message) == ("recorder", recorder.status().error)
+    assert dataflow.front_end.unseen_failures() == []
+    wait_until(lambda: recorder_of(dataflow).process_id is None)
+    before = dataflow.status("first").events
+    wait_until(lambda: dataflow.status("first").events > before)
+    assert dataflow.status("first").state is State.RUNNING
+    counted = readable(run_mcap)
+    assert counted == list(range(counted[0], counted[0] + len(counted)))
+
+
+def test_a_recorder_that_is_killed_leaves_a_readable_file(
+    dataflow: CellDataflow, run_mcap: Path, tmp_path: Path
+) -> None:
+    dataflow.cell("first", COUNTER, inputs=TICKS, outputs=("count",))
+    dataflow.start()
+    recorder = dataflow.record(run_mcap)
+    wait_until(lambda: len(readable(run_mcap)) > 10)
+    kill_recorder(dataflow, signal.SIGKILL)
+    wait_until(lambda: not recorder.active)
+    assert recorder.status().state == "failed"
+    assert recorder.status().error == "the recorder ended: its process was killed by SIGKILL (Killed)."
+    counted = readable(run_mcap)
+    assert counted == list(range(counted[0], counted[0] + len(counted)))
+    # The user's nodes notice nothing, and another recording begins.
+    assert dataflow.status("first").generation == 1
+    again = dataflow.record(tmp_path / "again.mcap")
+    wait_until(lambda: again.status().messages > 10, otherwise=again.status)
+    assert again.stop().error is None
+    assert Recording(tmp_path / "again.mcap").notes == ()
+
+
+RECORDS = """
+recorder = dataflow.record({path!r})
+while recorder.status().messages < 10:
+    time.sleep(0.01)
+print("recording", flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def recording_kernel(start_kernel: Callable[..., Kernel], run_mcap: Path) -> Kernel:
+    """A kernel that records into `run_mcap`."""
+    first = {"source": COUNTER, "inputs": TICKS, "outputs": ["count"]}
+    kernel = start_kernel({"first": first}, RECORDS.format(path=str(run_mcap)))
+    assert kernel.line() == "recording"
+    return kernel
+
+
+def test_a_stopped_kernel_loses_nothing(recording_kernel: Kernel, run_mcap: Path) -> None:
+    os.kill(recording_kernel.process.pid, signal.SIGSTOP)
+    before = len(readable(run_mcap))
+    wait_until(lambda: len(readable(run_mcap)) > before + 500)
+    os.kill(recording_kernel.process.pid, signal.SIGCONT)
+    recording_kernel.go_on()
+    recording_kernel.process.wait()
+    recording = Recording(run_mcap)
+    assert recording.counts["first/count"]["lost"] == 0
+    counted = values(recording, "first/count")
+    assert counted[:-1] == list(range(counted[0], counted[0] + len(counted) - 1))
+
+
+@pytest.mark.parametrize(
+    "kill", [0, *(pytest.param(number, marks=pytest.mark.soak) for number in range(1, 10))]
+)
+def test_a_killed_kernel_leaves_a_whole_file(
+    recording_kernel: Kernel, run_mcap: Path, kill: int
+) -> None:
+    os.kill(recording_kernel.process.pid, signal.SIGKILL)
+    recording_kernel.process.wait()
+
+    def is_whole() -> bool:
+        return Recording(run_mcap).counts.get("first/count") is not None
+
+    wait_until(is_whole)
+    recording = Recording(run_mcap)
+    assert recording.notes == ()
+    counted = values(recording, "first/count")
+    assert recording.counts["first/count"] == {"received": len(counted), "lost": 0}
+    numbers = [each for each in counted if each > 0]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    # Also what the operator sent at its STOP.
+    assert Counter(counted)[-numbers[-1]] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["there.mcap"], r"there.mcap already exists. Choose another name"),
+        (["."], r"cannot write \.: it is a folder. Give a file's name."),
+        (
+            ["none/run.mcap"],
+            r"cannot write none/run.mcap: there is no folder .*none. Make it first.",
+        ),
+        (["/proc/run.mcap"], r"cannot write /proc/run.mcap: No such file or directory."),
+        (
+            ["run.mcap", ["first/cuont"]],
+            r"there is no topic 'first/cuont'. Did you mean 'first/count'",
+        ),
+        (
+            ["run.mcap", ["dora/parms"]],
+            r"'dora/parms' cannot be recorded. Did you mean 'dora/params'",
+        ),
+        (["run.mcap", "first/count"], r"topics must be a list of topics, got a text"),
+        (["run.mcap", None, "jpg"], r"images must be raw or jpeg, got 'jpg'. Did you mean 'jpeg'"),
+        (["run.mcap", None, "jpeg", 0], r"quality must be a whole number from 1 to 100, got 0"),
+    ],
+)
+def test_bad_input_of_record(
+    dataflow: CellDataflow,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[Any],
+    error: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.mcap").touch()
+    dataflow.cell("first", COUNTER, inputs=TICKS, outputs=("count",))
+    names = dict(zip(("images", "quality"), arguments[2:], strict=False))
+    with pytest.raises((RecordingError, GraphError), match=error) as raised:
+        dataflow.record(*arguments[:2], **names)
+    assert "\n" not in str(raised.value)
+    assert [each.name for each in tmp_path.iterdir()] == ["there.mcap"]
+    assert dataflow.recorder is None
