@@ -7,12 +7,18 @@ end of its test, and no outcome depends on how long something takes.
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
+import http.server
 import os
 import queue
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,6 +148,18 @@ def start(
     yield start
     for operator in operators:
         assert operator.on_event(STOP, Outputs()) is DoraStatus.CONTINUE
+
+
+def tick(operator: Any, outputs: Outputs, count: int) -> None:
+    for _ in range(count):
+        assert operator.on_event(TICK, outputs) is DoraStatus.CONTINUE
+
+
+def tick_while(goes_on: Callable[[], bool], operator: Any, outputs: Outputs) -> None:
+    deadline = datetime.now(UTC).timestamp() + PATIENCE_SECS
+    while goes_on():
+        assert datetime.now(UTC).timestamp() < deadline, "it goes on for ever"
+        tick(operator, outputs, 1)
 
 
 def tick_until(operator: Any, outputs: Outputs, count: int) -> None:
@@ -503,7 +521,7 @@ def test_a_webcam_that_was_asked_for_and_is_unplugged_ends_the_operator(
         return image
 
     driver.reading = one_then_wait_for(gate, read)
-    operator, outputs = start(source="webcam")
+    operator, outputs = start(source="webcam", reconnect="no")
     gate.set()
     wait_for_end(operator)
     operator.on_event(TICK, outputs)
@@ -572,6 +590,183 @@ def test_an_error_inside_opencv_is_said_and_freezes_nothing(
         start()
     assert "video0: the codec has lost its head" in capsys.readouterr().out
     assert driver.released.wait(PATIENCE_SECS)
+
+
+# ---------------------------------------------------------------- a webcam that comes back
+
+
+def unplugged(device: Path) -> Callable[[], Image | None]:
+    """Two pictures, and then the device is gone."""
+    pictures = iter([grey(10), grey(20)])
+
+    def read() -> Image | None:
+        image = next(pictures, None)
+        if image is None:
+            device.unlink(missing_ok=True)
+        return image
+
+    return read
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["same number", "next number"])
+@pytest.mark.parametrize("source", ["auto", "webcam"])
+def test_a_webcam_that_is_plugged_in_again_comes_back_and_the_line_says_so(
+    source: str,
+    number: int,
+    start: Start,
+    driver: Driver,
+    camera: ModuleType,
+    gate: threading.Event,
+    capsys: Printed,
+) -> None:
+    camera.RETRY_SECS = 0.0
+    device, again = camera.DEVICES / "video0", camera.DEVICES / f"video{number}"
+    driver.reading = one_then_wait_for(gate, unplugged(device))
+    operator, outputs = start(source=source)
+    gate.set()
+    wait_for_end(operator)
+    capsys.readouterr()
+    instead = "the rendered scene takes its place"
+    if source == "webcam":
+        instead = "waiting until it is back"
+    with pytest.warns(UserWarning, match=f"was it unplugged.*: {instead}"):
+        tick(operator, outputs, 4)
+    assert outputs.images[0][0, 0, 0] == 20
+    assert [each.get("frame") for each in outputs.metadata[1:]] == (
+        [0, 1, 2] if source == "auto" else []
+    )
+    why = f"{device} is gone (was it unplugged?)"
+    assert capsys.readouterr().out == f"camera: {why}; {instead}\n"
+
+    driver.reading = lambda: grey(77)
+    again.touch()
+    tick_while(lambda: outputs.images[-1][0, 0, 0] != 77, operator, outputs)
+    assert capsys.readouterr().out == f"camera: webcam {again} is back, 640x480\n"
+    assert driver.opened[-1] == (number, cv2.CAP_V4L2)
+    assert "timestamp" in outputs.metadata[-1]
+    operator.on_event(STOP, outputs)
+    assert not operator._source._thread.is_alive()
+
+
+def still_missing(outputs: Outputs, level: int) -> bool:
+    return outputs.images[-1][0, 0, 0] != level or "timestamp" not in outputs.metadata[-1]
+
+
+def test_a_webcam_may_go_and_come_back_many_times(
+    start: Start, driver: Driver, camera: ModuleType, capsys: Printed
+) -> None:
+    camera.RETRY_SECS = 0.0
+    device = camera.DEVICES / "video0"
+    operator, outputs = start()
+    for level in (50, 60, 70):
+        driver.reading = unplugged(device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tick_while(lambda: "takes its place" not in capsys.readouterr().out, operator, outputs)
+        driver.reading = functools.partial(grey, level)
+        device.touch()
+        tick_while(functools.partial(still_missing, outputs, level), operator, outputs)
+
+
+def test_while_a_webcam_is_waited_for_each_new_reason_is_said_once(
+    start: Start, driver: Driver, camera: ModuleType, gate: threading.Event, capsys: Printed
+) -> None:
+    camera.RETRY_SECS = 0.0
+    device = camera.DEVICES / "video0"
+    driver.reading = one_then_wait_for(gate, unplugged(device))
+    operator, outputs = start()
+    gate.set()
+    wait_for_end(operator)
+    with fallback("was it unplugged?)"):
+        for _ in range(2):
+            operator.on_event(TICK, outputs)
+    capsys.readouterr()
+    driver.opens = False
+    device.touch()
+    opened = len(driver.opened)
+    tick_while(lambda: len(driver.opened) < opened + 4, operator, outputs)
+    said = f"camera: still waiting: {device} does not open\n"
+    assert capsys.readouterr().out == said
+    driver.opens = True
+    driver.reading = lambda: grey(77)
+    tick_while(lambda: outputs.images[-1][0, 0, 0] != 77, operator, outputs)
+    assert capsys.readouterr().out == f"camera: webcam {device} is back, 640x480\n"
+
+
+def test_a_webcam_that_hangs_when_it_comes_back_is_opened_only_once_more(
+    start: Start, driver: Driver, camera: ModuleType, gate: threading.Event, capsys: Printed
+) -> None:
+    """Each attempt that hangs keeps a thread; so there is no other one until it has returned."""
+    camera.RETRY_SECS = 0.0
+    device = camera.DEVICES / "video0"
+    driver.reading = unplugged(device)
+    operator, outputs = start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tick_while(lambda: "takes its place" not in capsys.readouterr().out, operator, outputs)
+    hangs = threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        gate.wait()
+
+    driver.opening = hang
+    driver.opened.clear()
+    camera.ANSWER_SECS = 0.0
+    device.touch()
+    tick_while(lambda: "does not answer" not in capsys.readouterr().out, operator, outputs)
+    assert hangs.wait(PATIENCE_SECS)
+    for _ in range(20):
+        operator.on_event(TICK, outputs)
+    assert len(driver.opened) == 1
+    camera.ANSWER_SECS = PATIENCE_SECS
+    driver.reading = lambda: grey(77)
+    driver.opening = lambda: None
+    gate.set()
+    tick_while(lambda: outputs.images[-1][0, 0, 0] != 77, operator, outputs)
+
+
+def test_a_stop_while_a_webcam_is_opened_again_releases_it(
+    start: Start, driver: Driver, camera: ModuleType, capsys: Printed
+) -> None:
+    camera.RETRY_SECS = 0.0
+    device = camera.DEVICES / "video0"
+    driver.reading = unplugged(device)
+    operator, outputs = start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tick_while(lambda: "takes its place" not in capsys.readouterr().out, operator, outputs)
+    asked = threading.Event()
+
+    def read() -> Image | None:
+        asked.set()
+        return None
+
+    camera.MISSES_IN_A_ROW = 10**9
+    driver.reading = read
+    driver.released.clear()
+    device.touch()
+    tick_while(lambda: not asked.is_set(), operator, outputs)
+    operator.on_event(STOP, outputs)
+    assert driver.released.wait(PATIENCE_SECS)
+
+
+@pytest.mark.parametrize("name", ["RECONNECT", "REPEAT"])
+def test_a_switch_that_is_neither_yes_nor_no_is_refused(name: str, start: Start) -> None:
+    with pytest.raises(ValueError, match=f"CAMERA_{name} must be yes or no, got 'maybe'"):
+        start(source="scene", **{name: "maybe"})
+
+
+def test_what_a_webcam_offers_is_said_before_the_line_that_is_shown_below_the_cell(
+    start: Start, driver: Driver, camera: ModuleType, capsys: Printed
+) -> None:
+    mode = camera.modes_text.__globals__["Mode"]
+    camera.modes_of = lambda device: [mode("MJPG", 640, 480, (30.0, 15.0))]
+    start()
+    device = camera.DEVICES / "video0"
+    assert capsys.readouterr().out == (
+        f"camera: {device} offers MJPG 640x480 at 30, 15\ncamera: webcam {device}, 640x480\n"
+    )
 
 
 # ---------------------------------------------------------------- a video file
@@ -657,6 +852,20 @@ def test_a_video_that_is_deleted_while_it_runs_ends_the_operator(
     assert levels_of(outputs) == LEVELS
 
 
+def test_a_video_that_is_shown_once_ends_the_operator_with_its_last_picture(
+    film: Path, start: Start, capsys: Printed
+) -> None:
+    operator, outputs = start(source=film, width=64, height=48, repeat="no")
+    status = DoraStatus.CONTINUE
+    while status is DoraStatus.CONTINUE:
+        status = operator.on_event(TICK, outputs)
+    assert status is DoraStatus.STOP
+    assert levels_of(outputs) == LEVELS
+    assert capsys.readouterr().out == (
+        f"camera: video {film}, 64x48\ncamera: film.avi has ended after 6 pictures\n"
+    )
+
+
 def test_a_file_that_hangs_when_it_is_opened_holds_nothing_up(
     tmp_path: Path, start: Start, driver: Driver, camera: ModuleType, gate: threading.Event
 ) -> None:
@@ -666,6 +875,270 @@ def test_a_file_that_hangs_when_it_is_opened_holds_nothing_up(
     os.mkfifo(path)
     with refused(camera, path, f"{path} does not answer"):
         start(source=path)
+
+
+# ---------------------------------------------------------------- a folder of pictures
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six pictures whose order by number is not their order by text."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for level, name in zip(
+        LEVELS, ["1.png", "a2.PNG", "a9.jpg", "a10.png", "b.bmp", "b1.ppm"], strict=True
+    ):
+        _, data = cv2.imencode(f".{name.split('.')[1].lower()}", grey(level, (64, 48)))
+        (folder / name).write_bytes(data.tobytes())
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def test_a_folder_shows_its_pictures_in_the_order_of_their_numbers_and_begins_again(
+    folder: Path, start: Start, capsys: Printed
+) -> None:
+    operator, outputs = start(source=folder, width=64, height=48)
+    tick_until(operator, outputs, 8)
+    assert levels_of(outputs) == [*LEVELS, *LEVELS[:2]]
+    names = ["1.png", "a2.PNG", "a9.jpg", "a10.png", "b.bmp", "b1.ppm", "1.png", "a2.PNG"]
+    assert [metadata["file"] for metadata in outputs.metadata] == names
+    assert capsys.readouterr().out == f"camera: folder {folder}, 64x48\n"
+
+
+def test_a_folder_that_is_shown_once_ends_the_operator(
+    folder: Path, start: Start, capsys: Printed
+) -> None:
+    operator, outputs = start(source=folder, width=64, height=48, repeat="no")
+    status = DoraStatus.CONTINUE
+    while status is DoraStatus.CONTINUE:
+        status = operator.on_event(TICK, outputs)
+    assert levels_of(outputs) == LEVELS
+    assert capsys.readouterr().out.endswith("camera: pictures has ended after 6 pictures\n")
+
+
+def test_a_file_of_a_folder_that_is_not_a_picture_is_skipped_and_said_once(
+    folder: Path, start: Start, capsys: Printed
+) -> None:
+    (folder / "a9.jpg").write_text("not a picture")
+    operator, outputs = start(source=folder, width=64, height=48)
+    tick_until(operator, outputs, 10)
+    left = [*LEVELS[:2], *LEVELS[3:]]
+    assert levels_of(outputs) == [*left, *left]
+    printed = capsys.readouterr().out
+    assert printed.count("a9.jpg is not a picture that OpenCV can read: skipped") == 1
+
+
+def test_a_folder_without_pictures_is_an_error(
+    tmp_path: Path, start: Start, camera: ModuleType
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    endings = ", ".join(camera.PICTURE_ENDINGS)
+    with refused(camera, empty, f"the folder {empty} has no pictures ({endings})"):
+        start(source=empty)
+    (empty / "broken.png").write_text("not a picture")
+    with refused(camera, empty, f"OpenCV can read no picture in the folder {empty}"):
+        start(source=empty)
+
+
+def test_a_folder_that_is_deleted_while_it_runs_ends_the_operator(
+    folder: Path, start: Start, camera: ModuleType
+) -> None:
+    operator, outputs = start(source=folder, width=64, height=48)
+    shutil.rmtree(folder)
+    with refused(camera, folder, f"the folder {folder} is gone"):
+        tick_until(operator, outputs, len(LEVELS) + 1)
+
+
+# ---------------------------------------------------------------- a network camera
+
+
+class StreamServer:
+    """Serves JPEGs as network cameras and telephones do, until it is told to stop."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path != "/video":
+                    self.send_error(404)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                _, jpeg = cv2.imencode(".jpg", grey(99, (320, 240)))
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                with contextlib.suppress(OSError):
+                    while not outer.stopped.wait(0.02):  # its rate: 50 a second
+                        self.wfile.write(head.encode() + jpeg.tobytes() + b"\r\n")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self.stopped.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[StreamServer]:
+    server = StreamServer()
+    yield server
+    server.close()
+
+
+def test_a_network_camera_that_stops_is_waited_for_and_comes_back(
+    server: StreamServer, start: Start, camera: ModuleType, capsys: Printed
+) -> None:
+    camera.RETRY_SECS = camera.PAUSE_AFTER_MISS_SECS = 0.0
+    url = f"http://127.0.0.1:{server.port}/video"
+    operator, outputs = start(source=url)
+    assert capsys.readouterr().out == f"camera: stream {url}, 640x480 (from 320x240)\n"
+    tick_until(operator, outputs, 2)
+    assert abs(float(outputs.images[0].mean()) - 99) < 2
+    assert outputs.metadata[0].keys() == {"width", "height", "encoding", "timestamp"}
+    server.stopped.set()
+    with pytest.warns(UserWarning, match="waiting until it is back; check its power and network"):
+        tick_while(lambda: not isinstance(operator._source, camera.NoPictures), operator, outputs)
+    assert capsys.readouterr().out.startswith(
+        f"camera: {url} has stopped in the middle; waiting until it is back\n"
+    )
+    server.stopped.clear()
+    tick_until(operator, outputs, len(outputs.images) + 1)
+    assert capsys.readouterr().out.endswith(f"camera: stream {url} is back, 640x480\n")
+
+
+def test_a_network_camera_that_may_not_come_back_ends_the_operator(
+    server: StreamServer, start: Start, camera: ModuleType
+) -> None:
+    url = f"http://127.0.0.1:{server.port}/video"
+    operator, outputs = start(source=url, reconnect="no")
+    server.stopped.set()
+    with refused(camera, url, f"{url} has stopped in the middle"):
+        while True:
+            operator.on_event(TICK, outputs)
+
+
+def test_a_path_that_the_camera_does_not_serve_is_an_error_without_the_password(
+    server: StreamServer, start: Start, camera: ModuleType
+) -> None:
+    url = f"http://me:se@cret@127.0.0.1:{server.port}/audio"
+    shown = f"http://me:***@127.0.0.1:{server.port}/audio"
+    why = f"{shown} answers but shows no pictures: check the path, and the user and password, in the address"
+    with refused(camera, shown, why):
+        start(source=url)
+
+
+def test_a_silent_rtsp_server_is_said_to_be_one(camera: ModuleType) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"rtsp://127.0.0.1:{server.getsockname()[1]}/stream"
+        stream = camera.Stream(url, (640, 480))
+        connections = [server.accept()[0], server.accept()[0]]  # ours to look, and FFmpeg's
+        assert connections[1].recv(7) == b"OPTIONS"
+        stream.give_up()
+        assert stream.failure == (
+            f"{url} accepts connections but sends no picture: check the path in the address, "
+            "and whether the camera serves others already; restarting it often helps"
+        )
+        stream.close()
+        for connection in connections:
+            connection.close()
+    stream._thread.join(PATIENCE_SECS)
+    assert not stream._thread.is_alive()
+
+
+def test_a_silent_rtsp_server_holds_nothing_up(
+    start: Start, driver: Driver, camera: ModuleType, gate: threading.Event
+) -> None:
+    camera.STREAM_ANSWER_SECS = 0.05
+    driver.opening = gate.wait
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(
+            camera.CameraError, match=r"^CAMERA_SOURCE=rtsp://127\.0\.0\.1:.* has no pictures"
+        ),
+    ):
+        start(source=f"rtsp://127.0.0.1:{server.getsockname()[1]}/stream")
+
+
+def test_an_address_that_nothing_answers_at_is_said_with_the_reason(
+    start: Start, camera: ModuleType
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        for url, why in (
+            (
+                f"rtsp://127.0.0.1:{port}/stream",
+                f"127.0.0.1 is there but serves nothing on port {port}: is the camera's server on?",
+            ),
+            (
+                "rtsp://camera.invalid/stream",
+                "no machine named camera.invalid is known here: check the name, or use its number",
+            ),
+            (
+                "rtsp://127.0.0.1:high/stream",
+                "the port in the address is not a number from 0 to 65535",
+            ),
+            (
+                "rtsp:///stream",
+                "the address has no host or port; it looks like rtsp://192.168.1.20:554/stream",
+            ),
+        ):
+            with refused(camera, url, f"{url}: {why}"):
+                start(source=url)
+
+
+def test_a_network_that_does_not_lead_to_the_camera_is_said_with_the_reason(
+    start: Start, camera: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    monkeypatch.setattr(camera.socket, "create_connection", unreachable)
+    url = "rtsp://192.0.2.1/stream"
+    why = "192.0.2.1 cannot be reached (No route to host): is it on, and in this network?"
+    with refused(camera, url, f"{url}: {why}"):
+        start(source=url)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://me:secret@host/path", "rtsp://me:***@host/path"),
+        ("rtsp://me:se@cret@host:554/a@b", "rtsp://me:***@host:554/a@b"),
+        ("rtsp://host:554/path", "rtsp://host:554/path"),
+        ("rtsp://me@host/path", "rtsp://me@host/path"),
+        ("/dev/video0", "/dev/video0"),
+        ("clip@home:1.mp4", "clip@home:1.mp4"),
+    ],
+)
+def test_passwords_are_not_shown(source: str, shown: str, camera: ModuleType) -> None:
+    assert camera.shown_source(source) == shown
+
+
+def test_an_error_of_opencv_does_not_show_the_password(
+    start: Start, driver: Driver, camera: ModuleType
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}/stream"
+
+        def read() -> Image:
+            raise cv2.error(f"cannot decode rtsp://me:secret@{place}")
+
+        driver.reading = read
+        shown = f"rtsp://me:***@{place}"
+        with refused(camera, shown, f"{shown}: cannot decode {shown}"):
+            start(source=f"rtsp://me:secret@{place}")
 
 
 # ---------------------------------------------------------------- pictures of any kind
