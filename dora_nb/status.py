@@ -7,7 +7,7 @@ a snapshot sends no message and never blocks.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +61,8 @@ class EdgeStatus:
     """Messages that wait in the queue now."""
     word_age_secs: float | None = None
     """How long ago the control was set whose topic this is; None for other topics, and if it never was."""
+    sent_bytes: int = 0
+    """Size of the data of the messages that were sent; 0 on dora-rs, which does not count it."""
 
 
 ControlState = Literal["idle", "set", "held", "silent", "released"]
@@ -138,6 +140,8 @@ class NodeStatus:
     """The id of its process; None where none runs, and on dora-rs."""
     is_service: bool = False
     """Whether it is a node of dora_nb's own, such as the recorder."""
+    on_event_counts: tuple[int, ...] = field(default=(), repr=False)
+    """A histogram of how long its events took, over all generations, for the difference of two snapshots."""
 
     @property
     def dropped(self) -> int:

@@ -60,6 +60,7 @@ from ._words import (
     OVERFLOW,
     REFUSED,
     SENT,
+    SENT_BYTES,
     WAITING,
     Words,
 )
@@ -186,6 +187,7 @@ class OutEdge:
             self.flush()
             if not self._make_room(waiter, arena):
                 self.refuse()
+                words[SENT_BYTES] += message.payload_size
                 return
             # `_make_room` may have served the engine, which may have detached this very edge.
             if not self.attached:
@@ -193,6 +195,7 @@ class OutEdge:
         # Before anything is done with the message: after a kill in between, the engine finds one that was
         # given to the edge and has no number, and counts it as lost. Later, it would have vanished uncounted.
         words[SENT] += 1
+        words[SENT_BYTES] += message.payload_size
         # Never past the overflow: that would overtake the messages there.
         if self.overflow or not self._push(message):
             if message.slot is not None:

@@ -55,6 +55,10 @@ LOST = 16
 LOST_UNSENT = 17
 """How many messages were in the overflow of a publisher that died."""
 
+# Written by the publisher; its own line is full.
+SENT_BYTES = 24
+"""Payload of all messages that were given to this edge; 0 from a publisher that does not count it."""
+
 
 class Words:
     """A mapping of the page of one edge. `close` it; the descriptor is not kept."""

@@ -17,7 +17,7 @@ import contextlib
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dora_nb.errors import EngineError
 
@@ -45,6 +45,7 @@ class EdgeCounts:
     received: int
     dropped: int
     queued: int
+    sent_bytes: int = field(default=0, compare=False)
 
 
 class Edge:
@@ -91,6 +92,7 @@ class Edge:
             + words[_words.LOST]
             + words[_words.LOST_UNSENT],
             queued=max(0, self.last_pushed() - self.last_taken()) + words[_words.OVERFLOW],
+            sent_bytes=words[_words.SENT_BYTES],
         )
 
     def settle_reader(self) -> int:

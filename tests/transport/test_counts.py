@@ -223,3 +223,16 @@ def test_counts_of_one_edge_are_not_those_of_another(rig: Rig) -> None:
     slow.take()
     assert quick.edge.counts() == EdgeCounts(sent=10, received=10, dropped=0, queued=0)
     assert slow.edge.counts() == EdgeCounts(sent=10, received=1, dropped=8, queued=1)
+
+
+@pytest.mark.parametrize("drop_oldest", [True, False])
+def test_an_edge_counts_the_bytes_of_all_that_it_was_given(rig: Rig, drop_oldest: bool) -> None:
+    """Those that it drops too: they say how large messages are."""
+    link = rig.connect(queue_size=2, drop_oldest=drop_oldest)
+    for number, size in enumerate((8, LARGE, 4000)):
+        rig.send(number, size)
+        if not drop_oldest:
+            link.take_all()
+    counts = link.edge.counts()
+    assert (counts.sent, counts.dropped) == (3, int(drop_oldest))
+    assert counts.sent_bytes == 8 + LARGE + 4000

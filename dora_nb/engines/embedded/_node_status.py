@@ -55,4 +55,5 @@ def node_status(
         warnings=supervisor.warnings,
         changed_files=supervisor.changed_files(),
         process_id=supervisor.process_id(),
+        on_event_counts=tuple(durations),
     )

@@ -106,6 +106,7 @@ class Connection:
             received=self.earlier.received + now.received,
             dropped=self.earlier.dropped + now.dropped + unread,
             queued=now.queued - unread,
+            sent_bytes=self.earlier.sent_bytes + now.sent_bytes,
         )
 
     def last_counts(self) -> EdgeCounts:
@@ -127,6 +128,7 @@ class Connection:
             received=counts.received,
             dropped=counts.dropped,
             queued=counts.queued,
+            sent_bytes=counts.sent_bytes,
         )
 
 
@@ -577,4 +579,5 @@ def _counts_of(status: EdgeStatus) -> EdgeCounts:
         received=status.received,
         dropped=status.dropped,
         queued=status.queued,
+        sent_bytes=status.sent_bytes,
     )

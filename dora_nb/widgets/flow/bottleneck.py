@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from dora_nb.graph.sources import NOTEBOOK
 from dora_nb.how_to import how_to
+from dora_nb.protocol.counters import quantile_secs
 from dora_nb.status import EdgeStatus, NodeStatus
 
 DROP_SHARE = 0.05
@@ -34,8 +35,6 @@ class Snapshot:
     """What the notebook reads itself."""
     cpu_cores: Mapping[str, float] = field(default_factory=dict)
     """Cores that each node keeps busy, where that is known."""
-    message_bytes: Mapping[str, float] = field(default_factory=dict)
-    """The mean size of a message of each topic, where that is known."""
 
     def edges(self) -> dict[tuple[str, str], EdgeStatus]:
         """Returns all edges, by reader and input."""
@@ -111,8 +110,7 @@ def _sentence(first: Snapshot, last: Snapshot, edge: EdgeStatus, share: float) -
             f"{arrives}; the queue of {behind.reader}/{behind.input} is full and does not drop, "
             f"{how_to('limit a queue', input=behind.input, size=behind.queue_size)} lets it"
         )
-    node = last.nodes.get(edge.reader)
-    on_event_secs = node.on_event_p50_secs if node is not None else None
+    on_event_secs = _on_event_secs(first, last, edge.reader)
     cores = last.cpu_cores.get(edge.reader)
     option = _keep_newest(edge)
     # Per message that it took, as an operator with several inputs shares its time among them.
@@ -121,8 +119,8 @@ def _sentence(first: Snapshot, last: Snapshot, edge: EdgeStatus, share: float) -
         return f"{start}: {_millis(on_event_secs)} per event, {arrives}; {option}"
     if taken_secs is None:
         return f"{start}: it took no message in {secs:.0f} s, {arrives}; {option}"
-    num_bytes = last.message_bytes.get(edge.topic)
-    if num_bytes is not None and num_bytes >= LARGE_BYTES:
+    num_bytes = _message_bytes(first, last, edge)
+    if num_bytes >= LARGE_BYTES:
         return (
             f"{start}: {_millis(taken_secs)} per event, most of it for reading messages of "
             f"{num_bytes / 1e6:.1f} MB, {arrives}; send smaller ones (a smaller picture, fewer bits)"
@@ -167,12 +165,36 @@ def _slower_stage_behind(
         if not waiting:
             return found
         edge = max(waiting, key=lambda each: (each.queued / each.queue_size, each.reader))
-        node = last.nodes.get(edge.reader)
         _, received, _ = _moved(first, last, edge)
-        known_secs = node.on_event_p50_secs if node is not None else None
+        known_secs = _on_event_secs(first, last, edge.reader)
         found = edge, known_secs if known_secs is not None else secs / max(1, received)
         name = edge.reader
         seen.add(name)
+
+
+def _on_event_secs(first: Snapshot, last: Snapshot, name: str) -> float | None:
+    """Returns the median time per event between the snapshots; None where that is not known.
+
+    That of the whole run would describe a node as it was an hour ago.
+    """
+    before, after = first.nodes.get(name), last.nodes.get(name)
+    if before is None or after is None:
+        return None
+    lately = [
+        max(0, now - earlier)
+        for earlier, now in zip(before.on_event_counts, after.on_event_counts, strict=False)
+    ]
+    return quantile_secs(lately, 0.5)
+
+
+def _message_bytes(first: Snapshot, last: Snapshot, edge: EdgeStatus) -> float:
+    """Returns the mean size of the messages that were sent between; 0 where that is not known."""
+    sent, _, _ = _moved(first, last, edge)
+    key = (edge.reader, edge.input)
+    before, after = first.edges().get(key), last.edges().get(key)
+    if not sent or before is None or after is None:
+        return 0.0
+    return max(0, after.sent_bytes - before.sent_bytes) / sent
 
 
 def _keep_newest(edge: EdgeStatus) -> str:

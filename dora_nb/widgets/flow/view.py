@@ -284,6 +284,9 @@ class _EdgeMeter:
         if running and edge.queued:
             facts.append(f"{edge.queued} queued")
         share = min(1.0, dropped / sent) if dropped and sent else 0.0
+        size = (
+            f", {_size(edge.sent_bytes / edge.sent)} each" if edge.sent_bytes and edge.sent else ""
+        )
         if running and share > 0:
             facts.append(f"{share * 100:.0f} % lost")
         return {
@@ -291,9 +294,15 @@ class _EdgeMeter:
             "drops": running and share > 0,
             "title": (
                 f"{edge.topic} → {edge.reader}/{edge.input}: {edge.sent} sent, {edge.received} received, "
-                f"{edge.dropped} dropped, {edge.queued} of {edge.queue_size} queued ({edge.policy})"
+                f"{edge.dropped} dropped, {edge.queued} of {edge.queue_size} queued ({edge.policy}){size}"
             ),
         }
+
+
+def _size(num_bytes: float) -> str:
+    if num_bytes < 1000:
+        return f"{num_bytes:.0f} B"
+    return f"{num_bytes / 1e3:.3g} KB" if num_bytes < 1e6 else f"{num_bytes / 1e6:.3g} MB"
 
 
 def _age(secs: float) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dora_nb.graph.nodes import QueuePolicy
+from dora_nb.protocol.counters import BUCKETS, bucket_of
 from dora_nb.status import EdgeStatus, NodeStatus, State
 from dora_nb.widgets.flow.bottleneck import Snapshot, bottleneck
 
@@ -15,8 +17,14 @@ def edge(topic: str, reader: str, name: str, **counts: Any) -> EdgeStatus:
     return EdgeStatus(topic, reader, name, size, policy, **counts)
 
 
-def node(name: str, *inputs: EdgeStatus, p50: float | None = None) -> NodeStatus:
-    return NodeStatus(name, State.RUNNING, "Cell In[1]", inputs=inputs, on_event_p50_secs=p50)
+def node(name: str, *inputs: EdgeStatus, durations: dict[float, int] | None = None) -> NodeStatus:
+    """`durations`: how many events have taken so many seconds."""
+    counts = [0] * BUCKETS
+    for secs, num_events in (durations or {}).items():
+        counts[bucket_of(round(secs * 1e9))] += num_events
+    return NodeStatus(
+        name, State.RUNNING, "Cell In[1]", inputs=inputs, on_event_counts=tuple(counts)
+    )
 
 
 def snapshots(
@@ -33,12 +41,14 @@ def snapshots(
         for each in edges:
             spec = dict(each)
             sent = round(spec.pop("sent_hz") * step / 2)
+            spec["sent_bytes"] = sent * spec.pop("bytes", 0)
             dropped = round(spec.pop("drop_hz", 0) * step / 2)
             counts = {"sent": sent, "dropped": dropped, "received": sent - dropped}
             made = edge(**{**counts, **spec})
             inputs.setdefault(made.reader, []).append(made)
+        events = max((each.received for its in inputs.values() for each in its), default=0)
         nodes = {
-            name: node(name, *its, p50=(p50 or {}).get(name))
+            name: node(name, *its, durations={p50[name]: events} if p50 and name in p50 else None)
             for name, its in inputs.items()
             if name != "notebook"
         }
@@ -56,7 +66,7 @@ def sentences(staged: list[Snapshot]) -> list[str]:
 def test_a_slow_operator() -> None:
     staged = snapshots({**CAMERA, "sent_hz": 30, "drop_hz": 18.6}, p50={"detector": 0.048})
     assert sentences(staged) == [
-        "detector drops 62 %: 48 ms per event, one arrives every 33 ms; queues={'image': 1} keeps the newest"
+        "detector drops 62 %: 47 ms per event, one arrives every 33 ms; queues={'image': 1} keeps the newest"
     ]
 
 
@@ -75,7 +85,7 @@ def test_a_slow_reader_behind_backpressure() -> None:
     )
     assert sentences(staged) == [
         (
-            "detector drops 67 %: it waits for writer, which takes 100 ms per event, one arrives every 33 ms;"
+            "detector drops 67 %: it waits for writer, which takes 99 ms per event, one arrives every 33 ms;"
             " the queue of writer/boxes is full and does not drop, queues={'boxes': 10} lets it"
         )
     ]
@@ -90,7 +100,7 @@ def test_the_last_of_several_full_queues_is_the_cause_also_in_a_cycle() -> None:
         {"topic": "writer/c", "reader": "detector", "name": "c", **full},
         p50={"writer": 0.1},
     )
-    assert "it waits for writer, which takes 100 ms" in sentences(staged)[0]
+    assert "it waits for writer, which takes 99 ms" in sentences(staged)[0]
 
 
 def test_a_source_faster_than_one_core() -> None:
@@ -109,10 +119,9 @@ def test_a_source_faster_than_one_core() -> None:
 
 def test_large_messages() -> None:
     staged = snapshots(
-        {**CAMERA, "sent_hz": 30, "drop_hz": 10},
+        {**CAMERA, "sent_hz": 30, "drop_hz": 10, "bytes": 24_900_000},
         p50={"detector": 0.004},
         cpu_cores={"detector": 0.95},
-        message_bytes={"camera/image": 24_900_000},
     )
     assert sentences(staged) == [
         (
@@ -120,6 +129,37 @@ def test_large_messages() -> None:
             "one arrives every 33 ms; send smaller ones (a smaller picture, fewer bits)"
         )
     ]
+
+
+def test_only_what_came_lately_counts() -> None:
+    """The detector was quick for an hour, and the pictures were small; then both changed."""
+    of_the_hour = {"sent": 100_000, "received": 100_000, "sent_bytes": 10_000_000}
+    staged = []
+    for step in range(13):
+        lately = {"sent": 30 * step // 2, "received": 10 * step // 2, "dropped": 20 * step // 2}
+        counts = {key: of_the_hour.get(key, 0) + more for key, more in lately.items()}
+        of_edge = edge("camera/image", "detector", "image", sent_bytes=10_000_000, **counts)
+        durations = {0.001: 100_000, 0.1: lately["received"]}
+        nodes = {"detector": node("detector", of_edge, durations=durations)}
+        staged.append(Snapshot(100 + step / 2, nodes))
+    assert sentences(staged)[0].startswith("detector drops 67 %: 99 ms per event, one arrives")
+
+    large = [
+        Snapshot(
+            each.secs,
+            {
+                "detector": node(
+                    "detector",
+                    replace(
+                        each.nodes["detector"].inputs[0],
+                        sent_bytes=10_000_000 + 15 * step * 2_000_000,
+                    ),
+                )
+            },
+        )
+        for step, each in enumerate(staged)
+    ]
+    assert "reading messages of 2.0 MB" in sentences(large)[0]
 
 
 def test_a_view_in_the_kernel() -> None:

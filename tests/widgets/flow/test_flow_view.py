@@ -12,6 +12,7 @@ import pytest
 
 from dora_nb.dataflow.results import Declared, Stopped
 from dora_nb.errors import GraphError, OperatorError
+from dora_nb.protocol.counters import BUCKETS, bucket_of
 from dora_nb.status import EdgeStatus, LogLine, State, TopicStatus
 from dora_nb.widgets.flow.view import LOG_LINES, FlowView
 from dora_nb.widgets.page import live
@@ -147,14 +148,15 @@ def test_edges_say_rate_queue_drops_and_silence(
 ) -> None:
     dataflow.change("detector", inputs=(image_edge(sent=10, received=10),))
     refresher.refresh_all()
-    dataflow.change("detector", inputs=(image_edge(sent=40, received=22, dropped=15, queued=3),))
+    counts = {"sent": 40, "received": 22, "dropped": 15, "queued": 3, "sent_bytes": 40 * 921_600}
+    dataflow.change("detector", inputs=(image_edge(**counts),))
     refresher.refresh_all()
     edge = page.last["edges"]["detector/image"]
     assert edge["text"] == "24/s · 3 queued · 50 % lost"
     assert edge["drops"] is True
     assert edge["title"] == (
         "camera/image → detector/image: 40 sent, 22 received, 15 dropped, "
-        "3 of 10 queued (drop_oldest)"
+        "3 of 10 queued (drop_oldest), 922 KB each"
     )
     refresher.refresh_all(after_secs=12)
     assert page.last["edges"]["detector/image"]["text"] == "last 12 s ago · 3 queued"
@@ -187,11 +189,14 @@ def test_an_edge_that_drops_for_five_seconds_gets_advice_until_the_stop(
 ) -> None:
     for step in range(12):
         counts = {"sent": 30 * step, "received": 15 * step, "dropped": 15 * step}
-        dataflow.change("detector", inputs=(image_edge(**counts),), on_event_p50_secs=0.048)
+        durations = [0] * BUCKETS
+        durations[bucket_of(48_000_000)] = 15 * step
+        edges = (image_edge(**counts),)
+        dataflow.change("detector", inputs=edges, on_event_counts=tuple(durations))
         refresher.refresh_all()
         assert bool(page.last["advice"]) == (step >= 10)
     assert page.last["advice"] == [
-        "detector drops 50 %: 48 ms per event, one arrives every 17 ms; queues={'image': 1} keeps the newest"
+        "detector drops 50 %: 47 ms per event, one arrives every 17 ms; queues={'image': 1} keeps the newest"
     ]
     dataflow.running = False
     refresher.refresh_all()
