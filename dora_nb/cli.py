@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TUTORIAL_FOLDERS = ("notebooks", "samples")
 """Copied side by side, so that ``../samples`` resolves from a notebook as in the repository."""
 DEFAULT_TUTORIAL_DIR = Path("dora-nb-tutorial")
-COMMANDS = ("doctor", "export", "run", "tutorial")
+COMMANDS = ("doctor", "export", "info", "recover", "run", "tutorial")
 
 
 class CommandError(DoraNbError):
@@ -137,6 +137,29 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("folder", type=Path, metavar="DIR", help="where the files go")
     export.set_defaults(build=False, env=[])
     _add_allowances(export)
+    info = commands.add_parser(
+        "info",
+        help="show what a recording contains",
+        description="Show the topics of a recording with their types, counts, rates and gaps, what is damaged "
+        "or missing, and the cells that are attached. Opens MCAP files of any program, and ROS 2 bags.",
+        allow_abbrev=False,
+    )
+    info.add_argument("file", type=Path, metavar="FILE", help="an .mcap, or the folder of a bag")
+    recover = commands.add_parser(
+        "recover",
+        help="write what can be read of a damaged recording as a whole file",
+        description="Write every message that can be read of a recording that was cut or damaged into a new "
+        "file. The old file stays as it is.",
+        allow_abbrev=False,
+    )
+    recover.add_argument("file", type=Path, metavar="FILE", help="the recording")
+    recover.add_argument(
+        "out",
+        nargs="?",
+        type=Path,
+        metavar="OUT",
+        help="the new file (default: FILE-recovered.mcap, beside FILE)",
+    )
     return parser
 
 
@@ -263,6 +286,24 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _info(arguments: argparse.Namespace) -> int:
+    from .recording.info import describe
+
+    print(describe(arguments.file))
+    return 0
+
+
+def _recover(arguments: argparse.Namespace) -> int:
+    from .recording.recover import recover
+
+    recovered = recover(arguments.file, arguments.out)
+    for note in recovered.notes:
+        print(f"{arguments.file}: {note}", file=sys.stderr)
+    seconds = f"{recovered.duration_secs:.1f} s"
+    print(f"{recovered.path}: {recovered.num_messages:,} messages, {seconds}")
+    return 0
+
+
 def _doctor(_arguments: argparse.Namespace) -> int:
     checks = check_system()
     print(report(checks, command="dora-nb doctor"))
@@ -344,6 +385,8 @@ def _same_file(one: Path, other: Path) -> bool:
 _ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": _doctor,
     "export": _export,
+    "info": _info,
+    "recover": _recover,
     "run": _run,
     "tutorial": _tutorial,
 }

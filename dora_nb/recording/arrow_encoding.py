@@ -69,11 +69,13 @@ def decode_message(
     try:
         with pa.ipc.open_stream(stream) as reader:
             batch, custom = reader.read_next_batch_with_custom_metadata()
+        value = batch.column(0) if batch.num_columns == 1 else batch.to_struct_array()
+        # A damaged schema may say another type: its reader would look beyond the end of the buffers.
+        value.validate()
     except StopIteration:
         raise UndecodableError("it has no record batch") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UndecodableError(f"Arrow cannot read it ({str(error).splitlines()[0]})") from None
-    value = batch.column(0) if batch.num_columns == 1 else batch.to_struct_array()
     return value, decode_metadata(custom, publish_nanos)
 
 

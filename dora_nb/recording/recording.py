@@ -96,7 +96,12 @@ class Recording:
             for topic, info in sorted(self._source.topics.items())
             if info.unreadable
         ]
-        return (*self._source.notes, *unreadable)
+        lost = [
+            f"{topic}: {count['lost']:,} messages were lost while recording"
+            for topic, count in sorted(self._counts.items())
+            if count.get("lost")
+        ]
+        return (*self._source.notes, *lost, *unreadable)
 
     def messages(
         self, *topics: str, start: float | None = None, stop: float | None = None
@@ -216,6 +221,19 @@ class Recording:
         files = [file for file in self._source.attachments if _EDIT.fullmatch(file.name)]
         return tuple(self._json(file) for file in files)
 
+    def other_attachments(self) -> tuple[str, ...]:
+        """Returns the names of the attached files that are not cells or edits.
+
+        Example::
+
+            >>> rec.other_attachments()
+            ('dataflow.yml', 'counts.json')
+        """
+        names = [file.name for file in self._source.attachments]
+        return tuple(
+            name for name in names if not _CELL.fullmatch(name) and not _EDIT.fullmatch(name)
+        )
+
     @property
     def counts(self) -> Mapping[str, Mapping[str, int | None]]:
         """For each topic, how many messages were received and lost; empty if the end is missing.
@@ -225,6 +243,10 @@ class Recording:
             >>> rec.counts["camera/image"]
             {'received': 1800, 'lost': 0}
         """
+        return self._counts
+
+    @cached_property
+    def _counts(self) -> dict[str, dict[str, int | None]]:
         file = self._attached(COUNTS_NAME)
         return {} if file is None else self._json(file)
 

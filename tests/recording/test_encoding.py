@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dora_nb
-from dora_nb.recording.arrow_encoding import decode_message, encode_message
+from dora_nb.recording.arrow_encoding import UndecodableError, decode_message, encode_message
 from dora_nb.recording.message import timestamp_of
 from dora_nb.recording.writer import MOST_TYPES
 
@@ -184,6 +184,14 @@ def test_several_columns_of_another_program_are_a_struct() -> None:
         batch.schema.serialize().to_pybytes(), batch.serialize().to_pybytes(), BEGIN
     )
     assert value.to_pylist() == [{"x": 1, "y": "a"}, {"x": 2, "y": "b"}]
+
+
+def test_a_schema_of_a_wider_type_is_not_believed() -> None:
+    """Reading would look beyond the end of the buffer."""
+    schema, _ = encode_message(pa.array([1] * 100, pa.int64()), {}, BEGIN)
+    _, data = encode_message(pa.array([1] * 100, pa.int8()), {}, BEGIN)
+    with pytest.raises(UndecodableError):
+        decode_message(schema, memoryview(data), BEGIN)
 
 
 def test_metadata_that_cannot_travel_is_refused() -> None:

@@ -93,3 +93,11 @@ def test_an_unknown_topic_gets_the_nearest_one(tmp_path: Path) -> None:
         writer.write("cam/image", pa.array([1]), {}, publish_nanos=BEGIN, log_nanos=BEGIN)
     with pytest.raises(RecordingError, match="Did you mean 'cam/image'"):
         dora_nb.Recording(path)["cam/imgae"]
+
+
+def test_a_clock_that_was_set_back_keeps_no_chunk_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    with RecordingWriter(path) as writer:
+        writer.write("a", pa.array([1]), {}, publish_nanos=BEGIN, log_nanos=BEGIN)
+        writer.flush_if_due(BEGIN - 3600 * SECOND)
+        assert len(list(dora_nb.Recording(path).messages())) == 1
