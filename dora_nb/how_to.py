@@ -17,15 +17,19 @@ Act = Literal[
     "environment",
     "go back to a generation",
     "interpreter",
+    "keep",
     "limit a queue",
     "read a topic",
     "restart",
     "retry",
+    "save",
     "see logs",
     "see states",
     "start",
     "start on dora-rs",
     "stop",
+    "stop recording",
+    "write over",
 ]
 
 _WORDS: dict[Act, tuple[str, str]] = {
@@ -42,15 +46,19 @@ _WORDS: dict[Act, tuple[str, str]] = {
         "dataflow.restart({name!r}, generation={generation})",
     ),
     "interpreter": ("--python", "python="),
+    "keep": ("%dora keep {secs:g}s", "dataflow.keep({secs:g})"),
     "limit a queue": ("--queue {input}={size}", "queues={{{input!r}: {size}}}"),
     "read a topic": ("--inputs IN={topic}", "inputs={{'IN': {topic!r}}}"),
     "restart": ("%dora restart {name}", "dataflow.restart({name!r})"),
     "retry": ("%dora retry {name}", "dataflow.retry({name!r})"),
+    "save": ("%dora save FILE.mcap", "dataflow.save('FILE.mcap')"),
     "see logs": ("%dora logs", "dataflow.logs()"),
     "see states": ("%dora status", "dataflow.status()"),
     "start": ("%dora start", "dataflow.start()"),
     "start on dora-rs": ("--engine dora", "dataflow.start('dora')"),
     "stop": ("%dora stop", "dataflow.stop()"),
+    "stop recording": ("%dora record stop", "dataflow.recorder.stop()"),
+    "write over": ("--overwrite", "overwrite=True"),
 }
 """For each act: a magic, or an option of its line; and the same in Python."""
 

@@ -52,6 +52,8 @@ class CurrentRun:
         """What recordings are told of the code."""
         self.recorder: object | None = None
         """The `Recorder` that was started last."""
+        self.hint_at_failures: str | None = None
+        """What the error of a node that has failed says too, while a session lasts."""
         self.keeper: object | None = None
         """The `FlightRecorder`; None where nothing is kept."""
         self._readers: list[Listener] = []
@@ -234,6 +236,8 @@ class CurrentRun:
             found = [
                 replace(each, inputs=tuple(map(self._with_age, each.inputs))) for each in found
             ]
+            if self.session is not None and self.hint_at_failures is not None:
+                found = [_with_hint(each, self.hint_at_failures) for each in found]
             return [
                 replace(each, cell_deleted=True) if each.name in self._without_cell else each
                 for each in found
@@ -383,6 +387,20 @@ class CurrentRun:
         """The counts of a reader's edge; None while its publisher was never started."""
         session = self.session
         return reader.last_status if session is None else session.listener_status(reader)
+
+
+def _with_hint(status: NodeStatus, hint: str) -> NodeStatus:
+    error = status.error
+    if error is None:
+        return status
+    told = OperatorError(
+        error.message,
+        node=error.node,
+        traceback_lines=error.traceback_lines,
+        hint=f"{error.hint} {hint}" if error.hint else hint,
+        location=error.location,
+    )
+    return replace(status, error=told)
 
 
 def way_out_of(obstacle: Obstacle) -> str:

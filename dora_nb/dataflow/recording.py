@@ -44,6 +44,7 @@ from dora_nb.errors import (
 )
 from dora_nb.graph.services import shown_name
 from dora_nb.graph.sources import KEEPER, LOGS, RECORDER, LogSource, TopicSource, parse_source
+from dora_nb.how_to import how_to
 from dora_nb.status import NodeStatus, RecordedTopicStatus, RecorderStatus, State
 
 from . import topics as topic_names
@@ -280,7 +281,8 @@ def record(
     current = run.recorder
     if isinstance(current, Recorder) and current.active:
         raise DataflowStateError(
-            f"{current.path} is being recorded already:", hint="%dora record stop ends it."
+            f"{current.path} is being recorded already:",
+            hint=f"{how_to('stop recording')} ends that.",
         )
     file = new_file(path, overwrite=overwrite)
     task = RecordTo(
@@ -305,12 +307,13 @@ def keep(
     names = _checked_topics(run, topics)
     if isinstance(run.keeper, FlightRecorder):
         run.keeper.end()
-        run.keeper = None
+        run.keeper = run.hint_at_failures = None
     if secs is not None:
         task = KeepLast(float(secs), limit_bytes, _KEPT_QUALITY)
         keeper = FlightRecorder(run, task, names)
         keeper.begin()
         run.keeper = keeper
+        run.hint_at_failures = f"Save the last {secs:g} s with {how_to('save')}."
 
 
 def save(run: CurrentRun, path: str | Path, *, overwrite: bool) -> Saved:
@@ -318,7 +321,8 @@ def save(run: CurrentRun, path: str | Path, *, overwrite: bool) -> Saved:
     keeper = run.keeper
     if not isinstance(keeper, FlightRecorder):
         raise DataflowStateError(
-            "nothing is kept that could be saved:", hint="%dora keep 30s keeps the last 30 seconds."
+            "nothing is kept that could be saved:",
+            hint=f"{how_to('keep', secs=30)} keeps the last 30 seconds.",
         )
     session = run.session
     if session is None or not session.service_statuses():
@@ -365,7 +369,7 @@ def new_file(path: str | Path, *, overwrite: bool) -> Path:
     if exists and not overwrite:
         raise RecordingError(
             f"{path} already exists.",
-            hint="Choose another name, or write over it with --overwrite (overwrite=True).",
+            hint=f"Choose another name, or write over it with {how_to('write over')}.",
         )
     # The one test that counts is to open it; the file is made when its first byte is written.
     flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if exists else os.O_CREAT | os.O_EXCL)

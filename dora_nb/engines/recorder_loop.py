@@ -10,21 +10,17 @@ import collections
 import gc
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from dora_nb.errors import RecordingError
-from dora_nb.recording import RecordingWriter
 
 from .recorder_words import (
     STATE,
     WORDS_INPUT,
     Attach,
     Finish,
-    KeepLast,
     Missed,
     RecorderState,
-    RecordTo,
     Save,
     Saved,
     TopicState,
@@ -35,6 +31,8 @@ from .recorder_words import (
 REPORT_SECS = 0.5
 LOOK_SECS = 0.1
 """How long a quiet dataflow may keep a chunk that is due."""
+_MOST_ROUNDS = 50
+"""How often the inputs are looked through before anything else is done."""
 _AFTER_STOP_SECS = 0.02
 """After a stop, the kernel's own last messages may still be on their way for so long."""
 _REST_SECS = 8.0
@@ -122,52 +120,6 @@ class Sink(Protocol):
         """The end; RecordingError where the end of the file cannot be written."""
 
 
-class FileSink:
-    """Writes a file."""
-
-    def __init__(self, task: RecordTo) -> None:
-        self._began_nanos = time.time_ns()
-        self._writer = RecordingWriter(
-            Path(task.path),
-            overwrite=task.overwrite,
-            images=task.images,
-            quality=task.quality,
-            losses_known=task.losses_known,
-        )
-        self.write = self._writer.write
-        self.flush_if_due = self._writer.flush_if_due
-
-    @property
-    def size_bytes(self) -> int:
-        return self._writer.size_bytes
-
-    def attach(self, word: Attach) -> None:
-        self._writer.attach(
-            word.name, word.data, media_type=word.media_type, time_nanos=word.time_nanos
-        )
-
-    def flush(self) -> None:
-        self._writer.flush_if_due(0)  # On no clock that counts is a chunk that young.
-
-    def save(self, word: Save, counts: Mapping[str, TopicState]) -> Saved | None:
-        del word, counts
-        return None
-
-    def secs(self, now_nanos: int) -> float:
-        return (now_nanos - self._began_nanos) / 1e9
-
-    def close(self, counts: Mapping[str, TopicState]) -> None:
-        self._writer.close(counts=as_counts(counts))
-
-
-def as_counts(topics: Mapping[str, TopicState]) -> dict[str, dict[str, int]]:
-    """Returns what ``counts.json`` says of each topic."""
-    return {
-        topic: {"received": state.received, "lost": state.lost}  # type: ignore[dict-item]
-        for topic, state in topics.items()
-    }
-
-
 class Recorder:
     """Takes messages from a node and gives them to a sink, until the node is told to stop.
 
@@ -182,6 +134,7 @@ class Recorder:
         """By topic: what never came to an edge, as the kernel says."""
         self._rates: dict[str, float] = {}
         self._last_report: tuple[float, dict[str, int]] = (time.monotonic(), {})
+        self._to_save: Save | None = None
         self._saved: Saved | None = None
         self._finishes = False
         self._ended = False
@@ -214,8 +167,16 @@ class Recorder:
                 self._take(name, event["value"], event["metadata"], tap.stamp_nanos_of(name))
             # The array is the publisher's memory, which it needs again.
             del event
-            while taken := tap.take():
+            # Only so many: of messages that come faster than they are written, a stop must be seen too.
+            for _ in range(_MOST_ROUNDS):
+                taken = tap.take()
+                if not taken:
+                    break
                 self._take_all(taken)
+            if self._to_save is not None:
+                self._take_what_was_sent(tap)
+                word, self._to_save = self._to_save, None
+                self._saved = self._sink.save(word, self._counted({}))
             self._sink.flush_if_due(time.time_ns())
             now_secs = time.monotonic()
             if now_secs >= next_report_secs or self._saved is not None:
@@ -248,6 +209,15 @@ class Recorder:
             if not taken:
                 time.sleep(_AFTER_STOP_SECS / 10)
 
+    def _take_what_was_sent(self, tap: _Tap) -> None:
+        """Takes what was sent before this call, also what still waits at its publisher."""
+        mark, begin_secs = tap.mark(), time.monotonic()
+        while not tap.has_passed(mark) and time.monotonic() < begin_secs + _REST_SECS:
+            taken = tap.take()
+            if not taken:
+                time.sleep(_AFTER_STOP_SECS / 10)
+            self._take_all(taken)
+
     def _take_all(self, taken: list[_Tapped]) -> None:
         for each in taken:
             self._take(each.input, each.value, each.metadata, each.stamp_nanos)
@@ -270,7 +240,7 @@ class Recorder:
         elif isinstance(word, Missed):
             self._missed[word.topic] += word.number
         else:
-            self._saved = self._sink.save(word, self._counted({}))
+            self._to_save = word
 
     # -- what it says of itself ------------------------------------------------------------------------
 
@@ -310,9 +280,3 @@ class Recorder:
             saved=self._saved,
         )
         node.send_output(STATE, state.encode())
-
-
-def new_recorder(task: RecordTo | KeepLast) -> Recorder:
-    """Returns what does the task. Raises RecordingError where the file cannot be made."""
-    assert isinstance(task, RecordTo)
-    return Recorder(FileSink(task), losses_known=task.losses_known)

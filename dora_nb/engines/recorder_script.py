@@ -9,7 +9,7 @@ from typing import Any
 from dora import Node
 
 from dora_nb.child.tap import Tap
-from dora_nb.engines.recorder_loop import new_recorder
+from dora_nb.engines.recorder_sinks import new_recorder
 from dora_nb.engines.recorder_words import decode_task
 
 # Any: the stub of dora-rs's package, which type checkers find, lacks `try_recv`.

@@ -26,6 +26,7 @@ memory of their output instead."""
 _SCRIPT = Path(__file__).parents[1] / "recorder_script.py"
 _NO_MODULES = "/proc"
 """A folder that cannot contain a dora.py."""
+_RESTARTS = {"restart_policy": "on-failure", "restart_delay": 0.5, "max_restart_delay": 10.0}
 
 
 def recorder_node(
@@ -53,6 +54,8 @@ def recorder_node(
             kind="script",
             args=(argument,),
             working_dir=_NO_MODULES,
+            # What is kept is lost with the process, but what comes is kept again. A file has one writer.
+            other_keys=_RESTARTS if isinstance(task, KeepLast) else {},
         )
 
     return follow
