@@ -20,6 +20,11 @@ Act = Literal[
     "keep",
     "limit a queue",
     "read a topic",
+    "replay",
+    "replay all topics",
+    "replay from",
+    "replay on another topic",
+    "replay only some topics",
     "restart",
     "retry",
     "save",
@@ -29,6 +34,7 @@ Act = Literal[
     "start on dora-rs",
     "stop",
     "stop recording",
+    "stop the replay",
     "write over",
 ]
 
@@ -49,6 +55,11 @@ _WORDS: dict[Act, tuple[str, str]] = {
     "keep": ("%dora keep {secs:g}s", "dataflow.keep({secs:g})"),
     "limit a queue": ("--queue {input}={size}", "queues={{{input!r}: {size}}}"),
     "read a topic": ("--inputs IN={topic}", "inputs={{'IN': {topic!r}}}"),
+    "replay": ("%dora replay FILE", "dataflow.replay(FILE)"),
+    "replay all topics": ("--all", "all_topics=True"),
+    "replay from": ("--from {secs:g}", "start={secs:g}"),
+    "replay on another topic": ("--map {topic}={to}", "rename={{{topic!r}: {to!r}}}"),
+    "replay only some topics": ("--only TOPIC", "only=[TOPIC]"),
     "restart": ("%dora restart {name}", "dataflow.restart({name!r})"),
     "retry": ("%dora retry {name}", "dataflow.retry({name!r})"),
     "save": ("%dora save FILE.mcap", "dataflow.save('FILE.mcap')"),
@@ -58,6 +69,7 @@ _WORDS: dict[Act, tuple[str, str]] = {
     "start on dora-rs": ("--engine dora", "dataflow.start('dora')"),
     "stop": ("%dora stop", "dataflow.stop()"),
     "stop recording": ("%dora record stop", "dataflow.recorder.stop()"),
+    "stop the replay": ("%dora replay stop", "replay.stop()"),
     "write over": ("--overwrite", "overwrite=True"),
 }
 """For each act: a magic, or an option of its line; and the same in Python."""

@@ -24,7 +24,8 @@ class State(enum.Enum):
 
     ``DECLARED``: it was never started. ``STARTING``: it runs its `__init__`, or its restart policy waits.
     ``WAITING``: it runs, and an input waits for a node that is not declared; or a dynamic node waits for its
-    process. ``FINISHED``: it ended by itself. ``STOPPED``: it was asked to end.
+    process. ``FINISHED``: it ended by itself. ``STOPPED``: it was asked to end. ``REPLAYED``: it does not run,
+    as a recording is replayed in its place.
 
     Example::
 
@@ -39,6 +40,7 @@ class State(enum.Enum):
     FAILED = "failed"
     FINISHED = "finished"
     STOPPED = "stopped"
+    REPLAYED = "replayed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ class NodeStatus:
     """Why the embedded engine does not start it; None where it can, and on dora-rs."""
     process_id: int | None = None
     """The id of its process; None where none runs, and on dora-rs."""
+    replayed_from: str = ""
+    """The name of the file that is replayed in its place; empty where none is."""
     is_service: bool = False
     """Whether it is a node of dora_nb's own, such as the recorder."""
     on_event_counts: tuple[int, ...] = field(default=(), repr=False)
@@ -163,6 +167,8 @@ class NodeStatus:
         """The state as the end of a sentence: ``running``, ``waiting (for camera)``, ``dora-rs only``."""
         if self.obstacle is not None:
             return self.obstacle.mark
+        if self.state is State.REPLAYED:
+            return f"replayed from {self.replayed_from}"
         if self.state is State.WAITING:
             return f"waiting (for {', '.join(self.waiting_for)})"
         return str(self.state.value)

@@ -387,7 +387,7 @@ class BaseDataflow:
         messaging.send(self._run, topic, data, metadata)
 
     def replay(
-        self, events: Iterable[Any], *, topic: str | None = None, speed: float | None = 1.0
+        self, source: Iterable[Any], *, topic: str | None = None, speed: float | None = 1.0
     ) -> int:
         """Sends events that were taken before, each as `send` does; returns how many.
 
@@ -402,4 +402,4 @@ class BaseDataflow:
             >>> dataflow.replay(dataflow.take("camera/image", 30), speed=2)
             30
         """
-        return messaging.replay(self.send, events, topic=topic, speed=speed)
+        return messaging.replay(self.send, source, topic=topic, speed=speed)

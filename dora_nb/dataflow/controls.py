@@ -47,6 +47,8 @@ class Control:
         self._declaration = word.declaration
         self._owner = owner
         self._type = _type_of(word.spec)
+        self.stays_live = False
+        """Whether a replay of a recording leaves its topic alone, as an emergency stop needs it."""
 
     @property
     def topic(self) -> str:

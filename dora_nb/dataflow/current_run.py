@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dora_nb.engines.base import EngineSession
 from dora_nb.engines.control_board import ControlBoard
@@ -20,6 +20,9 @@ from dora_nb.how_to import how_to
 from dora_nb.status import EdgeStatus, LogLine, NodeStatus, State
 
 from .story import Story
+
+if TYPE_CHECKING:
+    from .replaying import Replay
 
 Progress = Callable[[str], None]
 """Called with a sentence about once a second by what takes long."""
@@ -56,6 +59,8 @@ class CurrentRun:
         """What the error of a node that has failed says too, while a session lasts."""
         self.keeper: object | None = None
         """The `FlightRecorder`; None where nothing is kept."""
+        self.replay: Replay | None = None
+        """The recording that is replayed now."""
         self._readers: list[Listener] = []
         self._service_readers: list[Listener] = []
         """What the kernel reads from services; not the user's."""
@@ -110,6 +115,21 @@ class CurrentRun:
             return
         raise DataflowStateError(f"{what}: {obstacle}.", hint=way_out_of(obstacle))
 
+    def replayed_from(self, name: str) -> str:
+        """The name of the recording that is replayed in place of that node; empty where none is."""
+        replay = self.replay
+        owners = () if replay is None else (topic.partition("/")[0] for topic in replay.topics)
+        return replay.file if replay is not None and name in owners else ""
+
+    def check_is_not_replayed(self, name: str, what: str) -> None:
+        """Raises DataflowStateError, which begins with `what`, while a recording is replayed in place of the node."""
+        file = self.replayed_from(name)
+        if file:
+            raise DataflowStateError(
+                f"{what}: it is replayed from {file}.",
+                hint=f"{how_to('stop the replay')} ends that.",
+            )
+
     def check_may_change(self, what: str) -> None:
         """Raises DataflowStateError, which begins with `what`, if the engine cannot change one node alone."""
         session = self.open_session()
@@ -132,6 +152,8 @@ class CurrentRun:
         for call in list(self.before_close):
             call()
         self.story.end()
+        if self.replay is not None:
+            self.replay.session_ends()
         self._last_status = {each.name: each for each in session.status()}
         self._last_logs = session.logs()
         session.close()  # Once asked for it happens, whatever interrupts this; asking twice does no harm.
@@ -285,7 +307,8 @@ class CurrentRun:
         failed = obstacle is not None and bool(obstacle.place) and self.session is not None
         return NodeStatus(
             name=spec.name,
-            state=State.FAILED if failed else State.DECLARED,
+            state=_state_before_start(spec, failed=failed),
+            replayed_from=spec.replayed_from,
             obstacle=obstacle,
             error=obstacle_error(spec.name, obstacle) if failed and obstacle is not None else None,
             declared_in=spec.code.file,
@@ -401,6 +424,12 @@ def _with_hint(status: NodeStatus, hint: str) -> NodeStatus:
         location=error.location,
     )
     return replace(status, error=told)
+
+
+def _state_before_start(spec: NodeSpec, *, failed: bool) -> State:
+    if spec.replayed_from:
+        return State.REPLAYED
+    return State.FAILED if failed else State.DECLARED
 
 
 def way_out_of(obstacle: Obstacle) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 from dora_nb.cells.check import check_node_source, check_operator_source
 from dora_nb.compare import Comparison
@@ -28,6 +28,7 @@ from dora_nb.descriptor import Allowed, dataflow_text, read_dataflow
 from dora_nb.errors import GraphError, OperatorError
 from dora_nb.events import Event
 from dora_nb.graph.nodes import DYNAMIC, OnEdit, QueuePolicy, SourceCode
+from dora_nb.recording.recording import Recording
 
 from .arguments import check_wiring, node_spec, read_source
 from .base import BaseDataflow
@@ -36,6 +37,7 @@ from .current_run import STOP_GRACE_SECS, CurrentRun, Progress
 from .debugging import Rebuilt, next_event_of, rebuild
 from .declaring import Declaring
 from .failures import ShownFailures
+from .replaying import Replay, is_recording, start_replay
 from .results import Declared, Removed, Retried, Started, Stopped, cycle_warning
 from .running import Running, engine_name
 
@@ -60,7 +62,7 @@ class Dataflow(BaseDataflow):
         super().__init__(CurrentRun())
         self._failures = ShownFailures(self._run)
         self._declaring = Declaring(self._run, self._failures)
-        self._runner = Running(self._run, self._declaring, self._failures)
+        self._runner = Running(self._run, self._declaring, self._failures, self._controls)
         _all_dataflows.add(self)
 
     # -- declaring -----------------------------------------------------------------------------------
@@ -306,6 +308,74 @@ class Dataflow(BaseDataflow):
             3
         """
         return self._runner.retry(name, progress)
+
+    @overload
+    def replay(
+        self,
+        source: Recording | str | Path,
+        *,
+        speed: float | Literal["max"] | None = 1.0,
+        loop: bool = False,
+        start: float = 0.0,
+        stop: float | None = None,
+        only: Iterable[str] | None = None,
+        all_topics: bool = False,
+        rename: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> Replay: ...
+
+    @overload
+    def replay(
+        self, source: Iterable[Any], *, topic: str | None = None, speed: float | None = 1.0
+    ) -> int: ...
+
+    def replay(
+        self,
+        source: Any,
+        *,
+        topic: str | None = None,
+        speed: Any = 1.0,
+        **how: Any,
+    ) -> Replay | int:
+        """Replays a recording in place of the sources; or sends events that were taken, and returns how many.
+
+        A recording, or the path of one, stands in for the sources: recorded nodes that read no topic,
+        ``notebook/NAME``, and nodes that are not declared here. Declared nodes that it replaces do not run
+        meanwhile; those that ran start again afterwards. Everything downstream runs live, and may be edited. A
+        dataflow that does not run is started. The messages come in their recorded rhythm, divided by `speed`;
+        with ``"max"`` as fast as their readers take them, none is dropped. Every time stamp in their metadata is
+        moved by one offset. With `loop` it begins again at the end. `start` and `stop` are seconds of the
+        recording; `only` chooses topics, `all_topics` takes all, and `rename` maps recorded topics to others.
+        Blocks until it plays; `progress` is as in `start`. A replay that goes on is ended. Raises RecordingError
+        for a file that cannot be read, GraphError, and nothing has changed; else as `start`.
+
+        A list of events is sent, each event as `send` does: on the topic that it came from, or all on `topic`.
+        They are sent in the order of their ``timestamp`` and at their old pace, divided by `speed`; with None, in
+        the order given and as fast as possible. Their ``timestamp`` is new. Blocks until the last is sent, and
+        can be interrupted. Raises GraphError, before anything is sent, if one of them is not an event; else as
+        `send`.
+
+        Example::
+
+            >>> replay = dataflow.replay("run.mcap", speed="max")
+            >>> replay.wait()
+            True
+            >>> dataflow.replay(dataflow.take("camera/image", 30), speed=2)
+            30
+        """
+        if not is_recording(source):
+            if how:
+                raise GraphError(
+                    f"{', '.join(how)}: only for a recording, got {type(source).__name__}.",
+                    hint="A list of events takes topic and speed.",
+                )
+            return super().replay(source, topic=topic, speed=speed)
+        if topic is not None:
+            raise GraphError(
+                "topic is for a list of events:",
+                hint=f"give rename={{RECORDED: {topic!r}}} to replay a topic on another.",
+            )
+        return start_replay(self._run, self._runner, source, speed=speed, **how)
 
     def debug(self, name: str, *, next_event: bool = False, timeout_secs: float = 10.0) -> Rebuilt:
         """Rebuilds an operator in this process on the event that it failed on, and calls its `on_event`.

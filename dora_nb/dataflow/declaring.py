@@ -60,7 +60,7 @@ class Declaring:
         with run.lock:
             run.check_is_own(f"{spec.name} cannot be declared")
             run.close_if_over()
-            before = run.graph.nodes.get(spec.name)
+            before = run.graph.declared().nodes.get(spec.name)
             graph = run.graph.with_node(spec)
             run.note_cell(spec.name, deleted=False)
             session = run.open_session()
@@ -94,9 +94,10 @@ class Declaring:
         applying = session is not None and session.apply(
             graph, spec.name, edit=edit, grace_secs=STOP_GRACE_SECS
         )
-        if session is None or not applying:
+        file = run.replayed_from(spec.name)
+        if session is None or not applying or file:
             run.changed()
-            return _not_started(graph, spec.name)
+            return replace(_not_started(graph, spec.name), replayed_from=file)
         try:
             run.wait_settled(session, [spec.name], generations, progress)
         except BaseException:
@@ -182,6 +183,7 @@ class Declaring:
         with run.lock:
             run.check_is_own(f"{name} cannot be removed")
             run.close_if_over()
+            run.graph.declared().node(name)
             graph = run.graph.without(name)
             run.check_may_change(f"{name} cannot be removed now")
             run.graph = graph

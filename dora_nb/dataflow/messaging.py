@@ -104,6 +104,12 @@ def send(
     """
     source = run.graph.check_topic(topic)
     about = None if metadata is None else dict(metadata)
+    replay = run.replay
+    if replay is not None and topic in replay.topics:
+        raise DataflowStateError(
+            f"'{topic}' is replayed from {replay.file}:",
+            hint="stop the replay first, or leave the topic out of it.",
+        )
     if source.node == NOTEBOOK:
         if run.controls.word(source.output) is not None:
             raise GraphError(

@@ -14,6 +14,7 @@ from dora_nb.descriptor import wiring_of
 from dora_nb.errors import DeclarationError, GraphError, did_you_mean
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.sources import LOGS, NOTEBOOK, LogSource, TopicSource, parse_source
+from dora_nb.how_to import how_to
 
 _MOST_NAMED = 8
 
@@ -82,7 +83,10 @@ def plan_replay(
     if not topics:
         raise GraphError(f"{recorded.file} has no messages to replay.")
     if choice.only is not None and choice.all:
-        raise GraphError("--only and --all exclude each other:", hint="give one of them.")
+        raise GraphError(
+            f"{how_to('replay only some topics')} and {how_to('replay all topics')} exclude each other:",
+            hint="give one of them.",
+        )
     explicit = set(named) if choice.only is not None else set(choice.map)
     if choice.only is not None:
         chosen = [each for each in topics if each in explicit]
@@ -239,14 +243,14 @@ def _published_on(
             if topic in explicit:
                 raise GraphError(
                     f"{topic} cannot be replayed: {text}.",
-                    hint=f"Give it another topic: --map {topic}=NODE/OUTPUT.",
+                    hint=f"Give it another topic: {_elsewhere(topic)}.",
                 )
-            notes.append(f"{topic}: not replayed, {text}; --map {topic}=NODE/OUTPUT replays it")
+            notes.append(f"{topic}: not replayed, {text}; {_elsewhere(topic)} replays it")
             continue
         if output in owners:
             raise GraphError(
                 f"two topics of {file} go to '{output}': {owners[output]} and {topic}.",
-                hint="Map one of them to another topic with --map, or choose one with --only.",
+                hint=f"Give one of them another topic with {_elsewhere(topic)}.",
             )
         declared.check_topic(output)
         owners[output] = topic
@@ -273,5 +277,10 @@ def _nothing_text(file: str, topics: Sequence[str], choice: Choice, notes: Seque
 
 def _way_out(choice: Choice) -> str | None:
     if choice.only is None and not choice.all:
-        return "Choose topics with --only TOPIC, or replay all of them with --all."
+        only, everything = how_to("replay only some topics"), how_to("replay all topics")
+        return f"Choose topics with {only}, or replay all of them with {everything}."
     return None
+
+
+def _elsewhere(topic: str) -> str:
+    return how_to("replay on another topic", topic=topic, to="NODE/OUTPUT")

@@ -41,6 +41,8 @@ class Declared:
     """The failed nodes for which the whole start still waits."""
     obstacle: Obstacle | None = None
     """Why the embedded engine does not start it; None where it can."""
+    replayed_from: str = ""
+    """The recording that is replayed in its place: it starts when that has ended."""
     blocking_cycle: tuple[str, ...] = ()
     """The nodes of a cycle through it that stands still once its queues are full, this node first."""
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from dora_nb.engines.base import EngineSession
 from dora_nb.engines.embedded import Session
-from dora_nb.errors import DataflowStateError, GraphError, OperatorError, did_you_mean
+from dora_nb.errors import DataflowStateError, EngineError, GraphError, OperatorError, did_you_mean
 from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.sources import PLAYER
 from dora_nb.how_to import how_to
 from dora_nb.status import State
 
+from .controls import Control, Controls
 from .current_run import PROGRESS_AFTER_SECS, STOP_GRACE_SECS, CurrentRun, Progress, way_out_of
 from .declaring import Declaring
 from .failures import ShownFailures
+from .replaying import Replay, stand_in_node
 from .results import ENGINES, Declared, EngineName, Retried, Started, Stopped, left_out
 
+PLAYER_READY_SECS = 20.0
 _SETTLE_SECS = 5.0
 """How long a failure that is known may take until its process has ended."""
 _ENDED = (State.FAILED, State.FINISHED, State.STOPPED)
@@ -25,8 +30,11 @@ _ENDED = (State.FAILED, State.FINISHED, State.STOPPED)
 class Running:
     """Opens and closes the sessions of a dataflow, and starts and stops single nodes of them."""
 
-    def __init__(self, run: CurrentRun, declaring: Declaring, failures: ShownFailures) -> None:
+    def __init__(
+        self, run: CurrentRun, declaring: Declaring, failures: ShownFailures, controls: Controls
+    ) -> None:
         self._run = run
+        self._controls = controls
         self._declaring = declaring
         self._failures = failures
 
@@ -46,6 +54,15 @@ class Running:
         Where it is interrupted, the caller has to `stop` what was started.
         """
         session = self._begin(failed, engine)
+        return self._wait_started(session, engine, progress, look)
+
+    def _wait_started(
+        self,
+        session: EngineSession,
+        engine: EngineName,
+        progress: Progress | None,
+        look: Callable[[], None] | None = None,
+    ) -> Started:
         self._run.wait_settled(session, None, {}, progress, look)
         if (
             not session.messages_flow
@@ -60,7 +77,9 @@ class Running:
         for each in out:
             self._failures.mark(each.name)  # The result names it.
         absent = {each.name for each in out}
-        names = tuple(name for name in graph.nodes if name not in absent)
+        names = tuple(
+            name for name in graph.nodes if name not in absent and not self._run.replayed_from(name)
+        )
         return Started(names, engine, tuple(session.notes), left_out=out)
 
     def to_start_again(self, engine: EngineName) -> list[str] | None:
@@ -79,7 +98,19 @@ class Running:
             if session is None or not session.alive:
                 self._check_any_runs(engine)
                 return []
-            return (list(session.errors()) or None) if not session.messages_flow else None
+            if session.messages_flow:
+                return self._left_by_a_replay() or None
+            return list(session.errors()) or None
+
+    def _left_by_a_replay(self) -> list[str]:
+        """The nodes that were not started, as a recording that has ended was replayed in their place."""
+        if self._run.replay is not None:
+            return []
+        return [
+            each.name
+            for each in self._run.statuses()
+            if each.state is State.DECLARED and each.obstacle is None
+        ]
 
     def _check_any_runs(self, engine: EngineName) -> None:
         out = left_out(self._run.graph, engine)
@@ -88,6 +119,96 @@ class Running:
             raise DataflowStateError(
                 f"there is nothing to start here: {why}.", hint=way_out_of(out[0].obstacle)
             )
+
+    # -- a replay --------------------------------------------------------------------------------------
+
+    def controls(self) -> Iterable[Control]:
+        """The controls of the dataflow."""
+        return self._controls
+
+    def start_replay(self, replay: Replay, progress: Progress | None) -> None:
+        """Has the player stand in for the topics of a replay, in the session that runs or in a new one.
+
+        Waits until the player is ready and messages flow. Where it is interrupted before, or the player fails,
+        the replay is ended again.
+        """
+        run = self._run
+        with run.lock:
+            session = run.session
+            is_new = session is None or not session.alive or session.stopping
+            if is_new or session is None:
+                session = self._new_session_for(replay)
+            host = session.replay_host(replay.topics)
+            if run.replay is not None:
+                run.replay.replaced_by_another()
+            file = replay.file
+            ghosts = [
+                stand_in_node(name, outputs, file) for name, outputs in replay.plan.absent.items()
+            ]
+            run.graph = run.graph.declared()
+            for spec in ghosts:
+                run.graph = run.graph.replacing(spec)
+            run.replay = replay
+            try:
+                host.begin_replay(replay.spec)
+                if is_new:
+                    run.begin(session)
+                replay.begin(session, host)
+            except BaseException:
+                replay.session_ends()
+                raise
+        run.changed()
+        try:
+            if not session.messages_flow:
+                self._wait_started(session, "embedded", progress)
+            self._wait_player(replay, host)
+        except OperatorError:
+            raise  # The others are ready, and the replay begins once the failed one is corrected.
+        except BaseException:
+            replay.stop()
+            if is_new:
+                self.stop(STOP_GRACE_SECS)
+            raise
+
+    def _new_session_for(self, replay: Replay) -> EngineSession:
+        run = self._run
+        if run.graph.nodes and not replay.plan.absent:
+            self._check_any_runs("embedded")
+        run.close_session()
+        session = _new_session("embedded", run)
+        for name, spec in run.services.items():
+            session.set_service(spec, name)
+        return session
+
+    def _wait_player(self, replay: Replay, host: Session) -> None:
+        """Waits until the player has begun. EngineError if it has failed."""
+        host.wait_player_ready(PLAYER_READY_SECS)
+        failure = host.service_error(PLAYER)
+        if failure is not None:
+            raise EngineError(f"{replay.file} cannot be replayed: {failure.message}")
+
+    def restart_all(self, names: Sequence[str]) -> None:
+        """Starts another generation of each of these nodes; waits until all are ready.
+
+        Raises OperatorError if one of them fails at its start.
+        """
+        run = self._run
+        session = run.running_session("the nodes cannot be restarted")
+        with contextlib.ExitStack() as edits:
+            for name in names:
+                edits.enter_context(self._declaring.edit_lock(name))
+            generations = session.generations()
+            for name in names:
+                session.restart(name, grace_secs=STOP_GRACE_SECS)
+            run.wait_settled(session, list(names), generations, None)
+            with run.lock:
+                now = session.generations()
+                for name in names:
+                    if name in run.graph:
+                        spec = run.graph.node(name)
+                        self._declaring.note_generation(session, spec, now.get(name, 0))
+            for name in names:
+                self._declaring.raise_start_error(session, name)
 
     def _begin(self, failed: list[str], engine: EngineName) -> EngineSession:
         """The session that a start waits for: a new one, or the one whose failed nodes try again."""
@@ -130,7 +251,7 @@ class Running:
 
     def stop(self, grace_secs: float) -> Stopped:
         """Stops every node, and waits until all have ended."""
-        names = tuple(self._run.graph.nodes)
+        names = tuple(self._run.graph.declared().nodes)
         session = self._run.session
         if session is None:
             return Stopped(names, already_stopped=True)
@@ -162,6 +283,7 @@ class Running:
         run = self._run
         run.check_is_own(f"{name} cannot be restarted")
         run.check_runs_here(name, f"{name} cannot be restarted")
+        run.check_is_not_replayed(name, f"{name} cannot be restarted")
         session = run.open_session()
         if session is None or run.status(name).state is not State.STOPPED:
             session = run.running_session(f"'{name}' cannot be restarted")
@@ -208,6 +330,7 @@ class Running:
         """The session, which has an event that this node failed on; DataflowStateError if it has not."""
         self._run.check_is_own(what)
         self._run.check_runs_here(name, what)
+        self._run.check_is_not_replayed(name, what)
         spec = self._run.graph.node(name)
         session = self._run.session
         if session is not None:
@@ -252,5 +375,5 @@ def _new_session(engine: EngineName, run: CurrentRun) -> EngineSession:
         from dora_nb.engines.dora import DoraSession  # loaded only where dora-rs is asked for
 
         return DoraSession(run.graph, run.all_readers, on_change=run.changed, controls=run.controls)
-    runnable = run.graph.runnable()
+    runnable = run.graph.declared().runnable()
     return Session(runnable, run.all_readers, on_change=run.changed, controls=run.controls)

@@ -32,7 +32,7 @@ __all__ = [
     "dataflow_text",
     "read_dataflow",
     "render",
-    "without_footer",
     "wiring_of",
+    "without_footer",
     "write_dataflow",
 ]

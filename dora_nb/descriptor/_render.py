@@ -60,6 +60,7 @@ def render(graph: Graph, surroundings: Surroundings | None = None) -> Rendered:
     So are variables whose value dora-rs would change. Raises DescriptorError if no node is declared,
     or if two nodes need different files of one name.
     """
+    graph = graph.declared()
     if not graph.nodes:
         raise DescriptorError("there is nothing to export:", hint="declare an operator first.")
     around = surroundings or Surroundings()

@@ -16,7 +16,7 @@ from dora_nb.status import EdgeStatus, LogLine, NodeStatus
 
 from .control_words import Word
 from .edit import Applied, Edit
-from .embedded import Listener, ServiceSpec
+from .embedded import Listener, ServiceSpec, Session
 
 
 class EngineSession(Protocol):
@@ -142,6 +142,12 @@ class EngineSession(Protocol):
 
     def wait_service_gone(self, name: str, *, timeout_secs: float | None = None) -> bool:
         """Waits until a service that was removed has ended. False on a timeout."""
+
+    def replay_host(self, topics: Iterable[str]) -> Session:
+        """Returns the embedded session whose player can publish these topics; see `Session.begin_replay`.
+
+        Raises DataflowStateError if the engine cannot replay one of them.
+        """
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         """Makes a node send a message as its own. False if it does not run or the engine cannot do it."""

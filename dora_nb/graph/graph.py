@@ -82,6 +82,14 @@ class Graph:
         self.node(name)
         return replace(self, nodes={key: spec for key, spec in self.nodes.items() if key != name})
 
+    def declared(self) -> Graph:
+        """Returns this graph without the nodes that exist only while a recording is replayed."""
+        if not any(spec.replayed_from for spec in self):
+            return self
+        return replace(
+            self, nodes={key: spec for key, spec in self.nodes.items() if not spec.replayed_from}
+        )
+
     def runnable(self) -> Graph:
         """Returns this graph without the nodes that the embedded engine cannot run; their readers wait."""
         return replace(
@@ -174,7 +182,7 @@ class Graph:
 
     def _check_output(self, source: TopicSource, *, asked_by: str, file: str | None) -> None:
         owner = self.nodes.get(source.node)
-        if owner is None or source.output in owner.outputs:
+        if owner is None or owner.replayed_from or source.output in owner.outputs:
             return
         if owner.obstacle is not None and "hub" in owner.other_keys:
             return  # Its outputs may be listed in dora's hub alone.

@@ -91,6 +91,8 @@ class NodeSpec:
     """How an edit reaches the running node, see `dora_nb.cells.edits`."""
     obstacle: Obstacle | None = None
     """Why the embedded engine does not start it; None if it can."""
+    replayed_from: str = ""
+    """The name of the recording that it comes from: it is not declared, and exists while that is replayed."""
     other_keys: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The keys of its entry in a ``dataflow.yml`` that no field above holds, kept for dora-rs and for engines
     that know them; an operator's own keys are in a mapping under ``operator``."""

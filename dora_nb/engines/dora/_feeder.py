@@ -75,6 +75,11 @@ class Feeder:
             session = self._joined()
         session.send(source, data, metadata)
 
+    def joined_session(self) -> Session:
+        """Returns the session in which the feeder runs, whose player it can pass on. Blocks as `send` does."""
+        with self._lock:
+            return self._joined()
+
     def send_controls(self) -> None:
         """Publishes all controls from now on. Blocks until the feeder has joined; EngineError if it cannot."""
         with self._lock:

@@ -28,6 +28,7 @@ from dora_nb.graph.graph import Edge, Graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.services import shown_name
 from dora_nb.graph.sources import NOTEBOOK, TopicSource
+from dora_nb.how_to import how_to
 from dora_nb.protocol.undeclared_output import undeclared_output_text
 from dora_nb.status import PROCESS_TO_JOIN, EdgeStatus, LogLine, NodeStatus, State
 
@@ -35,7 +36,7 @@ from ..capture import Log, last_line, shortened
 from ..control_board import ControlBoard
 from ..control_words import Word
 from ..edit import Applied, Edit
-from ..embedded import Listener, ServiceSpec
+from ..embedded import Listener, ServiceSpec, Session
 from ..os_errors import engine_error
 from ..worker import Worker
 from . import _log_lines, _node_states
@@ -224,6 +225,19 @@ class Run(abc.ABC):
     def wait_service_gone(self, name: str, *, timeout_secs: float | None = None) -> bool:
         del name, timeout_secs
         return True
+
+    def replay_host(self, topics: Iterable[str]) -> Session:
+        known = self._declared.topics_of_the_notebook()
+        others = [each for each in topics if each not in known]
+        if others:
+            only = how_to("replay only some topics")
+            elsewhere = how_to("replay on another topic", topic=others[0], to=f"{NOTEBOOK}/NAME")
+            raise DataflowStateError(
+                f"on dora-rs, only topics {NOTEBOOK}/NAME that an input reads can be replayed, not "
+                f"{', '.join(others)}:",
+                hint=f"choose with {only}, or give it another topic with {elsewhere}.",
+            )
+        return self._the_feeder().joined_session()
 
     def inject(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> bool:
         del source, data, metadata

@@ -26,6 +26,7 @@
 from __future__ import annotations
 
 from ._kernel_subscriber import Listener
+from ._player_node import ReplaySpec
 from ._recorder_node import all_topics, recorder_node
 from ._services import ServiceSpec
 from ._session import Session
@@ -35,6 +36,7 @@ from ._trial import SentMessage, Trial, TrialEvent, TrialResult, Trials
 __all__ = [
     "SPARES",
     "Listener",
+    "ReplaySpec",
     "SentMessage",
     "ServiceSpec",
     "Session",

@@ -29,6 +29,7 @@ from dora_nb.graph.sources import (
     CONTROLS,
     LOGS,
     NOTEBOOK,
+    PLAYER,
     RESERVED_NAMES,
     SERVICES,
     WORDS,
@@ -44,6 +45,7 @@ from ..control_board import ControlBoard
 from ..control_words import Word
 from ..edit import Applied, Edit
 from ..os_errors import engine_error
+from ..player_words import PlayerState
 from ..recorder_words import PARAMS_TOPIC
 from ..worker import Worker
 from . import _lifecycle as lifecycle
@@ -54,7 +56,9 @@ from ._kernel_subscriber import KernelSubscriber, Listener
 from ._lifecycle import Phase, StopStep
 from ._node_messages import send_begin, send_reload, send_rewire
 from ._node_status import node_status
+from ._player_node import PLAYER_COMMANDS, PLAYER_STATES, ReplaySpec, player_node
 from ._process import JoinedProcess, NodeProcess
+from ._replaying import Replaying
 from ._services import ENDS_LAST, SERVICE_GRACE_SECS, ServiceSpec, spec_of_service
 from ._spawner import Spawner
 from ._stacks import answers, questions
@@ -63,6 +67,9 @@ from ._wiring import Wiring, log_output
 
 _MAX_ERROR_CHARS = 2000
 MAX_INJECTED = 16
+HELD_GRACE_SECS = 2.0
+"""How long the player, and the nodes that it replaces, may take to end."""
+_MOST_STATES = 1
 _CANNOT_START = "the dataflow cannot be started"
 
 
@@ -118,6 +125,7 @@ class Session:
         )
         self._services: dict[str, ServiceSpec] = {}
         """What the services were declared as."""
+        self._replaying = Replaying()
         self._said_topics: dict[str, None] = {}
         """The names of what the notebook has sent, in the order of their first message; see `set_service`."""
         self._asked_last: set[str] = set()
@@ -153,6 +161,7 @@ class Session:
             self._to_close.callback(publisher.close)
         self._wiring = Wiring(self._tell, self._subscriber, given_up=self._given_up)
         self._to_close.callback(self._close_wiring)
+        self._wire_player(self._replaying.spec)
         _live_sessions.add(self)
         # The lock until all supervisors are there: the barrier must not open when only some are known.
         with self._lock:
@@ -166,7 +175,8 @@ class Session:
             for spec in self._declared:
                 self._supervisors[spec.name] = Supervisor(spec, self)
             for supervisor in self._supervisors.values():
-                if supervisor.spec.kind != "dynamic":
+                held = self._replaying.holds(supervisor.name)
+                if supervisor.spec.kind != "dynamic" and not held:
                     supervisor.post(lifecycle.Start())
             self._dynamic_nodes.open_if_declared()
 
@@ -174,7 +184,12 @@ class Session:
 
     @property
     def alive(self) -> bool:
-        """Whether any operator has a process or is about to. The services do not count."""
+        """Whether any operator has a process or is about to, or a recording is replayed.
+
+        Of the services only the player counts, while it plays.
+        """
+        if self._replaying.spec is not None:
+            return True
         supervisors = list(self._supervisors.values())
         return any(each.alive for each in supervisors if each.name not in SERVICES)
 
@@ -225,6 +240,10 @@ class Session:
                 supervisor.spec = spec
                 if self._stopping:
                     return
+                if self._replaying.holds(name):
+                    self._replaying.start_at_end(name)
+                    self._wiring.reconcile(self._declared, self._listeners)
+                    return
                 if spec.kind == "dynamic":
                     supervisor.post(lifecycle.Stop(grace_secs))
                     self._dynamic_nodes.open_if_declared()
@@ -266,7 +285,7 @@ class Session:
         def restart() -> None:
             with self._lock:
                 supervisor = self._supervisors.get(name)
-                if supervisor is None or self._stopping:
+                if supervisor is None or self._stopping or self._replaying.holds(name):
                     return
                 supervisor.applied = None
                 supervisor.retries_at_start = retry
@@ -483,6 +502,148 @@ class Session:
 
         self._run_on_worker(wire)
 
+    # -- a replay ------------------------------------------------------------------------------------
+
+    def replay_host(self, topics: Iterable[str]) -> Session:
+        """Returns the session whose player can publish these topics: this one."""
+        del topics
+        return self
+
+    def begin_replay(self, replay: ReplaySpec) -> None:
+        """Starts the player, and ends the nodes that it stands in for; restarts no other.
+
+        Does not wait for it; before `open` it is only noted. EngineError.
+        """
+        with self._lock:
+            if not self._is_open:
+                self._replaying.begin(replay, ())
+                self._services[PLAYER] = player_node(replay)
+                return
+        self._run_on_worker(
+            lambda: self._begin_replay(replay), or_else="the player cannot be started"
+        )
+
+    def _begin_replay(self, replay: ReplaySpec) -> None:
+        with self._lock:
+            if self._stopping:
+                return
+            held = [self._supervisors[name] for name in replay.nodes if name in self._supervisors]
+            running = [each for each in held if each.alive]
+            # Another replay may go on: what that one has replaced stays so, or starts.
+            earlier = self._replaying.returns
+            returns = {each.name for each in running} | (earlier & set(replay.nodes))
+            self._replaying.begin(replay, returns)
+            self._wire_player(replay)
+            spec = self._services[PLAYER] = player_node(replay)
+            known = self._supervisors.get(PLAYER)
+            if known is None:
+                self._declared = self._declared.replacing(spec)
+                known = self._supervisors[PLAYER] = Supervisor(spec, self)
+                # The readers belong to the player before the nodes end: they are told of no end.
+                self._wiring.reconcile(self._declared, self._listeners)
+            else:
+                self._rewire_service(known, spec)
+            for each in running:
+                each.post(lifecycle.Stop(HELD_GRACE_SECS))
+            for name in earlier - returns:
+                if name in self._supervisors:
+                    self._supervisors[name].post(lifecycle.Restart(HELD_GRACE_SECS))
+            # Also if the player of an earlier replay is still ending.
+            known.post(lifecycle.Restart(HELD_GRACE_SECS))
+
+    def end_replay(self, replay: ReplaySpec) -> None:
+        """Ends the player, and starts the nodes again that it had replaced while they ran.
+
+        Readers of a node that does not come back get INPUT_CLOSED once they have taken what waits. Does not wait;
+        does nothing if that replay has ended or was replaced by another.
+        """
+        self._run_on_worker(lambda: self._end_replay(replay))
+
+    def _end_replay(self, replay: ReplaySpec) -> None:
+        with self._lock:
+            player = self._supervisors.get(PLAYER)
+            if self._replaying.spec is not replay or player is None or self._stopping:
+                return
+            returns, ended = self._replaying.end()
+            self._services.pop(PLAYER, None)
+            # What comes from no node stays with the player, which has ended, so that its last messages are read.
+            self._keep_outputs(ended)
+            if player.alive:
+                player.post(lifecycle.Stop(HELD_GRACE_SECS, closes_outputs=True))
+            else:
+                self._wiring.close_outputs(PLAYER)
+            for name in returns:
+                if name in self._supervisors:
+                    self._supervisors[name].post(lifecycle.Restart(HELD_GRACE_SECS))
+            # The controls of replayed topics are heard again.
+            for spec in self._user_graph():
+                self._send_words_again(spec)
+        self._notify_watchers()
+
+    def _keep_outputs(self, outputs: tuple[str, ...]) -> None:
+        """Leaves the player, which ends or has ended, only these topics."""
+        player = self._supervisors[PLAYER]
+        player.spec = dataclasses.replace(player.spec, inputs=(), outputs=outputs)
+        self._declared = self._declared.replacing(player.spec)
+        self._wire_player(None)
+        self._wiring.reconcile(self._declared, self._listeners)
+        self._wiring.forget_outputs(PLAYER, but=outputs)
+
+    def _wire_player(self, replay: ReplaySpec | None) -> None:
+        self._wiring.player_waits = replay is not None and replay.waits_for_readers
+        self._wiring.player_states = None
+        if replay is not None:
+            heard, on_state = PLAYER_STATES, replay.on_state
+            self._wiring.player_states = Listener(
+                heard,
+                lambda event: on_state(PlayerState.decode(event["value"][0].as_py())),
+                queue_size=_MOST_STATES,
+                replay_last=False,
+            )
+
+    def _give_back(self, name: str) -> None:
+        """Ends the standing-in for a node that starts after the replay."""
+        player = self._declared.nodes.get(PLAYER)
+        if player is None or self._replaying.spec is not None:
+            return
+        kept = tuple(each for each in player.outputs if each.partition("/")[0] != name)
+        if kept != player.outputs:
+            self._keep_outputs(kept)
+
+    def tell_player(self, command: str) -> None:
+        """Sends a command to the player. Never blocks."""
+        publisher = self._publishers[PLAYER_COMMANDS.node]
+        publisher.send_soon(PLAYER_COMMANDS.output, pa.array([command]), None)
+
+    def unread_of_player(self) -> int:
+        """Returns how many messages of the player wait for their readers."""
+        with self._lock:
+            return self._wiring.queued_of(PLAYER) if self._is_open else 0
+
+    def wait_player_ready(self, timeout_secs: float) -> bool:
+        """Waits until the player plays, has failed, or is ready and waits for other nodes. False on a timeout."""
+
+        def ready() -> bool:
+            player = self._supervisors.get(PLAYER)
+            if player is None or player.busy:
+                return player is None
+            phase = player.life.phase
+            held_up = phase is Phase.READY and not self._messages_flow
+            return held_up or phase is Phase.RUNNING or phase in lifecycle.NO_PROCESS
+
+        with self._lock:
+            return self._changed.wait_for(ready, timeout_secs)
+
+    def wait_player_gone(self, timeout_secs: float) -> bool:
+        """Waits until the player has no process. False on a timeout."""
+
+        def gone() -> bool:
+            player = self._supervisors.get(PLAYER)
+            return player is None or not player.alive
+
+        with self._lock:
+            return self._changed.wait_for(gone, timeout_secs)
+
     def service_statuses(self) -> list[NodeStatus]:
         """Returns a snapshot of every service that the user sees, with its edges."""
         with self._lock:
@@ -495,7 +656,9 @@ class Session:
                     inputs=tuple(s for edge, s in edges if edge.reader == name),
                 )
                 for name, supervisor in self._supervisors.items()
-                if name in SERVICES and name != CONTROLS
+                if name in SERVICES
+                and name != CONTROLS
+                and (name != PLAYER or self._replaying.spec is not None)
             ]
 
     def tell_service(self, name: str, data: pa.Array[Any], metadata: dict[str, Any]) -> None:
@@ -585,6 +748,8 @@ class Session:
 
         Its readers' inputs from it are closed. False where it had ended by itself, or was never started.
         """
+        with self._lock:
+            self._replaying.forget(name)
         supervisor = self._supervisors.get(name)
         if supervisor is None or not supervisor.alive:
             return False
@@ -705,10 +870,12 @@ class Session:
             declared = self._user_graph()
             return [
                 dataclasses.replace(
-                    node_status(
-                        self._supervisors[spec.name],
-                        spec,
-                        waiting_for=declared.waiting_for(spec.name),
+                    self._replaying.shown(
+                        node_status(
+                            self._supervisors[spec.name],
+                            spec,
+                            waiting_for=self._replaying.missing(declared, spec),
+                        )
                     ),
                     inputs=tuple(s for edge, s in edges if edge.reader == spec.name),
                     outputs=tuple(s for edge, s in edges if edge.source.node == spec.name),
@@ -740,6 +907,8 @@ class Session:
         # this on the worker's thread, which would wait for itself.
         with self._lock:
             self._stopping = True
+            if self._replaying.spec is not None:
+                self._replaying.end()
             # The controls first: neutral is sent while the readers still run, if they are slower to stop.
             for supervisor in sorted(
                 self._supervisors.values(), key=lambda each: each.name not in SERVICES
@@ -891,6 +1060,7 @@ class Session:
     def _begin(self, supervisor: Supervisor, counters_descriptor: int) -> None:
         spec, process = supervisor.spec, supervisor.process
         assert process is not None
+        self._give_back(spec.name)
         self._wiring.reconcile(self._declared, self._listeners)
         # `Begin` is the first message that a process understands; the edges follow. The event to retry comes
         # last, when the outputs are there, and still before any message: those wait for `Go`.
@@ -939,6 +1109,9 @@ class Session:
     def process_gone(self, supervisor: Supervisor, *, for_good: bool, outputs_closed: bool) -> None:
         """Gives back what a process held."""
         with self._lock:
+            if supervisor.name == PLAYER and self._replaying.spec is not None:
+                # It has died. Which topics come from no node from now on is decided at the replay's end.
+                outputs_closed = False
             if for_good and outputs_closed and supervisor.error is not None:
                 # Before its readers' inputs close: a reader whose last input closes may end at once.
                 for name, inputs in self._scripts_that_read(supervisor.name):
@@ -1072,6 +1245,7 @@ class Session:
         if self._supervisors[name] is not supervisor:
             return
         self._removing.discard(name)
+        self._replaying.forget(name)
         if name in self._declared:
             self._declared = self._declared.without(name)
         del self._supervisors[name]
@@ -1085,7 +1259,13 @@ class Session:
     def _restart_if_fed(self, supervisor: Supervisor) -> None:
         """Restarts a reader that ended because its inputs had closed, if a publisher came back meanwhile."""
         finished = supervisor.life.phase is Phase.FINISHED and supervisor.inputs_closed
-        if finished and not self._stopping and self._wiring.has_live_publisher(supervisor.name):
+        held = self._replaying.holds(supervisor.name)
+        if (
+            finished
+            and not held
+            and not self._stopping
+            and self._wiring.has_live_publisher(supervisor.name)
+        ):
             supervisor.post(lifecycle.Start())
 
     def _check_barrier(self) -> None:
@@ -1106,6 +1286,8 @@ class Session:
         """Whether messages wait for it: not for a node that was stopped alone, nor for a process to join."""
         phase = supervisor.life.phase
         if supervisor.name in SERVICES and phase in (Phase.FAILED, Phase.FINISHED):
+            return False
+        if self._replaying.holds(supervisor.name):
             return False
         if phase is Phase.STOPPED and not self._stopping:
             return False
@@ -1128,9 +1310,9 @@ class Session:
 
     def _restart_finished_readers(self, name: str) -> None:
         """Restarts the readers of a node that came back, if they had ended because their inputs closed."""
-        for edge in self._declared.edges():
-            reader = self._supervisors.get(edge.reader)
-            if edge.source.node != name or reader is None:
+        for reader_name in self._wiring.readers_of(name):
+            reader = self._supervisors.get(reader_name)
+            if reader is None or self._replaying.holds(reader_name):
                 continue
             if reader.life.phase is Phase.FINISHED and reader.inputs_closed:
                 self._restarted_readers[reader.name] = (name, reader.life.generation)

@@ -17,7 +17,15 @@ from dora_nb.errors import EngineError
 from dora_nb.graph import graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.services import Publisher, shown_name, stand_ins, wired_edges
-from dora_nb.graph.sources import CONTROLS, LOGS, NOTEBOOK, RESERVED_NAMES, LogSource, TopicSource
+from dora_nb.graph.sources import (
+    CONTROLS,
+    LOGS,
+    NOTEBOOK,
+    PLAYER,
+    RESERVED_NAMES,
+    LogSource,
+    TopicSource,
+)
 from dora_nb.protocol import control
 from dora_nb.status import EdgeStatus
 from dora_nb.transport import MAX_COLUMNS, new_arena_memory
@@ -73,6 +81,8 @@ class Connection:
     output: str
     """The name of the publisher's output. Each reader of logs has one of its own, without its own lines."""
     listener: Listener | None = None
+    holds_publisher_up: bool = False
+    """Whether a full queue holds the publisher up whatever was declared."""
     publisher_on: bool = False
     reader_on: bool = False
     publisher_ended: bool = False
@@ -95,7 +105,8 @@ class Connection:
         # Logs and controls whatever was declared: a slow reader must not block a node that prints, nor the
         # dead-man of the controls.
         always = self.publisher in (LOGS, CONTROLS)
-        return always or self.spec.input.queue_policy == "drop_oldest"
+        oldest_first = always or self.spec.input.queue_policy == "drop_oldest"
+        return oldest_first and not self.holds_publisher_up
 
     def counts(self) -> EdgeCounts:
         """Returns the counts over all edges of this connection; messages without a reader count as dropped."""
@@ -150,6 +161,10 @@ class Wiring:
         self._attached: set[str] = set(RESERVED_NAMES)
         self._detached: dict[str, list[tuple[str, int]]] = {}
         """By reader: publishers and removed edges of which it may still hold messages."""
+        self.player_states: Listener | None = None
+        """What hears the states of the player."""
+        self.player_waits = False
+        """Whether full queues hold the player up: it plays as fast as the readers take the messages."""
         self._edge_ids = itertools.count(1)
         self._arena_numbers = itertools.count(1)
 
@@ -162,7 +177,8 @@ class Wiring:
             (edge.reader, edge.input.name): (edge, None)
             for edge in wired_edges(declared, standing_in)
         }
-        for listener in listeners:
+        own = [] if self.player_states is None else [self.player_states]
+        for listener in [*listeners, *own]:
             source = listener.source
             owner = declared.nodes.get(source.node)
             owned = owner is not None and source.output in owner.outputs
@@ -177,6 +193,8 @@ class Wiring:
                 or by_key[key][0] != connection.spec
                 or _publisher_of(connection.spec, standing_in)
                 != (connection.publisher, connection.output)
+                or self._holds_up(connection.publisher, connection.listener)
+                != connection.holds_publisher_up
             ):
                 if key in by_key and by_key[key][0].source == connection.spec.source:
                     earlier[key] = connection.last_counts()
@@ -318,6 +336,23 @@ class Wiring:
             if (publisher, edge_id) in detached:
                 detached.remove((publisher, edge_id))
 
+    def readers_of(self, name: str) -> list[str]:
+        """Returns the nodes with an input that the process of this node sends on."""
+        return list(dict.fromkeys(each.spec.reader for each in self._reading_from(name)))
+
+    def queued_of(self, name: str) -> int:
+        """Returns how many messages of this node wait for their readers."""
+        return sum(each.counts().queued for each in self._reading_from(name))
+
+    def close_outputs(self, name: str) -> None:
+        """Tells the readers of a node that it has ended for good."""
+        for connection in self._reading_from(name):
+            self._close(connection)
+
+    def forget_outputs(self, name: str, *, but: Iterable[str]) -> None:
+        """Releases the memory of outputs that no input reads any more."""
+        self._forget_arenas(name, but=but)
+
     def has_live_publisher(self, name: str) -> bool:
         """Whether a process is attached that may still send to this operator."""
         return any(
@@ -371,7 +406,10 @@ class Wiring:
 
         A dynamic node, which may stay absent, gets no messages before it has joined.
         """
-        connection = Connection(edge, Edge(next(self._edge_ids)), *publisher, listener)
+        holds_up = self._holds_up(publisher.node, listener)
+        connection = Connection(
+            edge, Edge(next(self._edge_ids)), *publisher, listener, holds_publisher_up=holds_up
+        )
         connection.reader_ended = may_be_absent and edge.reader not in self._attached
         if listener is not None and listener.last_status is not None:
             connection.earlier = _counts_of(listener.last_status)
@@ -387,6 +425,10 @@ class Wiring:
             self._disconnect(connection)
             raise
         self._connections[key] = connection
+
+    def _holds_up(self, publisher: str, listener: Listener | None) -> bool:
+        # Never the kernel: a busy cell must not slow a dataflow.
+        return publisher == PLAYER and self.player_waits and listener is None
 
     def _disconnect(self, connection: Connection) -> None:
         if connection.reader_on:

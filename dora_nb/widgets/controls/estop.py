@@ -75,6 +75,9 @@ class EStop(ControlWidget):
                 for control in flow.controls
             )
             super().__init__(topic, settings=settings, dataflow=flow, kind="state", value=pressed)
+            assert self._control is not None  # it has a topic
+            # A recorded message must not stand between the button and the robot.
+            self._control.stays_live = True
 
     def _take(self, kind: str, _message: Mapping[str, Any]) -> bool:
         if kind == "press":
