@@ -87,6 +87,8 @@ class _Player:
 
     def _wait(self, nanos: int | None) -> None:
         """Waits for a command, until shortly before the next message is due."""
+        if nanos is None:
+            self._report(at_once=True)  # There may be no other occasion for long.
         wait_secs = _STATE_EVERY_SECS if not self._is_quiet else None
         if nanos is not None:
             rest_secs = (nanos - _SLEEP_NANOS / 2) / 1e9
@@ -110,10 +112,10 @@ class _Player:
         self._last_state = None  # The kernel waits for the answer.
         return True
 
-    def _report(self) -> None:
+    def _report(self, *, at_once: bool = False) -> None:
         now_secs = time.monotonic()
         known = self._last_state
-        if known is not None and now_secs < self._state_due_secs and not self._playback.ended:
+        if known is not None and now_secs < self._state_due_secs and not at_once:
             return
         state = self._playback.state(time.monotonic_ns())
         if state != known:

@@ -26,6 +26,7 @@ _STATE_COLORS = {
     State.FAILED: "#cf222e",
     State.FINISHED: "#0969da",
     State.STOPPED: "#8b949e",
+    State.REPLAYED: "#0969da",
 }
 
 # Every rule begins with .dora-graph: nbconvert inlines the SVG, and its styles apply to the whole page.

@@ -161,7 +161,8 @@ class Session:
             self._to_close.callback(publisher.close)
         self._wiring = Wiring(self._tell, self._subscriber, given_up=self._given_up)
         self._to_close.callback(self._close_wiring)
-        self._wire_player(self._replaying.spec)
+        if self._replaying.spec is not None:
+            self._wire_player(self._replaying.spec)
         _live_sessions.add(self)
         # The lock until all supervisors are there: the barrier must not open when only some are known.
         with self._lock:
@@ -585,21 +586,20 @@ class Session:
         player = self._supervisors[PLAYER]
         player.spec = dataclasses.replace(player.spec, inputs=(), outputs=outputs)
         self._declared = self._declared.replacing(player.spec)
-        self._wire_player(None)
+        # What these edges do when they are full stays as it is: other edges would lose what waits in them.
+        self._wiring.player_states = None
         self._wiring.reconcile(self._declared, self._listeners)
         self._wiring.forget_outputs(PLAYER, but=outputs)
 
-    def _wire_player(self, replay: ReplaySpec | None) -> None:
-        self._wiring.player_waits = replay is not None and replay.waits_for_readers
-        self._wiring.player_states = None
-        if replay is not None:
-            heard, on_state = PLAYER_STATES, replay.on_state
-            self._wiring.player_states = Listener(
-                heard,
-                lambda event: on_state(PlayerState.decode(event["value"][0].as_py())),
-                queue_size=_MOST_STATES,
-                replay_last=False,
-            )
+    def _wire_player(self, replay: ReplaySpec) -> None:
+        on_state = replay.on_state
+        self._wiring.player_waits = replay.waits_for_readers
+        self._wiring.player_states = Listener(
+            PLAYER_STATES,
+            lambda event: on_state(PlayerState.decode(event["value"][0].as_py())),
+            queue_size=_MOST_STATES,
+            replay_last=False,
+        )
 
     def _give_back(self, name: str) -> None:
         """Ends the standing-in for a node that starts after the replay."""
@@ -834,8 +834,9 @@ class Session:
         """Returns why that service has failed; None if it has not."""
         with self._lock:
             supervisor = self._supervisors.get(name)
-            failed = supervisor is not None and supervisor.life.phase is Phase.FAILED
-            return supervisor.error if supervisor is not None and failed else None
+            if supervisor is None or supervisor.busy or supervisor.life.phase is not Phase.FAILED:
+                return None
+            return supervisor.error
 
     def start_error(self, name: str) -> OperatorError | None:
         """Returns the error of the newest generation, if it failed before its `__init__` had returned."""

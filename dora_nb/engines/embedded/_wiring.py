@@ -134,7 +134,7 @@ class Connection:
             reader=shown_name(self.spec.reader),
             input=read.name,
             queue_size=read.queue_size,
-            policy="drop_oldest" if self.drops_oldest else read.queue_policy,
+            policy="drop_oldest" if self.drops_oldest else "backpressure",
             sent=counts.sent,
             received=counts.received,
             dropped=counts.dropped,

@@ -63,7 +63,7 @@ def why_nothing_can_come(
     status = status_of(dataflow, topic.node)
     if status is None:
         return ViewCondition("waiting", dataflow.graph.missing_text(topic.node))
-    if status.state is State.RUNNING:
+    if status.state in (State.RUNNING, State.REPLAYED):
         return None
     if status.state in (State.FINISHED, State.STOPPED):
         return ViewCondition("stopped", f"{topic.node} has {status.state.value}")
