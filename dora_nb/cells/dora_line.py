@@ -41,6 +41,8 @@ class DoraLine:
     cell: Word | None = None
     param: ParamLine | None = None
     topic: TopicLine | None = None
+    recording: Word | None = None
+    """The file that ``compare`` reads."""
     coordinator: str | None = None
     daemon_port: int | None = None
 
@@ -52,10 +54,27 @@ def parse_dora_line(header: Header, words: Sequence[Word]) -> DoraLine:
         name, topic = parse_topic_line(header, words[1:], command)
         return DoraLine(command, name, topic=topic)
     arguments = read_arguments(header, words[1:], command.options)
+    if command.name == "compare":
+        return parse_compare_line(header, words[1:], command)
     if command.name == "param":
         return _param_line(header, command, arguments.plain)
     name = _command_argument(header, command, arguments.plain)
     return DoraLine(command, name, **arguments.values)
+
+
+def parse_compare_line(header: Header, words: Sequence[Word], command: SubCommand) -> DoraLine:
+    """Reads the words after ``%dora compare``: the node and the recording."""
+    arguments = read_arguments(header, words, command.options)
+    needed = command.argument.split()
+    plain = arguments.plain
+    if len(plain) < len(needed):
+        raise header.error(f"the {needed[len(plain)]} is missing: {command.usage}.", at=header.end)
+    if len(plain) > len(needed):
+        word = plain[len(needed)]
+        raise header.error(
+            f"'{word.text}' is unexpected.", hint=f"Usage: {command.usage}.", at=word
+        )
+    return DoraLine(command, plain[0], recording=plain[1], **arguments.values)
 
 
 def find_sub_command(header: Header, word: Word) -> SubCommand:

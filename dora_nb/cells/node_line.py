@@ -34,6 +34,8 @@ class NodeLine:
     args: tuple[str, ...] = ()
     exclusive: bool = False
     on_edit: OnEdit = ON_EDIT[0]
+    compare: Word | None = None
+    """The recording on which it is compared with the code before. It does not belong to the declaration."""
 
 
 def parse_node_line(

@@ -64,6 +64,8 @@ class SubCommand:
 
 ON_EDIT: tuple[OnEdit, ...] = get_args(OnEdit)
 ENGINES = ("embedded", "dora")
+LAST = "last"
+"""In place of a recording: what the flight recorder holds."""
 
 OPERATOR_OPTIONS = (
     Option(
@@ -138,6 +140,12 @@ OPERATOR_OPTIONS = (
         "SECONDS",
         "count the restarts anew after this time",
         convert=converters.seconds,
+    ),
+    Option(
+        "--compare",
+        "FILE",
+        "before it takes over, run it and the code before on this recording, and say what changes",
+        convert=converters.place,
     ),
 )
 NODE_OPTIONS = (
@@ -379,6 +387,21 @@ SUB_COMMANDS = (
         "look at messages, and send some",
         "A topic is NODE/OUTPUT. %dora topic ACTION --help says more about one of them.",
         actions=TOPIC_ACTIONS,
+    ),
+    SubCommand(
+        "compare",
+        "NAME FILE",
+        (
+            Option(
+                "--generation",
+                "N",
+                "compare with generation N instead of the newest that was recorded",
+                convert=converters.count,
+            ),
+        ),
+        "run the recorded code of an operator and its code now on the same recorded messages",
+        "FILE is a recording, or the word last for what the flight recorder holds. Each version runs in its\n"
+        "own process, from its __init__, on the inputs as they were recorded. The robot does not react.",
     ),
     SubCommand(
         "graph", "", (), "draw the dataflow", "Dashed parts are read, but not declared yet."

@@ -5,33 +5,50 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import functools
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dora_nb.cells.declare import MAGICS, read_declaration, split_cell
+from dora_nb.cells.options import LAST
 from dora_nb.compare import Candidate, Comparison, compare
-from dora_nb.errors import DataflowStateError, GraphError, RecordingError
+from dora_nb.errors import DataflowStateError, DoraNbError, GraphError, RecordingError
 from dora_nb.graph.nodes import NodeSpec
 
 from .arguments import read_source
-from .current_run import CurrentRun
+from .current_run import CurrentRun, Progress
 
 if TYPE_CHECKING:
     from dora_nb.recording import Recording
 
 Code = int | str | Path
 """A version of a node: a generation, the text of its code or its cell, or the file of its code."""
-LAST = "last"
-"""In place of a recording: what the flight recorder holds."""
 DEFAULT_TIMEOUT_SECS = 60.0
 
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _frees_the_file(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Takes the frames of the function from our errors: IPython keeps them, and they the recording open."""
+
+    @functools.wraps(function)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        __tracebackhide__ = True
+        try:
+            return function(*args, **kwargs)
+        except DoraNbError as error:
+            raise error.with_traceback(None) from None
+
+    return wrapped
+
+
+@_frees_the_file
 def compare_node(
     run: CurrentRun,
     name: str,
@@ -61,6 +78,30 @@ def compare_node(
     return compare(older, newer, opened, file=file, timeout_secs=timeout_secs)
 
 
+@_frees_the_file
+def compare_edit(
+    run: CurrentRun, spec: NodeSpec, recording: Recording | str | Path, progress: Progress
+) -> Comparison | None:
+    """Compares a declaration that is about to replace another one, or else the recorded one.
+
+    None where there is no code before: neither is there. `progress` is called once the file is open.
+    """
+    opened, file = _open(recording, None)
+    progress(f"{spec.name}: comparing on {file}")
+    before = run.graph.nodes.get(spec.name)
+    if before is None and opened.cell(spec.name) is None:
+        return None
+    return compare_node(
+        run,
+        spec.name,
+        opened,
+        before=before,
+        after=spec,
+        generations={},
+        timeout_secs=DEFAULT_TIMEOUT_SECS,
+    )
+
+
 def _open(
     recording: Recording | str | Path, save_last: Callable[[Path], object] | None
 ) -> tuple[Recording, str]:
@@ -88,24 +129,16 @@ def _open_last(save_last: Callable[[Path], object] | None) -> Recording:
             "there is no flight recorder to compare with:",
             hint="start it with %dora keep 30s, or name a recording.",
         )
-    descriptor, text = tempfile.mkstemp(prefix="dora-nb-last-", suffix=".mcap")
-    os.close(descriptor)
-    path = Path(text)
-    path.unlink()  # The recorder refuses to write over a file.
+    folder = tempfile.TemporaryDirectory(prefix="dora-nb-last-")
     try:
-        save_last(path)
-        opened = Recording(path)
+        save_last(Path(folder.name) / "last.mcap")
+        opened = Recording(Path(folder.name) / "last.mcap")
     except BaseException:
-        path.unlink(missing_ok=True)
+        folder.cleanup()
         raise
     # The view reads pictures of it for as long as the result is shown.
-    weakref.finalize(opened, _remove, path)
+    weakref.finalize(opened, folder.cleanup)
     return opened
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 class _Versions:

@@ -424,7 +424,8 @@ class Dataflow(BaseDataflow):
         """Runs two versions of a node on the same recorded inputs, and says how what they send differs.
 
         `before` is by default the newest source that the recording has of the node, `after` what is declared
-        now. Either may be a generation (of the recording, or of this run), the text of a cell or of its code,
+        now. With ``last`` for `recording`, it is what the flight recorder holds, and `before` the generation
+        before. Either may be a generation (of the recording, or of this run), the text of a cell or of its code,
         or the `Path` of a file. The dataflow need not run, and is not touched.
 
         Each version starts with its `__init__`, in a process of its own, and gets all recorded inputs and
@@ -449,6 +450,7 @@ class Dataflow(BaseDataflow):
             after=after,
             generations=self._declaring.generations(name),
             timeout_secs=timeout_secs,
+            save_last=getattr(self, "save", None),
         )
 
     def __enter__(self) -> Self:

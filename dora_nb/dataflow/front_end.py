@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dora_nb.compare import Comparison
 from dora_nb.errors import DataflowStateError, OperatorError
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.status import State
 
 from . import messaging, topics
+from .comparing import compare_edit
 from .current_run import Progress
 from .dataflow import Dataflow, get_dataflow
 from .results import Declared
@@ -50,6 +52,12 @@ class FrontEnd:
     def declare_all(self, graph: Graph) -> list[Declared]:
         """Declares every node of another graph, see `Declaring.declare_all`."""
         return self._declaring.declare_all(graph)
+
+    def compare_edit(
+        self, spec: NodeSpec, recording: str, *, progress: Progress
+    ) -> Comparison | None:
+        """Compares what a cell is about to declare with the code before, see `comparing.compare_edit`."""
+        return compare_edit(self._run, spec, recording, progress)
 
     def note_cell_deleted(self, name: str) -> None:
         """The cell that declared this node is gone from the notebook, until it is declared anew."""

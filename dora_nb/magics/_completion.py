@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dora_nb.cells.header import goes_on
-from dora_nb.cells.options import OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option, SubCommand
+from dora_nb.cells.options import LAST, OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option, SubCommand
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import QUEUE_POLICIES
 from dora_nb.graph.sources import NOTEBOOK, UNITS, TopicSource
@@ -115,6 +115,8 @@ def _dora_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
     names: list[str] = []
     if command.name == "param":
         names = list(PARAM_ACTIONS) if not plain else list(known.nodes) if len(plain) == 1 else []
+    elif command.name == "compare" and len(plain) == 1:
+        names = [LAST, *_files(cursor.word, folder, (".mcap",))]
     elif command.argument and not plain:
         endings = _FILES.get(command.argument)
         names = list(known.nodes) if endings is None else _files(cursor.word, folder, endings)
@@ -150,6 +152,8 @@ def _operator_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
     options = OPTIONS[cursor.magic.rpartition("_")[2]]
     option = next((each for each in options if each.flag == flag), None)
     values = [] if option is None else _values(option, cursor, known)
+    if flag == "--compare":
+        values = _files(cursor.word, folder, (".mcap",))
     if flag is not None and cursor.words[-1] == flag and not cursor.word.startswith("-"):
         return values
     return values + _options(cursor, options)

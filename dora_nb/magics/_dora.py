@@ -18,7 +18,7 @@ from dora_nb.cells.dora_line import DoraLine, find_sub_command, parse_dora_line
 from dora_nb.cells.header import Header, Word
 from dora_nb.cells.parse import wants_help
 from dora_nb.cells.topic_line import find_action
-from dora_nb.errors import DescriptorError, GraphError, UnknownParamError
+from dora_nb.errors import DescriptorError, GraphError, RecordingError, UnknownParamError
 from dora_nb.graph.restarts import KEYS as RESTART_KEYS
 
 from ._help import command_help, dora_help
@@ -49,6 +49,7 @@ _IF_INTERRUPTED = {
     "stop": "the operators are still stopping; look at them with %dora status.",
     "restart": "the operator may still be starting; look at it with %dora status.",
     "remove": "the operator may still be stopping.",
+    "compare": "the comparison was interrupted; neither version runs any longer.",
 }
 
 
@@ -85,6 +86,8 @@ class DoraMagics(Magics):
                 raise header.placed(wrong_name, _word_in_question(asked, error)) from None
             except GraphError as error:
                 raise header.placed(error, _word_in_question(asked, error)) from None
+            except RecordingError as error:
+                raise header.placed(error, asked.recording) from None
 
 
 def _word_in_question(asked: DoraLine, error: GraphError) -> Word | None:
@@ -220,6 +223,13 @@ def _topic(front_end: FrontEnd, asked: DoraLine) -> None:
     run_topic_line(front_end, asked.name, asked.topic)
 
 
+def _compare(front_end: FrontEnd, asked: DoraLine) -> None:
+    # Here, since comparing loads Arrow and numpy.
+    from ._compare import run_compare_line
+
+    run_compare_line(front_end, asked)
+
+
 def _export(front_end: FrontEnd, asked: DoraLine) -> None:
     from dora_nb.descriptor import write_dataflow
 
@@ -333,6 +343,7 @@ _ACTIONS: dict[str, Callable[[FrontEnd, DoraLine], None]] = {
     "graph": _graph,
     "param": _param,
     "topic": _topic,
+    "compare": _compare,
     "export": _export,
     "import": _import,
 }

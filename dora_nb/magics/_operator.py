@@ -12,7 +12,7 @@ from dora_nb.cells.declare import MAGICS, DeclaredNode, misplaced_magic, read_de
 from dora_nb.cells.header import Header, Word
 from dora_nb.cells.node_line import NodeLine
 from dora_nb.cells.parse import wants_help
-from dora_nb.errors import GraphError, SourceError
+from dora_nb.errors import GraphError, RecordingError, SourceError
 from dora_nb.graph.nodes import SourceCode
 
 from ._declaring_cells import DeclaringCells, running_cell_id
@@ -117,13 +117,16 @@ class OperatorMagics(Magics):
         with located(header, if_interrupted=interrupted):
             if renamed is not None and declared.spec.exclusive:
                 removed = dataflow.remove(renamed)
+            compared = ""
+            if declared.line.compare is not None:
+                compared = self._compared(front_end, header, declared, declared.line.compare)
             try:
                 with Progress() as progress:
                     result = front_end.declare(declared.spec, progress=progress.show)
             except GraphError as error:
                 raise header.placed(error, _word_in_question(declared.line, error)) from None
             self._cells.note(cell_id, name)
-            sentence = declared_text(result)
+            sentence = declared_text(result) + compared
             if renamed is not None:
                 if not declared.spec.exclusive:
                     removed = dataflow.remove(renamed)
@@ -132,6 +135,21 @@ class OperatorMagics(Magics):
             name, sentence, dataflow=dataflow, on_failure_seen=front_end.mark_failure_seen
         )
         display(line)  # type: ignore[no-untyped-call]
+
+    def _compared(
+        self, front_end: FrontEnd, header: Header, declared: DeclaredNode, recording: Word
+    ) -> str:
+        """Compares before the new code takes over; returns the end of the cell's sentence."""
+        from dora_nb.widgets.progress import Progress
+
+        from ._compare import compared_text
+
+        with Progress() as progress:
+            try:
+                text = compared_text(front_end, declared.spec, recording, progress.show)
+            except (GraphError, RecordingError) as error:
+                raise header.placed(error, recording) from None
+        return f"; {text}"
 
 
 def _kept(front_end: FrontEnd, name: str) -> str | None:

@@ -298,7 +298,7 @@ MISTAKES = [
     (
         "%dora xyz",
         "xyz",
-        "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, topic, graph, export, import, doctor.",
+        "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, topic, compare, graph, export, import, doctor.",
     ),
     ("%dora start camera", "camera", "use %dora restart NAME for one."),
     ("%dora stop camera arm", "arm", "Usage: %dora stop [NAME] [--grace SECONDS]."),

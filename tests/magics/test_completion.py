@@ -49,6 +49,7 @@ def test_sub_commands_and_only_those(two: Any) -> None:
         "logs",
         "param",
         "topic",
+        "compare",
         "graph",
         "export",
         "import",
@@ -106,6 +107,7 @@ def test_names_and_options_of_operators(two: Any) -> None:
         "--restart-delay",
         "--max-restart-delay",
         "--restart-window",
+        "--compare",
     ]
     assert words(two, "%%dora_operator camera --on-edit |") == ["auto", "reload", "restart"]
     assert words(two, "%%dora_operator camera --restart-policy |") == [
