@@ -699,8 +699,8 @@ def test_a_webcam_that_hangs_when_it_comes_back_is_opened_only_once_more(
     """Each attempt that hangs keeps a thread; so there is no other one until it has returned."""
     camera.RETRY_SECS = 0.0
     device = camera.DEVICES / "video0"
-    driver.reading = unplugged(device)
     operator, outputs = start()
+    driver.reading = unplugged(device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tick_while(lambda: "takes its place" not in capsys.readouterr().out, operator, outputs)
@@ -731,8 +731,8 @@ def test_a_stop_while_a_webcam_is_opened_again_releases_it(
 ) -> None:
     camera.RETRY_SECS = 0.0
     device = camera.DEVICES / "video0"
-    driver.reading = unplugged(device)
     operator, outputs = start()
+    driver.reading = unplugged(device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tick_while(lambda: "takes its place" not in capsys.readouterr().out, operator, outputs)
