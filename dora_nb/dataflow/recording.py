@@ -73,7 +73,10 @@ class _Service:
         self._spec = spec
         self._changed = threading.Condition()
         self._state = RecorderState()
-        self._has_spoken = False
+        self._heard: EngineSession | None = None
+        """The session whose process has spoken: what it is told from then on arrives."""
+        self._untold: list[tuple[EngineSession, Attach | Save | Finish]] = []
+        """Words to a process that has not spoken yet; its edges may not be wired, and then they were lost."""
         self._over = False
         self._listener = Listener(
             TopicSource(name, STATE), self._note_state, queue_size=10, replay_last=True
@@ -114,12 +117,18 @@ class _Service:
         with contextlib.suppress(ValueError):
             run.before_close.remove(self.end)
         session = run.session
-        if session is not None and self._has_spoken:
+        if session is not None and self._has_heard(session):
             self._finish(session)
         run.set_service(self._name, None)
         if session is not None:
             session.wait_service_gone(self._name, timeout_secs=_END_SECS)
         run.remove_service_reader(self._listener)
+
+    def _has_heard(self, session: EngineSession) -> bool:
+        """Whether the process has spoken; waits a moment for one that has just begun."""
+        secs = _LAST_WORD_SECS if session.messages_flow else 0.0
+        with self._changed:
+            return bool(self._changed.wait_for(lambda: self._heard is session, secs))
 
     def _finish(self, session: EngineSession) -> None:
         """Has the process write what was sent up to now, and waits for its last words."""
@@ -132,9 +141,14 @@ class _Service:
                 return
 
     def tell(self, word: Attach | Save | Finish) -> None:
-        """Sends the process a word. Never blocks."""
+        """Sends the process a word, once it has spoken. Never blocks."""
         session = self._run.session
-        if session is not None:
+        if session is None:
+            return
+        with self._changed:
+            if self._heard is not session:
+                self._untold.append((session, word))
+                return
             session.tell_service(self._name, *word.encode())
 
     def wait_for_state(self, holds: Any, *, timeout_secs: float) -> bool:
@@ -156,9 +170,19 @@ class _Service:
     def _note_state(self, event: dict[str, Any]) -> None:
         with self._changed:
             self._state = decode_state(event["value"])
-            self._has_spoken = True
+            self._tell_untold()
             self._changed.notify_all()
         self._run.changed()
+
+    def _tell_untold(self) -> None:
+        session = self._run.session
+        if session is None or self._heard is session:
+            return
+        self._heard = session
+        for meant_for, word in self._untold:
+            if meant_for is session:
+                session.tell_service(self._name, *word.encode())
+        self._untold.clear()
 
 
 class Recorder(_Service):

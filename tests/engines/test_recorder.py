@@ -213,7 +213,7 @@ def test_a_disk_that_is_full_ends_the_recording_alone(
     resource.prlimit(process_id, resource.RLIMIT_FSIZE, (room, room))
     wait_until(lambda: recorder.status().state == "failed", otherwise=recorder.status)
     assert recorder.status().error == (
-        f"the recording ended: {run_mcap} cannot be written (File too large)."
+        f"the recording ended, since {run_mcap} cannot be written: File too large."
     )
     assert not recorder.active
     failed = recorder_of(dataflow)
@@ -240,7 +240,9 @@ def test_a_recorder_that_is_killed_leaves_a_readable_file(
     kill_recorder(dataflow, signal.SIGKILL)
     wait_until(lambda: not recorder.active)
     assert recorder.status().state == "failed"
-    assert recorder.status().error == "the recorder ended: its process was killed by SIGKILL (Killed)."
+    assert (
+        recorder.status().error == "the recorder ended: its process was killed by SIGKILL (Killed)."
+    )
     counted = readable(run_mcap)
     assert counted == list(range(counted[0], counted[0] + len(counted)))
     # The user's nodes notice nothing, and another recording begins.
