@@ -92,7 +92,7 @@ class PlotView(StreamWidget):
         >>> PlotView("imu/accel", "arm/angle[0]", seconds=10)
     """
 
-    _esm = traitlets.Unicode(page_code(__package__, "view.js")).tag(sync=True)
+    _esm = traitlets.Unicode(page_code(__package__, "canvas.js", "view.js")).tag(sync=True)
     _css = traitlets.Unicode(asset(__package__, "view.css")).tag(sync=True)
     topics = traitlets.List(traitlets.Unicode(), read_only=True).tag(sync=True)
     panes: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)
