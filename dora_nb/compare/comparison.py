@@ -201,6 +201,8 @@ class Comparison:
     outputs: Mapping[str, OutputComparison]
     notes: tuple[str, ...] = ()
     """What to know about the result, a clause each."""
+    inputs: tuple[str, ...] = ()
+    """The topics that the version after reads."""
 
     @property
     def equal(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from dora_nb.engines.embedded import Trial, TrialEvent, TrialResult, Trials
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.sources import TimerSource
 
 from .clock_readers import clock_readers
 from .comparison import AS_RECORDED, Comparison, MessagePair, OutputComparison, Version
@@ -151,6 +152,11 @@ def _compared(runs: list[_Run], recording: Source, notes: tuple[str, ...]) -> Co
             output: OutputComparison(output, pairs, ran=ran) for output, pairs in by_output.items()
         },
         notes=notes,
+        inputs=tuple(
+            str(each.source)
+            for each in runs[1].candidate.spec.inputs
+            if not isinstance(each.source, TimerSource)
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from dora_nb.cells.declare import MAGICS, read_declaration, split_cell
 from dora_nb.cells.options import LAST
 from dora_nb.compare import Candidate, Comparison, compare
-from dora_nb.errors import DataflowStateError, DoraNbError, GraphError, RecordingError
+from dora_nb.errors import DoraNbError, GraphError, RecordingError
 from dora_nb.graph.nodes import NodeSpec
 
 from .arguments import read_source
@@ -111,7 +111,7 @@ def _open(
 
     if isinstance(recording, Recording):
         return recording, recording.path.name
-    if recording == LAST:
+    if recording == LAST and save_last is not None:
         return _open_last(save_last), "the last seconds"
     given: object = recording  # No type checker has seen a notebook.
     if not isinstance(given, (str, Path)):
@@ -121,14 +121,9 @@ def _open(
     return opened, opened.path.name
 
 
-def _open_last(save_last: Callable[[Path], object] | None) -> Recording:
+def _open_last(save_last: Callable[[Path], object]) -> Recording:
     from dora_nb.recording import Recording
 
-    if save_last is None:
-        raise DataflowStateError(
-            "there is no flight recorder to compare with:",
-            hint="start it with %dora keep 30s, or name a recording.",
-        )
     folder = tempfile.TemporaryDirectory(prefix="dora-nb-last-")
     try:
         save_last(Path(folder.name) / "last.mcap")

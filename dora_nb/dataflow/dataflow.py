@@ -450,7 +450,7 @@ class Dataflow(BaseDataflow):
             after=after,
             generations=self._declaring.generations(name),
             timeout_secs=timeout_secs,
-            save_last=getattr(self, "save", None),
+            save_last=self.save,
         )
 
     def __enter__(self) -> Self:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
 
+    from dora_nb.compare import Comparison
+
 _LINE_MAGICS = ("dora", "dora_operator", "dora_node", "%dora_operator", "%dora_node")
 _CELL_MAGICS = ("dora_operator", "dora_node")
 _matchers: dict[int, Callable[[CompletionContext], SimpleMatcherResult]] = {}
@@ -63,6 +65,10 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     if shell.Completer is not None:
         _matchers[id(shell)] = make_matcher(_declared)
         shell.Completer.custom_matchers.append(_matchers[id(shell)])
+    if shell.display_formatter is not None:
+        formatter = shell.display_formatter.ipython_display_formatter
+        # By name: the class is loaded by what makes the first comparison.
+        formatter.for_type_by_name("dora_nb.compare.comparison", "Comparison", _show_comparison)
     dora_finder.install()
     REAL_NODE.explain()
     SPARES.allow()
@@ -90,6 +96,15 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         shell.events.unregister("post_run_cell", hint)
     REAL_NODE.end()
     dora_finder.uninstall()
+
+
+def _show_comparison(comparison: Comparison) -> None:
+    """A comparison as the last line of a cell, or in `display`, is its view."""
+    from IPython.display import display
+
+    from dora_nb.widgets.comparison import ComparisonView
+
+    display(ComparisonView(comparison))  # type: ignore[no-untyped-call]
 
 
 def give_empty_cells_a_body(lines: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .camera.view import CameraView, ViewStats
+    from .comparison.view import ComparisonView
     from .controls.estop import EStop
     from .controls.motion import Gamepad, Joystick, Keys
     from .controls.publishing import publish
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Button": ".controls.values",
     "CameraView": ".camera.view",
+    "ComparisonView": ".comparison.view",
     "EStop": ".controls.estop",
     "FlowView": ".flow.view",
     "Gamepad": ".controls.motion",
@@ -39,6 +41,7 @@ _HOMES = {
 __all__ = [
     "Button",
     "CameraView",
+    "ComparisonView",
     "EStop",
     "FlowView",
     "Gamepad",

@@ -86,7 +86,7 @@ def test_a_cell_is_compared_before_it_takes_over(notebook: Any, dataflow: Datafl
         ("%dora compare wheel run.mcap", "wheel", "Did you mean 'wheels'?"),
         ("%dora compare wheels run.mcap --generation 7", "wheels", "There are: 1, 2."),
         ("%dora compare wheels no.mcap", "no.mcap", "no.mcap"),
-        ("%dora compare wheels last", "", "there is no flight recorder to compare with:"),
+        ("%dora compare wheels last", "", "nothing is kept that could be saved:"),
     ],
 )
 def test_mistakes_are_one_line_with_their_place(
