@@ -58,7 +58,7 @@ NAMES = [
 
 SIGNATURES = {
     "CameraView": "topic, boxes=None, *, points=None, skeleton=None, mask=None, tracks=None,"
-    " track_secs=3.0, labels=None, dataflow=None, size=None, encoding=None, sync='auto', max_fps=30",
+    " track_secs=3.0, events=None, labels=None, dataflow=None, size=None, encoding=None, sync='auto', max_fps=30",
     "FlowView": "dataflow=None",
     "LogView": "name=None, level='INFO', lines=500, *, dataflow=None",
     "PlotView": "*topics, seconds=30, y=None, panes=None, dataflow=None",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from ..waiting import wait_until
 OpenNotebook = Callable[..., Any]
 
 ARM = """\
-%%dora_operator arm --inputs speed=notebook/speed stick=notebook/stick stop=notebook/stop
+%%dora_operator arm --inputs speed=notebook/speed stick=notebook/stick stop=notebook/stop picked=notebook/picked --outputs image
+import numpy as np
+
 class Operator:
     def __init__(self):
         self.heard = open("heard.txt", "a")
@@ -24,11 +27,18 @@ class Operator:
         if dora_event["type"] == "INPUT":
             why = dora_event["metadata"].get("neutral", "")
             print(dora_event["id"], dora_event["value"].to_pylist(), why, file=self.heard, flush=True)
+        if dora_event["id"] == "speed":
+            size = {"width": 64, "height": 48, "encoding": "mono8"}
+            send_output("image", np.full(64 * 48, 90, np.uint8), size)
 """
 CONTROLS = """\
 from dora_nb import Joystick, Slider
 from IPython.display import display
 display(Slider("notebook/speed", 0, 10, step=1), Joystick("notebook/stick"))
+"""
+PICTURE = """\
+from dora_nb import CameraView
+CameraView("arm/image", events="notebook/picked")
 """
 BUSY = "import time; time.sleep(600)"
 
@@ -42,6 +52,14 @@ class Heard:
 
     def lines(self) -> list[str]:
         return self._path.read_text().splitlines() if self._path.exists() else []
+
+    def picked(self) -> tuple[float, float] | None:
+        """Where the last click was."""
+        found = [
+            re.match(r"picked \[\{'kind': 'click', 'x1': ([\d.]+), 'y1': ([\d.]+),", line)
+            for line in self.lines()
+        ]
+        return next(((float(each[1]), float(each[2])) for each in reversed(found) if each), None)
 
     def wait_for(self, *lines: str, among: int | None = None) -> None:
         """Waits until those lines have come, in this order; `among`: only look at lines after so many."""
@@ -63,10 +81,10 @@ def test_slider_and_joystick_drive_an_operator_while_a_cell_runs(
 ) -> None:
     page.set_viewport_size({"width": 1000, "height": 1800})
     notebook = open_notebook(
-        "controls.ipynb", ["%load_ext dora_nb", ARM, CONTROLS, "%dora start", BUSY]
+        "controls.ipynb", ["%load_ext dora_nb", ARM, CONTROLS, "%dora start", PICTURE, BUSY]
     )
     notebook.run_all()
-    notebook.wait_for_running(4)
+    notebook.wait_for_running(5)
     expect(page.locator(".dora-slider .dora-control-text")).to_have_text("read by arm")
     heard.wait_for("speed [0]", "stick [0.0, 0.0] idle")
 
@@ -79,8 +97,11 @@ def test_slider_and_joystick_drive_an_operator_while_a_cell_runs(
     heard.wait_for("stick [0.0, 1.0]", "stick [0.0, 1.0]", "stick [0.0, 1.0]")  # at its rate
     page.keyboard.up("ArrowUp")
     heard.wait_for("stick [0.0, 1.0]", "stick [0.0, 0.0] released")
-    assert len(notebook.prompts()) == 5  # no key has reached the notebook
-    assert notebook.prompts()[4] == "[*]:"
+    page.locator(".dora-view[data-seq] .dora-picture").click(position={"x": 10, "y": 12})
+    wait_until(lambda: heard.picked() is not None, otherwise=lambda: heard.lines()[-20:])
+    assert heard.picked() == pytest.approx((10, 12), abs=1)
+    assert len(notebook.prompts()) == 6  # no key has reached the notebook
+    assert notebook.prompts()[5] == "[*]:"
 
     # The tab's process is killed while the joystick is held: no page can say anything any more.
     box = pad.bounding_box()

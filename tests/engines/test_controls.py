@@ -6,8 +6,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from dora_nb.engines.dora import DoraSession
@@ -15,6 +17,7 @@ from dora_nb.engines.embedded import Session
 from dora_nb.errors import GraphError
 from dora_nb.graph.sources import CONTROLS
 from dora_nb.status import State
+from dora_nb.widgets.camera._picks import PICKED
 
 from ..waiting import wait_until
 from ..wording import in_words
@@ -284,6 +287,14 @@ def test_on_dora_rs_too(dataflow: CellDataflow) -> None:
     until_heard(dataflow, "arm", "speed", "[999.0]", "[999.0]", "[999.0]")
     dataflow.controls.add("notebook/gain", value=[1, 2])
     until_heard(dataflow, "arm", "gain", "[1, 2]")
+    # What a camera view sends of a click: a struct with nulls and a time.
+    row = dict.fromkeys(field.name for field in PICKED) | {"kind": "click", "x1": 1.5}
+    picked = dataflow.controls.add("notebook/stick", kind="event")
+    picked.set(pa.array([row | {"frame_time": datetime(2026, 11, 30, tzinfo=UTC)}], PICKED))
+    wait_until(lambda: heard(dataflow, "arm", "stick"), otherwise=lambda: dataflow.said_by("arm"))
+    (line,) = heard(dataflow, "arm", "stick")
+    assert line.startswith("[{'kind': 'click', 'x1': 1.5, 'y1': None,")
+    assert "datetime.datetime(2026, 11, 30, 0, 0" in line
     assert speed.status().outputs[0].sent == 0  # dora-rs counts no messages
 
 

@@ -629,7 +629,8 @@ class CameraOutput extends View {
     const [x1, y1, x2, y2, , , , row] = box ?? [];
     this.page.numPicks++;
     const below = box && row !== undefined ? { row, corners: [x1, y1, x2, y2] } : null;
-    this.page.send({ type: "pick", seq, kind, ends, box: below });
+    const { width, height } = this.page.sizeOfFrame();
+    this.page.send({ type: "pick", seq, kind, ends, size: [width, height], box: below });
     setText(this.spoken, `${kind} sent: ${this.placeText(from, boxes)}`);
     this.draw();
   }
@@ -863,7 +864,8 @@ class CameraOutput extends View {
     if (frame.boxes) figures.push(this.boxesText(frame));
     if (frame.boxes && frame.lag !== 0) figures.push(this.lagText(frame.lag));
     figures.push(...(frame.notes ?? []));
-    if (page.numPicks && page.status.events && !page.status.events.read) figures.push(page.status.events.text);
+    const { events } = page.status;
+    if (page.numPicks && events && !events.read) figures.push(`${events.topic}: ${events.text}`);
     const { bad_boxes: badBoxes, bad_labels: badLabels, bad_marks: badMarks } = page.status;
     if (badBoxes) figures.push(`${counted(badBoxes, "bad box", "bad boxes")} left out`);
     if (badMarks) figures.push(`${counted(badMarks, "bad point", "bad points")} left out`);

@@ -32,7 +32,8 @@ kernel to page
         `tracks`: `paths` as a list of [number, label, colour, count]. The buffer holds x and y of all places
         of all paths as float32, the newest of each path last.
     ``status``: `state`, `reason`, `drops` as a list of [place, count], `unmatched`, `bad_boxes`,
-        `bad_labels` and `bad_marks` as counts, `own_boxes` (whether each frame is shown with its own).
+        `bad_labels` and `bad_marks` as counts, `own_boxes` (whether each frame is shown with its own),
+        `events` (null, or `topic`, `sent`, `read`: whether an operator reads it, and a `text` that says so).
     ``pixel``: the answer to a question, with its `client`, `seq`, `x`, `y`, and `text`: the value of the
         original picture, or null if the kernel no longer has it. Other pages MUST ignore it.
 page to kernel
@@ -41,6 +42,8 @@ page to kernel
     ``pixel``: a question for the value at `x`, `y` of the frame `seq`, in the pixels that boxes refer to.
         Only for a pointer that has moved; a page MUST NOT ask again before the answer (or 2 s), nor more
         than ten times a second. The kernel answers the newest question of all.
+    ``pick``: a person picked something in the frame `seq`: `kind` (click, box or line), `ends` [x1, y1, x2,
+        y2] within `size` [width, height], and `box` below its begin: null or `row` and `corners`.
 traits
     Both sides set `paused`, `min_score`, `sync`, and `show_boxes`, `show_points`, `show_mask`, `show_tracks`. Frames that the kernel sent before it paused
     the page MUST still be drawn: the still shows the last of them.
@@ -54,7 +57,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
@@ -88,6 +91,11 @@ from ._pictures import picture_of
 from ._pixels import PixelReader
 from ._still import still_jpeg
 from ._sync_choice import Sync
+
+if TYPE_CHECKING:
+    from dora_nb.dataflow.controls import Control
+
+    from ._picks import Picks
 
 MAX_SHOWN_AGE_SECS = 3600.0
 """A frame that is older, or from the future, was stamped by another clock: its age is unknown."""
@@ -170,18 +178,26 @@ class CameraView(StreamWidget):
     their own boxes if nine of ten get theirs within 250 ms, and goes on with the newest of both above
     350 ms.
 
+    With `events`, a topic ``notebook/NAME``, a click, a dragged box and a drawn line in the picture are sent as
+    messages, also while a cell is busy: an array of one struct with `kind` ("click", "box", "line"), `x1`, `y1`,
+    `x2`, `y2` (pixels of the picture; a click has both ends at one place), `width`, `height`, the smallest box
+    that was shown where it began (`box_index`, its row in `as_boxes`; `box_label`, `box_score`, `box_x1` to
+    `box_y2`; null without one) and `frame_time` (of the picture; null without a stamp).
+
     In the view: space pauses; b, p, m and t show or hide boxes, points, mask and tracks; s changes `sync`;
     [ and ] set the lowest score, from 0 to 1, which never hides what has no score; +, - and 0 zoom, as the
-    wheel does once the view has the focus, and the arrow keys or a drag move the picture. Python code may set
+    wheel does once the view has the focus, and the arrow keys or a drag move the picture; h, c, r and l choose
+    the hand, clicks, boxes and lines, then arrow keys and Enter pick. Python code may set
     and observe `paused`, `sync`, `min_score` and `show_boxes` (`show_points`, ...) too.
 
     Raises DeclarationError for an argument of the wrong type or range; GraphError if the node of a
-    topic is declared and lacks that output. What goes wrong later, the view shows below the picture.
+    topic is declared and lacks that output, or if the topic of events is taken or is not ``notebook/NAME``. What goes wrong later, the view shows below the picture.
 
     Example::
 
         >>> CameraView("camera/image", boxes="detector/bbox", labels=["cup", "plate"])
         >>> CameraView("camera/image", mask="segmenter/mask", tracks="tracker/boxes")
+        >>> CameraView("camera/image", boxes="detector/bbox", events="notebook/picked")
     """
 
     _esm = traitlets.Unicode(
@@ -193,6 +209,7 @@ class CameraView(StreamWidget):
     points = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
     mask = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
     tracks = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
+    events = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
     paused = traitlets.Bool(False).tag(sync=True)
     show_boxes = traitlets.Bool(True).tag(sync=True)
     show_points = traitlets.Bool(True).tag(sync=True)
@@ -204,6 +221,8 @@ class CameraView(StreamWidget):
 
     _feed: Feed | None = None
     """None until the arguments are checked."""
+    _picks: Picks | None = None
+    """The topic of events; None without one."""
 
     def __init__(
         self,
@@ -215,6 +234,7 @@ class CameraView(StreamWidget):
         mask: str | None = None,
         tracks: str | None = None,
         track_secs: float = 3.0,
+        events: str | None = None,
         labels: Labels | None = None,
         dataflow: ViewedDataflow | None = None,
         size: tuple[int, int] | None = None,
@@ -259,10 +279,15 @@ class CameraView(StreamWidget):
         )
         self._feed = feed
         try:
+            if events is not None:
+                self._picks = _picks_on(self._dataflow, events)
+                self.set_trait("events", events)
             self._subscribe(feed)
             super().__init__(feed, thread_name=f"dora-view {topic}")
         except BaseException:
             self._unsubscribe()
+            if self._picks is not None:
+                self._picks.close()
             self.close()
             raise
 
@@ -412,14 +437,20 @@ class CameraView(StreamWidget):
         super().settle()
 
     def __repr__(self) -> str:
-        boxes = "" if self.boxes is None else f", boxes={self.boxes!r}"
+        given = {"boxes": self.boxes, "points": self.points, "mask": self.mask}
+        given |= {"tracks": self.tracks, "events": self.events}
+        topics = "".join(
+            f", {name}={topic!r}" for name, topic in given.items() if topic is not None
+        )
         sync = "" if self.sync == "auto" else f", sync={self.sync}"
-        return f"CameraView({self.topic!r}{boxes}{sync})"
+        return f"CameraView({self.topic!r}{topics}{sync})"
 
     # ----- the end, and outputs of cells
 
     def _end(self) -> None:
         self._unsubscribe()
+        if self._picks is not None:
+            self._picks.close()
         super()._end()
 
     def _forget(self) -> None:
@@ -494,6 +525,15 @@ class CameraView(StreamWidget):
             self._feed.ask_pixel(PixelQuestion(message["client"], *place))
         elif kind == "pause":
             self._feed.pause_at(count_in(message, "seq"))
+        elif kind == "pick":
+            if self._picks is None or not self._picks.take(message):
+                self.page_messages_refused += 1
+            self._wake()
+
+    @property
+    def _control(self) -> Control | None:
+        """The control of this view, as those of widgets that are controls."""
+        return None if self._picks is None else self._picks.control
 
     # ----- the sender's thread
 
@@ -531,6 +571,8 @@ class CameraView(StreamWidget):
             self._send_frame(feed.sent(pair, picture, drawn))
 
     def _send_frame(self, shown: SentPicture) -> None:
+        if self._picks is not None:
+            self._picks.note(shown)  # before it goes, as a page may answer at once
         message = {
             "type": "frame",
             "v": PROTOCOL_VERSION,
@@ -547,6 +589,8 @@ class CameraView(StreamWidget):
     def _send_overlays(self, feed: Feed, overlays: Overlays) -> None:
         shown = feed.overlays_sent(overlays, self._drawer.drawn(overlays))
         if shown is not None:
+            if self._picks is not None:
+                self._picks.note(shown)
             content, buffers = overlays_message(shown)
             self.send({"type": "overlays", "seq": shown.seq, **content}, buffers=[b"", *buffers])
 
@@ -566,8 +610,8 @@ class CameraView(StreamWidget):
     def _content(self, _now_secs: float) -> dict[str, Any]:
         feed = self._feed
         assert feed is not None
+        tally = feed.tally()  # before the state, which then explains all that was counted
         found = condition(self._dataflow, self._source, self._overlay_sources, feed.state())
-        tally = feed.tally()
         places = drops(
             self._dataflow,
             self._source,
@@ -584,6 +628,7 @@ class CameraView(StreamWidget):
             "bad_labels": tally.counts.bad_labels,
             "bad_marks": tally.counts.bad_marks,
             "own_boxes": feed.own_boxes,
+            "events": None if self._picks is None else self._picks.status(),
         }
 
     # ----- helpers
@@ -621,6 +666,13 @@ def _age_secs(shown: SentPicture | None) -> float | None:
         return None
     age_secs = time.time() - shown.stamp_micros / 1e6
     return age_secs if 0 <= age_secs <= MAX_SHOWN_AGE_SECS else None
+
+
+def _picks_on(dataflow: object, topic: object) -> Picks:
+    # Here, since a view without events is loaded without the engines.
+    from ._picks import Picks
+
+    return Picks(dataflow, topic)
 
 
 def _check_topics(topic: object, overlays: Mapping[Kind, object]) -> None:

@@ -32,7 +32,7 @@ from ..page.cells import current_cell_run
 from ..page.guarded import count_in
 from ..page.live import LiveWidget, Refresher
 from ..page.pages import MAX_CLIENTS
-from ..page.widget import REGISTRY
+from ..page.widget import REGISTRY, PageWidget
 
 
 def control_code(name: str) -> str:
@@ -132,24 +132,7 @@ class ControlWidget(LiveWidget):
 
     def _heard(self) -> tuple[str, str]:
         """Returns whether the values are heard: a word for the page's colours, and a text."""
-        if self._control is not None and self._control.removed:
-            return "replaced", "another control has taken this topic"
-        if not self.dataflow.running:
-            return "stopped", "the dataflow is not running"
-        states = {status.name: status.state for status in self.dataflow.status()}
-        readers = [
-            node.name
-            for node in self.dataflow.graph
-            if any(str(read.source) == self.topic for read in node.inputs)
-        ]
-        if not readers:
-            return "unread", "no operator reads it yet"
-        running = [name for name in readers if states.get(name) is State.RUNNING]
-        names = [
-            name if name in running or name not in states else f"{name} ({states[name].value})"
-            for name in readers
-        ]
-        return "read" if running else "unread", f"read by {', '.join(names)}"
+        return heard_by(self._flow, self._control)
 
     def _end(self) -> None:
         if self._control is not None:
@@ -160,16 +143,39 @@ class ControlWidget(LiveWidget):
         return f"<{type(self).__name__} on {self.topic}>"
 
 
+def heard_by(dataflow: BaseDataflow, control: Control | None) -> tuple[str, str]:
+    """Returns whether a control's values are heard: a word for the page's colours, and a text."""
+    if control is not None and control.removed:
+        return "replaced", "another control has taken this topic"
+    if not dataflow.running:
+        return "stopped", "the dataflow is not running"
+    topic = "" if control is None else control.topic
+    states = {status.name: status.state for status in dataflow.status()}
+    readers = [
+        node.name
+        for node in dataflow.graph
+        if any(str(read.source) == topic for read in node.inputs)
+    ]
+    if not readers:
+        return "unread", "no operator reads it yet"
+    running = [name for name in readers if states.get(name) is State.RUNNING]
+    names = [
+        name if name in running or name not in states else f"{name} ({states[name].value})"
+        for name in readers
+    ]
+    return "read" if running else "unread", f"read by {', '.join(names)}"
+
+
 def declare_control(dataflow: BaseDataflow, topic: str, **declared: Any) -> Control:
     """Adds a control that belongs to the running cell, in place of the one of an earlier run of the cell."""
     cell_run = current_cell_run()
     for widget in REGISTRY.living():
+        held = getattr(widget, "_control", None)
         if (
-            isinstance(widget, ControlWidget)
+            isinstance(widget, PageWidget)
             and cell_run is not None
             and widget._cell_run == cell_run
-            and widget._flow is dataflow
-            and widget.topic == topic
+            and any(each is held and each.topic == topic for each in dataflow.controls)
         ):
             raise GraphError(
                 f"this cell already has a control on '{topic}':",
