@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from mcap.records import Channel, Schema
 
+from dora_nb.errors import RecordingError
+
 from .arrow_encoding import ENCODING, IPC_ENCODING, UndecodableError, decode_message, decode_type
+from .foreign import protobuf_decoder
 from .message import timestamp_of
 from .pictures import ENCODING_KEY, PICTURE_KEY, EncodedPicture, decode_picture
+from .ros_messages import RosTypes
 
 if TYPE_CHECKING:
     Decoded = tuple[pa.Array[Any], dict[str, Any]]
@@ -44,6 +48,10 @@ def decoder_of(channel: Channel, schema: Schema | None) -> Decoder:
         return _arrow_decoder(channel, schema)
     if encoding == "json":
         return _decoded_json
+    if encoding == "cdr":
+        return _ros_decoder(schema)
+    if encoding == "protobuf":
+        return _protobuf_decoder(schema)
     raise UnreadableChannelError(f"its messages are encoded as '{encoding}', which is not known.")
 
 
@@ -66,6 +74,30 @@ def _arrow_decoder(channel: Channel, schema: Schema | None) -> Decoder:
             raise UndecodableError(str(error)) from None
 
     return decoded_picture
+
+
+def _ros_decoder(schema: Schema | None) -> Decoder:
+    forms = {"ros2msg": "msg", "ros2idl": "idl"}
+    if schema is None or schema.encoding not in forms:
+        raise UnreadableChannelError("the file does not have the definition of its messages.")
+    name = schema.name
+    text = schema.data.decode(errors="replace")
+    try:
+        types = RosTypes({name: (forms[schema.encoding], text)})
+    except RecordingError as error:
+        raise UnreadableChannelError(str(error)) from None
+    if not types.knows(name):
+        raise UnreadableChannelError(f"the definition of its type {name} cannot be read.")
+    return lambda data, publish_nanos: types.decode(data, name, publish_nanos)
+
+
+def _protobuf_decoder(schema: Schema | None) -> Decoder:
+    if schema is None or schema.encoding != "protobuf":
+        raise UnreadableChannelError("the file does not have the definition of its messages.")
+    try:
+        return protobuf_decoder(schema.name, schema.data)
+    except RecordingError as error:
+        raise UnreadableChannelError(str(error)) from None
 
 
 def _decoded_json(data: memoryview, publish_nanos: int) -> Decoded:

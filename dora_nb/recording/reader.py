@@ -47,6 +47,11 @@ _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQII")
 _ATTACHMENT_HEAD = struct.Struct("<QQ")
 _FOOTER_BYTES = RECORD_HEAD.size + 20 + len(MAGIC)
+_OTHER_FILES = {
+    b"SQLite format 3": "A ROS 2 bag is opened by its folder, which has a metadata.yaml.",
+    b"#ROSBAG": "It is a ROS 1 bag: convert it with rosbags-convert.",
+}
+"""How they begin, and the way out."""
 _MOST_CHUNK_BYTES = 1 << 32
 """What a damaged head may claim beyond this is not tried."""
 _MOST_NAME_BYTES = 1 << 16
@@ -547,8 +552,11 @@ def _open_file(path: Path) -> int:
     if stat.S_ISREG(mode):
         return file
     os.close(file)
-    kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-    raise RecordingError(f"cannot open {path}: it is {kind}.")
+    if stat.S_ISDIR(mode):
+        raise RecordingError(
+            f"cannot open {path}: it is a folder, and not a ROS 2 bag (it has no metadata.yaml)."
+        )
+    raise RecordingError(f"cannot open {path}: it is not a regular file.")
 
 
 def _check_beginning(path: Path, begin: bytes) -> None:
@@ -556,4 +564,9 @@ def _check_beginning(path: Path, begin: bytes) -> None:
         return
     if not begin:
         raise RecordingError(f"{path} is not a recording: it is empty.")
-    raise RecordingError(f"{path} is not a recording: it does not begin like an MCAP file.")
+    known = next((hint for start, hint in _OTHER_FILES.items() if begin.startswith(start)), None)
+    if MAGIC.startswith(begin):
+        known = "It is cut off within its first bytes."
+    raise RecordingError(
+        f"{path} is not a recording: it does not begin like an MCAP file.", hint=known
+    )

@@ -23,6 +23,7 @@ from dora_nb.events import Event
 from .arrow_encoding import metadata_text
 from .mcap_source import McapSource
 from .message import RecordedMessage
+from .ros_bags import BagSource, is_bag
 from .source import AttachedFile, Source, TopicInfo
 from .writer import COUNTS_NAME
 
@@ -75,7 +76,7 @@ class Recording:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._source: Source = McapSource(self.path)
+        self._source: Source = _source_of(self.path)
         self.topics: tuple[str, ...] = tuple(sorted(self._source.topics))
         """All topics that have messages, also those that cannot be read."""
         self.start_nanos = self._source.start_nanos
@@ -389,6 +390,10 @@ class RecordedTopic:
 
     def __iter__(self) -> Iterator[Event]:
         return self.recording.events(self.topic)
+
+
+def _source_of(path: Path) -> Source:
+    return BagSource(path) if is_bag(path) else McapSource(path)
 
 
 def _value_columns(values: list[pa.Array[Any]]) -> dict[str, pa.Array[Any]]:
