@@ -163,6 +163,16 @@ class NodeStatus:
         """Whether views show it in amber, not in green: it runs, with warnings."""
         return self.state is State.RUNNING and bool(self.warnings)
 
+    @property
+    def shown_name(self) -> str:
+        """The name as views show it; a node of dora_nb's own is marked, as a user's may have its name."""
+        return f"{self.name} (dora_nb)" if self.is_service else self.name
+
+    def reads_text(self) -> str:
+        """``5 topics``: what a node of dora_nb's own reads."""
+        number = sum("/" in edge.input for edge in self.inputs)
+        return "1 topic" if number == 1 else f"{number} topics"
+
     def state_text(self) -> str:
         """The state as the end of a sentence: ``running``, ``waiting (for camera)``, ``dora-rs only``."""
         if self.obstacle is not None:

@@ -23,6 +23,9 @@ from dora_nb.graph.sources import check_name, check_port_name, parse_source
 from .header import Header, Word
 
 MAX_RATE_HZ = 1000
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{0,15})?)([kKmMgG]?[bB])?")
+_UNIT_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_LEAST_BYTES, _MOST_BYTES = 10**6, 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,27 @@ def hertz(given: Given) -> float:
             at=given.word,
         )
     return rate_hz
+
+
+def percent(given: Given) -> int:
+    """A whole number from 1 to 100."""
+    number = _whole_number(given, given.word, what=given.flag)
+    if number > 100:
+        raise given.error(f"{given.flag} must be at most 100, got {number}.", at=given.word)
+    return number
+
+
+def num_bytes(given: Given) -> int:
+    """A size such as ``500MB``; powers of 1000, as disks are sold."""
+    match = _SIZE.fullmatch(given.word.text)
+    size = 0 if match is None else int(float(match[1]) * _UNIT_BYTES[(match[2] or "").upper()])
+    if not _LEAST_BYTES <= size <= _MOST_BYTES:
+        raise given.error(
+            f"{given.flag} must be a size from 1MB to 1TB, got '{given.word.text}'.",
+            hint="Write it as 500MB, or 2GB.",
+            at=given.word,
+        )
+    return size
 
 
 def port(given: Given) -> int:

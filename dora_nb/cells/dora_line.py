@@ -11,6 +11,14 @@ from dora_nb.errors import did_you_mean
 from .header import Header, Word
 from .options import ENGINES, PARAM_ACTIONS, SUB_COMMANDS, SubCommand
 from .parse import read_arguments
+from .record_line import (
+    KeepLine,
+    RecordLine,
+    SaveLine,
+    parse_keep_line,
+    parse_record_line,
+    parse_save_line,
+)
 from .topic_line import TopicLine, parse_topic_line
 
 
@@ -41,6 +49,9 @@ class DoraLine:
     cell: Word | None = None
     param: ParamLine | None = None
     topic: TopicLine | None = None
+    record: RecordLine | None = None
+    keep: KeepLine | None = None
+    save: SaveLine | None = None
     recording: Word | None = None
     """The file that ``compare`` reads."""
     coordinator: str | None = None
@@ -53,6 +64,12 @@ def parse_dora_line(header: Header, words: Sequence[Word]) -> DoraLine:
     if command.name == "topic":
         name, topic = parse_topic_line(header, words[1:], command)
         return DoraLine(command, name, topic=topic)
+    if command.name == "record":
+        return DoraLine(command, record=parse_record_line(header, words[1:], command))
+    if command.name == "keep":
+        return DoraLine(command, keep=parse_keep_line(header, words[1:], command))
+    if command.name == "save":
+        return DoraLine(command, save=parse_save_line(header, words[1:], command))
     arguments = read_arguments(header, words[1:], command.options)
     if command.name == "compare":
         return parse_compare_line(header, words[1:], command)

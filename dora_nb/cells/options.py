@@ -246,6 +246,8 @@ TOPIC_ACTIONS = (
 )
 """What ``%dora topic`` does. The names are those of the program `dora`."""
 
+IMAGE_FORMS = ("raw", "jpeg")
+_OVERWRITE = Option("--overwrite", "", "write over a file that exists")
 SUB_COMMANDS = (
     SubCommand(
         "start",
@@ -387,6 +389,53 @@ SUB_COMMANDS = (
         "look at messages, and send some",
         "A topic is NODE/OUTPUT. %dora topic ACTION --help says more about one of them.",
         actions=TOPIC_ACTIONS,
+    ),
+    SubCommand(
+        "record",
+        "[FILE.mcap [TOPIC ...] | stop]",
+        (
+            Option(
+                "--images",
+                "FORM",
+                "how raw pictures are written: raw (default) or jpeg",
+                convert=converters.choice,
+                choices=IMAGE_FORMS,
+            ),
+            Option(
+                "--quality",
+                "Q",
+                "of JPEG pictures, from 1 to 100 (default 90)",
+                convert=converters.percent,
+            ),
+            _OVERWRITE,
+        ),
+        "record messages into an MCAP file, or say how it goes",
+        "Without TOPICs: all, also of nodes that are declared later, what the notebook sends, parameters\n"
+        "(dora/params) and what nodes print (dora/logs). Before %dora start it waits, and records from\n"
+        "the first message. %dora record stop ends it, and so does %dora stop. Alone it says how it goes.",
+    ),
+    SubCommand(
+        "keep",
+        "[SECONDS [TOPIC ...] | off]",
+        (
+            Option(
+                "--limit",
+                "SIZE",
+                "how much memory it may take (default 500MB)",
+                convert=converters.num_bytes,
+                into="limit_bytes",
+            ),
+        ),
+        "keep the last seconds in memory, for %dora save",
+        "As in %dora keep 30s: pictures are kept as JPEG, in the memory of a process of its own. Without\n"
+        "TOPICs: all, as in %dora record. It goes on over stops and starts; %dora keep off ends it.",
+    ),
+    SubCommand(
+        "save",
+        "FILE.mcap",
+        (_OVERWRITE,),
+        "write what %dora keep has kept",
+        "Also after an operator has crashed, until the dataflow is stopped. Keeping goes on.",
     ),
     SubCommand(
         "compare",

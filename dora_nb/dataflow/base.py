@@ -10,7 +10,7 @@ from dora_nb.engines.recorder_words import Saved
 from dora_nb.errors import GraphError
 from dora_nb.events import Event
 from dora_nb.graph.graph import Graph
-from dora_nb.graph.nodes import DEFAULT_QUEUE_SIZE
+from dora_nb.graph.nodes import DEFAULT_QUEUE_SIZE, NodeSpec, SourceCode
 from dora_nb.status import LogLine, NodeStatus, TopicStatus
 
 from . import messaging, recording, topics
@@ -18,7 +18,7 @@ from .arguments import check_count
 from .controls import Controls
 from .current_run import CurrentRun
 from .params import Params
-from .recording import Recorder
+from .recording import FlightRecorder, KeptStatus, Recorder
 from .subscription import CallbackSubscription, Subscription
 
 if TYPE_CHECKING:
@@ -164,6 +164,18 @@ class BaseDataflow:
         """
         recording.keep(self._run, secs, topics, limit_bytes)
 
+    @property
+    def kept(self) -> KeptStatus | None:
+        """What `keep` keeps now; None where nothing is kept.
+
+        Example::
+
+            >>> dataflow.kept.kept_secs
+            29.8
+        """
+        keeper = self._run.keeper
+        return keeper.status() if isinstance(keeper, FlightRecorder) else None
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> Saved:
         """Writes what `keep` has kept into an MCAP file, and returns what it holds.
 
@@ -224,9 +236,13 @@ class BaseDataflow:
         amber = [each.name for each in statuses if each.is_amber]
         details = {each.name: each.state_text() for each in statuses}
         topics = sorted({str(each.source) for each in self._run.readers})
-        return GraphPicture(
-            self._run.graph, states, subscriptions=topics, amber=amber, details=details
-        )
+        graph = self._run.graph
+        # Without their edges, which would go to almost every output.
+        for each in self.service_status():
+            name = each.shown_name
+            graph = graph.replacing(NodeSpec(name, SourceCode("", "")))
+            states[name], details[name] = each.state, f"{each.state_text()}, {each.reads_text()}"
+        return GraphPicture(graph, states, subscriptions=topics, amber=amber, details=details)
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls `callback` after anything may have changed; returns a function that ends this.

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -21,8 +21,6 @@ from dora_nb.engines.base import EngineSession
 from dora_nb.engines.embedded import Listener, ServiceSpec, recorder_node
 from dora_nb.engines.recorder_words import (
     IMAGES,
-    LOGS_TOPIC,
-    PARAMS_TOPIC,
     STATE,
     Attach,
     Finish,
@@ -43,7 +41,16 @@ from dora_nb.errors import (
     did_you_mean,
 )
 from dora_nb.graph.services import shown_name
-from dora_nb.graph.sources import KEEPER, LOGS, RECORDER, LogSource, TopicSource, parse_source
+from dora_nb.graph.sources import (
+    KEEPER,
+    LOGS,
+    LOGS_TOPIC,
+    PARAMS_TOPIC,
+    RECORDER,
+    LogSource,
+    TopicSource,
+    parse_source,
+)
 from dora_nb.how_to import how_to
 from dora_nb.status import NodeStatus, RecordedTopicStatus, RecorderStatus, State
 
@@ -258,13 +265,43 @@ class Recorder(_Service):
         return f"<Recorder {self._path}: {self.status().state}>"
 
 
+@dataclass(frozen=True, slots=True)
+class KeptStatus:
+    """A snapshot of what the flight recorder keeps."""
+
+    secs: float
+    """How many seconds it keeps at most."""
+    limit_bytes: int
+    running: bool
+    kept_secs: float = 0.0
+    """How long ago the oldest message came that it holds now."""
+    size_bytes: int = 0
+    """The memory that the messages take."""
+    topics: tuple[RecordedTopicStatus, ...] = ()
+    """With the messages that came, also those that are not kept any more."""
+
+
 class FlightRecorder(_Service):
     """The last seconds of a dataflow, in the memory of a process; over all of its runs until `end`."""
 
     def __init__(self, run: CurrentRun, task: KeepLast, topics: tuple[str, ...] | None) -> None:
         super().__init__(run, KEEPER, recorder_node(KEEPER, task, topics))
-        self.task = task
+        self._task = task
         self._requests = itertools.count(1)
+
+    def status(self) -> KeptStatus:
+        """Returns what is kept, at most half a second old. Never blocks."""
+        task, said = self._task, self.state
+        if not self._run.alive:
+            return KeptStatus(task.secs, task.limit_bytes, running=False)
+        return KeptStatus(
+            task.secs,
+            task.limit_bytes,
+            running=True,
+            kept_secs=said.secs,
+            size_bytes=said.size_bytes,
+            topics=_topic_statuses(said),
+        )
 
     def save(self, path: Path, *, overwrite: bool) -> Saved:
         """Has the process write what it keeps, and waits for that."""

@@ -17,8 +17,6 @@ WORDS_INPUT = "words"
 """The recorder's input for words. No topic has this name, since it lacks a slash."""
 STATE = "state"
 """The recorder's output."""
-PARAMS_TOPIC = "dora/params"
-LOGS_TOPIC = "dora/logs"
 Images = Literal["raw", "jpeg"]
 IMAGES: tuple[Images, ...] = ("raw", "jpeg")
 

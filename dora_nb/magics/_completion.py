@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from dora_nb.cells.header import goes_on
 from dora_nb.cells.options import LAST, OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option, SubCommand
+from dora_nb.cells.record_line import OFF, STOP
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import QUEUE_POLICIES
-from dora_nb.graph.sources import NOTEBOOK, UNITS, TopicSource
+from dora_nb.graph.sources import LOGS_TOPIC, NOTEBOOK, PARAMS_TOPIC, UNITS, TopicSource
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
@@ -96,7 +97,7 @@ def candidates(cursor: Cursor, known: Known, *, folder: Path | None = None) -> l
     return [each for each in dict.fromkeys(offered) if each.startswith(cursor.word)]
 
 
-_FILES = {"FILE.yml": (".yml", ".yaml"), "DIR": ()}
+_FILES = {"FILE.yml": (".yml", ".yaml"), "FILE.mcap": (".mcap",), "DIR": ()}
 """The suffixes of the files that complete an argument, besides folders."""
 
 
@@ -113,7 +114,9 @@ def _dora_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
             return list(known.nodes if option.flag == "--stacks" else option.choices)
     plain = [word for word in cursor.words[1:] if not word.startswith("-")]
     names: list[str] = []
-    if command.name == "param":
+    if command.name in ("record", "keep"):
+        names = _recorded_words(command.name, cursor.word, plain, known, folder)
+    elif command.name == "param":
         names = list(PARAM_ACTIONS) if not plain else list(known.nodes) if len(plain) == 1 else []
     elif command.name == "compare" and len(plain) == 1:
         names = [LAST, *_files(cursor.word, folder, (".mcap",))]
@@ -121,6 +124,18 @@ def _dora_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
         endings = _FILES.get(command.argument)
         names = list(known.nodes) if endings is None else _files(cursor.word, folder, endings)
     return names + _options(cursor, (*command.options, Option("--help", "", "")))
+
+
+def _recorded_words(
+    command: str, word: str, plain: Sequence[str], known: Known, folder: Path
+) -> list[str]:
+    """After ``%dora record`` and ``%dora keep``: a file or a duration, then topics."""
+    if not plain:
+        return [STOP, *_files(word, folder, (".mcap",))] if command == "record" else ["30s", OFF]
+    if plain[0] in (STOP, OFF):
+        return []
+    topics = [*known.all_topics(sent_first=False), LOGS_TOPIC, PARAMS_TOPIC]
+    return [topic for topic in topics if topic not in plain]
 
 
 def _action_words(cursor: Cursor, command: SubCommand, known: Known) -> list[str]:

@@ -95,6 +95,10 @@ def _word_in_question(asked: DoraLine, error: GraphError) -> Word | None:
     key = None if asked.param is None else asked.param.key
     if key is not None and f"'{key.text}'" in error.message:
         return key
+    recorded = asked.record or asked.keep
+    for topic in () if recorded is None else recorded.topics:
+        if f"'{topic.text}'" in error.message:
+            return topic
     return asked.cell or asked.stacks or asked.name
 
 
@@ -223,6 +227,27 @@ def _topic(front_end: FrontEnd, asked: DoraLine) -> None:
     run_topic_line(front_end, asked.name, asked.topic)
 
 
+def _record(front_end: FrontEnd, asked: DoraLine) -> None:
+    from ._record import run_record_line
+
+    assert asked.record is not None  # the parser sets it
+    run_record_line(front_end, asked.record)
+
+
+def _keep(front_end: FrontEnd, asked: DoraLine) -> None:
+    from ._record import run_keep_line
+
+    assert asked.keep is not None  # the parser sets it
+    run_keep_line(front_end, asked.keep)
+
+
+def _save(front_end: FrontEnd, asked: DoraLine) -> None:
+    from ._record import run_save_line
+
+    assert asked.save is not None  # the parser sets it
+    run_save_line(front_end, asked.save)
+
+
 def _compare(front_end: FrontEnd, asked: DoraLine) -> None:
     # Here, since comparing loads Arrow and numpy.
     from ._compare import run_compare_line
@@ -343,6 +368,9 @@ _ACTIONS: dict[str, Callable[[FrontEnd, DoraLine], None]] = {
     "graph": _graph,
     "param": _param,
     "topic": _topic,
+    "record": _record,
+    "keep": _keep,
+    "save": _save,
     "compare": _compare,
     "export": _export,
     "import": _import,

@@ -39,12 +39,12 @@ class StatusView(LiveWidget):
 
     def __init__(self, dataflow: LiveDataflow, *, refresher: Refresher | None = None) -> None:
         self._meters: dict[str, RateMeter] = {}
-        self._stable = table_rows(dataflow.status(), dataflow.graph)
+        self._stable = table_rows(_statuses(dataflow), dataflow.graph)
         self.set_trait("rows", self._stable)  # before the page hears of the widget
         super().__init__(dataflow, refresher=refresher)
 
     def _content(self, now_secs: float) -> dict[str, Any]:
-        statuses = {status.name: status for status in self.dataflow.status()}
+        statuses = {status.shown_name: status for status in _statuses(self.dataflow)}
         rows = table_rows(statuses.values(), self.dataflow.graph)
         for row in rows:
             row["numbers"] = self._numbers(statuses[row["name"]], now_secs)
@@ -52,12 +52,13 @@ class StatusView(LiveWidget):
 
     def _numbers(self, status: NodeStatus, now_secs: float) -> list[str]:
         """Returns the live numbers of one operator as short texts."""
-        rate = self._meters.setdefault(status.name, RateMeter()).rate(status.events, now_secs)
+        meter = self._meters.setdefault(status.shown_name, RateMeter())
+        rate = meter.rate(status.events, now_secs)
         numbers = []
         if (busy_secs := status.long_busy_secs) is not None:
             numbers.append(f"busy with one event for {busy_secs:.0f} s")
-        spec = self.dataflow.graph.nodes.get(status.name)
-        reads = spec is not None and bool(spec.inputs)
+        spec = _spec(status, self.dataflow.graph)
+        reads = status.is_service or (spec is not None and bool(spec.inputs))
         if reads and rate is not None and status.state is State.RUNNING:
             numbers.append(f"{rate:g} events/s")
         if status.on_event_p50_secs is not None and status.on_event_p95_secs is not None:
@@ -93,18 +94,29 @@ def show_status(dataflow: LiveDataflow, *, refresher: Refresher | None = None) -
 
 def table_rows(statuses: Iterable[NodeStatus], graph: Graph) -> list[dict[str, Any]]:
     """Returns one row for each operator, as JSON: texts and lists of texts that are the same in every run."""
-    return [_row(status, graph.nodes.get(status.name)) for status in statuses]
+    return [_row(status, _spec(status, graph)) for status in statuses]
+
+
+def _statuses(dataflow: LiveDataflow) -> list[NodeStatus]:
+    """The user's nodes, then the kit's own."""
+    return [*dataflow.status(), *dataflow.service_status()]
+
+
+def _spec(status: NodeStatus, graph: Graph) -> NodeSpec | None:
+    return None if status.is_service else graph.nodes.get(status.name)
 
 
 def _row(status: NodeStatus, spec: NodeSpec | None) -> dict[str, Any]:
     edges = {edge.input: edge for edge in status.inputs}
     inputs = spec.inputs if spec is not None else ()
     return {
-        "name": status.name,
+        "name": status.shown_name,
         "state": "amber" if status.is_amber else status.state.value,
         "text": status.state_text(),
         "generation": str(status.generation) if status.generation else "",
-        "inputs": [_input_text(read, edges.get(read.name)) for read in inputs],
+        "inputs": [status.reads_text()]
+        if status.is_service
+        else [_input_text(read, edges.get(read.name)) for read in inputs],
         "outputs": list(spec.outputs) if spec is not None else [],
         "warnings": list(status.warnings),
         "failure": _remark(status),
@@ -141,6 +153,8 @@ def _remark(status: NodeStatus) -> str:
 
 def _failure_text(status: NodeStatus, error: OperatorError) -> str:
     message = str(error)
+    if status.is_service:
+        return message
     named = message if message.startswith(status.name) else f"{status.name}: {message}"
     return f"{error.place or status.declared_in}: {named}"
 

@@ -103,6 +103,9 @@ class FakeDataflow:
         self.change()
         return Removed(name)
 
+    def service_status(self) -> list[NodeStatus]:
+        return []
+
     def status(self, name: str | None = None) -> Any:
         if name is None:
             return [self.status(spec.name) for spec in self.graph]

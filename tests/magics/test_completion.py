@@ -49,6 +49,9 @@ def test_sub_commands_and_only_those(two: Any) -> None:
         "logs",
         "param",
         "topic",
+        "record",
+        "keep",
+        "save",
         "compare",
         "graph",
         "export",
@@ -89,6 +92,20 @@ def test_what_a_topics_line_may_say(two: Any) -> None:
     assert words(two, "%dora topic list |") == ["--for", "--help"]
     assert words(two, "%dora topic hz camera/image --for 1|") == ["1"]
     assert words(two, "%dora topic nonsense c|") == ["c"]
+
+
+def test_what_the_lines_of_recordings_may_say(two: Any) -> None:
+    topics = ["camera/image", "camera/depth", "dora/logs", "dora/params"]
+    assert words(two, "%dora record st|") == ["stop"]
+    options = ["--images", "--quality", "--overwrite", "--help"]
+    assert words(two, "%dora record run.mcap |") == [*topics, *options]
+    assert words(two, "%dora record run.mcap dora/logs d|") == ["dora/params"]
+    assert words(two, "%dora record run.mcap --images |") == ["raw", "jpeg"]
+    assert words(two, "%dora keep |") == ["30s", "off", "--limit", "--help"]
+    assert words(two, "%dora keep 30s c|") == ["camera/image", "camera/depth"]
+    Path("there.mcap").touch()
+    assert words(two, "%dora save t|") == ["there.mcap"]
+    assert words(two, "%dora record t|") == ["there.mcap"]
 
 
 def test_names_and_options_of_operators(two: Any) -> None:

@@ -41,6 +41,9 @@ class Scripted:
     def remove(self, name: str) -> None:
         self.graph = self.graph.without(name)
 
+    def service_status(self) -> list[Any]:
+        return []
+
     def status(self, name: str | None = None) -> Any:
         if name is None:
             return [self.status(spec.name) for spec in self.graph]

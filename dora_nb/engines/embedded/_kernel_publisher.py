@@ -239,6 +239,9 @@ class KernelPublisher:
             case control.AddOutput(name, number):
                 (memory,) = descriptors
                 self._outputs.add(name, number, memory)
+            case control.RemoveOutput(name) if name in self._outputs.by_name:
+                self._outputs.remove(name)
+                self._report_released()
             case control.AddReader():
                 self._outputs.attach(
                     message.edge_id,

@@ -7,11 +7,17 @@ from pathlib import Path
 
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import InputSpec, NodeSpec, SourceCode
-from dora_nb.graph.sources import LOGS, NOTEBOOK, WORDS, TopicSource, parse_source
+from dora_nb.graph.sources import (
+    LOGS,
+    LOGS_TOPIC,
+    NOTEBOOK,
+    PARAMS_TOPIC,
+    WORDS,
+    TopicSource,
+    parse_source,
+)
 
 from ..recorder_words import (
-    LOGS_TOPIC,
-    PARAMS_TOPIC,
     STATE,
     WORDS_INPUT,
     KeepLast,

@@ -29,6 +29,7 @@ from dora_nb.graph.sources import (
     CONTROLS,
     LOGS,
     NOTEBOOK,
+    PARAMS_TOPIC,
     PLAYER,
     RESERVED_NAMES,
     SERVICES,
@@ -46,7 +47,6 @@ from ..control_words import Word
 from ..edit import Applied, Edit
 from ..os_errors import engine_error
 from ..player_words import PlayerState
-from ..recorder_words import PARAMS_TOPIC
 from ..worker import Worker
 from . import _lifecycle as lifecycle
 from ._controls_node import controls_node
@@ -1254,6 +1254,9 @@ class Session:
         self._wiring.forget(name)
         self._update_followers()
         self._wiring.reconcile(self._declared, self._listeners)
+        # A service may come and go often.
+        for publisher in (LOGS, WORDS) if name in SERVICES else ():
+            self._wiring.forget_unread_outputs(publisher)
         supervisor.close()
         self._check_barrier()
 

@@ -370,6 +370,15 @@ class Wiring:
         for detached in self._detached.values():
             detached[:] = [(publisher, edge) for publisher, edge in detached if publisher != name]
 
+    def forget_unread_outputs(self, publisher: str) -> None:
+        """Releases the memory of a pseudo-node's outputs that no input reads any more."""
+        read = {each.topic for each in self._connections.values()}
+        for topic in [each for each in self._arenas if each.partition("/")[0] == publisher]:
+            if topic not in read:
+                self._tell(publisher, control.RemoveOutput(topic.partition("/")[2]), [])
+                for arena in self._arenas.pop(topic):
+                    os.close(arena.descriptor)
+
     def close_in_fork(self) -> None:
         """Closes the copies of sockets and memory that a process forked from the kernel has inherited."""
         for connection in self._connections.values():
