@@ -128,6 +128,46 @@ def num_bytes(given: Given) -> int:
     return size
 
 
+def speed(given: Given) -> float | str:
+    """A finite number above 0, or ``max``."""
+    text = given.word.text
+    if text in given.choices:
+        return text
+    try:
+        number = float(text.removesuffix("x"))
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise given.error(
+            f"{given.flag} must be a number above 0, or max, got '{text}'.", at=given.word
+        )
+    return number
+
+
+def texts(given: Given) -> tuple[str, ...]:
+    """The words, each once."""
+    _refuse_commas(given, what="topics")
+    return tuple(dict.fromkeys(word.text for word in given.words))
+
+
+def topic_map(given: Given) -> dict[str, str]:
+    """``RECORDED=TOPIC`` pairs."""
+    _refuse_commas(given, what="topics")
+    pairs: dict[str, str] = {}
+    for word in given.words:
+        recorded, equals, topic = word.text.partition("=")
+        if not equals or not recorded or not topic:
+            raise given.error(
+                f"'{word.text}' is not RECORDED=TOPIC.",
+                hint=f"Write {given.flag} camera/image=front/image.",
+                at=word,
+            )
+        if recorded in pairs:
+            raise given.error(f"'{recorded}' is given twice;", hint="give it once.", at=word)
+        pairs[recorded] = topic
+    return pairs
+
+
 def port(given: Given) -> int:
     """A TCP port."""
     return _port(given, given.word)

@@ -19,6 +19,7 @@ from .record_line import (
     parse_record_line,
     parse_save_line,
 )
+from .replay_line import ReplayLine, parse_replay_line
 from .topic_line import TopicLine, parse_topic_line
 
 
@@ -54,6 +55,7 @@ class DoraLine:
     save: SaveLine | None = None
     recording: Word | None = None
     """The file that ``compare`` reads."""
+    replay: ReplayLine | None = None
     coordinator: str | None = None
     daemon_port: int | None = None
 
@@ -70,6 +72,9 @@ def parse_dora_line(header: Header, words: Sequence[Word]) -> DoraLine:
         return DoraLine(command, keep=parse_keep_line(header, words[1:], command))
     if command.name == "save":
         return DoraLine(command, save=parse_save_line(header, words[1:], command))
+    if command.name == "replay":
+        replay = parse_replay_line(header, words[1:], command)
+        return DoraLine(command, replay.file, replay=replay)
     arguments = read_arguments(header, words[1:], command.options)
     if command.name == "compare":
         return parse_compare_line(header, words[1:], command)

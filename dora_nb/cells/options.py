@@ -248,6 +248,10 @@ TOPIC_ACTIONS = (
 
 IMAGE_FORMS = ("raw", "jpeg")
 _OVERWRITE = Option("--overwrite", "", "write over a file that exists")
+
+REPLAY_ACTS = ("pause", "resume", "step", "seek", "stop")
+"""What ``%dora replay`` does with the replay that goes on."""
+
 SUB_COMMANDS = (
     SubCommand(
         "start",
@@ -436,6 +440,54 @@ SUB_COMMANDS = (
         (_OVERWRITE,),
         "write what %dora keep has kept",
         "Also after an operator has crashed, until the dataflow is stopped. Keeping goes on.",
+    ),
+    SubCommand(
+        "replay",
+        "[FILE | pause | resume | step [N] | seek SECONDS | stop]",
+        (
+            Option(
+                "--speed",
+                "X",
+                "how fast: 1 (default), 0.5, 10; or max, as fast as the readers take it",
+                convert=converters.speed,
+                choices=("max",),
+            ),
+            Option("--loop", "", "begin again at the end"),
+            Option(
+                "--from",
+                "SECONDS",
+                "begin at this second",
+                convert=converters.seconds,
+                into="from_secs",
+            ),
+            Option(
+                "--to",
+                "SECONDS",
+                "end before this second",
+                convert=converters.seconds,
+                into="to_secs",
+            ),
+            Option(
+                "--only",
+                "TOPIC",
+                "replay these recorded topics and nothing else",
+                many=True,
+                convert=converters.texts,
+            ),
+            Option("--all", "", "replay every recorded topic", into="all_topics"),
+            Option(
+                "--map",
+                "REC=TOPIC",
+                "publish a recorded topic on another one",
+                many=True,
+                convert=converters.topic_map,
+            ),
+        ),
+        "replay a recording in place of the sources",
+        "Without --only and --all, what was recorded of the sources is replayed: nodes that read no topic,\n"
+        "notebook/NAME, and nodes that are not declared here. Everything downstream runs live, and its cells\n"
+        "can be changed. Declared nodes that the file replaces do not run meanwhile; those that ran come back.\n"
+        "A dataflow that does not run is started. Alone, the command says where the replay is.",
     ),
     SubCommand(
         "compare",

@@ -61,6 +61,9 @@ class CurrentRun:
         """The `FlightRecorder`; None where nothing is kept."""
         self.replay: Replay | None = None
         """The recording that is replayed now."""
+        self.last_replay: Replay | None = None
+        """The replay that was started last, which may have ended."""
+        self._problems: list[str] = []
         self._readers: list[Listener] = []
         self._service_readers: list[Listener] = []
         """What the kernel reads from services; not the user's."""
@@ -114,6 +117,16 @@ class CurrentRun:
         if obstacle is None or (session is not None and session.edit_refusal is not None):
             return
         raise DataflowStateError(f"{what}: {obstacle}.", hint=way_out_of(obstacle))
+
+    def note_problem(self, text: str) -> None:
+        """Keeps what went wrong without a cell that could show it, for the next cell. Any thread."""
+        self._problems.append(text)
+
+    def take_problems(self) -> list[str]:
+        """Returns what was noted since the last call."""
+        with self.lock:
+            problems, self._problems = self._problems, []
+        return problems
 
     def replayed_from(self, name: str) -> str:
         """The name of the recording that is replayed in place of that node; empty where none is."""

@@ -16,6 +16,7 @@ from . import messaging, topics
 from .comparing import compare_edit
 from .current_run import Progress
 from .dataflow import Dataflow, get_dataflow
+from .replaying import Replay
 from .results import Declared
 from .watched import COORDINATOR, DAEMON_PORT, find
 
@@ -79,6 +80,22 @@ class FrontEnd:
     def mark_failure_seen(self, name: str) -> None:
         """That node's failure has been shown."""
         self._failures.mark(name)
+
+    # -- a replay ------------------------------------------------------------------------------------
+
+    @property
+    def replay(self) -> Replay | None:
+        """The recording that is replayed now; None where none is."""
+        return self._run.replay
+
+    @property
+    def last_replay(self) -> Replay | None:
+        """The replay that was started last, which may have ended."""
+        return self._run.last_replay
+
+    def unseen_problems(self) -> list[str]:
+        """Why replays have ended before their time; each is returned once."""
+        return self._run.take_problems()
 
     # -- topics --------------------------------------------------------------------------------------
 

@@ -468,6 +468,8 @@ class Replay:
     def _set_outcome(self, outcome: Outcome) -> None:
         run = self._run
         with run.lock:
+            if outcome.error and self._outcome is None:
+                run.note_problem(outcome.error)
             if run.replay is self:
                 run.replay = None
                 run.graph = run.graph.declared()
@@ -498,8 +500,7 @@ def start_replay(
 ) -> Replay:
     """Replays a recording, see `Dataflow.replay`."""
     run.check_is_own("a recording cannot be replayed")
-    recording = source if isinstance(source, Recording) else Recording(source)
-    recorded = _recorded(recording)
+    recorded, path = _look_into(source)
     choice = Choice(
         only=None if only is None else tuple(only),
         all=all_topics,
@@ -512,7 +513,7 @@ def start_replay(
     with run.lock:
         plan = plan_replay(recorded, choice, run.graph.declared(), live=live)
     job = PlayerJob(
-        path=str(recording.path.resolve()),
+        path=path,
         outputs=plan.outputs,
         speed=choice.speed,
         loop=loop,
@@ -522,6 +523,13 @@ def start_replay(
     replay = Replay(run, runner, recorded, plan, job)
     runner.start_replay(replay, progress)
     return replay
+
+
+def _look_into(source: Recording | str | Path) -> tuple[Recorded, str]:
+    """Returns what the plan needs to know, and the path; the player opens the file anew."""
+    # In a function of its own: the traceback of an error in the plan would keep the file open.
+    recording = source if isinstance(source, Recording) else Recording(source)
+    return _recorded(recording), str(recording.path.resolve())
 
 
 def _recorded(recording: Recording) -> Recorded:

@@ -148,7 +148,7 @@ class Running:
             run.graph = run.graph.declared()
             for spec in ghosts:
                 run.graph = run.graph.replacing(spec)
-            run.replay = replay
+            run.replay = run.last_replay = replay
             try:
                 host.begin_replay(replay.spec)
                 if is_new:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dora_nb.cells.header import goes_on
-from dora_nb.cells.options import LAST, OPTIONS, PARAM_ACTIONS, SUB_COMMANDS, Option, SubCommand
+from dora_nb.cells.options import (
+    LAST,
+    OPTIONS,
+    PARAM_ACTIONS,
+    REPLAY_ACTS,
+    SUB_COMMANDS,
+    Option,
+    SubCommand,
+)
 from dora_nb.cells.record_line import OFF, STOP
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import QUEUE_POLICIES
@@ -97,6 +105,8 @@ def candidates(cursor: Cursor, known: Known, *, folder: Path | None = None) -> l
     return [each for each in dict.fromkeys(offered) if each.startswith(cursor.word)]
 
 
+RECORDINGS = (".mcap", ".db3", ".bag")
+"""The suffixes of recordings; a bag of ROS 2 is a folder."""
 _FILES = {"FILE.yml": (".yml", ".yaml"), "FILE.mcap": (".mcap",), "DIR": ()}
 """The suffixes of the files that complete an argument, besides folders."""
 
@@ -109,6 +119,8 @@ def _dora_words(cursor: Cursor, known: Known, folder: Path) -> list[str]:
         return []
     if command.actions:
         return _action_words(cursor, command, known)
+    if command.name == "replay":
+        return _replay_words(cursor, command, known, folder)
     for option in command.options:
         if option.value and option.flag == cursor.words[-1]:
             return list(known.nodes if option.flag == "--stacks" else option.choices)
@@ -136,6 +148,22 @@ def _recorded_words(
         return []
     topics = [*known.all_topics(sent_first=False), LOGS_TOPIC, PARAMS_TOPIC]
     return [topic for topic in topics if topic not in plain]
+
+
+def _replay_words(cursor: Cursor, command: SubCommand, known: Known, folder: Path) -> list[str]:
+    """After ``%dora replay``: a file or what to do with the replay, then options."""
+    options = (*command.options, Option("--help", "", ""))
+    flag = next((word for word in reversed(cursor.words) if word.startswith("--")), None)
+    option = next((each for each in command.options if each.flag == flag), None)
+    if option is not None and option.value and (option.many or cursor.words[-1] == flag):
+        if not option.many:
+            return list(option.choices)
+        own = known.all_topics(sent_first=False)
+        pairs = [f"{topic}=" for topic in own]
+        return [*(own if option.flag == "--only" else pairs), *_options(cursor, options)]
+    if len(cursor.words) == 1:
+        return [*_files(cursor.word, folder, RECORDINGS), *REPLAY_ACTS, "--help"]
+    return [] if cursor.words[1] in REPLAY_ACTS else _options(cursor, options)
 
 
 def _action_words(cursor: Cursor, command: SubCommand, known: Known) -> list[str]:

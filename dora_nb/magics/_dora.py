@@ -50,6 +50,7 @@ _IF_INTERRUPTED = {
     "restart": "the operator may still be starting; look at it with %dora status.",
     "remove": "the operator may still be stopping.",
     "compare": "the comparison was interrupted; neither version runs any longer.",
+    "replay": "the replay may go on; look at it with %dora replay.",
 }
 
 
@@ -255,6 +256,14 @@ def _compare(front_end: FrontEnd, asked: DoraLine) -> None:
     run_compare_line(front_end, asked)
 
 
+def _replay(front_end: FrontEnd, asked: DoraLine) -> None:
+    # Here, since reading recordings loads mcap and Arrow.
+    from ._replay import run_replay_line
+
+    assert asked.replay is not None  # the parser sets it
+    run_replay_line(front_end, asked.replay)
+
+
 def _export(front_end: FrontEnd, asked: DoraLine) -> None:
     from dora_nb.descriptor import write_dataflow
 
@@ -372,6 +381,7 @@ _ACTIONS: dict[str, Callable[[FrontEnd, DoraLine], None]] = {
     "keep": _keep,
     "save": _save,
     "compare": _compare,
+    "replay": _replay,
     "export": _export,
     "import": _import,
 }

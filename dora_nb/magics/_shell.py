@@ -158,6 +158,7 @@ def say_unseen_failures(front_end: FrontEnd) -> None:
     lines = [
         _failure_line(error, front_end.dataflow.graph) for error in front_end.unseen_failures()
     ]
+    lines += front_end.unseen_problems()
     widgets = sys.modules.get("dora_nb.widgets.page.problems")
     if widgets is not None:
         lines += widgets.PROBLEMS.take()

@@ -19,6 +19,8 @@ def declared_text(declared: Declared) -> str:
 
 
 def _what(declared: Declared) -> str:
+    if declared.replayed_from:
+        return f"{declared.way}, replayed from {declared.replayed_from}"
     if declared.obstacle is not None:
         return f"{declared.way}, {declared.obstacle}"
     if declared.way == "unchanged":

@@ -135,6 +135,9 @@ class FakeDataflow:
     def mark_failure_seen(self, name: str) -> None:
         self.seen.append(name)
 
+    def unseen_problems(self) -> list[str]:
+        return []
+
     def unseen_failures(self) -> list[OperatorError]:
         failures, self.failures = self.failures, []
         return failures
