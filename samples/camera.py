@@ -671,8 +671,7 @@ def fall_back(settings: Settings, why: str) -> SceneSource:
             f"CAMERA_SOURCE={shown_source(settings.source)} has no pictures: {why}. "
             "With CAMERA_SOURCE=auto the rendered scene would take its place."
         )
-    # dora_nb turns the operator's line amber and shows this there; elsewhere it is a line on stderr.
-    warnings.warn(f"{why}: the rendered scene takes its place", stacklevel=2)
+    _warn(f"{why}: the rendered scene takes its place")
     return SceneSource(settings.size)
 
 
@@ -825,8 +824,7 @@ class Operator:
             way_out = (
                 "check its power and network" if isinstance(failed, Stream) else "plug it in again"
             )
-            # dora_nb turns the operator's line amber and shows this there.
-            warnings.warn(f"{why}: waiting until it is back; {way_out}", stacklevel=2)
+            _warn(f"{why}: waiting until it is back; {way_out}")
             self._source = NoPictures()
             _say(f"{why}; waiting until it is back")
         else:
@@ -851,3 +849,10 @@ class Operator:
 
 def _say(line: str) -> None:
     print(f"camera: {line}", flush=True)
+
+
+def _warn(text: str) -> None:
+    """dora_nb turns the operator's line amber and shows this there; elsewhere it is a line on stderr."""
+    # A level beyond the stack. With a level on it, Python prints a line of this file below the warning, which
+    # would then be the last line that the operator has printed.
+    warnings.warn(text, stacklevel=1000)

@@ -392,8 +392,7 @@ class Operator:
 
     def _say_what_happened(self) -> None:
         for why in self._port.losses():
-            # dora_nb turns the operator's line amber and shows this there.
-            warnings.warn(f"{why}: waiting until it is back; plug it in again", stacklevel=2)
+            _warn(f"{why}: waiting until it is back; plug it in again")
             _say(f"{why}; waiting until it is back")
         for note in self._port.notes():
             _say(note)
@@ -403,3 +402,10 @@ class Operator:
 
 def _say(line: str) -> None:
     print(f"serial port: {line}", flush=True)
+
+
+def _warn(text: str) -> None:
+    """dora_nb turns the operator's line amber and shows this there; elsewhere it is a line on stderr."""
+    # A level beyond the stack. With a level on it, Python prints a line of this file below the warning, which
+    # would then be the last line that the operator has printed.
+    warnings.warn(text, stacklevel=1000)

@@ -652,6 +652,19 @@ def still_missing(outputs: Outputs, level: int) -> bool:
     return outputs.images[-1][0, 0, 0] != level or "timestamp" not in outputs.metadata[-1]
 
 
+def test_a_warning_prints_one_line_so_that_the_last_line_below_the_cell_is_never_code(
+    start: Start, driver: Driver
+) -> None:
+    driver.opens = False
+    with pytest.warns(UserWarning, match="does not open") as warned:
+        start()
+    (warning,) = warned
+    shown = warnings.formatwarning(
+        warning.message, warning.category, warning.filename, warning.lineno
+    )
+    assert len(shown.splitlines()) == 1
+
+
 def test_a_webcam_may_go_and_come_back_many_times(
     start: Start, driver: Driver, camera: ModuleType, capsys: Printed
 ) -> None:

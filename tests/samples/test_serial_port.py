@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tty
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -319,10 +320,18 @@ def test_a_port_that_fails_while_its_name_stays_is_said_with_the_systems_words(
 ) -> None:
     """Its name leads to a file, as if another driver had taken the device."""
     operator, outputs = start()
-    board.unplug()
-    board.port.write_text("")
-    with pytest.warns(UserWarning, match="has failed: "):
+    other = board.port.with_name("other")
+    other.touch()
+    other.replace(board.port)  # before the port fails: its name is always there
+    board.unplug(keep_name=True)
+    with pytest.warns(UserWarning, match="has failed: ") as warned:
         until_it_says("waiting", operator, outputs, capsys)
+    # One line, so that the last line below the cell is never code.
+    (warning,) = warned
+    shown = warnings.formatwarning(
+        warning.message, warning.category, warning.filename, warning.lineno
+    )
+    assert len(shown.splitlines()) == 1
     printed = until_it_says("still waiting", operator, outputs, capsys)
     assert f"still waiting: {board.port} cannot be opened: it is not a serial port" in printed
 
