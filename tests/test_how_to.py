@@ -16,7 +16,15 @@ import dora_nb
 from dora_nb.how_to import Act, how_to
 
 PACKAGE = Path(dora_nb.__file__).parent
-DETAILS = {"name": "arm", "generation": 2, "input": "image", "size": 1, "topic": "notebook/x"}
+DETAILS = {
+    "name": "arm",
+    "generation": 2,
+    "input": "image",
+    "size": 1,
+    "topic": "notebook/x",
+    "to": "notebook/y",
+    "secs": 30.0,
+}
 
 SPEAK_OF_MAGICS = (
     "magics",
