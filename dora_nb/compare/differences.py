@@ -75,14 +75,19 @@ def kind_of(event: Event) -> Kind:
     return "other"
 
 
-def picture_difference(before: Event, after: Event) -> npt.NDArray[np.float64] | None:
+def picture_difference(before: Event, after: Event) -> npt.NDArray[Any] | None:
     """The absolute difference of each pixel, (H, W) or (H, W, C); None if the pictures differ in size.
 
-    Raises MessageError where one of them is not a picture. NaN and a number differ infinitely.
+    It has the type of the pixels if they are whole numbers of 16 bits at most, else it is float64. Raises MessageError where one of them is not a picture. NaN and a number differ infinitely.
     """
     old, new = as_image(before), as_image(after)
     if old.shape != new.shape:
         return None
+    if old.dtype == new.dtype and old.dtype in (np.uint8, np.uint16):
+        # Ten times as fast as in floating-point numbers, and most pictures are this.
+        smaller: npt.NDArray[Any] = np.minimum(old, new)
+        errors: npt.NDArray[Any] = np.maximum(old, new) - smaller
+        return errors
     return _errors(old, new)
 
 
@@ -120,10 +125,20 @@ def _of_pictures(before: Event, after: Event) -> Difference:
     largest, mean = float(errors.max(initial=0.0)), float(errors.mean()) if errors.size else 0.0
     if not largest:
         return Difference("picture", True, "equal", 0.0, 0.0)
-    changed = int((errors > 0).any(axis=2).sum() if errors.ndim == 3 else (errors > 0).sum())
-    share = changed / (errors.shape[0] * errors.shape[1])
+    share = _changed_share(errors)
     text = f"pixels differ by up to {largest:.3g}, {mean:.3g} on average, in {share:.1%} of the picture"
     return Difference("picture", False, text, largest, mean)
+
+
+def _changed_share(errors: npt.NDArray[Any]) -> float:
+    """Which part of the pixels differs in any channel."""
+    flat = errors.reshape(*errors.shape[:2], -1)
+    changed = flat[..., 0] != 0
+    for channel in range(
+        1, flat.shape[2]
+    ):  # By `any` along the last axis it takes ten times as long.
+        changed |= flat[..., channel] != 0
+    return float(changed.mean())
 
 
 def _of_arrays(kind: Kind, old: pa.Array[Any], new: pa.Array[Any]) -> Difference:

@@ -105,7 +105,7 @@ def _pictures(content: dict[str, Any], pair: MessagePair) -> Buffers:
     return buffers
 
 
-def shown_errors(errors: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+def shown_errors(errors: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Returns differences as grey: the largest is white, and none is black."""
     flat = errors if errors.ndim == 2 else errors.max(axis=2)
     finite = np.isfinite(flat)
