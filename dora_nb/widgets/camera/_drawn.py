@@ -19,6 +19,7 @@ from ._paths import Paths
 from ._pictures import DrawnBox, drawn_boxes
 
 MAX_DRAWN_POINTS = 5000
+MAX_LINES = 2000
 MAX_RUNS = 30_000
 """Of a mask: 150 KB. One that would take more is reduced until it does not."""
 MAX_MASK_LABELS = 60
@@ -136,7 +137,7 @@ def drawn_points(points: Points) -> DrawnPoints:
         for place in bone
     ]
     colours = [PALETTE[(3 + place) % len(PALETTE)] for place in range(num_objects)]
-    return DrawnPoints(values, lines[: 4 * MAX_DRAWN_POINTS], colours, per_object)
+    return DrawnPoints(values, lines[: 2 * MAX_LINES], colours, per_object)
 
 
 def drawn_mask(mask: Mask) -> DrawnMask:

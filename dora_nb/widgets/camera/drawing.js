@@ -128,35 +128,37 @@ function drawMask(context, mask, place, frame, alpha) {
   context.globalAlpha = 1;
 }
 
-/** The older a piece of a path is, the thinner it is. @param {Place} place */
+/**
+ * Draws the paths: the older a piece is, the thinner. Returns the tags of their heads as [text, left, top,
+ * colour], which go above all else. @param {Place} place
+ */
 function drawTracks(context, { paths, places }, place, alpha) {
+  const tags = [];
   let first = 0;
+  context.globalAlpha = alpha;
   context.lineCap = context.lineJoin = "round";
-  const heads = [];
   for (const [number, label, colour, count] of paths) {
     const points = [];
     for (let at = first; at < first + count; at++) {
       points.push(onCanvas(place, places[2 * at], places[2 * at + 1]));
     }
     first += count;
-    context.globalAlpha = alpha;
     for (const [from, to, width] of [[0, 0.5, 1], [0.5, 1, 2.5]]) {
       context.beginPath();
       const piece = points.slice(Math.floor(from * (count - 1)), Math.floor(to * (count - 1)) + 1);
       piece.forEach((point, at) => (at ? context.lineTo(...point) : context.moveTo(...point)));
       strokeOutlined(context, colour, width);
     }
-    heads.push([...points[count - 1], `${label} #${number}`.trim(), colour]);
-  }
-  for (const [x, y, text, colour] of heads) {
+    const [x, y] = points[count - 1];
     context.beginPath();
     context.arc(x, y, 4, 0, TAU);
     context.fillStyle = colour;
     context.fill();
     strokeOutlined(context, TAG_TEXT, 1);
-    drawTag(context, text, x + 6, y - 9, colour, place.width, alpha);
+    tags.push([`${tagText(label)} #${number}`.trim(), x + 6, y - 9, colour]);
   }
   context.globalAlpha = 1;
+  return tags;
 }
 
 /** Draws the points that the lowest score leaves, and the lines between them. @param {Place} place */
@@ -235,7 +237,10 @@ function drawTag(context, text, left, top, colour, width, alpha) {
 function drawOverlays(context, shown, place, frame, { minScore, marked }) {
   const { boxes, points, mask, tracks, lag, age } = shown;
   if (mask) drawMask(context, mask, place, frame, fadedAlpha(mask));
-  if (tracks) drawTracks(context, tracks, place, fadedAlpha(tracks));
+  const tags = tracks ? drawTracks(context, tracks, place, fadedAlpha(tracks)) : [];
   if (points) drawPoints(context, points, place, minScore, fadedAlpha(points));
   drawBoxes(context, boxes, place, fadedAlpha({ lag, age }), marked);
+  for (const [text, left, top, colour] of tags) {
+    drawTag(context, text, left, top, colour, place.width, fadedAlpha(tracks));
+  }
 }
