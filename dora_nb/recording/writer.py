@@ -13,6 +13,7 @@ from mcap.records import Channel, Schema
 
 from .arrow_encoding import ENCODING, END_OF_STREAM, IPC_ENCODING, encode_message
 from .chunked_file import ChunkedFile
+from .foxglove import TwinEncoder, twin_topic
 from .pictures import DEFAULT_QUALITY, ENCODING_KEY, PICTURE_KEY, EncodedPicture, encode_picture
 
 METADATA_NAME = "dora_nb"
@@ -30,6 +31,9 @@ class RecordingWriter:
     An existing file is refused, unless `overwrite` is true. With `images="jpeg"` raw pictures are written as
     JPEG files of this `quality` (1 to 100); reading gives arrays of the original size. `losses_known` is
     written into the file: whether the writer's owner can count the messages that it could not take.
+
+    With `foxglove` most messages are written once more in the schemas of Foxglove, on topics that begin with a
+    slash; this needs the extra ``dora-nb[foxglove]``.
 
     Each method that writes raises RecordingError if the disk is full or the file cannot be written. What
     was written before is a readable file.
@@ -51,7 +55,10 @@ class RecordingWriter:
         losses_known: bool = True,
     ) -> None:
         self._jpeg_quality = quality if images == "jpeg" else None
-        self._schema_ids: dict[bytes, int] = {}
+        # Before the file is made: without Foxglove's package there is to be no file.
+        self._twins = TwinEncoder(quality) if foxglove else None
+        self._schema_ids: dict[tuple[str, bytes], int] = {}
+        self._twin_topics: dict[str, _Topic] = {}
         self._topics: dict[str, _Topic] = {}
         self._file = ChunkedFile(path, overwrite=overwrite)
         self._file.add_metadata(
@@ -107,6 +114,8 @@ class RecordingWriter:
             channel_id, known.num_messages, memoryview(data), publish_nanos, log_nanos
         )
         known.num_messages += 1
+        if self._twins is not None:
+            self._write_twin(topic, picture or array, metadata, publish_nanos, log_nanos)
 
     def attach(self, name: str, data: bytes, *, media_type: str, time_nanos: int) -> None:
         """Writes a file into the recording: `name` is a path with slashes."""
@@ -131,25 +140,72 @@ class RecordingWriter:
             )
         self._file.finish()
 
+    def _write_twin(
+        self,
+        topic: str,
+        value: pa.Array[Any] | EncodedPicture,
+        metadata: Mapping[str, Any],
+        publish_nanos: int,
+        log_nanos: int,
+    ) -> None:
+        twin = self._twins.twin(topic, value, metadata, publish_nanos) if self._twins else None
+        if twin is None:
+            return
+        schema, data = twin
+        known = self._twin_topics.setdefault(topic, _Topic())
+        key = (schema.data, schema.name)
+        channel_id = known.channels.get(key)
+        if channel_id is None:
+            if len(known.channels) >= MOST_TYPES:
+                return
+            name = schema.name or f"{topic} {len(known.channels)}"
+            channel_id = self._add_channel(
+                twin_topic(topic),
+                schema.message_encoding,
+                self._schema_id(name, schema.schema_encoding, schema.data),
+                {TWIN_KEY: topic},
+            )
+            known.channels[key] = channel_id
+        self._file.add_message(
+            channel_id, known.num_messages, memoryview(data), publish_nanos, log_nanos
+        )
+        known.num_messages += 1
+
     def _registered(self, topic: str, schema_data: bytes, encoding: str) -> int:
         """The id of a new channel.
 
         `encoding` is that of raw pictures which are written as JPEG files, else empty. Without a schema each
         message is a whole stream.
         """
-        schema_id = self._schema_ids.get(schema_data, 0)
-        if schema_data and not schema_id:
-            schema_id = len(self._schema_ids) + 1
-            name = f"arrow_{schema_id}"
-            self._file.add_schema(
-                Schema(id=schema_id, name=name, encoding=ENCODING, data=schema_data)
+        schema_id = 0
+        if schema_data:
+            schema_id = self._schema_id(
+                f"arrow_{len(self._file.schemas) + 1}", ENCODING, schema_data
             )
-            self._schema_ids[schema_data] = schema_id
+        return self._add_channel(
+            topic,
+            ENCODING if schema_id else IPC_ENCODING,
+            schema_id,
+            {PICTURE_KEY: "jpeg", ENCODING_KEY: encoding} if encoding else {},
+        )
+
+    def _schema_id(self, name: str, encoding: str, data: bytes) -> int:
+        """The id of a schema, which is added to the file if it is new."""
+        schema_id = self._schema_ids.get((encoding, data))
+        if schema_id is None:
+            schema_id = len(self._file.schemas) + 1
+            self._file.add_schema(Schema(id=schema_id, name=name, encoding=encoding, data=data))
+            self._schema_ids[encoding, data] = schema_id
+        return schema_id
+
+    def _add_channel(
+        self, topic: str, message_encoding: str, schema_id: int, metadata: dict[str, str]
+    ) -> int:
         channel = Channel(
             id=len(self._file.channels) + 1,
             topic=topic,
-            message_encoding=ENCODING if schema_id else IPC_ENCODING,
-            metadata={PICTURE_KEY: "jpeg", ENCODING_KEY: encoding} if encoding else {},
+            message_encoding=message_encoding,
+            metadata=metadata,
             schema_id=schema_id,
         )
         self._file.add_channel(channel)
