@@ -70,7 +70,8 @@ SIGNATURES = {
     "Dataflow.stop": "self, name=None, *, grace_secs=2.0",
     "Dataflow.retry": "self, name, *, progress=None",
     "Dataflow.debug": "self, name, *, next_event=False, timeout_secs=10.0",
-    "Dataflow.replay": "self, events, *, topic=None, speed=1.0",
+    "Dataflow.replay": "self, source, *, topic=None, speed=1.0, loop=False, start=0.0, stop=None, "
+    "only=None, all_topics=False, rename=None, progress=None",
     "as_torch": "event",
     "as_pandas": "event",
     "Dataflow.restart": "self, name, *, generation=None, progress=None",

@@ -335,7 +335,13 @@ class Dataflow(BaseDataflow):
         *,
         topic: str | None = None,
         speed: Any = 1.0,
-        **how: Any,
+        loop: bool = False,
+        start: float = 0.0,
+        stop: float | None = None,
+        only: Iterable[str] | None = None,
+        all_topics: bool = False,
+        rename: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
     ) -> Replay | int:
         """Replays a recording in place of the sources; or sends events that were taken, and returns how many.
 
@@ -364,10 +370,11 @@ class Dataflow(BaseDataflow):
             30
         """
         if not is_recording(source):
-            if how:
+            if loop or start or stop is not None or only or all_topics or rename:
                 raise GraphError(
-                    f"{', '.join(how)}: only for a recording, got {type(source).__name__}.",
-                    hint="A list of events takes topic and speed.",
+                    f"of a list of events, replay takes topic and speed only, got more for "
+                    f"{type(source).__name__}:",
+                    hint="give the path of a recording, or leave the others out.",
                 )
             return super().replay(source, topic=topic, speed=speed)
         if topic is not None:
@@ -375,7 +382,19 @@ class Dataflow(BaseDataflow):
                 "topic is for a list of events:",
                 hint=f"give rename={{RECORDED: {topic!r}}} to replay a topic on another.",
             )
-        return start_replay(self._run, self._runner, source, speed=speed, **how)
+        return start_replay(
+            self._run,
+            self._runner,
+            source,
+            speed=speed,
+            loop=loop,
+            start=start,
+            stop=stop,
+            only=only,
+            all_topics=all_topics,
+            rename=rename,
+            progress=progress,
+        )
 
     def debug(self, name: str, *, next_event: bool = False, timeout_secs: float = 10.0) -> Rebuilt:
         """Rebuilds an operator in this process on the event that it failed on, and calls its `on_event`.

@@ -163,7 +163,7 @@ def _replay_words(cursor: Cursor, command: SubCommand, known: Known, folder: Pat
         return [*(own if option.flag == "--only" else pairs), *_options(cursor, options)]
     if len(cursor.words) == 1:
         return [*_files(cursor.word, folder, RECORDINGS), *REPLAY_ACTS, "--help"]
-    return [] if cursor.words[1] in REPLAY_ACTS else _options(cursor, options)
+    return ["--help"] if cursor.words[1] in REPLAY_ACTS else _options(cursor, options)
 
 
 def _action_words(cursor: Cursor, command: SubCommand, known: Known) -> list[str]:

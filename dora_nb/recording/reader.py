@@ -134,13 +134,17 @@ class RecordingFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = _open_file(path)
-        weakref.finalize(self, os.close, self._file)
+        close = weakref.finalize(self, os.close, self._file)
         self.size = os.fstat(self._file).st_size
         """At the time of opening: what is appended later is not seen."""
         self._damaged: dict[int, str] = {}
         """By the offset of the block: what is wrong with it."""
-        _check_beginning(path, self.read(0, 64))
-        self.index = self._index_at_the_end() or self._scanned_index()
+        try:
+            _check_beginning(path, self.read(0, 64))
+            self.index = self._index_at_the_end() or self._scanned_index()
+        except BaseException:
+            close()  # The traceback, which a notebook keeps, would hold the file open.
+            raise
 
     @property
     def notes(self) -> list[str]:

@@ -14,6 +14,7 @@ from dora_nb.cells.dora_line import DoraLine, parse_dora_line
 from dora_nb.cells.header import Header, Word, split_header
 from dora_nb.cells.node_line import NodeLine, parse_node_line
 from dora_nb.cells.options import NODE_OPTIONS, SUB_COMMANDS
+from dora_nb.cells.replay_line import ReplayLine
 from dora_nb.cells.topic_line import TopicLine
 from dora_nb.errors import DeclarationError, GrammarError, Location
 from dora_nb.graph.restarts import KEYS as RESTART_KEYS
@@ -298,7 +299,7 @@ MISTAKES = [
     (
         "%dora xyz",
         "xyz",
-        "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, topic, compare, graph, export, import, doctor.",
+        "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, topic, replay, compare, graph, export, import, doctor.",
     ),
     ("%dora start camera", "camera", "use %dora restart NAME for one."),
     ("%dora stop camera arm", "arm", "Usage: %dora stop [NAME] [--grace SECONDS]."),
@@ -421,9 +422,10 @@ def test_each_option_fills_a_field_of_its_line() -> None:
     """What a converter returns is passed on under the name of that field."""
     node_fields = {each.name for each in fields(NodeLine)} | {"queues", "input_timeouts"}
     assert {option.field for option in NODE_OPTIONS} <= node_fields | set(RESTART_KEYS)
-    dora_fields = {each.name for each in fields(DoraLine)}
     for command in SUB_COMMANDS:
-        assert {option.field for option in command.options} <= dora_fields
+        line = ReplayLine if command.name == "replay" else DoraLine
+        line_fields = {each.name for each in fields(line)}
+        assert {option.field for option in command.options} <= line_fields
         for action in command.actions:
             assert {each.field for each in action.options} <= {
                 each.name for each in fields(TopicLine)

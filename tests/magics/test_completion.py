@@ -52,6 +52,7 @@ def test_sub_commands_and_only_those(two: Any) -> None:
         "record",
         "keep",
         "save",
+        "replay",
         "compare",
         "graph",
         "export",
@@ -71,6 +72,19 @@ def test_names_and_options_of_sub_commands(two: Any) -> None:
     assert words(two, "%dora start --engine |") == ["embedded", "dora"]
     assert words(two, "%dora status --stacks |") == ["camera", "view"]
     assert words(two, "%dora d|") == ["detach", "debug", "doctor"]
+
+
+def test_what_a_replays_line_may_say(two: Any) -> None:
+    Path("run.mcap").touch()
+    Path("notes.txt").touch()
+    acts = ["pause", "resume", "step", "seek", "stop"]
+    assert words(two, "%dora replay |") == ["ipython/", "run.mcap", *acts, "--help"]
+    options = ["--speed", "--loop", "--from", "--to", "--only", "--all", "--map", "--help"]
+    assert words(two, "%dora replay run.mcap |") == options
+    assert words(two, "%dora replay run.mcap --speed |") == ["max"]
+    assert words(two, "%dora replay run.mcap --only camera/i|") == ["camera/image"]
+    assert words(two, "%dora replay run.mcap --map camera/i|") == ["camera/image="]
+    assert words(two, "%dora replay pause |") == ["--help"]
 
 
 def test_what_a_parameters_line_may_say(two: Any) -> None:
