@@ -59,6 +59,7 @@ CLOSE_SECS = 1.0
 MAX_LINE_BYTES = 65_536
 MAX_WAITING = 1000
 """What was read and waits for the next input: lines, or pieces of bytes. More drop the oldest."""
+MAX_NEWS = 50
 YES_OR_NO = {"yes": True, "no": False, "": True}
 
 
@@ -125,6 +126,13 @@ def _listed(ports: Mapping[str, str]) -> str:
 # ---------------------------------------------------------------- the port
 
 
+@dataclass(frozen=True)
+class News:
+    text: str
+    is_loss: bool = False
+    """Whether the port was lost; `text` is then the reason."""
+
+
 class Port:
     """A serial port that is read in a thread of its own, and opened again when it has vanished."""
 
@@ -142,8 +150,8 @@ class Port:
         self._closing = threading.Event()
         self._waiting: deque[tuple[bytes, datetime]] = deque()
         self._rest = b""
-        self._notes: list[str] = []
-        self._losses: list[str] = []
+        # A port with a loose contact says a lot while no tick comes.
+        self._news: deque[News] = deque(maxlen=MAX_NEWS)
         self._unwritten = 0
         self._thread = threading.Thread(
             target=self._run, name=f"serial port {self.path}", daemon=True
@@ -156,17 +164,12 @@ class Port:
             waiting, self._waiting = list(self._waiting), deque()
             return waiting
 
-    def notes(self) -> list[str]:
-        """New lines for the user, each of them once."""
+    def news(self) -> list[News]:
+        """What is new for the user, in the order in which it happened, each once."""
         with self._lock:
-            notes, self._notes = self._notes, []
-            return notes
-
-    def losses(self) -> list[str]:
-        """Why the port was lost, once for each loss."""
-        with self._lock:
-            losses, self._losses = self._losses, []
-            return losses
+            news = list(self._news)
+            self._news.clear()
+            return news
 
     def write(self, data: bytes) -> None:
         """Writes to the device; while it is gone, or if it takes nothing, the data is dropped and counted."""
@@ -289,7 +292,7 @@ class Port:
                 else f"{self.path} has failed: {error}"
             )
             if self._settings.reconnect:
-                self._losses.append(why)
+                self._news.append(News(why, is_loss=True))
             else:
                 self.failure = (
                     f"{why}. Plug it in again and restart the operator; with SERIAL_RECONNECT=yes it would "
@@ -298,8 +301,8 @@ class Port:
 
     def _note(self, line: str) -> None:
         with self._lock:
-            if line not in self._notes:
-                self._notes.append(line)
+            if not self._news or self._news[-1] != News(line):
+                self._news.append(News(line))
 
 
 def _open(path: str, baud: int) -> serial.Serial:
@@ -391,11 +394,12 @@ class Operator:
                 send_output("bytes", pa.array(np.frombuffer(data, np.uint8)), {"timestamp": moment})
 
     def _say_what_happened(self) -> None:
-        for why in self._port.losses():
-            _warn(f"{why}: waiting until it is back; plug it in again")
-            _say(f"{why}; waiting until it is back")
-        for note in self._port.notes():
-            _say(note)
+        for news in self._port.news():
+            if news.is_loss:
+                _warn(f"{news.text}: waiting until it is back; plug it in again")
+                _say(f"{news.text}; waiting until it is back")
+            else:
+                _say(news.text)
         if self._port.failure is not None:
             raise SerialPortError(self._port.failure)
 

@@ -129,6 +129,14 @@ def tick_until(condition: Callable[[], bool], operator: Any, outputs: Outputs) -
         assert operator.on_event(TICK, outputs) is DoraStatus.CONTINUE
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """For what a thread does meanwhile."""
+    deadline = datetime.now(UTC).timestamp() + PATIENCE_SECS
+    while not condition():
+        assert datetime.now(UTC).timestamp() < deadline
+        os.sched_yield()
+
+
 def until_it_says(text: str, operator: Any, outputs: Outputs, capsys: Printed) -> str:
     """What it prints until this text is part of it."""
     printed: list[str] = []
@@ -313,6 +321,26 @@ def test_a_port_that_may_not_come_back_ends_the_operator(
     )
     with pytest.raises(port.SerialPortError, match=re.escape(expected)):
         tick_until(lambda: False, operator, outputs)
+
+
+def test_what_happens_between_two_ticks_is_said_in_its_order(
+    start: Start, board: Board, capsys: Printed
+) -> None:
+    operator, outputs = start()
+    port = operator._port
+    capsys.readouterr()
+    back = f"{board.port} is back"
+    for count in (1, 2):
+        board.unplug()
+        board.plug_in()
+        wait_until(
+            lambda count=count: [each.text for each in list(port._news)].count(back) == count
+        )
+    with pytest.warns(UserWarning, match="waiting until it is back"):
+        operator.on_event(TICK, outputs)
+    lines = capsys.readouterr().out.splitlines()
+    assert ["waiting" in line for line in lines] == [True, False, True, False]
+    assert lines[1] == lines[3] == f"serial port: {back}"
 
 
 def test_a_port_that_fails_while_its_name_stays_is_said_with_the_systems_words(
