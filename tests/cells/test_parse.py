@@ -14,10 +14,19 @@ from dora_nb.cells.dora_line import DoraLine, parse_dora_line
 from dora_nb.cells.header import Header, Word, split_header
 from dora_nb.cells.node_line import NodeLine, parse_node_line
 from dora_nb.cells.options import NODE_OPTIONS, SUB_COMMANDS
+from dora_nb.cells.record_line import KeepLine, RecordLine, SaveLine
 from dora_nb.cells.replay_line import ReplayLine
 from dora_nb.cells.topic_line import TopicLine
 from dora_nb.errors import DeclarationError, GrammarError, Location
 from dora_nb.graph.restarts import KEYS as RESTART_KEYS
+
+LINES: dict[str, type] = {
+    "keep": KeepLine,
+    "record": RecordLine,
+    "replay": ReplayLine,
+    "save": SaveLine,
+}
+"""The sub-commands that are read into a line of their own."""
 
 
 def header_of(text: str, *, first_line: int = 1) -> Header:
@@ -299,7 +308,7 @@ MISTAKES = [
     (
         "%dora xyz",
         "xyz",
-        "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, topic, replay, compare, graph, export, import, doctor.",
+        "There are: start, stop, attach, detach, status, restart, retry, debug, remove, logs, param, topic, record, keep, save, replay, compare, graph, export, import, doctor.",
     ),
     ("%dora start camera", "camera", "use %dora restart NAME for one."),
     ("%dora stop camera arm", "arm", "Usage: %dora stop [NAME] [--grace SECONDS]."),
@@ -423,8 +432,7 @@ def test_each_option_fills_a_field_of_its_line() -> None:
     node_fields = {each.name for each in fields(NodeLine)} | {"queues", "input_timeouts"}
     assert {option.field for option in NODE_OPTIONS} <= node_fields | set(RESTART_KEYS)
     for command in SUB_COMMANDS:
-        line = ReplayLine if command.name == "replay" else DoraLine
-        line_fields = {each.name for each in fields(line)}
+        line_fields = {each.name for each in fields(LINES.get(command.name, DoraLine))}
         assert {option.field for option in command.options} <= line_fields
         for action in command.actions:
             assert {each.field for each in action.options} <= {
