@@ -69,7 +69,7 @@ def compare_node(
         raise GraphError(f"timeout_secs must be > 0, got {timeout_secs!r}.")
     of_last = recording == LAST
     opened, file = _open(recording, save_last)
-    search = _Versions(run, name, opened, file, generations)
+    search = _Versions(run, name, opened, file, generations, this_run_first=of_last)
     if before is None and of_last:
         before = search.generation_before_now()
     # The newer version first: the older one is read with its declaration where it has none of its own.
@@ -146,7 +146,10 @@ class _Versions:
         recording: Any,
         file: str,
         generations: Mapping[int, NodeSpec],
+        *,
+        this_run_first: bool,
     ) -> None:
+        self._this_run_first = this_run_first
         self._graph = run.graph
         self._name = name
         self._recording = recording
@@ -206,7 +209,9 @@ class _Versions:
 
     def _generation(self, number: int) -> Candidate:
         cell = self._recording.cell(self._name, number)
-        if cell is not None:
+        # Of the last seconds, both are the same generation; this run's has its cell's own name and folder.
+        own_first = self._this_run_first and number in self._generations
+        if cell is not None and not own_first:
             return self._from_cell(cell)
         if number in self._generations:
             return self._candidate(f"generation {number}", self._generations[number])

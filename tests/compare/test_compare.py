@@ -14,8 +14,9 @@ import dora_nb
 from dora_nb import Dataflow
 from dora_nb.compare import AS_RECORDED, Comparison
 from dora_nb.errors import GraphError, RecordingError, SourceError
-from tests.compare.recordings import START_NANOS, make_recording
-from tests.waiting import wait_until
+
+from ..waiting import wait_until
+from .recordings import START_NANOS, make_recording
 
 STICK = [(0.1 * at, "notebook/stick", [float(at)]) for at in range(1, 11)]
 """Ten messages in a second."""
