@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -182,3 +182,47 @@ def test_the_page_forgets_the_view_when_it_is_closed(shown: ComparisonOnPage) ->
     shown.answer()
     shown.page.evaluate("() => end()")
     assert shown.page.evaluate("() => model.count()") == 0
+
+
+OPERATOR = """%%dora_operator wheels --inputs stick=notebook/stick --outputs wheels
+import pyarrow as pa
+class Operator:
+    def on_event(self, event, send_output):
+        if event["type"] == "INPUT":
+            x = event["value"][0].as_py()
+            send_output("wheels", pa.array([x + (x > 9) * SHIFT]))"""
+RECORD = """%load_ext dora_nb
+import pathlib
+import pyarrow as pa
+from dora_nb.recording import RecordingWriter
+
+writer = RecordingWriter(pathlib.Path("run.mcap"), overwrite=True)
+for at in range(20):
+    nanos = 1_700_000_000 * 10**9 + at * 100_000_000
+    writer.write("notebook/stick", pa.array([float(at)]), {}, publish_nanos=nanos, log_nanos=nanos)
+code = CODE.encode()
+writer.attach("cells/wheels/1.py", code, media_type="text/x-python", time_nanos=1)
+writer.close()"""
+
+
+@pytest.mark.soak
+def test_in_jupyterlab_a_comparison_is_stepped_through_by_keys(
+    open_notebook: Callable[..., Any], page: Page
+) -> None:
+    before, after = (OPERATOR.replace("SHIFT", shift) for shift in ("0", "0.5"))
+    cells = [RECORD.replace("CODE", repr(before)), after, "%dora compare wheels run.mcap"]
+    notebook = open_notebook("compare.ipynb", cells)
+    notebook.run_all()
+    view = page.locator(".dora-compare")
+    expect(view.locator(".dora-compare-verdict")).to_have_text("10 of 20 messages differ")
+    expect(view.locator(".dora-compare-what")).to_contain_text("wheels at 1.00 s (notebook/stick")
+    expect(view.locator(".dora-compare-lines")).to_have_count(2)
+    view.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(view.locator(".dora-compare-position")).to_have_text("3 of 10")
+    expect(view.locator(".dora-compare-what")).to_contain_text("wheels at 1.20 s (notebook/stick")
+    document = notebook.save()
+    saved = document["cells"][2]["outputs"][0]["data"]
+    assert "max error" in "".join(saved["text/html"])
+    assert "first difference: wheels at 1.00 s" in "".join(saved["text/plain"])
