@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import dora_nb
 from dora_nb import Dataflow
 from dora_nb.compare import AS_RECORDED, Comparison
+from dora_nb.engines.embedded import _trial
 from dora_nb.errors import GraphError, RecordingError, SourceError
 
 from ..waiting import wait_until
@@ -225,7 +227,7 @@ def test_interpreter_environment_and_folder_are_those_of_the_declaration(
     folder.mkdir()
     monkeypatch.chdir(folder)
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {os.sys.executable} "$@"\n')  # type: ignore[attr-defined]
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     dataflow = Dataflow()
     dataflow.add_operator(
@@ -352,6 +354,34 @@ def test_a_flood_of_text_and_forks_leave_no_process_and_keep_the_result(
     assert comparison.equal
     assert comparison.after.printed[-1] == "x" * 100
     assert has_ended(int(children.read_text()))
+
+
+def test_a_flood_of_messages_is_ended(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_trial, "MOST_OUTPUT_BYTES", 10_000_000)
+    flood = WHEELS.replace(
+        "self.number += 1", "while True: send_output('wheels', bytes(1_000_000))"
+    )
+    comparison = compared(run, flood)
+    error = comparison.after.error
+    assert error is not None
+    assert error.message == "wheels sent more than 0.01 GB on trial"
+    assert comparison["wheels"].count("gained") > 5
+
+
+def test_versions_end_with_their_kernel(run: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "runs"
+    hanging = WHEELS.replace(
+        "self.number += 1",
+        f"import os; open({str(mark)!r}, 'w').write(str(os.getpid()))\n            while True: pass",
+    )
+    program = (
+        "import dora_nb; dataflow = dora_nb.Dataflow(); "
+        f"dataflow.compare('wheels', {str(run)!r}, after={hanging!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as kernel:
+        wait_until(lambda: mark.exists() and bool(mark.read_text()))
+        kernel.kill()
+    wait_until(lambda: has_ended(int(mark.read_text())))
 
 
 def test_a_version_that_stops_early_loses_the_rest(run: Path) -> None:
