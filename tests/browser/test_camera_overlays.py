@@ -167,6 +167,24 @@ def test_overlays_may_come_later_and_fade_by_their_own_age(camera: CameraPage):
     assert 50 < camera.overlay(50, 50)[3] < 150
 
 
+def test_the_line_names_the_overlay_that_is_furthest_behind(camera: CameraPage):
+    figures = camera.page.locator(".dora-figures")
+    mask = {**MASK, "buffer": 2, "lag": 900}
+    values = floats(50, 50, NAN)
+    camera.show_frame(
+        points=points(lag=85), mask=mask, boxes=[RED_BOX], lag=20, buffers=[values, MASK_RUNS]
+    )
+    camera.tell_status("running")
+    expect(figures).to_contain_text("mask 900 ms behind; press s to show it on its own frame")
+
+    camera.show_frame(points=points(lag=None), mask=mask, buffers=[values, MASK_RUNS])
+    camera.tell_status("running")
+    expect(figures).to_contain_text("points ? behind")
+    camera.show_frame(points=points(lag=0), buffers=[values])
+    camera.tell_status("running")
+    expect(figures).not_to_contain_text("behind")
+
+
 def test_an_overlay_without_its_data_is_left_out(camera: CameraPage):
     camera.show_frame(points=points(buffer=5), mask=MASK, boxes=[RED_BOX], buffers=[MASK_RUNS])
 

@@ -1,270 +1,13 @@
-// The page's side of CameraView. page.js, drawing.js, zoom.js and picking.js are prepended to this file;
-// view.py lists the messages.
+// One output of CameraView: the picture, what is drawn on it, its buttons and its keys.
 //
-// A CameraPage belongs to a model: it decodes and acknowledges. A CameraOutput belongs to an output: it draws.
+// A CameraPage (frames.js) belongs to a model: it decodes and acknowledges. A CameraOutput belongs to an
+// output: it draws. page.js and the other files of this folder are prepended; view.py lists the messages.
 
-const REFRESH_MS = 500;
-const MAX_AGE_MS = 3600e3;
 const SCORE_STEP = 0.05;
-// The value below the pointer is asked of the kernel: one question at a time, at most ten a second.
-const PIXEL_MS = 100;
-const PIXEL_LOST_MS = 2000;
 const PLACEHOLDER = [640, 480];
 const SHARP_ZOOM = 4; // from here on the pixels of the picture are squares
-
-/** @typedef {{seq: number, t: number | null, mime: string, w: number, h: number, boxes: Box[] | null,
- *             lag: number | null, age: number | null}} Frame with points, mask and tracks if there are any */
-
-// ----- pure
-
-/** A duration or an age as text; "?" if the sender's clock does not agree with ours. */
-function duration(ms) {
-  if (ms === null || !(ms >= 0) || ms > MAX_AGE_MS) return "?";
-  if (ms < 1000) return `${Math.round(ms)} ms`;
-  return ms < 60e3 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 60e3)} min`;
-}
-
-/** The places where messages were dropped, most first, as rows of text. */
-function dropRows(places) {
-  const lost = places.filter(([, count]) => count > 0).sort((a, b) => b[1] - a[1]);
-  if (!lost.length) return [["drops", "no drops"]];
-  return lost.map(([place, count]) => [place, `${count} dropped`]);
-}
-
-const percentOf = (share) => (share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`);
-
-/** The overlays without the ages by which they fade. */
-function unfaded(shown) {
-  const fresh = { lag: null, age: null };
-  const others = OVERLAYS.slice(1).map((kind) => [kind, shown[kind] && { ...shown[kind], ...fresh }]);
-  return { ...shown, ...Object.fromEntries(others), ...fresh };
-}
-
-/** The name of a file for a snapshot taken now: "camera_image_2026-11-30_12-00-00.png". */
-function snapshotName(topic) {
-  const now = new Date();
-  const local = new Date(now.getTime() - now.getTimezoneOffset() * 60e3).toISOString();
-  const time = local.slice(0, 19).replace("T", "_").replaceAll(":", "-");
-  return `${topic.replace(/[^\w.-]+/g, "_")}_${time}.png`;
-}
-
-// ----- one model
-
-class CameraPage extends Page {
-  constructor(model) {
-    super(model);
-    this.status = { state: "waiting", reason: "", drops: [], unmatched: 0 };
-    /** @type {{bitmap: ImageBitmap, frame: Frame} | null} */
-    this.last = null;
-    this.pending = null;
-    this.takenSeq = 0; // of the newest frame received, drawn or not
-    this.drawTimes = [];
-    this.ageMs = null;
-    this.pumping = false;
-    this.frozen = false; // a person paused this page: frames under way must not be drawn either
-    this.detailsOpen = false;
-    this.zoom = new Zoom(); // of all outputs, and of one that is made anew
-    this.tool = model.get("events") ? "click" : "hand";
-    this.mask = null; // the last one, painted
-    this.numPicks = 0;
-    this.screenView = null; // the output that is shown in full screen
-    this.pixel = null; // the kernel's last answer: {x, y, text}
-    this.pixelWanted = null; // the place to ask for next
-    this.pixelAskedMs = null; // when the question was sent that has no answer yet
-    this.focus = null; // the focused part, to restore it when the output is made anew
-    this.onPaused = () => this.pausedChanged();
-    model.on("change:paused", this.onPaused);
-    this.refreshTimer = setInterval(() => this.draw(), REFRESH_MS);
-  }
-
-  get paused() {
-    return this.model.get("paused");
-  }
-
-  take(message, buffers) {
-    if (message?.type === "frame") this.receiveFrame(message, buffers);
-    else if (message?.type === "overlays") this.receiveOverlays(message, buffers);
-    else if (message?.type === "pixel") this.receivePixel(message);
-  }
-
-  receiveFrame(frame, buffers) {
-    const buffer = buffers?.[0];
-    if (!buffer || !(frame.seq > this.takenSeq)) return; // older than the newest, or sent again
-    this.takenSeq = frame.seq;
-    if (this.frozen) return this.ack(frame.seq);
-    if (this.pending) this.dropped++; // the newest wins
-    this.pending = { frame: { ...frame, ...this.unpacked(frame, buffers) }, buffer };
-    this.pump();
-  }
-
-  receiveOverlays(message, buffers) {
-    if (this.last?.frame.seq !== message.seq || this.frozen) return;
-    Object.assign(this.last.frame, this.unpacked(message, buffers));
-    for (const view of this.views) view.drawOverlay();
-  }
-
-  unpacked(message, buffers) {
-    const overlays = unpackOverlays(message, buffers, this.mask);
-    this.mask = overlays.mask ?? this.mask;
-    return overlays;
-  }
-
-  /** Decodes and draws one frame at a time, in step with the screen. Waits while no output is visible. */
-  async pump() {
-    if (this.pumping) return;
-    this.pumping = true;
-    while (this.pending && !this.closed && this.visibleCount() > 0) {
-      const { frame, buffer } = this.pending;
-      this.pending = null;
-      try {
-        const blob = new Blob([bytesOf(buffer)], { type: frame.mime });
-        const bitmap = await createImageBitmap(blob);
-        await new Promise(requestAnimationFrame);
-        this.show(bitmap, frame);
-      } catch {
-        this.broken++; // reported with the next ack; the next frame may be whole
-      }
-      this.ack(frame.seq);
-    }
-    this.pumping = false;
-  }
-
-  show(bitmap, frame) {
-    if (this.closed || this.frozen) return bitmap.close();
-    const isFirst = !this.last;
-    this.last?.bitmap.close(); // else decoded pictures pile up until a garbage collection
-    this.last = { bitmap, frame };
-    for (const view of this.views) view.drawPicture();
-    if (isFirst) this.draw();
-    this.drawn++;
-    const now = performance.now();
-    this.drawTimes.push(now);
-    while (now - this.drawTimes[0] > 2000) this.drawTimes.shift();
-    const ageMs = frame.t === null ? null : Date.now() - frame.t;
-    const usual = this.ageMs !== null && ageMs !== null && Math.abs(ageMs - this.ageMs) < 1000;
-    this.ageMs = usual ? this.ageMs + 0.2 * (ageMs - this.ageMs) : ageMs;
-  }
-
-  /** Whether each frame is shown with its own boxes. */
-  ownBoxes() {
-    const sync = this.model.get("sync");
-    return typeof sync === "boolean" ? sync : Boolean(this.status.own_boxes);
-  }
-
-  /** What the settings show of a kind of overlay. @param {string} kind */
-  shows(kind) {
-    return this.model.get(`show_${kind}`) !== false;
-  }
-
-  /** The boxes of the last frame that the settings show. */
-  shownBoxes() {
-    if (!this.shows("boxes")) return [];
-    const minScore = this.model.get("min_score");
-    return (this.last?.frame.boxes ?? []).filter(([, , , , score]) => score === null || score >= minScore);
-  }
-
-  /** The overlays of the last frame that the settings show. */
-  shownOverlays() {
-    const { frame } = this.last;
-    const others = OVERLAYS.slice(1).map((kind) => [kind, this.shows(kind) ? frame[kind] : undefined]);
-    return { ...Object.fromEntries(others), boxes: this.shownBoxes(), lag: frame.lag, age: frame.age };
-  }
-
-  /** The size of the last frame in the pixels that boxes refer to. */
-  sizeOfFrame() {
-    const { bitmap, frame } = this.last;
-    return { width: frame.w || bitmap.width, height: frame.h || bitmap.height };
-  }
-
-  zoomChanged() {
-    for (const view of this.views) {
-      view.drawPicture();
-      view.drawTools();
-    }
-  }
-
-  chooseTool(tool) {
-    this.tool = tool;
-    for (const view of this.views) view.toolChanged();
-  }
-
-  /** Asks for the value of a pixel of the picture on the screen. @param {{x: number, y: number} | null} place */
-  wantPixel(place) {
-    this.pixelWanted = place;
-    if (!place) {
-      clearTimeout(this.pixelTimer);
-      this.pixelTimer = undefined;
-      this.pixel = null;
-      for (const view of this.views) view.drawPixel();
-    } else if (this.pixelTimer === undefined) this.askPixel();
-  }
-
-  askPixel() {
-    const now = performance.now();
-    const waiting = this.pixelAskedMs !== null && now - this.pixelAskedMs < PIXEL_LOST_MS;
-    if (this.pixelWanted && this.last && !waiting) {
-      const place = this.pixelWanted;
-      this.pixelWanted = null;
-      this.pixelAskedMs = now;
-      this.send({ type: "pixel", seq: this.last.frame.seq, ...place });
-    }
-    // Only a pointer that has moved meanwhile makes another question.
-    this.pixelTimer = setTimeout(() => {
-      this.pixelTimer = undefined;
-      if (this.pixelWanted) this.askPixel();
-    }, PIXEL_MS);
-  }
-
-  receivePixel({ client, x, y, text }) {
-    if (client !== this.client) return; // of another page's pointer
-    this.pixelAskedMs = null;
-    this.pixel = text === null ? null : { x, y, text };
-    for (const view of this.views) view.drawPixel();
-  }
-
-  framesPerSecond() {
-    const times = this.drawTimes;
-    if (times.length < 2 || performance.now() - times[times.length - 1] > 2000) return 0;
-    return ((times.length - 1) * 1000) / (times[times.length - 1] - times[0]);
-  }
-
-  reported(count) {
-    if (count) this.pump();
-  }
-
-  /** Called for a person, who wants to keep the picture on the screen even if newer ones are under way. */
-  togglePause() {
-    const paused = !this.paused;
-    if (paused && this.last) {
-      this.frozen = true;
-      this.pending = null;
-      this.send({ type: "pause", seq: this.last.frame.seq });
-    }
-    this.model.set("paused", paused);
-    this.model.save_changes();
-  }
-
-  pausedChanged() {
-    this.frozen &&= this.paused;
-    this.drawTimes = [];
-    this.draw();
-  }
-
-  close() {
-    super.close();
-    clearTimeout(this.pixelTimer);
-    clearInterval(this.refreshTimer);
-    this.model.off("change:paused", this.onPaused);
-    this.last?.bitmap.close();
-    this.last = this.pending = this.mask = null;
-  }
-}
-
-// ----- one output
-
 const SETTINGS = [...OVERLAYS.map((kind) => `show_${kind}`), "min_score", "sync"];
 const TOGGLES = { boxes: "b", points: "p", mask: "m", tracks: "t" };
-const MAX_LEGEND = 8;
 
 const ICONS = {
   pause: "M4 2.5h3v11H4zM9 2.5h3v11H9z",
@@ -298,6 +41,21 @@ function group(label, ...buttons) {
   made.setAttribute("role", "group");
   made.setAttribute("aria-label", label);
   return made;
+}
+
+/** The overlays without the ages by which they fade. */
+function unfaded(shown) {
+  const fresh = { lag: null, age: null };
+  const others = OVERLAYS.slice(1).map((kind) => [kind, shown[kind] && { ...shown[kind], ...fresh }]);
+  return { ...shown, ...Object.fromEntries(others), ...fresh };
+}
+
+/** The name of a file for a snapshot taken now: "camera_image_2026-11-30_12-00-00.png". */
+function snapshotName(topic) {
+  const now = new Date();
+  const local = new Date(now.getTime() - now.getTimezoneOffset() * 60e3).toISOString();
+  const time = local.slice(0, 19).replace("T", "_").replaceAll(":", "-");
+  return `${topic.replace(/[^\w.-]+/g, "_")}_${time}.png`;
 }
 
 class CameraOutput extends View {
@@ -826,14 +584,14 @@ class CameraOutput extends View {
     this.syncButton.title = own
       ? "Show the newest picture and the newest boxes (s)"
       : "Show boxes on their own frames (s)";
-    setText(this.figures, this.figuresText(state));
+    setText(this.figures, figuresText(this.page, state));
     this.detailsButton.hidden = !this.page.last;
     this.detailsButton.setAttribute("aria-expanded", String(this.page.detailsOpen));
     this.refreshDetails();
   }
 
   refreshDetails() {
-    const rows = this.page.detailsOpen && this.page.last ? this.detailRows() : [];
+    const rows = this.page.detailsOpen && this.page.last ? detailRows(this.page, this.kinds) : [];
     const text = JSON.stringify(rows);
     if (text === this.detailsText) return;
     this.detailsText = text;
@@ -850,66 +608,6 @@ class CameraOutput extends View {
     if (paused && last && ["running", "stale"].includes(status.state)) return { state: "paused", reason: "" };
     if (!paused && status.state === "paused") return { state: "running", reason: "" };
     return status;
-  }
-
-  /** What matters first. */
-  figuresText(state) {
-    const { page } = this;
-    const frame = page.last?.frame;
-    const figures = [this.model.get("topic")];
-    if (!frame) return figures[0];
-    if (state === "running" || state === "error") {
-      figures.push(`${page.framesPerSecond().toFixed(0)} fps`, `age ${duration(page.ageMs)}`);
-    }
-    if (frame.boxes) figures.push(this.boxesText(frame));
-    if (frame.boxes && frame.lag !== 0) figures.push(this.lagText(frame.lag));
-    figures.push(...(frame.notes ?? []));
-    const { events } = page.status;
-    if (page.numPicks && events && !events.read) figures.push(`${events.topic}: ${events.text}`);
-    const { bad_boxes: badBoxes, bad_labels: badLabels, bad_marks: badMarks } = page.status;
-    if (badBoxes) figures.push(`${counted(badBoxes, "bad box", "bad boxes")} left out`);
-    if (badMarks) figures.push(`${counted(badMarks, "bad point", "bad points")} left out`);
-    if (badLabels) figures.push(`${counted(badLabels, "label", "labels")} not UTF-8`);
-    if (page.broken) figures.push(`${page.broken} damaged`);
-    return figures.join(" · ");
-  }
-
-  boxesText(frame) {
-    const [shown, all] = [this.page.shownBoxes().length, frame.boxes.length];
-    return shown === all ? counted(all, "box", "boxes") : `${shown} of ${counted(all, "box", "boxes")}`;
-  }
-
-  lagText(lagMs) {
-    const behind = `boxes ${duration(lagMs)} behind`;
-    // Without stamps no boxes would be found for any frame.
-    if (lagMs === null || this.page.ownBoxes()) return behind;
-    return `${behind}; press s to show them on their own frames`;
-  }
-
-  /** What explains the line: name and value. */
-  detailRows() {
-    const { page } = this;
-    const { frame, bitmap } = page.last;
-    const rows = [["picture", `${frame.w || bitmap.width} x ${frame.h || bitmap.height}`]];
-    if (this.kinds.length) {
-      const way = page.ownBoxes() ? "on their own frames" : "the newest, on the newest picture";
-      const chosen = this.model.get("sync") === "auto" ? " (chosen by their delay)" : "";
-      rows.push([this.kinds.join(", "), way + chosen]);
-    }
-    rows.push(...dropRows([...(page.status.drops ?? []), ["this page", page.dropped]]));
-    const { mask } = page.shownOverlays();
-    if (mask?.legend.length) {
-      const areas = mask.legend.slice(0, MAX_LEGEND).map(([label, , share]) => `${label} ${percentOf(share)}`);
-      rows.push(["areas", areas.join(", ")]);
-    }
-    if (page.status.events) {
-      const { topic, sent, text } = page.status.events;
-      rows.push([topic, `${counted(sent, "event", "events")} sent; ${text}`]);
-    }
-    const { unmatched } = page.status;
-    const what = this.kinds.length > 1 ? "overlays" : this.kinds[0];
-    if (unmatched) rows.push(["without their frame", `${counted(unmatched, "message", "messages")} with ${what}`]);
-    return rows;
   }
 
   close() {

@@ -201,7 +201,10 @@ class CameraView(StreamWidget):
     """
 
     _esm = traitlets.Unicode(
-        page_code(__package__, "drawing.js", "zoom.js", "picking.js", "camera.js")
+        page_code(
+            __package__,
+            *("drawing.js", "zoom.js", "picking.js", "caption.js", "frames.js", "camera.js"),
+        )
     ).tag(sync=True)
     _css = traitlets.Unicode(asset(__package__, "camera.css")).tag(sync=True)
     topic = traitlets.Unicode(read_only=True).tag(sync=True)
