@@ -126,6 +126,12 @@ def test_nothing_leaves_a_cell_of_320_pixels(camera: CameraPage):
     assert camera.page.evaluate("() => document.documentElement.scrollWidth") <= 320
 
 
+def test_the_buttons_do_not_make_the_view_wider_than_its_picture(camera: CameraPage):
+    camera.page.wait_for_function(
+        "() => document.querySelector('.dora-view').offsetWidth === 480"  # the least of any picture
+    )
+
+
 def test_nothing_moves_by_itself(camera: CameraPage):
     camera.page.emulate_media(reduced_motion="reduce")
     camera.page.locator(".dora-view").focus()
