@@ -411,6 +411,11 @@ SUB_COMMANDS = (
                 "of JPEG pictures, from 1 to 100 (default 90)",
                 convert=converters.percent,
             ),
+            Option(
+                "--foxglove",
+                "",
+                "also write pictures, boxes, logs and numbers in the schemas of Foxglove",
+            ),
             _OVERWRITE,
         ),
         "record messages into an MCAP file, or say how it goes",

@@ -26,6 +26,7 @@ class RecordLine:
     topics: tuple[Word, ...] = ()
     images: str = "raw"
     quality: int = 90
+    foxglove: bool = False
     overwrite: bool = False
 
 

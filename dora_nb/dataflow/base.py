@@ -115,13 +115,15 @@ class BaseDataflow:
         *,
         images: str = "raw",
         quality: int = 90,
+        foxglove: bool = False,
         overwrite: bool = False,
     ) -> Recorder:
         """Records messages into an MCAP file, until `Recorder.stop` or the stop of the dataflow.
 
         Without `topics`: all, also of nodes that are declared later, what the notebook sends, changes of
         parameters (``dora/params``) and what nodes print (``dora/logs``). With `images="jpeg"`, raw pictures
-        are written as JPEG of that `quality`. A process of its own records, which never slows the dataflow;
+        are written as JPEG of that `quality`. With `foxglove`, most messages are written once more in the
+        schemas of Foxglove; this needs the extra ``dora-nb[foxglove]``. A process of its own records, which never slows the dataflow;
         what it could not take is counted. Before a start it waits for that, and records from the first
         message. Blocks until it records. Raises RecordingError where the file cannot be written,
         DataflowStateError while another recording goes on, and GraphError for an unknown topic.
@@ -131,7 +133,9 @@ class BaseDataflow:
             >>> with dataflow.record("run.mcap", ["camera/image"]) as recorder:
             ...     time.sleep(10)
         """
-        return recording.record(self._run, path, topics, images, quality, overwrite=overwrite)
+        return recording.record(
+            self._run, path, topics, images, quality, foxglove=foxglove, overwrite=overwrite
+        )
 
     @property
     def recorder(self) -> Recorder | None:

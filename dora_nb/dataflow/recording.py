@@ -52,6 +52,7 @@ from dora_nb.graph.sources import (
     parse_source,
 )
 from dora_nb.how_to import how_to
+from dora_nb.recording.foxglove import check_foxglove_installed
 from dora_nb.status import NodeStatus, RecordedTopicStatus, RecorderStatus, State
 
 from . import topics as topic_names
@@ -333,11 +334,14 @@ def record(
     images: str,
     quality: int,
     *,
+    foxglove: bool,
     overwrite: bool,
 ) -> Recorder:
     """Starts to record; see `BaseDataflow.record`."""
     task_images = _checked_images(images)
     _check_quality(quality)
+    if foxglove:
+        check_foxglove_installed()  # here, since the process that records could only say it later
     names = _checked_topics(run, topics)
     current = run.recorder
     if isinstance(current, Recorder) and current.active:
@@ -347,7 +351,12 @@ def record(
         )
     file = new_file(path, overwrite=overwrite)
     task = RecordTo(
-        str(file), overwrite=overwrite, images=task_images, quality=quality, losses_known=True
+        str(file),
+        overwrite=overwrite,
+        images=task_images,
+        quality=quality,
+        foxglove=foxglove,
+        losses_known=True,
     )
     if isinstance(current, Recorder):
         current.end()

@@ -29,6 +29,7 @@ class FileSink:
             overwrite=task.overwrite,
             images=task.images,
             quality=task.quality,
+            foxglove=task.foxglove,
             losses_known=task.losses_known,
         )
         self.write = self._writer.write

@@ -28,6 +28,7 @@ class RecordTo(msgspec.Struct, frozen=True):
     overwrite: bool = False
     images: Images = "raw"
     quality: int = 90
+    foxglove: bool = False
     losses_known: bool = True
 
 

@@ -29,6 +29,7 @@ def run_record_line(front_end: FrontEnd, asked: RecordLine) -> None:
             _texts(asked.topics),
             images=asked.images,
             quality=asked.quality,
+            foxglove=asked.foxglove,
             overwrite=asked.overwrite,
         )
         what = _topics_text(asked.topics)

@@ -165,6 +165,11 @@ class TwinEncoder:
         return self._schemas[name]
 
 
+def check_foxglove_installed() -> None:
+    """Raises RecordingError, with the command, if the packages of the extra ``dora-nb[foxglove]`` are missing."""
+    TwinEncoder(quality=90)
+
+
 def twin_topic(topic: str) -> str:
     """Returns the topic of a twin: Foxglove and ROS begin topics with a slash."""
     return f"/{topic.lstrip('/')}"

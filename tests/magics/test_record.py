@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mcap.reader
 import pytest
 
 from dora_nb import Recording
 from dora_nb.cells.record_line import duration_secs
 from dora_nb.dataflow.front_end import FrontEnd
+from dora_nb.errors import RecordingError
 from dora_nb.magics._record import record_text, size_text
 from dora_nb.status import RecordedTopicStatus, RecorderStatus
 
@@ -94,6 +98,38 @@ def test_a_recording_from_its_begin_to_its_end(
     in_words("%dora record stop")
 
 
+def test_a_recording_for_foxglove(
+    dataflow: CellDataflow, in_words: Callable[[str], str], notebook: Any
+) -> None:
+    in_words("%dora record run.mcap ticker/count --foxglove")
+    recorder = dataflow.recorder
+    assert recorder is not None
+    wait_until(lambda: recorder.status().messages > 5)
+    in_words("%dora record stop")
+    with Path("run.mcap").open("rb") as file:
+        found = list(mcap.reader.make_reader(file).iter_messages(topics=["/ticker/count"]))
+    assert len(found) == len(Recording("run.mcap")["ticker/count"]) > 5
+    assert json.loads(found[0][2].data).keys() == {"value"}
+
+
+def test_foxglove_without_its_package_is_one_line(
+    dataflow: CellDataflow, notebook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = importlib.import_module
+
+    def import_module(name: str, package: str | None = None) -> Any:
+        if name.startswith("foxglove_schemas_protobuf"):
+            raise ModuleNotFoundError(f"No module named '{name}'")
+        return load(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    ran = notebook.run("%dora record run.mcap --foxglove")
+    assert isinstance(ran.error, RecordingError)
+    assert "%pip install 'dora-nb[foxglove]'" in str(ran.error)
+    assert not Path("run.mcap").exists()
+    assert dataflow.recorder is None
+
+
 def test_the_table_of_states_has_the_recorder(dataflow: CellDataflow, notebook: Any) -> None:
     notebook.run("%dora record run.mcap")
     (table,) = notebook.run("%dora status").displayed
@@ -136,7 +172,7 @@ def test_the_last_seconds(dataflow: CellDataflow, in_words: Callable[[str], str]
         ("record run.mcap --quality 101", "--quality must be at most 100, got 101."),
         (
             "record stop run.mcap",
-            "'run.mcap' is unexpected. Usage: %dora record [FILE.mcap [TOPIC ...] | stop] [--images FORM] [--quality Q] [--overwrite].",
+            "'run.mcap' is unexpected. Usage: %dora record [FILE.mcap [TOPIC ...] | stop] [--images FORM] [--quality Q] [--foxglove] [--overwrite].",
         ),
         ("record stop", "nothing is being recorded: %dora record FILE.mcap begins a recording."),
         ("keep soon", "'soon' is not a duration: write it as 30s, or 2min; TOPICs follow it."),
