@@ -47,6 +47,14 @@ class Operator:
             print("sent", flush=True)
 """
 
+READER = """
+from dora import Node
+
+for event in Node():
+    if event["type"] == "INPUT":
+        print("heard", flush=True)
+"""
+
 
 @pytest.fixture
 def run_mcap(tmp_path: Path) -> Path:
@@ -346,3 +354,37 @@ def test_bad_input_of_record(
     assert "\n" not in str(raised.value)
     assert [each.name for each in tmp_path.iterdir()] == ["there.mcap"]
     assert dataflow.recorder is None
+
+
+def test_on_dora_rs_taps_record(dataflow: CellDataflow, run_mcap: Path, tmp_path: Path) -> None:
+    ticks = {"tick": "dora/timer/millis/20"}
+    dataflow.cell("first", COUNTER, inputs=ticks, outputs=("count",))
+    dataflow.cell("reader", READER, inputs={"go": "notebook/go"}, kind="script")
+    recorder = dataflow.record(run_mcap)
+    dataflow.start("dora")
+    wait_until(lambda: recorder.status().messages > 10, otherwise=recorder.status)
+    dataflow.send("notebook/go", "now")
+    dataflow.params("reader")["gain"] = 3
+    topics = {"first/count", "notebook/go", "dora/params", "dora/logs"}
+    wait_until(
+        lambda: topics <= {each.topic for each in recorder.status().topics},
+        otherwise=recorder.status,
+    )
+    (status,) = dataflow.service_status()
+    assert (status.name, status.state) == ("recorder", State.RUNNING)
+    assert recorder.status().lost is None
+    dataflow.stop()
+    assert recorder.status().state == "ended"
+    recording = Recording(run_mcap)
+    assert any("losses are unknown" in note for note in recording.notes)
+    assert recording.counts["first/count"]["lost"] is None
+    # In order; what dora-rs drops on a busy machine is missing.
+    counted = [number for number in values(recording, "first/count") if number > 0]
+    assert counted == sorted(set(counted))
+    assert values(recording, "notebook/go") == ["now"]
+    assert values(recording, "dora/params") == ["3"]
+    # By taps it is known only when a message came.
+    for message in recording.messages("first/count"):
+        assert message.publish_nanos == message.log_nanos
+    assert any('"heard"' in line for line in values(recording, "dora/logs"))
+    assert {each.node for each in recording.cells()} == {"first", "reader"}

@@ -27,8 +27,9 @@ from dora_nb.errors import (
 from dora_nb.graph.graph import Edge, Graph
 from dora_nb.graph.nodes import NodeSpec
 from dora_nb.graph.services import shown_name
-from dora_nb.graph.sources import NOTEBOOK, TopicSource
+from dora_nb.graph.sources import LOG_LEVELS, NOTEBOOK, TopicSource
 from dora_nb.how_to import how_to
+from dora_nb.protocol import control
 from dora_nb.protocol.undeclared_output import undeclared_output_text
 from dora_nb.status import PROCESS_TO_JOIN, EdgeStatus, LogLine, NodeStatus, State
 
@@ -90,6 +91,8 @@ class Run(abc.ABC):
         self._private_folder = "/nowhere"
         """Frames of files in it are left out of tracebacks: the files are ours, not the user's."""
         self._subscribers: Subscribers | None = None
+        self._services: dict[str, ServiceSpec] = {}
+        """The services that run once messages flow."""
         self._feeder: Feeder | None = None
         self._params: Params | None = None
         self._to_close = contextlib.ExitStack()
@@ -185,13 +188,24 @@ class Run(abc.ABC):
     def set_param(self, name: str, key: str, value_json: str) -> None:
         assert self._params is not None
         self._params.set(name, key, value_json)
+        self._publish_param(name, key, value_json)
 
     def delete_param(self, name: str, key: str) -> None:
         assert self._params is not None
         self._params.delete(name, key)
+        self._publish_param(name, key, None)
+
+    def _publish_param(self, name: str, key: str, value_json: str | None) -> None:
+        session = self._subscriber_session()
+        if session is not None and self._services:
+            session.publish_param(name, key, value_json)
 
     def send(self, source: TopicSource, data: Any, metadata: dict[str, Any] | None) -> None:
         self._the_feeder().send(source, data, metadata)
+        # A recorder hears it here: dora-rs passes it to nodes only.
+        session = self._subscriber_session()
+        if session is not None and self._services:
+            session.send(source, data, metadata)
 
     def update_controls(self, removed: Mapping[str, Word] | None = None) -> None:
         for name, word in (removed or {}).items():
@@ -204,27 +218,47 @@ class Run(abc.ABC):
         if feeder is not None:
             feeder.send_word(name, word)
 
+    # The services are nodes of the embedded session that the subscribers are in (`Subscribers`).
+
     def set_service(self, spec: ServiceSpec | None, name: str) -> None:
-        del spec
-        raise DataflowStateError(f"there is no {shown_name(name)} on dora-rs.")
+        def set_it() -> None:
+            self._services.pop(name, None)
+            if spec is not None:
+                self._services[name] = spec
+                self._update_subscribers()
+            elif self._subscribers is not None:
+                self._subscribers.remove_service(name)
+
+        # Before `open` there is no worker, and nothing to change.
+        if self._started:
+            self._run_on_worker(set_it, or_else=f"the {shown_name(name)} cannot be started")
+        else:
+            set_it()
 
     def service_statuses(self) -> list[NodeStatus]:
-        return []
+        session = self._subscriber_session()
+        return [] if session is None else session.service_statuses()
 
     def service_error(self, name: str) -> OperatorError | None:
-        del name
-        return None
+        session = self._subscriber_session()
+        return None if session is None else session.service_error(name)
 
     def tell_service(self, name: str, data: pa.Array[Any], metadata: dict[str, Any]) -> None:
-        del name, data, metadata
+        session = self._subscriber_session()
+        if session is not None:
+            session.tell_service(name, data, metadata)
 
     def wait_service_ready(self, name: str, *, timeout_secs: float | None) -> bool:
-        del name, timeout_secs
-        return True
+        session = self._subscriber_session()
+        return session is None or session.wait_service_ready(name, timeout_secs=timeout_secs)
 
     def wait_service_gone(self, name: str, *, timeout_secs: float | None = None) -> bool:
-        del name, timeout_secs
-        return True
+        session = self._subscriber_session()
+        return session is None or session.wait_service_gone(name, timeout_secs=timeout_secs)
+
+    def _subscriber_session(self) -> Session | None:
+        subscribers = self._subscribers
+        return None if subscribers is None else subscribers.session
 
     def replay_host(self, topics: Iterable[str]) -> Session:
         known = self._declared.topics_of_the_notebook()
@@ -344,6 +378,9 @@ class Run(abc.ABC):
             return
         if self._subscribers is None:
             self._subscribers = self._new_subscribers()
+        # The services first: some of the listeners listen to them.
+        for name, spec in self._services.items():
+            self._subscribers.set_service(spec, name, self._declared)
         # A subscription to `notebook/NAME` from before the start stays silent; the others must not fail by it.
         self._subscribers.set_listeners(
             [each for each in self._listeners if each.source.node != NOTEBOOK]
@@ -440,6 +477,7 @@ class Run(abc.ABC):
                 self._logs[node].add(stream, [shortened(text)], time_secs=time_secs)
                 self._last_lines[node] = text
                 self._note_warnings(node, stream, text)
+                self._publish_line(node, stream, text)
 
     def on_printed(self, entry: _log_lines.Entry) -> None:
         """Handles what a node has printed or logged, as dora passes it on."""
@@ -451,6 +489,14 @@ class Run(abc.ABC):
             self._last_lines[entry.node] = last_line(lines)
             for line in text.splitlines():
                 self._note_warnings(entry.node, stream, line)
+                self._publish_line(entry.node, stream, line)
+
+    def _publish_line(self, node: str, stream: str, text: str) -> None:
+        """Sends a line to a recorder. `dora logs` reports stderr as stdout (dora-rs 1.1.0)."""
+        session = self._subscriber_session()
+        if session is not None and self._services:
+            level = stream if stream in LOG_LEVELS else "stdout"
+            session.printed(node, level, [control.Logged(level, shortened(text), None, None)])
 
     def _note_warnings(self, node: str, stream: str, text: str) -> None:
         """Makes a node amber if that line of its log says that an output was ignored or a thread has ended."""

@@ -11,16 +11,20 @@ from __future__ import annotations
 import collections
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from dora_nb.errors import EngineError, OperatorError
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import NodeSpec, SourceCode
-from dora_nb.graph.sources import TopicSource
+from dora_nb.graph.sources import SERVICES, TopicSource
 from dora_nb.status import EdgeStatus
 
-from ..embedded import Listener, Session
+from ..embedded import Listener, ServiceSpec, Session
 from ..orphan_reaper import OrphanReaper
+from ..recorder_words import decode_task, encode_task
 from ._files import subscriber_entry
 from ._program import Dora
 from ._remote import SUBSCRIBER_PREFIX
@@ -71,16 +75,40 @@ class Subscribers:
     def set_listeners(self, listeners: Iterable[Listener]) -> None:
         """Replaces the kernel's subscriptions. Raises EngineError if a subscriber cannot join."""
         wanted = list(listeners)
+        self._join_all([each.source for each in wanted if each.source.node not in SERVICES])
+        if self._session is not None:
+            self._session.set_listeners(wanted)
+
+    def _join_all(self, topics: Iterable[TopicSource]) -> None:
+        """Has subscribers read these topics, in addition to those that they read already."""
         failed = self._failed()
-        for node, outputs in _outputs_by_node(each.source for each in wanted).items():
+        for node, outputs in _outputs_by_node(topics).items():
             known = self._joined.nodes.get(node)
             # A subscriber stays when its last subscription ends, and keeps every output that it ever had:
             # joining again takes half a second, and `latest` finds its last message.
             together = outputs | set(() if known is None else known.outputs)
             if known is None or together != set(known.outputs) or node in failed:
                 self._join(node, sorted(together))
+
+    @property
+    def session(self) -> Session | None:
+        """The embedded session that the subscribers are nodes of; None before the first has joined."""
+        return self._session
+
+    def set_service(self, spec: ServiceSpec, name: str, declared: Graph) -> None:
+        """Runs a service that reads topics of this dataflow, through subscribers. EngineError if one cannot join.
+
+        What was sent before a subscriber has joined is missed, and dora-rs does not say what it drops.
+        """
+        made = spec if isinstance(spec, NodeSpec) else spec(declared, ())
+        topics = [read.source for read in made.inputs if isinstance(read.source, TopicSource)]
+        self._join_all([each for each in topics if each.node in declared])
+        self._embedded().set_service(_knowing_no_losses(spec), name)
+
+    def remove_service(self, name: str) -> None:
+        """Ends that service; does not wait for it."""
         if self._session is not None:
-            self._session.set_listeners(wanted)
+            self._session.set_service(None, name)
 
     def listener_status(self, listener: Listener) -> EdgeStatus | None:
         """Returns the counts from the subscriber on; messages that dora-rs dropped before are not counted."""
@@ -191,6 +219,17 @@ class Subscribers:
                 self._failures[node] += 1
                 self._note(node, f"the notebook's subscriber failed: {error.message}")
                 self._on_failure()
+
+
+def _knowing_no_losses(spec: ServiceSpec) -> ServiceSpec:
+    """Returns the service as one that cannot know what it has missed."""
+
+    def follow(declared: Graph, said: tuple[str, ...]) -> NodeSpec:
+        made = spec if isinstance(spec, NodeSpec) else spec(declared, said)
+        task = msgspec.structs.replace(decode_task(made.args[0]), losses_known=False)
+        return replace(made, args=(encode_task(task),))
+
+    return follow
 
 
 def _outputs_by_node(sources: Iterable[TopicSource]) -> dict[str, set[str]]:

@@ -366,7 +366,7 @@ class Session:
             with self._lock:
                 self._params.setdefault(name, {})[key] = value_json
                 self._tell(name, control.ParamUpdated(key, value_json), [])
-                self._publish_param(name, key, value_json)
+                self.publish_param(name, key, value_json)
 
         self._run_on_worker(set_it)
 
@@ -377,11 +377,11 @@ class Session:
             with self._lock:
                 self._params.get(name, {}).pop(key, None)
                 self._tell(name, control.ParamDeleted(key), [])
-                self._publish_param(name, key, None)
+                self.publish_param(name, key, None)
 
         self._run_on_worker(delete_it)
 
-    def _publish_param(self, name: str, key: str, value_json: str | None) -> None:
+    def publish_param(self, name: str, key: str, value_json: str | None) -> None:
         """Sends a change of a parameter to the services that read these."""
         topic = PARAMS_TOPIC.partition("/")[2]
         about = {"node": name, "key": key, "deleted": value_json is None}
