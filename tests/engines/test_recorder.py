@@ -226,7 +226,7 @@ def test_a_disk_that_is_full_ends_the_recording_alone(
     assert not recorder.active
     failed = recorder_of(dataflow)
     assert failed.state is State.FAILED
-    assert str(failed.error).startswith("the recording ended")
+    assert str(failed.error).startswith("the recording ended, since")
     (unseen,) = dataflow.front_end.unseen_failures()
     assert (unseen.node, unseen.message) == ("recorder", recorder.status().error)
     assert dataflow.front_end.unseen_failures() == []
