@@ -1,6 +1,6 @@
 """Measures how fast recordings are written, opened and searched.
 
-    python -m benchmarks.recordings [--gigabytes 1.0] [--folder DIR]
+    python -m benchmarks.recorded_files [--gigabytes 1.0] [--folder DIR]
 
 The file is like that of a robot: a camera of VGA pictures as raw noise at 30 Hz, four topics at 1 kHz, boxes at 30 Hz.
 Figures: CPU milliseconds to write a second of it, seconds to open the file whole and cut (without its index),
