@@ -161,7 +161,12 @@ class _Ahead:
         self._messages = messages
         self._changed = threading.Condition()
         self._ready: collections.deque[tuple[RecordedMessage, int]] = collections.deque()
-        self._bytes = 0
+        # Each of these has one writer. At thousands of messages a second, a lock and a wake-up for each
+        # message would cost more than the message.
+        self._read_bytes = 0
+        self._taken_bytes = 0
+        self._reader_waits = False
+        self._taker_waits = False
         self._at_end = False
         self._closed = False
         self._error: BaseException | None = None
@@ -172,42 +177,65 @@ class _Ahead:
         return self
 
     def __next__(self) -> RecordedMessage:
+        try:
+            message, size = self._ready.popleft()
+        except IndexError:
+            message, size = self._wait_for_one()
+        self._taken_bytes += size
+        # Looked at after the count has changed: a reader that begins to wait now sees the new count.
+        if self._reader_waits and self._is_half_empty():
+            self._wake()
+        return message
+
+    def _wait_for_one(self) -> tuple[RecordedMessage, int]:
         with self._changed:
+            self._taker_waits = True
             self._changed.wait_for(lambda: self._ready or self._at_end)
-            if self._ready:
-                message, size = self._ready.popleft()
-                self._bytes -= size
-                self._changed.notify_all()
-                return message
-            if self._error is not None:
-                raise self._error
-            raise StopIteration
+            self._taker_waits = False
+        if self._ready:
+            return self._ready.popleft()
+        if self._error is not None:
+            raise self._error
+        raise StopIteration
 
     def close(self) -> None:
         """Ends the thread, and waits for it: two must not read one file at once."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        self._wake()
         self._thread.join()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _read(self) -> None:
         try:
             for message in self._messages:
+                if not self._has_room():
+                    with self._changed:
+                        self._reader_waits = True
+                        # Not for each place that becomes free: a switch of threads costs more than that.
+                        self._changed.wait_for(self._is_half_empty)
+                        self._reader_waits = False
+                if self._closed:
+                    break
                 size = message.value.nbytes
-                with self._changed:
-                    self._changed.wait_for(self._has_room)
-                    if self._closed:
-                        break
-                    self._ready.append((message, size))
-                    self._bytes += size
-                    self._changed.notify_all()
+                self._read_bytes += size
+                self._ready.append((message, size))
+                if self._taker_waits:
+                    self._wake()
         except BaseException as error:  # raised again where the messages are taken
             self._error = error
         finally:
-            with self._changed:
-                self._at_end = True
-                self._changed.notify_all()
+            self._at_end = True
+            self._wake()
 
     def _has_room(self) -> bool:
-        few = self._bytes < _MOST_AHEAD_BYTES and len(self._ready) < _MOST_AHEAD
+        return self._is_below(_MOST_AHEAD_BYTES, _MOST_AHEAD)
+
+    def _is_half_empty(self) -> bool:
+        return self._is_below(_MOST_AHEAD_BYTES // 2, _MOST_AHEAD // 2)
+
+    def _is_below(self, most_bytes: int, most: int) -> bool:
+        few = self._read_bytes - self._taken_bytes < most_bytes and len(self._ready) < most
         return self._closed or not self._ready or few

@@ -433,3 +433,36 @@ def test_the_session_of_a_player_is_the_embedded_one(robot: Robot, film: Path) -
     assert PLAYER not in flow.graph.nodes
     replay.stop()
     assert session.service_statuses() == []
+
+
+def test_on_dora_topics_of_the_notebook_are_replayed_forward(
+    dataflow: CellDataflow, tmp_path: Path
+) -> None:
+    path = record(
+        tmp_path / "run.mcap",
+        [(at * 100, topic, at) for at in range(5) for topic in ("camera/image", "notebook/go")],
+    )
+    dataflow.cell("robot", KEEP, inputs={"go": "notebook/go"}, outputs=("seen",))
+    dataflow.start("dora")
+    with pytest.raises(DataflowStateError) as refused:
+        dataflow.replay(path)
+    assert str(refused.value) == (
+        "on dora-rs, only topics notebook/NAME that an input reads can be replayed, not camera/image: "
+        "choose with only=[TOPIC], or give it another topic with "
+        "rename={'camera/image': 'notebook/NAME'}."
+    )
+    assert dataflow._run.replay is None
+    replay = dataflow.replay(path, only=["notebook/go"])
+    wait_until(lambda: replay.sent == 1)
+    replay.pause()
+    replay.step(2)
+    wait_until(lambda: dataflow.said_by("robot") == ["0", "1", "2"])
+    with pytest.raises(DataflowStateError, match="a replay cannot go back on dora-rs"):
+        replay.seek(0)
+    replay.seek(400)
+    replay.resume()
+    assert replay.wait(TIMEOUT_SECS)
+    wait_until(lambda: dataflow.said_by("robot") == ["0", "1", "2", "4"])
+    # The topic is the notebook's again.
+    dataflow.send("notebook/go", 7)
+    wait_until(lambda: dataflow.said_by("robot")[-1] == "7")
