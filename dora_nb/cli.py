@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 TUTORIAL_FOLDERS = ("notebooks", "samples")
 """Copied side by side, so that ``../samples`` resolves from a notebook as in the repository."""
 DEFAULT_TUTORIAL_DIR = Path("dora-nb-tutorial")
-COMMANDS = ("doctor", "export", "info", "recover", "run", "tutorial")
+PROJECT_FILES = ("robot.ipynb", "helpers.py", "test_robot.py", "README.md", "gitignore")
+"""What `dora-nb new` writes; ``gitignore`` gets its dot there, since here git would obey it."""
+COMMANDS = ("doctor", "export", "info", "new", "recover", "run", "tutorial")
 
 
 class CommandError(DoraNbError):
@@ -91,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
         help="the folder (default: ./%(default)s)",
     )
     tutorial.add_argument("--force", action="store_true", help="overwrite files that differ")
+    new = commands.add_parser(
+        "new",
+        help="start a project: a notebook with two operators, and a test",
+        description="Write a project into a new folder: a notebook with two operators and a view, functions that "
+        "the cells share, a test that gives an operator prepared messages, a README and a .gitignore.",
+        allow_abbrev=False,
+    )
+    new.add_argument("folder", type=Path, metavar="DIR", help="the folder; new, or empty")
     commands.add_parser(
         "doctor",
         help="check what dora_nb needs from this machine",
@@ -321,24 +331,62 @@ def _tutorial(arguments: argparse.Namespace) -> int:
 def _next_command(folder: Path) -> str:
     """The command that opens the first notebook."""
     first = min((folder / "notebooks").glob("*.ipynb"), default=folder / "notebooks")
-    install = ""
-    if importlib.util.find_spec("jupyterlab") is None:
-        install = "pip install 'dora-nb[tutorial]' && "
-    return f"{install}jupyter lab {shlex.quote(str(first))}"
+    return f"{_jupyter()}{shlex.quote(str(first))}"
+
+
+def _jupyter() -> str:
+    """The command before the name of a notebook; installs JupyterLab if it is missing."""
+    missing = importlib.util.find_spec("jupyterlab") is None
+    return ("pip install 'dora-nb[tutorial]' && " if missing else "") + "jupyter lab "
 
 
 def tutorial_root() -> Path:
     """The folder that contains the tutorial: in an installed wheel, or in the repository."""
+    return _root_of("tutorial", in_wheel="tutorial", in_repository=".", needed=TUTORIAL_FOLDERS)
+
+
+def project_root() -> Path:
+    """The folder with the files of a new project: in an installed wheel, or in the repository."""
+    return _root_of(
+        "new project", in_wheel="project", in_repository="project", needed=PROJECT_FILES
+    )
+
+
+def _root_of(what: str, *, in_wheel: str, in_repository: str, needed: Iterable[str]) -> Path:
     package = Path(__file__).resolve().parent
-    roots = [package / "tutorial"]
+    roots = [package / in_wheel]
     if (package.parent / "pyproject.toml").is_file():
-        roots.append(package.parent)
+        roots.append(package.parent / in_repository)
     for root in roots:
-        if all((root / folder).is_dir() for folder in TUTORIAL_FOLDERS):
+        if all((root / name).exists() for name in needed):
             return root
     raise EngineError(
-        "the tutorial is missing from this installation;", hint="reinstall dora-nb from a wheel."
+        f"the {what} is missing from this installation;", hint="reinstall dora-nb from a wheel."
     )
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    folder: Path = arguments.folder
+    write_project(project_root(), folder)
+    print(f"{folder}: {len(PROJECT_FILES)} files written")
+    install = "" if importlib.util.find_spec("pytest") else "pip install pytest && "
+    print(f"next: cd {shlex.quote(str(folder))} && {install}pytest && {_jupyter()}robot.ipynb")
+    return 0
+
+
+def write_project(root: Path, folder: Path) -> None:
+    """Writes the files of a new project. Raises CommandError if the folder has files; and OSError."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise CommandError(
+            f"{folder} is not empty; nothing was written.", hint="Name a new or empty folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    title = folder.resolve().name
+    for name in PROJECT_FILES:
+        text = (root / name).read_text(encoding="utf-8")
+        if name == "README.md":
+            text = text.replace("NAME", title, 1)
+        (folder / name.replace("gitignore", ".gitignore")).write_text(text, encoding="utf-8")
 
 
 def tutorial_files(root: Path) -> Iterator[Path]:
@@ -386,6 +434,7 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": _doctor,
     "export": _export,
     "info": _info,
+    "new": _new,
     "recover": _recover,
     "run": _run,
     "tutorial": _tutorial,

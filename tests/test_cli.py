@@ -16,6 +16,8 @@ import pytest
 
 import dora_nb
 from dora_nb import cli
+from dora_nb.dataflow.front_end import FrontEnd
+from dora_nb.descriptor.notebook_files import read_notebook
 from dora_nb.doctor import Check
 
 REPOSITORY = Path(dora_nb.__file__).resolve().parent.parent
@@ -118,6 +120,130 @@ def test_changed_files_are_named_and_kept(
     }
 
 
+# ---------------------------------------------------------------- a new project
+
+
+def test_a_new_project_has_a_notebook_a_test_and_what_git_ignores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["new", "robots/my rover"]) == 0
+    folder = tmp_path / "robots" / "my rover"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".gitignore",
+        "README.md",
+        "helpers.py",
+        "robot.ipynb",
+        "test_robot.py",
+    ]
+    assert (folder / "README.md").read_text().startswith("# my rover\n")
+    assert capsys.readouterr().out == (
+        "robots/my rover: 5 files written\n"
+        "next: cd 'robots/my rover' && pytest && jupyter lab robot.ipynb\n"
+    )
+
+
+def _pytest_in(folder: Path, *arguments: str) -> str:
+    """What pytest says there, without the plugins and settings of the machine that runs these tests."""
+    environment = {
+        **os.environ,
+        "PYTEST_ADDOPTS": "",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_pytest_passes_in_a_new_project_and_fails_once_its_finder_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["new", "rover"])
+    assert "5 passed" in _pytest_in(tmp_path / "rover")
+    notebook = tmp_path / "rover" / "robot.ipynb"
+    text = notebook.read_text()
+    assert text.count("[*box, 1.0, 0.0]") == 1
+    notebook.write_text(text.replace("[*box, 1.0, 0.0]", "[0.0, *box, 1.0]"))
+    assert "1 failed" in _pytest_in(tmp_path / "rover", "-k", "finder_sends")
+
+
+def test_a_new_project_runs_and_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["new", "rover"])
+    with dora_nb.Dataflow() as dataflow:
+        FrontEnd(dataflow).declare_all(read_notebook(Path("rover/robot.ipynb")).graph)
+        dataflow.start()
+        (event,) = dataflow.take("finder/boxes", 1, timeout_secs=30)
+        assert len(dora_nb.as_boxes(event)) == 1
+    capsys.readouterr()
+    assert cli.main(["export", "rover/robot.ipynb", "rover/build"]) == 0
+    helpers = (tmp_path / "rover/helpers.py").read_bytes()
+    assert (tmp_path / "rover/build/helpers.py").read_bytes() == helpers
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_with_files_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rover").mkdir()
+    assert cli.main(["new", "rover"]) == 0  # an empty one will do
+    (tmp_path / "rover/robot.ipynb").write_text("mine")
+    before = _tree(tmp_path / "rover")
+    capsys.readouterr()
+    assert cli.main(["new", "rover"]) == 1
+    assert capsys.readouterr().err == (
+        "dora-nb new: rover is not empty; nothing was written. Name a new or empty folder.\n"
+    )
+    assert _tree(tmp_path / "rover") == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("file", "dora-nb new: file: File exists\n"),
+        ("file/rover", "dora-nb new: file/rover: Not a directory\n"),
+        ("/proc/rover", "dora-nb new: /proc/rover: No such file or directory\n"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_one_line(
+    folder: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert cli.main(["new", folder]) == 1
+    assert capsys.readouterr().err == said
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As for an account that is not root, for which these tests may run."""
+
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert cli.main(["new", "rover"]) == 1
+    assert capsys.readouterr().err == "dora-nb new: rover: Permission denied\n"
+
+
 def test_a_file_where_the_folder_should_be_is_one_line(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,7 +282,7 @@ def test_a_mistyped_command_gets_the_nearest(capsys: pytest.CaptureFixture[str])
     expected = "dora-nb: there is no command 'tutoral'. Did you mean 'tutorial'?\n"
     assert capsys.readouterr().err == expected
     assert cli.main(["fly"]) == 2
-    assert "There are: doctor, export, info, recover, run, tutorial." in capsys.readouterr().err
+    assert "There are: doctor, export, info, new, recover, run, tutorial." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["--vers"], ["tutorial", "--forc"], ["tutorial", "a", "b"]])

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import dora_nb
-from dora_nb.cli import TUTORIAL_FOLDERS, tutorial_files
+from dora_nb.cli import PROJECT_FILES, TUTORIAL_FOLDERS, tutorial_files
 
 REPOSITORY = Path(dora_nb.__file__).resolve().parent.parent
 BUILD = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
@@ -109,7 +109,8 @@ def files_of_the_package() -> list[str]:
         for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     ]
-    return own + [f"dora_nb/tutorial/{file}" for file in tutorial_files(REPOSITORY)]
+    tutorial = [f"dora_nb/tutorial/{file}" for file in tutorial_files(REPOSITORY)]
+    return own + tutorial + [f"dora_nb/project/{file}" for file in PROJECT_FILES]
 
 
 def missing(packed: Iterable[str]) -> list[str]:
