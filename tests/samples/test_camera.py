@@ -1053,6 +1053,7 @@ def test_a_path_that_the_camera_does_not_serve_is_an_error_without_the_password(
 
 def test_a_silent_rtsp_server_is_said_to_be_one(camera: ModuleType) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE_SECS)
         url = f"rtsp://127.0.0.1:{server.getsockname()[1]}/stream"
         stream = camera.Stream(url, (640, 480))
         connections = [server.accept()[0], server.accept()[0]]  # ours to look, and FFmpeg's
