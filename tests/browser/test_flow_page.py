@@ -202,13 +202,110 @@ def test_nothing_is_left_when_it_ends(flow: OnPage) -> None:
     assert flow.page.locator(".dora-flow").count() == 0
 
 
+SHOW_PICTURE = """async (colour) => {
+    const canvas = new OffscreenCanvas(96, 72);
+    const pen = canvas.getContext('2d');
+    pen.fillStyle = colour;
+    pen.fillRect(0, 0, 96, 72);
+    const file = await canvas.convertToBlob({ type: 'image/jpeg' });
+    const buffers = [new DataView(await file.arrayBuffer())];
+    const message = { type: 'thumbnail', v: 1, topic: 'camera/image' };
+    model.trigger('msg:custom', message, buffers);
+}"""
+
+
+def test_a_connection_shows_its_newest_picture(flow: OnPage) -> None:
+    page = flow.page
+    picture = page.locator(".dora-flow .thumbnail image")
+    expect(picture).to_have_count(0)
+    page.evaluate(SHOW_PICTURE, "rgb(250, 0, 0)")
+    expect(picture).to_have_count(1)
+    first = picture.get_attribute("href")
+    box, publisher = picture.bounding_box(), operator(page, "camera").bounding_box()
+    assert box is not None
+    assert publisher is not None
+    # It keeps its form, and covers no node.
+    assert abs(box["width"] / box["height"] - 96 / 72) < 0.05
+    assert publisher["x"] + publisher["width"] < box["x"]
+    reader = operator(page, "detector").bounding_box()
+    assert reader is not None
+    assert box["x"] + box["width"] < reader["x"]
+    page.evaluate(SHOW_PICTURE, "rgb(0, 0, 250)")
+    page.wait_for_function(
+        "old => document.querySelector('.thumbnail image').getAttribute('href') !== old", arg=first
+    )
+    expect(picture).to_have_count(1)
+    expect(page.locator(".dora-flow .thumbnail.old image")).to_have_count(0)
+    stopped = {**STATUS["nodes"], "camera": node("camera", "stopped", "stopped")}
+    flow.tell(**STATUS | {"nodes": stopped})
+    expect(page.locator(".dora-flow .thumbnail.old image")).to_have_count(1)
+    # It is drawn again with the graph.
+    flow.tell(**THREE)
+    expect(picture).to_have_count(1)
+
+
+def test_the_kernel_is_told_which_nodes_can_be_seen(flow: OnPage) -> None:
+    page = flow.page
+    page.wait_for_function(
+        """() => model.sent.filter(each => each.type === 'see').at(-1)?.nodes.join()
+            === 'camera,detector,robot'"""
+    )
+    page.evaluate(
+        """() => {
+            const host = document.body.lastElementChild;
+            host.style.width = '200px';
+            host.querySelector('.dora-flow-scroller').scrollLeft = 1000;
+        }"""
+    )
+    page.wait_for_function(
+        "() => model.sent.filter(each => each.type === 'see').at(-1).nodes.join() === 'robot'"
+    )
+    told = len(flow.sent("see"))
+    flow.tell(**STATUS)
+    flow.tell(**STATUS)
+    page.evaluate("() => { document.body.firstElementChild.style.marginTop = '5000px'; }")
+    flow.wait_for_sent(type="visible", count=0)
+    assert len(flow.sent("see")) == told  # nothing has changed, and hidden pages need not say
+
+
+CELL = """() => {
+    const notebook = document.body.firstElementChild;
+    notebook.className = 'jp-Notebook';
+    const cell = document.createElement('div');
+    cell.className = 'jp-CodeCell';
+    cell.innerHTML = '<div class="jp-InputPrompt">[2]:</div><div class="cm-content"></div>';
+    const lines = { lines: 9, line: (number) => ({ from: 10 * number, to: 10 * number + 5 }) };
+    const view = { state: { doc: lines }, dispatch: (what) => { window.went = what; }, focus() {} };
+    cell.querySelector('.cm-content').cmView = { view };
+    notebook.append(cell);
+}"""
+
+
+def test_a_node_goes_to_its_cell_where_the_front_end_has_it(flow: OnPage) -> None:
+    page = flow.page
+    operator(page, "robot").click()
+    flow.tell(**STATUS | {"panels": {"robot": PANEL}})
+    panel = page.get_by_role("region", name="robot")
+    go = panel.get_by_role("button", name="Go to cell")
+    expect(panel.locator(".dora-flow-error")).to_be_visible()
+    expect(go).to_be_hidden()
+    page.evaluate(CELL)
+    flow.tell(**STATUS | {"panels": {"robot": PANEL}, "text": "again"})
+    go.click()
+    # Its error is in line 5.
+    assert page.evaluate("() => went.selection") == {"anchor": 50, "head": 55}
+    flow.tell(**STATUS | {"panels": {"robot": {**PANEL, "place": "", "error": ""}}})
+    go.press("Enter")
+    assert page.evaluate("() => went.selection") == {"anchor": 10, "head": 15}
+
+
 OPERATOR = """\
 %%dora_operator {name} --inputs {inputs} --outputs out
 class Operator:
     def on_event(self, dora_event, send_output):
         if dora_event["type"] == "INPUT":
             print("<b>ticked</b>")
-            send_output("out", bytes(1), dora_event["metadata"])
+            send_output("out", bytes(48), {{"width": 4, "height": 4, "encoding": "rgb8"}})
 """
 
 
@@ -235,6 +332,9 @@ def test_a_node_is_restarted_and_stopped_by_keyboard_while_a_cell_runs(
     page.keyboard.press("Enter")
     panel = page.get_by_role("region", name="detector")
     expect(panel.locator("pre")).to_contain_text("<b>ticked</b>")
+    expect(page.locator(".dora-flow .thumbnail image")).to_have_count(1)
+    panel.get_by_role("button", name="Go to cell").click()
+    expect(page.locator(".jp-Cell .cm-editor.cm-focused")).to_contain_text("dora_operator detector")
     expect(panel.get_by_role("button", name="Restart")).to_be_enabled()
     panel.get_by_role("button", name="Restart").focus()
     page.keyboard.press("Enter")

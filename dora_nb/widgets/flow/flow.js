@@ -3,6 +3,8 @@
 // prepended to this file.
 
 const SVG_NAMESPACE = "http://www.w3.org/2000/svg";
+const THUMBNAIL_WIDTH = 56;
+const THUMBNAIL_HEIGHT = 36;
 
 /** @param {string} tag @param {Record<string, string | number>} attributes @param {string} [text] */
 function shape(tag, attributes, text) {
@@ -18,12 +20,39 @@ class FlowPage extends Page {
   graph = null;
   /** @type {string | null} */
   selected = null;
+  /** @type {Map<string, string>} the address of each topic's picture */
+  thumbnails = new Map();
+  seen = "";
 
-  take(message) {
+  take(message, buffers) {
+    if (message.type === "thumbnail") return this.takeThumbnail(message.topic, buffers[0]);
     if (message.type !== "graph") return;
     this.graph = message;
     if (!message.boxes.some((box) => box.key === this.selected)) this.selected = null;
     this.draw();
+  }
+
+  takeThumbnail(topic, buffer) {
+    URL.revokeObjectURL(this.thumbnails.get(topic) ?? "");
+    const file = new Blob([bytesOf(buffer)], { type: "image/jpeg" });
+    this.thumbnails.set(topic, URL.createObjectURL(file));
+    this.drawSoon();
+  }
+
+  /** Says which nodes are on the screen: only their pictures are sent. */
+  reported(count) {
+    const seen = new Set();
+    for (const view of this.views) if (view.visible) for (const key of view.seenNodes()) seen.add(key);
+    const nodes = [...seen].sort();
+    if (!count || nodes.join("\n") === this.seen) return;
+    this.seen = nodes.join("\n");
+    this.send({ type: "see", nodes });
+  }
+
+  close() {
+    for (const address of this.thumbnails.values()) URL.revokeObjectURL(address);
+    this.thumbnails.clear();
+    super.close();
   }
 
   /** @param {string | null} node */
@@ -42,6 +71,7 @@ class FlowGraph extends View {
     this.drawnGraph = null;
     this.boxes = new Map(); // by key: the parts that change
     this.edges = new Map();
+    this.pictures = new Map(); // by topic: where its picture is, and the picture
     this.head = element("div", "dora-flow-head");
     this.head.setAttribute("role", "status");
     this.advice = element("ul", "dora-flow-advice");
@@ -51,6 +81,34 @@ class FlowGraph extends View {
     this.panel = this.makePanel();
     this.root.append(this.head, this.scroller, this.advice, this.panel.root);
     this.root.addEventListener("keydown", (event) => this.onKey(event));
+    this.onMoved = () => {
+      clearTimeout(this.movedTimer);
+      this.movedTimer = setTimeout(() => this.page.report(), 100);
+    };
+    // Of any part of the page that scrolls.
+    window.addEventListener("scroll", this.onMoved, { capture: true, passive: true });
+    window.addEventListener("resize", this.onMoved);
+  }
+
+  close() {
+    clearTimeout(this.movedTimer);
+    window.removeEventListener("scroll", this.onMoved, { capture: true });
+    window.removeEventListener("resize", this.onMoved);
+    super.close();
+  }
+
+  /** The nodes of which some part can be seen. @returns {string[]} */
+  seenNodes() {
+    const frame = this.scroller.getBoundingClientRect();
+    const left = Math.max(0, frame.left);
+    const right = Math.min(window.innerWidth, frame.right);
+    const seen = [];
+    for (const [key, { group }] of this.boxes) {
+      const box = group.getBoundingClientRect();
+      const across = box.right > left && box.left < right;
+      if (across && box.bottom > 0 && box.top < window.innerHeight) seen.push(key);
+    }
+    return seen;
   }
 
   draw() {
@@ -61,6 +119,7 @@ class FlowGraph extends View {
     if (graph && graph !== this.drawnGraph) this.drawGraph(graph);
     for (const [key, parts] of this.boxes) this.drawNode(key, parts, status?.nodes?.[key]);
     for (const [key, parts] of this.edges) this.drawEdge(parts, status?.edges?.[key]);
+    for (const [topic, place] of this.pictures) this.drawPicture(topic, place, status);
     this.drawAdvice(status?.advice ?? []);
     this.drawPanel(lost);
   }
@@ -70,6 +129,7 @@ class FlowGraph extends View {
     const focused = this.focusedNode();
     this.boxes.clear();
     this.edges.clear();
+    this.pictures.clear();
     const { width, height } = graph;
     const picture = shape("svg", { width, height, viewBox: `0 0 ${width} ${height}` });
     picture.setAttribute("role", "group");
@@ -78,6 +138,9 @@ class FlowGraph extends View {
     picture.style.minWidth = `${Math.round(width * 0.85)}px`;
     picture.append(...graph.wires.map((wire) => this.wireShape(wire)));
     picture.append(...graph.boxes.map((box) => this.boxShape(box)));
+    const sources = new Set(graph.wires.map((wire) => wire.topic));
+    for (const topic of this.pictures.keys()) if (!sources.has(topic)) this.pictures.delete(topic);
+    picture.append(...[...this.pictures.values()].map((place) => place.group));
     this.scroller.replaceChildren(...(graph.boxes.length ? [picture] : []));
     if (focused !== null) this.focusNode(focused);
   }
@@ -118,7 +181,40 @@ class FlowGraph extends View {
       const place = { class: "port", x: portX - 8, y: portY + 4, "text-anchor": "end" };
       group.append(shape("text", place, label));
     }
+    for (const [name, , portX, portY] of box.outputs) this.addPicture(box.key, name, portX, portY);
     return group;
+  }
+
+  /** Room for a picture at the beginning of a connection. */
+  addPicture(node, output, x, y) {
+    const topic = `${node}/${output}`;
+    const group = shape("g", { class: "thumbnail" });
+    group.append(shape("title", {}, topic));
+    this.pictures.set(topic, { group, node, x: x + 6, y, image: null, address: "" });
+  }
+
+  drawPicture(topic, place, status) {
+    const address = this.flow.thumbnails.get(topic) ?? "";
+    const state = status?.nodes?.[place.node]?.state;
+    place.group.classList.toggle("old", state !== "running" && state !== "amber");
+    if (address === place.address) return;
+    place.address = address;
+    const image = new Image();
+    // Its size is that of the picture; and it takes the place of the last one once it is decoded.
+    image.onload = () => {
+      if (place.address !== address) return;
+      const scale = Math.min(
+        THUMBNAIL_WIDTH / image.naturalWidth,
+        THUMBNAIL_HEIGHT / image.naturalHeight,
+      );
+      const width = image.naturalWidth * scale;
+      const height = image.naturalHeight * scale;
+      const box = { x: place.x, y: place.y - height / 2, width, height };
+      const shown = shape("image", { ...box, href: address, preserveAspectRatio: "none" });
+      const frame = shape("rect", { ...box, class: "frame", rx: 2 });
+      place.group.replaceChildren(place.group.firstChild, shown, frame);
+    };
+    image.src = address;
   }
 
   addState(group, box, title) {
@@ -184,6 +280,7 @@ class FlowGraph extends View {
       root: element("section", "dora-flow-panel"),
       name: element("strong", ""),
       state: element("span", "dora-flow-quiet"),
+      cell: button("Go to cell", () => this.goToCell()),
       restart: button("Restart", act("restart")),
       stop: button("Stop", act("stop")),
       close: button("Close", () => this.deselect()),
@@ -194,7 +291,7 @@ class FlowGraph extends View {
     parts.action.setAttribute("role", "status");
     parts.lines.setAttribute("tabindex", "0"); // so that the keyboard can scroll it
     const bar = element("div", "dora-flow-bar", parts.name, parts.state, parts.action);
-    bar.append(parts.restart, parts.stop, parts.close);
+    bar.append(parts.cell, parts.restart, parts.stop, parts.close);
     parts.root.append(bar, parts.error, parts.lines);
     parts.root.hidden = true;
     return parts;
@@ -216,12 +313,30 @@ class FlowGraph extends View {
     panel.restart.hidden = panel.stop.hidden = more?.steerable === false;
     panel.restart.disabled = lost !== "" || !more?.can_restart;
     panel.stop.disabled = lost !== "" || !more?.can_stop;
+    panel.cell.hidden = this.cellPlace() === null;
     setText(panel.error, [more?.place, more?.error].filter(Boolean).join(": "));
     const atEnd =
       panel.lines.scrollTop + panel.lines.clientHeight >= panel.lines.scrollHeight - 4;
     const lines = more?.lines ?? [];
     setText(panel.lines, !more ? "" : lines.length ? lines.join("\n") : "it has printed nothing");
     if (atEnd) panel.lines.scrollTop = panel.lines.scrollHeight;
+  }
+
+  /** Where the selected node's error is, or else its cell; null where the page does not have that cell. */
+  cellPlace() {
+    const more = this.flow.status?.panels?.[this.flow.selected ?? ""];
+    for (const place of [more?.place, more?.declared]) {
+      const found = /^Cell In\[(\d+)\](?:, line (\d+))?/.exec(place ?? "");
+      if (!found) continue;
+      const execution = Number(found[1]);
+      if (cellOf(this.root, execution)) return { execution, line: Number(found[2] ?? 1) };
+    }
+    return null;
+  }
+
+  goToCell() {
+    const place = this.cellPlace();
+    if (place) goToCell(this.root, place.execution, place.line);
   }
 
   // -----

@@ -5,9 +5,12 @@ The protocol is that of `dora_nb.widgets.page.widget`, with these messages of it
 kernel to page
     ``graph``: `width`, `height`, `boxes`, `wires`: where everything is. It is sent before the first status,
         and when nodes or connections have changed. All names and labels are text and MUST NOT become markup.
+    ``thumbnail``: `topic`, and as a buffer its newest picture, a small JPEG; at most one a second for each
+        topic of a node that a page sees.
     ``status``: `text`, `nodes` by key of their box, `edges` by ``READER/INPUT``, `advice` (sentences), and
         `panels` by node: of each node that a page has selected.
 page to kernel
+    ``see``: `nodes`, those of which some part is on the screen.
     ``select``: the `node` whose panel the page shows; empty for none.
     ``restart``, ``stop``: what a person wants to become of `node`.
 """
@@ -34,12 +37,14 @@ from ..page.live import LiveWidget
 from ..page.pages import MAX_CLIENTS
 from ..page.rates import RateMeter
 from ._actions import ACTIONS, NodeActions
+from ._thumbnails import Thumbnails
 from ._usage import UsageMeter
 from .bottleneck import WINDOW_SECS, Snapshot, bottleneck
 
 LOG_LINES = 20
 LINE_CHARS = 300
 MAX_NAME_CHARS = 256
+MAX_SEEN_NODES = 200
 SILENT_SECS = 2.0
 """An edge says how long ago its last message came, once that is so long ago."""
 DOT_ROOM = 14.0
@@ -70,7 +75,7 @@ class FlowView(LiveWidget):
 
     _esm = traitlets.Unicode(page_code(__package__, "flow.js")).tag(sync=True)
     _css = traitlets.Unicode(asset(__package__, "flow.css")).tag(sync=True)
-    page_message_bytes = 2048
+    page_message_bytes = 16_384
 
     def __init__(self, dataflow: FlowDataflow | None = None) -> None:
         dataflow = notebook_dataflow() if dataflow is None else dataflow
@@ -79,6 +84,8 @@ class FlowView(LiveWidget):
         self._usage = UsageMeter()
         self._snapshots: deque[Snapshot] = deque()
         self._selected: dict[str, str] = {}
+        self._seen: dict[str, frozenset[str]] = {}
+        self._thumbnails = Thumbnails(dataflow)
         self._layout: Layout | None = None
         self._layout_of: tuple[Graph, tuple[str, ...]] | None = None
         self._sent_layout: Layout | None = None
@@ -89,6 +96,31 @@ class FlowView(LiveWidget):
 
     def _greet(self) -> None:
         self._sent_layout = None  # a new page has no graph
+        self._thumbnails.show_again()
+
+    def _before_content(self, now_secs: float) -> None:
+        topics = self._seen_topics() if self._on_screen and self.dataflow.running else {}
+        self._thumbnails.watch(topics)
+        for topic, data in self._thumbnails.take_due(now_secs, topics).items():
+            self.send({"type": "thumbnail", "v": 1, "topic": topic}, [data])
+
+    def _seen_topics(self) -> dict[str, int]:
+        """Returns the topics of connections between nodes of which a page sees one, with their generation."""
+        with self._link.changed:
+            seen = frozenset().union(*self._seen.values())
+        if not seen:
+            return {}
+        statuses = {each.name: each for each in self.dataflow.status()}
+        found: dict[str, int] = {}
+        for edge in self.dataflow.graph.edges():
+            status = statuses.get(edge.source.node)
+            # dora-rs counts nothing, and there a process would have to join for each node that is read.
+            if status is None or status.events is None or status.state is not State.RUNNING:
+                continue
+            if edge.source.node in seen or edge.reader in seen:
+                found[str(edge.source)] = status.generation
+        self._thumbnails.forget(found)
+        return found
 
     def _content(self, now_secs: float) -> dict[str, Any]:
         statuses: dict[str, NodeStatus] = {each.name: each for each in self.dataflow.status()}
@@ -114,9 +146,10 @@ class FlowView(LiveWidget):
     def _subscriptions(self) -> tuple[EdgeStatus, ...]:
         """Returns what the notebook reads itself, each topic once: the reader that has lost most."""
         by_topic: dict[str, EdgeStatus] = {}
+        own = self._thumbnails.own_inputs
         for topic in self._flow.topics():
             for edge in topic.readers:
-                if edge.reader == NOTEBOOK:
+                if edge.reader == NOTEBOOK and edge.input not in own:
                     known = by_topic.get(edge.topic)
                     if known is None or edge.dropped > known.dropped:
                         # The graph names the notebook's inputs by their topics.
@@ -221,6 +254,9 @@ class FlowView(LiveWidget):
     # ----- what a page sends
 
     def _receive(self, kind: str, message: Mapping[str, Any], _buffers: list[Any]) -> None:
+        if kind == "see":
+            self._note_seen(message)
+            return
         node = text_in(message, "node", MAX_NAME_CHARS)
         if node is None:
             return
@@ -236,6 +272,23 @@ class FlowView(LiveWidget):
             if kind == action and node in self.dataflow.graph:
                 self._actions.begin(action, node)
                 self._wake()
+
+    def _note_seen(self, message: Mapping[str, Any]) -> None:
+        nodes = message.get("nodes")
+        if not isinstance(nodes, list) or len(nodes) > MAX_SEEN_NODES:
+            return
+        with self._link.changed:
+            self._seen.pop(message["client"], None)
+            self._seen[message["client"]] = frozenset(
+                each for each in nodes if isinstance(each, str)
+            )
+            while len(self._seen) > MAX_CLIENTS:
+                del self._seen[next(iter(self._seen))]
+        self._wake()
+
+    def _end(self) -> None:
+        self._thumbnails.close()
+        super()._end()
 
     # ----- the saved notebook
 
@@ -340,6 +393,7 @@ def _graph_content(layout: Layout) -> dict[str, Any]:
         "wires": [
             {
                 "edge": f"{wire.target}/{wire.input}",
+                "topic": f"{wire.source}/{wire.output}",
                 "path": wire_path(wire),
                 "end": list(wire.points[-1]),
             }

@@ -67,29 +67,6 @@ class LogPage extends Page {
   }
 }
 
-/**
- * Goes to a line of a cell. A widget has no interface for this, so it uses what JupyterLab and Notebook
- * have on the page: the cell's prompt, and the editor's object on its element.
- * @returns {boolean} whether the cell is on the page
- */
-function goToCell(root, execution, lineNumber) {
-  const notebook = root.closest(".jp-Notebook") ?? document;
-  for (const prompt of notebook.querySelectorAll(".jp-CodeCell .jp-InputPrompt")) {
-    if (prompt.textContent.trim() !== `[${execution}]:`) continue;
-    const cell = prompt.closest(".jp-CodeCell");
-    cell.scrollIntoView({ block: "nearest" });
-    const content = cell.querySelector(".cm-content");
-    const editor = content?.cmView?.view ?? content?.cmTile?.view;
-    if (editor?.state?.doc && lineNumber <= editor.state.doc.lines) {
-      const line = editor.state.doc.line(lineNumber);
-      editor.dispatch({ selection: { anchor: line.from, head: line.to }, scrollIntoView: true });
-      editor.focus();
-    }
-    return true;
-  }
-  return false;
-}
-
 class LogOutput extends View {
   /** @param {LogPage} page @param {HTMLElement} host */
   constructor(page, model, host) {

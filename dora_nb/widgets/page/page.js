@@ -45,6 +45,37 @@ export function bytesOf(buffer) {
 }
 
 /**
+ * The element of the cell that ran as In[execution]; null where the page has none. A widget has no interface
+ * for this, so it uses what JupyterLab and Notebook have on the page: the cell's prompt.
+ * @param {Element} root @param {number} execution
+ */
+export function cellOf(root, execution) {
+  const notebook = root.closest(".jp-Notebook") ?? document;
+  for (const prompt of notebook.querySelectorAll(".jp-CodeCell .jp-InputPrompt")) {
+    if (prompt.textContent.trim() === `[${execution}]:`) return prompt.closest(".jp-CodeCell");
+  }
+  return null;
+}
+
+/**
+ * Goes to a line of a cell, by the editor's object on its element.
+ * @returns {boolean} whether the cell is on the page
+ */
+export function goToCell(root, execution, lineNumber) {
+  const cell = cellOf(root, execution);
+  if (cell === null) return false;
+  cell.scrollIntoView({ block: "nearest" });
+  const content = cell.querySelector(".cm-content");
+  const editor = content?.cmView?.view ?? content?.cmTile?.view;
+  if (editor?.state?.doc && lineNumber <= editor.state.doc.lines) {
+    const line = editor.state.doc.line(lineNumber);
+    editor.dispatch({ selection: { anchor: line.from, head: line.to }, scrollIntoView: true });
+    editor.focus();
+  }
+  return true;
+}
+
+/**
  * The page's side of one model: receives the kernel's messages, and reports what is visible. `views`
  * are the outputs of the model on the page. A widget with messages of its own has a subclass.
  */

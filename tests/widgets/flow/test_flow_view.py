@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from dora_nb.dataflow.results import Declared, Stopped
 from dora_nb.errors import GraphError, OperatorError
+from dora_nb.events import Event
 from dora_nb.protocol.counters import BUCKETS, bucket_of
 from dora_nb.status import EdgeStatus, LogLine, State, TopicStatus
 from dora_nb.widgets.flow.view import LOG_LINES, FlowView
@@ -182,6 +186,142 @@ def test_an_engine_without_counts_says_nothing_of_edges(
     dataflow.change("detector", state=State.RUNNING, events=None, inputs=(image_edge(),))
     refresher.refresh_all()
     assert page.last["edges"] == {}
+
+
+class Reading:
+    """A subscription of the graph's own."""
+
+    def __init__(self, topic: str, callback: Callable[[Event], None]) -> None:
+        self.topic, self.put, self.closed = topic, callback, False
+
+    def status(self) -> EdgeStatus:
+        return EdgeStatus(self.topic, "notebook", "subscription-9", 1, "drop_oldest")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def picture(value: int = 100, width: int = 640, height: int = 480) -> Event:
+    data = np.full(width * height * 3, value, np.uint8)
+    metadata = {"width": width, "height": height, "encoding": "bgr8"}
+    return {"type": "INPUT", "id": "image", "value": pa.array(data), "metadata": metadata}
+
+
+@pytest.fixture
+def readings(page: Page, dataflow: Steered, monkeypatch: pytest.MonkeyPatch) -> list[Reading]:
+    """What the graph reads, while the page sees the camera and the detector, which run."""
+    made: list[Reading] = []
+
+    def subscribe(topic: str, callback: Callable[[Event], None], **options: Any) -> Reading:
+        assert options == {"queue_size": 1, "replay_last": True}
+        made.append(Reading(topic, callback))
+        return made[-1]
+
+    def send(content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
+        page.received.append(content | ({"data": buffers[0]} if buffers else {}))
+
+    monkeypatch.setattr(dataflow, "subscribe", subscribe, raising=False)
+    monkeypatch.setattr(page.widget, "send", send)
+    for name in ("camera", "detector"):
+        dataflow.change(name, state=State.RUNNING, generation=1)
+    return made
+
+
+def thumbnails(page: Page) -> list[dict[str, Any]]:
+    return [message for message in page.received if message["type"] == "thumbnail"]
+
+
+def test_a_picture_on_an_edge_is_small_and_comes_once_a_second(
+    page: Page, readings: list[Reading], refresher: ByHand
+) -> None:
+    page.say(type="see", nodes=["detector"])
+    refresher.refresh_all()
+    assert [reading.topic for reading in readings] == ["camera/image"]
+    for _ in range(6):
+        readings[0].put(picture(50))
+        readings[0].put(picture(200))
+        refresher.refresh_all(after_secs=0.5)
+    shown = thumbnails(page)
+    assert [each["topic"] for each in shown] == ["camera/image"] * 3
+    assert all(len(each["data"]) < 2000 for each in shown)
+    image = cv2.imdecode(np.frombuffer(shown[0]["data"], np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape == (72, 96, 3)
+    assert abs(int(image.mean()) - 200) < 4  # the newest
+    refresher.refresh_all(after_secs=5)  # the last one, which waited
+    refresher.refresh_all(after_secs=5)
+    assert len(thumbnails(page)) == 4  # no new one came
+    # The graph does not show its own subscription.
+    own = EdgeStatus("camera/image", "notebook", "subscription-9", 1, "drop_oldest")
+    page.widget.dataflow.subscribed = [own]  # type: ignore[attr-defined]
+    page.say(type="hello", v=1)
+    refresher.refresh_all()
+    assert page.last["type"] == "status"
+    assert "notebook//camera/image" not in page.last["edges"]
+
+
+def test_a_hidden_page_or_node_is_not_read_for(
+    page: Page, dataflow: Steered, readings: list[Reading], refresher: ByHand
+) -> None:
+    refresher.refresh_all()
+    assert readings == []
+    page.say(type="see", nodes=["camera"])
+    refresher.refresh_all()
+    page.say(type="see", nodes=["elsewhere"])  # both are scrolled away
+    refresher.refresh_all()
+    assert [reading.closed for reading in readings] == [True]
+    page.say(type="see", nodes=["camera"])
+    refresher.refresh_all()
+    page.say(type="visible", count=0)  # the tab is hidden
+    refresher.refresh_all()
+    assert [reading.closed for reading in readings] == [True, True]
+    page.say(type="visible", count=1)
+    refresher.refresh_all()
+    dataflow.running = False
+    refresher.refresh_all()
+    dataflow.running = True
+    refresher.refresh_all()
+    page.widget.close()
+    assert [reading.closed for reading in readings] == [True] * 4
+
+
+def test_a_topic_without_pictures_is_closed_until_its_node_is_another_generation(
+    page: Page, dataflow: Steered, readings: list[Reading], refresher: ByHand
+) -> None:
+    page.say(type="see", nodes=["camera"])
+    refresher.refresh_all()
+    readings[0].put({"type": "INPUT", "id": "image", "value": pa.array([1.0]), "metadata": {}})
+    refresher.refresh_all()
+    refresher.refresh_all()
+    assert [reading.closed for reading in readings] == [True]
+    dataflow.change("camera", generation=2)
+    refresher.refresh_all()
+    readings[1].put(picture())
+    refresher.refresh_all()
+    assert [each["topic"] for each in thumbnails(page)] == ["camera/image"]
+    page.say(type="hello", v=1)  # a new page has no picture
+    readings[1].put(picture())
+    refresher.refresh_all(after_secs=0.0)
+    refresher.refresh_all(after_secs=0.0)
+    assert len(thumbnails(page)) == 2
+
+
+def test_an_engine_without_counts_is_not_read_for(
+    page: Page, dataflow: Steered, readings: list[Reading], refresher: ByHand
+) -> None:
+    for name in ("camera", "detector"):
+        dataflow.change(name, events=None)
+    page.say(type="see", nodes=["camera", "detector"])
+    refresher.refresh_all()
+    assert readings == []
+
+
+@pytest.mark.parametrize("nodes", ["camera", {"camera": 1}, ["camera"] * 201, None])
+def test_a_page_that_sees_nonsense_is_ignored(
+    page: Page, readings: list[Reading], refresher: ByHand, nodes: Any
+) -> None:
+    page.say(type="see", nodes=nodes)
+    refresher.refresh_all()
+    assert readings == []
 
 
 def test_an_edge_that_drops_for_five_seconds_gets_advice_until_the_stop(
