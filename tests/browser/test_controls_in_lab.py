@@ -116,6 +116,39 @@ def test_slider_and_joystick_drive_an_operator_while_a_cell_runs(
     heard.wait_for("stick [0.0, 0.0] silent", among=known)
 
 
+@pytest.mark.soak
+def test_slider_and_joystick_drive_an_operator_on_dora_rs(
+    open_notebook: OpenNotebook, page: Page, heard: Heard
+) -> None:
+    page.set_viewport_size({"width": 1000, "height": 1800})
+    notebook = open_notebook(
+        "controls_on_dora.ipynb",
+        ["%load_ext dora_nb", ARM, CONTROLS, "%dora start --engine dora", BUSY],
+    )
+    notebook.run_all()
+    notebook.wait_for_running(4)
+    expect(page.locator(".dora-slider .dora-control-text")).to_have_text("read by arm")
+    heard.wait_for("speed [0]")
+
+    page.get_by_label("notebook/speed").press("ArrowRight")
+    heard.wait_for("speed [1]")
+    expect(page.locator(".dora-slider .dora-control-value")).to_have_text("1")
+    pad = page.get_by_label("notebook/stick")
+    pad.focus()
+    page.keyboard.down("ArrowUp")
+    heard.wait_for("stick [0.0, 1.0]", "stick [0.0, 1.0]", "stick [0.0, 1.0]")  # at its rate
+    page.keyboard.up("ArrowUp")
+    heard.wait_for("stick [0.0, 1.0]", "stick [0.0, 0.0] released")
+
+    # Held again, and its tab is killed.
+    known = len(heard.lines())
+    page.keyboard.down("ArrowUp")
+    heard.wait_for("stick [0.0, 1.0]", among=known)
+    for renderer in renderers():
+        renderer.kill()
+    heard.wait_for("stick [0.0, 1.0]", "stick [0.0, 0.0] silent", among=known)
+
+
 STOPS = """\
 from dora_nb import EStop
 from IPython.display import display
