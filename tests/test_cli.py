@@ -282,7 +282,9 @@ def test_a_mistyped_command_gets_the_nearest(capsys: pytest.CaptureFixture[str])
     expected = "dora-nb: there is no command 'tutoral'. Did you mean 'tutorial'?\n"
     assert capsys.readouterr().err == expected
     assert cli.main(["fly"]) == 2
-    assert "There are: doctor, export, info, new, recover, run, tutorial." in capsys.readouterr().err
+    assert (
+        "There are: doctor, export, info, new, recover, run, tutorial." in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("words", [[], ["--vers"], ["tutorial", "--forc"], ["tutorial", "a", "b"]])
