@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect
 from .test_controls_in_lab import BUSY, Heard
 
 pytestmark = pytest.mark.soak
-TIMEOUT_MS = 60_000
+TIMEOUT_MS = 120_000
+"""marimo's editor alone takes 20 s until all cells have run, on a machine that is not busy."""
 VIEWPORT = {"width": 1000, "height": 4000}
 WAITS = "it waits while a cell runs"
 
@@ -125,10 +127,11 @@ def test_in_marimo(mode: str, page: Page, tmp_path: Path) -> None:
     heard = Heard(tmp_path)
     with running_marimo(tmp_path / "home", notebook, mode) as url:
         page.goto(url)
+        page.wait_for_selector(".dora-plot-message")
         expect(page.locator(".dora-plot-message")).to_contain_text("start it with dataflow.start()")
         page.wait_for_selector(".dora-estop")
         shown: list[Any] = page.locator(", ".join(ROOTS)).all_inner_texts()
-        assert not [text for text in shown if "%" in text.replace("% CPU", "")]
+        assert not [text for text in shown if re.search(r"%\w", text)]  # as in %dora
         # Its kernel has one thread for cells and widgets, which each control says before it is used.
         expect(page.locator(".dora-estop-warning")).to_contain_text("lacks subshells")
         page.get_by_role("button", name="Begin").click()
