@@ -307,12 +307,26 @@ def test_a_tap_picks_and_two_fingers_zoom(browser: Any, site: str):
         context.close()
 
 
+def test_a_finger_that_stays_after_two_moves_and_picks_nothing(camera: CameraPage):
+    steps = [
+        ("pointerdown", [1, 140, 120]),
+        ("pointerdown", [2, 180, 120]),
+        ("pointermove", [2, 220, 120]),
+        ("pointerup", [2, 220, 120]),
+        ("pointermove", [1, 20, 20]),
+        ("pointerup", [1, 20, 20]),
+    ]
+    for kind, place in steps:
+        camera.page.evaluate(TOUCH, [kind, place])
+
+    camera.wait_for_text("zoom", "200 %")
+    assert camera.sent("pick") == []
+    camera.page.mouse.click(*camera.client_place(160, 120))  # a pointer of its own again
+    assert len(camera.sent("pick")) == 1
+
+
 def test_a_drag_that_the_browser_takes_over_sends_nothing(camera: CameraPage):
     choose(camera, "Box")
-    # What the test makes up has no pointer that could be captured.
-    camera.page.evaluate(
-        "() => { document.querySelector('.dora-picture').setPointerCapture = () => {}; }"
-    )
     camera.page.evaluate(TOUCH, ["pointerdown", [1, 50, 50]])
     camera.page.evaluate(TOUCH, ["pointermove", [1, 150, 150]])
     camera.page.evaluate(TOUCH, ["pointercancel", [1, 150, 150]])

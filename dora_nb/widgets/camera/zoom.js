@@ -24,10 +24,14 @@ class Zoom {
 
   /** Zooms by a factor around a place of the view, from 0 to 1 both ways. */
   by(factor, x = 0.5, y = 0.5) {
-    const scale = clampTo(this.scale * factor, 1, MAX_ZOOM);
-    const [left, top] = this.toPicture(x, y);
-    this.scale = scale < 1.01 ? 1 : scale;
-    this.moveTo(left - x / this.scale, top - y / this.scale);
+    this.hold(this.toPicture(x, y), [x, y], this.scale * factor);
+  }
+
+  /** Puts a place of the picture at a place of the view, as far as the picture's edges allow. */
+  hold([pictureX, pictureY], [x, y], scale) {
+    const within = clampTo(scale, 1, MAX_ZOOM);
+    this.scale = within < 1.01 ? 1 : within;
+    this.moveTo(pictureX - x / this.scale, pictureY - y / this.scale);
   }
 
   /** Moves the part that is shown, in units of the view. */
@@ -87,8 +91,11 @@ class Gestures {
     if (event.button > 1) return;
     this.pointers.set(event.pointerId, this.at(event));
     if (this.pointers.size === 2) {
-      if (this.mode === "draw") this.owner.pressCancelled();
+      this.owner.pressCancelled();
       this.mode = "pinch";
+      const { middle, span } = this.fingers();
+      const { zoom } = this.owner;
+      this.pinchFrom = { place: zoom.toPicture(...middle), scale: zoom.scale, span };
       return;
     }
     if (this.pointers.size > 2) return;
@@ -98,15 +105,16 @@ class Gestures {
     this.from = this.last = this.at(event);
     this.moved = false;
     if (event.button === 1) event.preventDefault(); // else the browser begins to scroll by itself
-    if (this.mode === "draw" || this.owner.zoom.zoomed) this.canvas.setPointerCapture(event.pointerId);
+    // So that its end is heard also outside. A finger has it anyway, until the browser begins to scroll.
+    if (event.pointerType !== "touch") this.canvas.setPointerCapture(event.pointerId);
     if (this.clicks) this.owner.pressBegan(this.from);
   }
 
   move(event) {
-    if (!this.pointers.has(event.pointerId)) return;
+    if (!this.pointers.has(event.pointerId) || !this.mode) return;
     const at = this.at(event);
+    if (this.mode === "pinch") return this.pinch(event.pointerId, at);
     const { width, height } = this.canvas.getBoundingClientRect();
-    if (this.mode === "pinch") return this.pinch(event.pointerId, at, width, height);
     this.pointers.set(event.pointerId, at);
     const [x, y] = [at[0] - this.from[0], at[1] - this.from[1]];
     this.moved ||= Math.hypot(x * width, y * height) > DRAG_PX;
@@ -119,31 +127,35 @@ class Gestures {
     this.owner.zoomChanged();
   }
 
-  pinch(id, at, width, height) {
-    const middleAndSpan = () => {
-      const [one, other] = [...this.pointers.values()];
-      const span = Math.hypot((one[0] - other[0]) * width, (one[1] - other[1]) * height);
-      return [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2, Math.max(1, span)];
-    };
-    const [fromX, fromY, fromSpan] = middleAndSpan();
+  /** From where two fingers began, and not from the last step: at an edge, steps would add up to a drift. */
+  pinch(id, at) {
     this.pointers.set(id, at);
-    const [x, y, span] = middleAndSpan();
-    this.owner.zoom.pan(fromX - x, fromY - y);
-    this.owner.zoom.by(span / fromSpan, x, y);
+    const { middle, span } = this.fingers();
+    this.owner.zoom.hold(this.pinchFrom.place, middle, (this.pinchFrom.scale * span) / this.pinchFrom.span);
     this.owner.zoomChanged();
+  }
+
+  /** The place between two fingers, and how far apart they are in pixels. */
+  fingers() {
+    const { width, height } = this.canvas.getBoundingClientRect();
+    const [[x1, y1], [x2, y2]] = [...this.pointers.values()];
+    const span = Math.hypot((x1 - x2) * width, (y1 - y2) * height);
+    return { middle: [(x1 + x2) / 2, (y1 + y2) / 2], span: Math.max(1, span) };
   }
 
   release(event, cancelled = false) {
     if (!this.pointers.delete(event.pointerId)) return;
     this.canvas.classList.remove("dora-panning");
     if (this.mode === "pinch") {
-      if (!this.pointers.size) this.mode = "";
+      this.mode = ""; // a finger that is still down does nothing more
       return;
     }
     const { mode } = this;
+    if (!mode) return;
     this.mode = "";
-    if (cancelled) return this.owner.pressCancelled();
-    if (this.clicks && (mode === "draw" || !this.moved)) this.owner.pressEnded(this.at(event), this.moved);
+    const isPick = !cancelled && this.clicks && (mode === "draw" || !this.moved);
+    if (isPick) this.owner.pressEnded(this.at(event), this.moved);
+    else this.owner.pressCancelled();
   }
 
   wheel(event) {
