@@ -217,8 +217,6 @@ class _Recorder:
                 "send_output('OUTPUT', data, metadata)"
             )
         process = self._process
-        if process.is_forked:
-            return
         if output not in process.begin.outputs:
             process.warn(undeclared_output_text(process.name, output, process.begin.outputs))
             return
@@ -233,7 +231,7 @@ class _Recorder:
             self._write_waiting()
 
     def _put(self, frame: Frame, body: list[Any]) -> None:
-        if self._process.is_forked:
+        if self._process.is_forked:  # A copy of the node writes nothing into the node's file.
             return
         with self._lock:
             self._written += HEADER_SIZE + frame.body_size
