@@ -128,11 +128,9 @@ class TwinEncoder:
             text.position.x, text.position.y = left, top
             text.text_color.r = text.text_color.g = text.text_color.b = text.text_color.a = 1
             text.background_color.a = 0.6
-        if not len(boxes):
-            # An empty message takes the boxes before off the picture.
-            message.timestamp.FromNanoseconds(publish_nanos)
-            return self._schema("ImageAnnotations"), message.SerializeToString()
-        return self._finished("ImageAnnotations", message, publish_nanos)
+        if "timestamp" in message.DESCRIPTOR.fields_by_name:  # since schemas 0.4
+            return self._finished("ImageAnnotations", message, publish_nanos)
+        return self._schema("ImageAnnotations"), message.SerializeToString()
 
     def _log(self, value: pa.Array[Any], publish_nanos: int) -> tuple[TwinSchema, bytes] | None:
         try:
