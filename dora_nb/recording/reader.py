@@ -557,9 +557,13 @@ def _open_file(path: Path) -> int:
         return file
     os.close(file)
     if stat.S_ISDIR(mode):
-        raise RecordingError(
-            f"cannot open {path}: it is a folder, and not a ROS 2 bag (it has no metadata.yaml)."
-        )
+        inside = min(path.glob("*.mcap"), default=None)
+        if (path / "metadata.yaml").is_file():
+            problem = "it is the folder of a ROS 2 bag."
+        else:
+            problem = "it is a folder, and not a ROS 2 bag (it has no metadata.yaml)."
+        hint = None if inside is None else f"Try the file in it: {inside}."
+        raise RecordingError(f"cannot open {path}: {problem}", hint=hint)
     raise RecordingError(f"cannot open {path}: it is not a regular file.")
 
 

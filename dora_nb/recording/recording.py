@@ -75,7 +75,7 @@ class Recording:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self._source: Source = _source_of(self.path)
         self.topics: tuple[str, ...] = tuple(sorted(self._source.topics))
         """All topics that have messages, also those that cannot be read."""

@@ -1,4 +1,4 @@
-"""Files that are no recordings, and MCAP files of other programs: one line each, and what can be read is read."""
+"""Files that are not recordings, and MCAP files of other programs: one line each, and what can be read is read."""
 
 from __future__ import annotations
 
@@ -78,8 +78,30 @@ def test_what_is_no_file_is_one_line(tmp_path: Path) -> None:
     assert refused(tmp_path / "folder") == (
         "cannot open ./folder: it is a folder, and not a ROS 2 bag (it has no metadata.yaml)."
     )
+    (tmp_path / "folder/run_0.mcap").touch()
+    assert refused(tmp_path / "folder").endswith("Try the file in it: ./folder/run_0.mcap.")
     os.mkfifo(tmp_path / "pipe")
     assert refused(tmp_path / "pipe") == "cannot open ./pipe: it is not a regular file."
+
+
+def test_the_folder_of_a_bag_is_not_recovered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bag").mkdir()
+    for name in ("metadata.yaml", "bag_0.mcap"):
+        (Path("bag") / name).touch()
+    assert cli.main(["recover", "bag"]) == 1
+    assert capsys.readouterr().err == (
+        "dora-nb recover: cannot open bag: it is the folder of a ROS 2 bag. "
+        "Try the file in it: bag/bag_0.mcap.\n"
+    )
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    record(tmp_path / "run.mcap", [("a", pa.array([1]), {})])
+    assert dora_nb.Recording("~/run.mcap").topics == ("a",)
 
 
 def test_the_command_says_the_same_line(
