@@ -37,7 +37,7 @@ _AFTER_STOP_SECS = 0.02
 """After a stop, the kernel's own last messages may still be on their way for so long."""
 _REST_SECS = 8.0
 """How long it may take to record what waits, before it is given up and counted as lost."""
-_KERNEL_GONE_SECS = 0.3
+_KERNEL_GONE_SECS = 0.5
 """Of a kernel that is gone, the operators get a second in all; their last messages come in this time."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,10 +308,10 @@ def test_a_killed_kernel_leaves_a_whole_file(
     assert recording.notes == ()
     counted = values(recording, "first/count")
     assert recording.counts["first/count"] == {"received": len(counted), "lost": 0}
+    # And what the operator sends at its STOP, if it is not later than half a second.
     numbers = [each for each in counted if each > 0]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    # Also what the operator sent at its STOP.
-    assert Counter(counted)[-numbers[-1]] == 1
+    assert counted[len(numbers) :] in ([], [-numbers[-1]])
 
 
 @pytest.mark.parametrize(
