@@ -14,6 +14,7 @@ import pytest
 
 from dora_nb import Recording
 from dora_nb.dataflow.dataflow import Dataflow
+from dora_nb.engines.embedded import Session
 from dora_nb.engines.embedded._recorder_node import QUEUE_SIZE
 from dora_nb.errors import DataflowStateError, GraphError, RecordingError
 from dora_nb.graph.sources import TopicSource
@@ -387,3 +388,24 @@ def test_on_dora_rs_taps_record(dataflow: CellDataflow, run_mcap: Path, tmp_path
         assert message.publish_nanos == message.log_nanos
     assert any('"heard"' in line for line in values(recording, "dora/logs"))
     assert {each.node for each in recording.cells()} == {"first", "reader"}
+
+
+@pytest.mark.parametrize("stops_the_dataflow", [False, True])
+def test_lines_that_the_kernel_gave_up_count_as_lost(
+    dataflow: CellDataflow, run_mcap: Path, *, stops_the_dataflow: bool
+) -> None:
+    dataflow.cell("first", COUNTER + "\nprint('hello')", inputs=TICKS, outputs=("count",))
+    recorder = dataflow.record(run_mcap)
+    dataflow.start()
+    wait_until(lambda: recorder.status().messages > 3, otherwise=recorder.status)
+    session = dataflow._run.session
+    assert isinstance(session, Session)
+    # As in a flood of lines that the kernel has no time for.
+    publisher = session._publishers["dora"]
+    (output,) = [name for name in publisher._outputs.by_name if name.startswith("logs for")]
+    publisher.given_up[output] += 5
+    if stops_the_dataflow:
+        dataflow.stop()
+    recorder.stop()
+    assert Recording(run_mcap).counts["dora/logs"]["lost"] == 5
+    assert recorder.status().lost == 5

@@ -47,6 +47,7 @@ from ..control_words import Word
 from ..edit import Applied, Edit
 from ..os_errors import engine_error
 from ..player_words import PlayerState
+from ..recorder_words import Missed
 from ..worker import Worker
 from . import _lifecycle as lifecycle
 from ._controls_node import controls_node
@@ -130,6 +131,8 @@ class Session:
         """The names of what the notebook has sent, in the order of their first message; see `set_service`."""
         self._asked_last: set[str] = set()
         """The services that are stopped last, and were asked to."""
+        self._missed_told: dict[tuple[str, str], int] = {}
+        """By service and input: how many missed messages it was told of."""
         self._restarted_readers: dict[str, tuple[str, int]] = {}
         """Readers that were restarted because a publisher came back: the publisher, their last generation."""
         self._removing: set[str] = set()
@@ -665,7 +668,22 @@ class Session:
         """Sends a word to a service that reads them. Never blocks."""
         publisher = self._publishers.get(WORDS)  # None before the session is open
         if publisher is not None:
+            with self._lock:
+                self._tell_missed(name)
             publisher.send_soon(name, data, metadata)
+
+    def _tell_missed(self, name: str) -> None:
+        """Tells a recorder what of the kernel's own messages never came to its edges, since it was told last."""
+        for edge in self._declared.edges():
+            publisher = self._publishers.get(edge.source.node)
+            if edge.reader != name or publisher is None:
+                continue
+            is_log = isinstance(edge.source, LogSource)
+            missed = publisher.given_up[log_output(edge) if is_log else edge.source.output]
+            key = (name, edge.input.name)
+            news, self._missed_told[key] = missed - self._missed_told.get(key, 0), missed
+            if news:
+                self._publishers[WORDS].send_soon(name, *Missed(edge.input.name, news).encode())
 
     def wait_service_ready(self, name: str, *, timeout_secs: float | None) -> bool:
         """Waits until a service has begun or has ended; while others are not ready, it need not. False on a
@@ -928,6 +946,7 @@ class Session:
             for each in last:
                 if each.name not in self._asked_last:
                     self._asked_last.add(each.name)
+                    self._tell_missed(each.name)
                     each.post(lifecycle.Stop(SERVICE_GRACE_SECS))
 
     def wait_ended(self, timeout_secs: float | None) -> bool:
