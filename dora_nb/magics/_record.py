@@ -128,11 +128,15 @@ def _topic_lines(topics: Sequence[RecordedTopicStatus]) -> list[str]:
     for each in shown:
         lost = "" if not each.lost else f"  {each.lost:,} lost"
         lines.append(
-            f"  {each.topic.ljust(width)}  {each.received:>9,}  {each.rate_hz:6.3g} Hz{lost}"
+            f"  {each.topic.ljust(width)}  {each.received:>9,}  {_rate_text(each.rate_hz):>6} Hz{lost}"
         )
     if len(topics) > len(shown):
         lines.append(f"  ... and {len(topics) - len(shown)} more topics")
     return lines
+
+
+def _rate_text(rate_hz: float) -> str:
+    return f"{rate_hz:,.0f}" if rate_hz >= 100 else f"{rate_hz:.3g}"
 
 
 def _topics_text(topics: Sequence[Word]) -> str:

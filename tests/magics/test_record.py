@@ -236,7 +236,7 @@ def test_losses_are_said(tmp_path: Path) -> None:
         "it broke.",
         f"recorded {tmp_path / 'run.mcap'}: 12.3 s, 1,241 messages, 45.6 MB, 5 lost",
         "  camera/image      1,234      30 Hz  5 lost",
-        "  arm/angle             7   1e+03 Hz",
+        "  arm/angle             7   1,000 Hz",
     ]
     unknown = RecorderStatus(
         Path("run.mcap"), "recording", topics=(RecordedTopicStatus("a/b", 1, None, 1.0),)
