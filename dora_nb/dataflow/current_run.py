@@ -209,17 +209,17 @@ class CurrentRun:
             waiting = f"starting: {waited_for} ({now_secs - begin_secs:.0f} s)"
             progress("; ".join([*failures, waiting]))
 
-    def set_service(self, name: str, spec: ServiceSpec | None) -> None:
+    def set_service(self, name: str, spec: ServiceSpec | None, *, in_this_run: bool = True) -> None:
         """Starts, changes or (None) ends a service node, in this run and those that follow. EngineError.
 
-        Restarts no operator, and does not wait for the service.
+        Restarts no operator, and does not wait for the service. Without `in_this_run`, only those that follow.
         """
         with self.lock:
             self.services.pop(name, None)
             if spec is not None:
                 self.services[name] = spec
             session = self.session
-        if session is not None:
+        if session is not None and in_this_run:
             session.set_service(spec, name)
 
     # -- another dataflow ------------------------------------------------------------------------------

@@ -86,6 +86,8 @@ class _Service:
         self._untold: list[tuple[EngineSession, Attach | Save | Finish]] = []
         """Words to a process that has not spoken yet; its edges may not be wired, and then they were lost."""
         self._over = False
+        self._ended_run: EngineSession | None = None
+        """The run that had ended when this was begun."""
         self._listener = Listener(
             TopicSource(name, STATE), self._note_state, queue_size=10, replay_last=True
         )
@@ -100,12 +102,15 @@ class _Service:
         run = self._run
         run.add_service_reader(self._listener)
         if self._ends_with_the_run:
-            run.before_close.append(self.end)
+            run.before_close.append(self._end_with_run)
+        session = run.session
+        # In a run whose nodes have all ended, nothing would come: it waits for the next.
+        is_over = session is not None and not session.alive
+        self._ended_run = session if is_over else None
         try:
-            run.set_service(self._name, self._spec)
+            run.set_service(self._name, self._spec, in_this_run=not is_over)
             run.story.follow(self._name, self.tell)
-            session = run.session
-            if session is not None and session.alive:
+            if session is not None and not is_over:
                 session.wait_service_ready(self._name, timeout_secs=_BEGIN_SECS)
                 error = session.service_error(self._name)
                 if error is not None:
@@ -123,14 +128,19 @@ class _Service:
             self._over = True
         run.story.unfollow(self._name)
         with contextlib.suppress(ValueError):
-            run.before_close.remove(self.end)
+            run.before_close.remove(self._end_with_run)
         session = run.session
-        if session is not None and self._has_heard(session):
+        runs = session is not None and session is not self._ended_run
+        if session is not None and runs and self._has_heard(session):
             self._finish(session)
         run.set_service(self._name, None)
         if session is not None:
             session.wait_service_gone(self._name, timeout_secs=_END_SECS)
         run.remove_service_reader(self._listener)
+
+    def _end_with_run(self) -> None:
+        if self._run.session is not self._ended_run:
+            self.end()
 
     def _has_heard(self, session: EngineSession) -> bool:
         """Whether the process has spoken; waits a moment for one that has just begun."""
@@ -232,7 +242,7 @@ class Recorder(_Service):
             state = "failed"
         elif self._over or said.ended:
             state = "ended"
-        elif not self._run.alive:
+        elif not self._run.alive or self._run.session is self._ended_run:
             state = "waiting"
         return RecorderStatus(
             path=self._path,

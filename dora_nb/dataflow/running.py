@@ -215,6 +215,8 @@ class Running:
         with self._run.lock:
             session = self._run.session
             if session is None or not failed:
+                # First, as what belongs to the run that is over does not start with the next.
+                self._run.close_session()
                 session = _new_session(engine, self._run)
                 for name, spec in self._run.services.items():
                     session.set_service(spec, name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .graph import Edge, Graph
+from .nodes import NodeSpec, SourceCode
 from .sources import CONTROLS, NOTEBOOK, PLAYER, SERVICES, TopicSource
 
 
@@ -30,7 +31,9 @@ def stand_ins(declared: Graph) -> dict[TopicSource, Publisher]:
         spec = declared.nodes.get(service)
         for output in () if spec is None else spec.outputs:
             topic = f"{NOTEBOOK}/{output}" if service == CONTROLS else output
-            node, _, name = topic.partition("/")
+            node, slash, name = topic.partition("/")
+            if not slash:
+                continue  # What the service says of itself.
             found[TopicSource(node, name)] = Publisher(service, output)
     return found
 
@@ -50,6 +53,18 @@ def wired_edges(declared: Graph, standing_in: dict[TopicSource, Publisher]) -> l
         and read.source in standing_in
         and (spec.name, read.name) not in known
     ]
+
+
+def with_played_nodes(declared: Graph) -> Graph:
+    """Returns what the user has declared, and the nodes that exist only while the player publishes their topics."""
+    found = without_services(declared)
+    played: dict[str, list[str]] = {}
+    for source, publisher in stand_ins(declared).items():
+        if publisher.node == PLAYER and source.node not in (*found.nodes, NOTEBOOK):
+            played.setdefault(source.node, []).append(source.output)
+    for name, outputs in played.items():
+        found = found.replacing(NodeSpec(name, SourceCode("", ""), outputs=tuple(outputs)))
+    return found
 
 
 def without_services(declared: Graph) -> Graph:

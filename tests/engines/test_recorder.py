@@ -18,6 +18,7 @@ from dora_nb.engines.embedded import Session
 from dora_nb.engines.embedded._recorder_node import QUEUE_SIZE
 from dora_nb.errors import DataflowStateError, GraphError, RecordingError
 from dora_nb.graph.sources import TopicSource
+from dora_nb.recording import RecordingWriter
 from dora_nb.status import NodeStatus, State
 
 from ..waiting import wait_until
@@ -409,3 +410,45 @@ def test_lines_that_the_kernel_gave_up_count_as_lost(
     recorder.stop()
     assert Recording(run_mcap).counts["dora/logs"]["lost"] == 5
     assert recorder.status().lost == 5
+
+
+FINISHES = COUNTER.replace(
+    "elif",
+    "    return __import__('dora').DoraStatus.STOP if self.number == 20 else None\n        elif",
+)
+
+
+def test_a_recording_after_the_nodes_have_ended_waits_for_the_next_start(
+    dataflow: CellDataflow, run_mcap: Path
+) -> None:
+    dataflow.cell("first", FINISHES, inputs=TICKS, outputs=("count",))
+    dataflow.start()
+    dataflow.until_state("first", State.FINISHED)
+    recorder = dataflow.record(run_mcap)
+    assert recorder.status().state == "waiting"
+    assert dataflow.service_status() == []
+    dataflow.start()
+    dataflow.until_state("first", State.FINISHED)
+    # It goes on, since a cell may start a node again, until the run is closed.
+    wait_until(lambda: recorder.status().messages == 20, otherwise=recorder.status)
+    dataflow.start()
+    assert recorder.status().state == "ended"
+    assert dataflow.service_status() == []
+    assert values(Recording(run_mcap), "first/count") == list(range(1, 21))
+
+
+def test_a_replay_is_recorded_too(dataflow: CellDataflow, run_mcap: Path, tmp_path: Path) -> None:
+    played = tmp_path / "played.mcap"
+    with RecordingWriter(played) as writer:
+        for number, topic in enumerate(["lidar/points", "camera/image", "lidar/points"]):
+            nanos = 10**18 + number
+            writer.write(topic, pa.array([number]), {}, publish_nanos=nanos, log_nanos=nanos)
+    # The camera is declared, and replaced; the lidar exists only in the replay.
+    dataflow.cell("camera", COUNTER.replace('"count"', '"image"'), outputs=("image",))
+    recorder = dataflow.record(run_mcap)
+    with dataflow.replay(played):
+        wait_until(lambda: recorder.status().messages >= 3, otherwise=recorder.status)
+    dataflow.stop()
+    recording = Recording(run_mcap)
+    assert values(recording, "lidar/points") == [0, 2]
+    assert values(recording, "camera/image") == [1]

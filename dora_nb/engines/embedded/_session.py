@@ -24,7 +24,7 @@ from dora_nb.child.crash_report import CrashReport, read_crash_report
 from dora_nb.errors import EngineError, FailedStarts, OperatorError
 from dora_nb.graph import graph
 from dora_nb.graph.nodes import NodeSpec
-from dora_nb.graph.services import shown_name, without_services
+from dora_nb.graph.services import shown_name, with_played_nodes, without_services
 from dora_nb.graph.sources import (
     CONTROLS,
     LOGS,
@@ -174,7 +174,8 @@ class Session:
                 return
             if self._publishes_controls and self._controls.names():
                 self._services[CONTROLS] = controls_node(self._controls.names())
-            for name in self._services:
+            # Those that follow come last: what they read may be of the player, which is not declared.
+            for name in sorted(self._services, key=lambda name: callable(self._services[name])):
                 self._declared = self._declared.replacing(self._spec_of_service(name))
             for spec in self._declared:
                 self._supervisors[spec.name] = Supervisor(spec, self)
@@ -474,7 +475,7 @@ class Session:
 
     def _spec_of_service(self, name: str) -> NodeSpec:
         topics = [*self._controls.names(), *self._said_topics]
-        return spec_of_service(self._services[name], self._user_graph(), topics)
+        return spec_of_service(self._services[name], with_played_nodes(self._declared), topics)
 
     def _redeclare(self, spec: NodeSpec) -> None:
         """Declares a node, and what services read that read what is there. `reconcile` must follow."""
@@ -543,6 +544,7 @@ class Session:
             if known is None:
                 self._declared = self._declared.replacing(spec)
                 known = self._supervisors[PLAYER] = Supervisor(spec, self)
+                self._update_followers()
                 # The readers belong to the player before the nodes end: they are told of no end.
                 self._wiring.reconcile(self._declared, self._listeners)
             else:
