@@ -71,6 +71,13 @@ class ControlBoard:
             if word is not None:
                 self._words[name] = dataclasses.replace(word, again=word.again + 1)
 
+    def note_replayed(self, name: str) -> None:
+        """A recording that was replayed on the topic of that control has ended."""
+        with self._lock:
+            word = self._words.get(name)
+            if word is not None:
+                self._words[name] = dataclasses.replace(word, replays=word.replays + 1)
+
 
 def _next(word: Word, value: Array | None) -> Word:
     return dataclasses.replace(

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from .control_words import Array, Word
 
-Why = Literal["idle", "released", "silent", "replaced", "stopped"]
+Why = Literal["idle", "released", "silent", "replaced", "stopped", "replayed"]
 """Why a neutral value is sent: the control was not touched yet; it was released; no word came in time;
-another control took its topic; the dataflow or the kernel ends."""
+another control took its topic; the dataflow or the kernel ends; a recording has commanded the motion, and does
+so no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +67,19 @@ class ControlStates:
             if state is not None:
                 self._farewells += _farewell(name, state, "replaced")
             state = self._states[name] = _State(word)
-            numbers_before, again_before = 0, -1
+            numbers_before, again_before, replays_before = 0, -1, word.replays
         else:
             numbers_before, again_before = state.word.number, state.word.again
+            replays_before = state.word.replays
             state.word = word
         kind, is_news = word.spec.kind, word.number > numbers_before
         if kind == "motion":
             self._take_motion(state, is_news, now_secs)
             if not state.held and state.sent is None and not state.sent_neutral:
                 state.neutral = state.neutral or "idle"
+            # What was replayed went another way: nothing here knows that the robot is moving.
+            if not state.held and word.replays > replays_before:
+                state.neutral = state.neutral or "replayed"
         elif kind == "event":
             # Two threads may press it at once, and send in another order.
             if word.number != numbers_before and word.value is not None:

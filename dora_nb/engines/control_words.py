@@ -59,6 +59,8 @@ class Word:
     value: Array | None = None
     again: int = 0
     """How often a reader has started that must be sent the value again."""
+    replays: int = 0
+    """How often a recording that was replayed on its topic has ended."""
 
     def encode(self) -> tuple[Array, dict[str, Any]]:
         """Returns the word as data and metadata of a message."""
@@ -73,6 +75,7 @@ class Word:
             "at_secs": self.at_secs,
             "released": self.released,
             "again": self.again,
+            "replays": self.replays,
             "has_value": self.value is not None,
             "has_neutral": self.spec.neutral is not None,
             "value_length": 0 if self.value is None else len(self.value),
@@ -97,6 +100,7 @@ def decode_word(data: Array, metadata: dict[str, Any]) -> Word:
         released=metadata["released"],
         value=data.slice(0, length) if metadata["has_value"] else None,
         again=metadata["again"],
+        replays=metadata["replays"],
     )
 
 

@@ -466,3 +466,14 @@ def test_on_dora_topics_of_the_notebook_are_replayed_forward(
     # The topic is the notebook's again.
     dataflow.send("notebook/go", 7)
     wait_until(lambda: dataflow.said_by("robot")[-1] == "7")
+
+
+def test_a_replayed_joystick_ends_in_neutral(dataflow: CellDataflow, tmp_path: Path) -> None:
+    path = record(tmp_path / "drive.mcap", [(0, "notebook/stick", 0.5), (100, "notebook/stick", 1)])
+    dataflow.controls.add("notebook/stick", kind="motion", neutral=[0.0])
+    dataflow.cell("wheels", KEEP, inputs={"stick": "notebook/stick"}, outputs=("seen",))
+    dataflow.start()
+    with dataflow.replay(path):
+        wait_until(lambda: "0.5" in dataflow.said_by("wheels"))
+    # Else a robot would drive on with the last command of a replay that was stopped.
+    wait_until(lambda: dataflow.said_by("wheels")[-1] == "0.0")

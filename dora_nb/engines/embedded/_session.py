@@ -581,7 +581,11 @@ class Session:
             for name in returns:
                 if name in self._supervisors:
                     self._supervisors[name].post(lifecycle.Restart(HELD_GRACE_SECS))
-            # The controls of replayed topics are heard again.
+            # The controls of replayed topics are heard again; one that commands motion begins with neutral.
+            for topic in replay.topics:
+                node, _, name = topic.partition("/")
+                if node == NOTEBOOK:
+                    self._controls.note_replayed(name)
             for spec in self._user_graph():
                 self._send_words_again(spec)
         self._notify_watchers()
