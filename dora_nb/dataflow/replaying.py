@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from dora_nb.engines.embedded import ReplaySpec
-from dora_nb.engines.player_words import Act, Command, PlayerJob, PlayerState
+from dora_nb.engines.player_words import Act, Command, PlayerJob, PlayerState, encode_array
 from dora_nb.errors import DataflowStateError, EngineError, OperatorError
 from dora_nb.graph.nodes import NodeSpec, SourceCode
-from dora_nb.graph.sources import PLAYER
+from dora_nb.graph.sources import NOTEBOOK, PLAYER
 from dora_nb.how_to import how_to
 from dora_nb.recording.recording import Recording
 from dora_nb.status import State
@@ -519,10 +519,22 @@ def start_replay(
         loop=loop,
         from_secs=choice.from_secs,
         to_secs=choice.to_secs,
+        neutrals=_neutrals(run, plan.topics),
     )
     replay = Replay(run, runner, recorded, plan, job)
     runner.start_replay(replay, progress)
     return replay
+
+
+def _neutrals(run: CurrentRun, topics: Iterable[str]) -> dict[str, str]:
+    """By topic whose control commands motion: what stops the motion."""
+    found = {}
+    for topic in topics:
+        node, _, name = topic.partition("/")
+        word = run.controls.word(name) if node == NOTEBOOK else None
+        if word is not None and word.spec.kind == "motion" and word.spec.neutral is not None:
+            found[topic] = encode_array(word.spec.neutral)
+    return found
 
 
 def _look_into(source: Recording | str | Path) -> tuple[Recorded, str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from dora_nb.recording.message import RecordedMessage
 
 from .playback import Playback
-from .player_words import COMMANDS, STATES, Command, PlayerJob, PlayerState
+from .player_words import COMMANDS, STATES, Command, PlayerJob, PlayerState, decode_array
 
 _STATE_EVERY_SECS = 0.1
 _LOOK_EVERY_NANOS = 5_000_000
@@ -61,6 +61,9 @@ class _Player:
         self._playback = Playback(
             job, reading.open, start_nanos=reading.start_nanos, wall_nanos=time.time_ns
         )
+        self._neutrals = {each: decode_array(text) for each, text in job.neutrals.items()}
+        self._moving: set[str] = set()
+        """The topics whose last message was not neutral, as far as is known."""
         self._last_state: PlayerState | None = None
         self._state_due_secs = 0.0
         self._ends = False
@@ -84,16 +87,25 @@ class _Player:
                 time.sleep((due_nanos - now_nanos) / 1e9)
             message = playback.take(time.monotonic_ns())
             self._node.send_output(message.output, message.value, message.metadata)
+            if message.output in self._neutrals:
+                self._moving.add(message.output)
 
     def _wait(self, nanos: int | None) -> None:
         """Waits for a command, until shortly before the next message is due."""
         if nanos is None:
+            self._stop_motion()
             self._report(at_once=True)  # There may be no other occasion for long.
         wait_secs = _STATE_EVERY_SECS if not self._is_quiet else None
         if nanos is not None:
             rest_secs = (nanos - _SLEEP_NANOS / 2) / 1e9
             wait_secs = rest_secs if wait_secs is None else min(wait_secs, rest_secs)
         self._handle(self._node.next(timeout=wait_secs), at_end=True)
+
+    def _stop_motion(self) -> None:
+        """Sends neutral as a joystick does that is held no longer: no message will come without a command."""
+        for output in self._moving:
+            self._node.send_output(output, self._neutrals[output], {"neutral": "replayed"})
+        self._moving.clear()
 
     @property
     def _is_quiet(self) -> bool:

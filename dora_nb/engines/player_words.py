@@ -6,10 +6,13 @@ text, so that a newer kernel's words cannot break an older player: unknown keys 
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
+
+import pyarrow as pa
 
 COMMANDS = "commands"
 """The input that brings the kernel's commands."""
@@ -33,10 +36,12 @@ class PlayerJob:
     from_secs: float = 0.0
     to_secs: float | None = None
     """Seconds from the beginning of the recording; None: to its end."""
+    neutrals: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """By topic that commands motion: what is sent as soon as the replay pauses, see `encode_array`."""
 
     def encode(self) -> str:
         """Returns the job as an argument of the player's script."""
-        return json.dumps({**asdict(self), "outputs": dict(self.outputs)})
+        return json.dumps(asdict(self))
 
     @classmethod
     def decode(cls, text: str) -> PlayerJob:
@@ -88,6 +93,20 @@ class PlayerState:
     def decode(cls, text: str) -> PlayerState:
         """Returns the state that `encode` has written."""
         return cls(**_known(cls, json.loads(text)))
+
+
+def encode_array(array: pa.Array[Any]) -> str:
+    """Returns an Arrow array as text."""
+    sink = pa.BufferOutputStream()
+    batch = pa.record_batch([array], names=[""])
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return base64.b64encode(sink.getvalue()).decode()
+
+
+def decode_array(text: str) -> pa.Array[Any]:
+    """Returns the array that `encode_array` has written."""
+    return pa.ipc.open_stream(base64.b64decode(text)).read_next_batch().column(0)
 
 
 def _known(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:

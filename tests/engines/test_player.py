@@ -469,11 +469,25 @@ def test_on_dora_topics_of_the_notebook_are_replayed_forward(
 
 
 def test_a_replayed_joystick_ends_in_neutral(dataflow: CellDataflow, tmp_path: Path) -> None:
-    path = record(tmp_path / "drive.mcap", [(0, "notebook/stick", 0.5), (100, "notebook/stick", 1)])
+    path = record(
+        tmp_path / "drive.mcap", [(at * 100, "notebook/stick", at + 0.5) for at in range(4)]
+    )
     dataflow.controls.add("notebook/stick", kind="motion", neutral=[0.0])
     dataflow.cell("wheels", KEEP, inputs={"stick": "notebook/stick"}, outputs=("seen",))
     dataflow.start()
-    with dataflow.replay(path):
-        wait_until(lambda: "0.5" in dataflow.said_by("wheels"))
-    # Else a robot would drive on with the last command of a replay that was stopped.
-    wait_until(lambda: dataflow.said_by("wheels")[-1] == "0.0")
+    # Else a robot would drive on with the last command of a replay that pauses, or was stopped or killed.
+    with dataflow.replay(path) as replay:
+        wait_until(lambda: dataflow.said_by("wheels")[-1:] == ["0.5"])
+        replay.pause()
+        wait_until(lambda: dataflow.said_by("wheels")[-2:] == ["0.5", "0.0"])
+        replay.step()
+        wait_until(lambda: dataflow.said_by("wheels")[-2:] == ["1.5", "0.0"])
+        replay.seek(200)
+        replay.resume()
+        wait_until(lambda: dataflow.said_by("wheels")[-1] == "2.5")
+    wait_until(lambda: dataflow.said_by("wheels")[-2:] == ["2.5", "0.0"])
+    replay = dataflow.replay(path)
+    wait_until(lambda: dataflow.said_by("wheels")[-1] == "0.5")
+    os.kill(player_pid(dataflow), signal.SIGKILL)
+    wait_until(lambda: dataflow.said_by("wheels")[-2:] == ["0.5", "0.0"])
+    wait_until(lambda: replay.over)
