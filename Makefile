@@ -75,6 +75,7 @@ pythons: $(VENV)/.made ## The tests that need neither torch nor a browser, on an
 bench: system-test $(VENV)/.benchmarks ## Measure the whole path beside every peer, about 15 minutes
 	$(BIN)/python -m benchmarks.whole_path $(BENCH_OPTIONS)
 	$(BIN)/python -m benchmarks.comparing
+	$(BIN)/python -m benchmarks.replay_rhythm
 	$(BIN)/python -m benchmarks.recorded_files
 	$(BIN)/python -m benchmarks.recording
 

@@ -326,7 +326,7 @@ SUB_COMMANDS = (
             ),
         ),
         "show the state of every operator, with live numbers",
-        "States: declared, starting, running, waiting (for X), failed, finished, stopped.\n"
+        "States: declared, starting, running, waiting (for X), failed, finished, stopped, replayed (from FILE).\n"
         "--stacks also works on an operator that hangs: in an endless loop, in C code, in `__init__`.",
     ),
     SubCommand(
