@@ -125,6 +125,7 @@ def test_a_page_loaded_again_shows_the_picture_at_which_it_was_paused(
     wait_for_frames(page)
 
 
+@pytest.mark.soak
 def test_a_cell_that_runs_again_ends_its_earlier_view(open_notebook: OpenNotebook, page: Page):
     keep = "view = CameraView('camera/image', boxes='detector/bbox', dataflow=dataflow)\n"
     keep += "kept = [*globals().get('kept', []), view]\nview"

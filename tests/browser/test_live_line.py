@@ -366,6 +366,7 @@ HOLD_SUBSHELLS = """() => {
 }"""
 
 
+@pytest.mark.soak
 def test_a_line_is_live_though_its_first_words_wait_behind_a_cell(
     open_notebook: Callable[..., Any], page: Page
 ) -> None:
@@ -385,6 +386,7 @@ def test_a_line_is_live_though_its_first_words_wait_behind_a_cell(
     notebook.interrupt()
 
 
+@pytest.mark.soak
 def test_a_cell_that_runs_again_has_one_line_and_a_restarted_kernel_is_said(
     open_notebook: Callable[..., Any], page: Page
 ) -> None:
@@ -405,6 +407,7 @@ def test_a_cell_that_runs_again_has_one_line_and_a_restarted_kernel_is_said(
     expect(page.locator(".dora-line-facts")).to_contain_text("the kernel has ended")
 
 
+@pytest.mark.soak
 def test_progress_of_a_slow_start_is_shown_and_leaves_nothing(
     open_notebook: Callable[..., Any], page: Page
 ) -> None:

@@ -93,6 +93,7 @@ def sending_and_ending(count: int, size: int = 8) -> str:
 # -- nothing is lost ------------------------------------------------------------------------------
 
 
+@pytest.mark.soak  # test_hand_over.py shows it for one replacement after the other.
 def test_ten_restarts_under_traffic_lose_double_and_reorder_nothing(
     dataflow: CellDataflow, tmp_path: Path
 ) -> None:

@@ -46,7 +46,6 @@ def passing_on(generation: int, *, more: str = "") -> str:
     ("edits", "env"),
     [
         pytest.param(8, {}, id="1 kHz"),
-        pytest.param(8, {"BURST": "200"}, id="full rate"),
         pytest.param(4, {"SIZE": "8192"}, id="in shared memory"),
         pytest.param(100, {}, id="100 at 1 kHz", marks=pytest.mark.soak),
         pytest.param(100, {"BURST": "200"}, id="100 at full rate", marks=pytest.mark.soak),

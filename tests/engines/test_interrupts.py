@@ -201,7 +201,7 @@ def test_reading_can_be_interrupted_anywhere(dataflow: CellDataflow) -> None:
 @pytest.mark.parametrize("at", ["start", "restart", "stop"])
 def test_changes_can_be_interrupted_anywhere(dataflow: CellDataflow, at: str) -> None:
     """A few places of each; `test_changes_can_be_interrupted_everywhere` takes more."""
-    interrupt_changes(dataflow, at, parts=8)
+    interrupt_changes(dataflow, at, parts=4)
 
 
 @pytest.mark.soak

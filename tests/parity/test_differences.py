@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -733,7 +734,15 @@ SHOWN = {
 """By row: what each engine shows of it and the other does not."""
 
 
-@pytest.mark.parametrize("name", CELLS)
+LONG = {"`dora/logs` with backpressure", "`exit_when_nodes_finish`"}
+"""Those that wait for more than five seconds."""
+
+
+def params(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.soak if name in LONG else ()) for name in names]
+
+
+@pytest.mark.parametrize("name", params(CELLS))
 def test_a_difference_of_cells(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     compare(observer(name, CELLS, GROUPS), SHOWN[name].as_differences(name))
@@ -746,7 +755,7 @@ def show(name: str, row: FileRow, folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", params(FILES))
 def test_a_difference_of_files(name: str, tmp_path: Path) -> None:
     show(name, FILES[name], tmp_path)
 

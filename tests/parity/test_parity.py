@@ -327,7 +327,13 @@ DIFFERENCES: dict[str, dict[str, str]] = {
 """By case: what only one engine prints, as patterns, and the row of docs/compatibility.md about it."""
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.soak) if name == "arguments of Node" else name
+        for name in CASES
+    ],
+)
 def test_both_engines_observe_the_same(name: str, tmp_path: Path) -> None:
     graph = Graph()
     for spec in CASES[name]:
