@@ -33,7 +33,7 @@ heading = @printf '\n== %s\n' "$(1)"
 
 .PHONY: help
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "PYTHON=python3.12      the Python to make .venv with (3.11 or newer)"
 	@echo "TORCH_INDEX=URL        take torch from that index"
@@ -78,6 +78,10 @@ bench: system-test $(VENV)/.benchmarks ## Measure the whole path beside every pe
 	$(BIN)/python -m benchmarks.replay_rhythm
 	$(BIN)/python -m benchmarks.recorded_files
 	$(BIN)/python -m benchmarks.recording
+
+.PHONY: bench-views
+bench-views: system-test $(VENV)/.dev ## Measure views and controls in a browser, about 6 minutes
+	$(BIN)/python -m benchmarks.views $(BENCH_OPTIONS)
 
 .PHONY: lab
 lab: system-demo $(VENV)/.tutorial ## Open JupyterLab on the first notebook
