@@ -301,7 +301,9 @@ def test_versions_that_end_badly_are_one_clear_result(
         assert words in version.error.message
         assert (version.failed_at_secs is None) == (change == "self.number = 0")
     assert not comparison.equal
-    assert not comparison["wheels"].equal  # Although none of its messages differ where both sent none.
+    assert not comparison[
+        "wheels"
+    ].equal  # Although none of its messages differ where both sent none.
     assert comparison["wheels"].max_error == float("inf")
 
 
