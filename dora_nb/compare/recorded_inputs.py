@@ -19,6 +19,7 @@ from .pairing import Cause
 
 _TICK_VALUE: pa.Array[Any] = pa.nulls(0)
 _LOGS = "dora/logs"
+_PARAMS = "dora/params"
 
 
 class Source(Protocol):
@@ -80,7 +81,10 @@ def check_inputs(recording: Source, spec: NodeSpec, *, file: str) -> list[str]:
         raise RecordingError(
             f"{file} has no messages for {spec.name}, which reads {', '.join(missing)}.", hint=has
         )
-    return [f"{file} has no messages of {topic}" for topic in missing]
+    notes = [f"{file} has no messages of {topic}" for topic in missing]
+    if spec.kind == "script" and _PARAMS in recording.topics:  # Operators get none.
+        notes.append("the recorded changes of parameters are left out")
+    return notes
 
 
 def _topic_of(source: object, recording: Source) -> str | None:

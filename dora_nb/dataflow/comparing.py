@@ -84,7 +84,7 @@ def compare_edit(
 ) -> Comparison | None:
     """Compares a declaration that is about to replace another one, or else the recorded one.
 
-    None where there is no code before: neither is there. `progress` is called once the file is open.
+    Returns None if there is neither. `progress` is called once the file is open.
     """
     opened, file = _open(recording, None)
     progress(f"{spec.name}: comparing on {file}")

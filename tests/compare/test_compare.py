@@ -130,7 +130,9 @@ def test_messages_are_gained_and_lost_by_their_cause(run: Path) -> None:
     assert (gained.outcome, gained.cause.source) == ("gained", "STOP")
 
 
-def test_a_script_is_compared_as_an_operator_is(run: Path) -> None:
+def test_a_script_is_compared_as_an_operator_is(tmp_path: Path) -> None:
+    run = tmp_path / "run.mcap"
+    make_recording(run, [*STICK, (0.5, "dora/params", ["{}"])])
     script = """
 import time
 import pyarrow as pa
@@ -160,6 +162,7 @@ for event in node:
     time = comparison["wheels"][1].after["value"][0].as_py()  # type: ignore[index]
     assert time == pytest.approx(START_NANOS / 1e9 + 0.1 + 0.011, abs=1e-4)
     assert comparison.after.printed[-1] == "ready"
+    assert comparison.notes == (AS_RECORDED, "the recorded changes of parameters are left out")
 
 
 def test_ticks_and_time_follow_the_recording(run: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Runs one node on recorded events, in a process of its own and without a dataflow.
 
-The other side is `dora_nb.child._trial`. Events go through a pipe, which holds back whoever reads them from
-a file; what the node sends comes back in a file without a name, which outlives a process that is killed.
+The other side is `dora_nb.child._trial`. Events go through a pipe, so a file is read at the
+node's pace; what the node sends comes back in a file without a name, which outlives a process that is killed.
 """
 
 from __future__ import annotations
