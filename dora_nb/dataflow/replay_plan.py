@@ -27,6 +27,8 @@ class Recorded:
     """Its name, without folders."""
     topics: tuple[str, ...]
     duration_secs: float
+    notes: tuple[str, ...] = ()
+    """What of it cannot be read."""
     dataflow_yml: str | None = None
     cells: Mapping[str, str] = field(default_factory=dict, hash=False)
     """By node: the text of its newest cell."""
@@ -98,6 +100,7 @@ def plan_replay(
             each for each in topics if each in explicit or _is_source(each, wirings, declared)
         ]
     outputs, notes = _published_on(chosen, explicit, choice, declared, recorded.file)
+    notes += (f"{recorded.file}: {note}" for note in recorded.notes)
     for topic in live:
         # Also if the user named it: an emergency stop is worth more than a recorded message.
         kept_out = [each for each, output in outputs.items() if output == topic]

@@ -195,6 +195,18 @@ class Replay:
         return self._state.last_topic
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the recording is left out, a sentence each; after its end, also what could not be read.
+
+        Example::
+
+            >>> replay.notes
+            ('run.mcap: 1 chunk left out: it is damaged',)
+        """
+        read = (f"{self.file}: {note}" for note in self._state.notes)
+        return tuple(dict.fromkeys([*self.plan.notes, *read]))
+
+    @property
     def error(self) -> str:
         """Why it has failed, as a sentence; empty if it has not.
 
@@ -448,10 +460,13 @@ class Replay:
             elif at_end:
                 self._drain(host.unread_of_player)
                 self._finish(Outcome("ended"))
+                for note in set(self._state.notes) - set(self._recorded.notes):
+                    self._run.note_problem(f"{self.file}: {note}")
         self._end_watching_changes()
 
     def _failure_text(self, failure: OperatorError) -> str:
-        why = failure.message.partition(" ")[2] if " " in failure.message else failure.message
+        why = failure.message.partition("RecordingError: ")[2] or failure.message
+        why = why.replace(f"{PLAYER}'s process", "its process").replace(PLAYER, "the player")
         return f"the replay of {self.file} has ended at {self.position_secs:.1f} s: {why}"
 
     def _finish(self, outcome: Outcome) -> None:
@@ -552,6 +567,7 @@ def _recorded(recording: Recording) -> Recorded:
         file=recording.path.name,
         topics=recording.topics,
         duration_secs=recording.duration_secs,
+        notes=tuple(recording.notes),
         dataflow_yml=recording.dataflow_yml,
         cells={name: cell.text for name, cell in newest.items()},
     )

@@ -185,7 +185,8 @@ class Running:
         host.wait_player_ready(PLAYER_READY_SECS)
         failure = host.service_error(PLAYER)
         if failure is not None:
-            raise EngineError(f"{replay.file} cannot be replayed: {failure.message}")
+            why = failure.message.partition("RecordingError: ")[2] or failure.message
+            raise EngineError(f"{replay.file} cannot be replayed: {why}")
 
     def restart_all(self, names: Sequence[str]) -> None:
         """Starts another generation of each of these nodes; waits until all are ready.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +40,9 @@ class _Recording(Protocol):
 
     start_nanos: int
 
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
     def messages(
         self, *topics: str, start: float | None = None, stop: float | None = None
     ) -> Iterator[RecordedMessage]: ...
@@ -58,6 +62,7 @@ def play(node: _Node, job: PlayerJob, reading: Reading) -> None:
 class _Player:
     def __init__(self, node: _Node, job: PlayerJob, reading: Reading) -> None:
         self._node = node
+        self._reading = reading
         self._playback = Playback(
             job, reading.open, start_nanos=reading.start_nanos, wall_nanos=time.time_ns
         )
@@ -130,6 +135,8 @@ class _Player:
         if known is not None and now_secs < self._state_due_secs and not at_once:
             return
         state = self._playback.state(time.monotonic_ns())
+        if state.phase == "ended":
+            state = dataclasses.replace(state, notes=self._reading.notes)
         if state != known:
             self._node.send_output(STATES, pa.array([state.encode()]), {})
         self._last_state = state
@@ -146,6 +153,11 @@ class Reading:
         self._recording = recording
         self._topics = topics
         self._ahead: _Ahead | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the file could not be read so far."""
+        return tuple(self._recording.notes)
 
     @property
     def start_nanos(self) -> int:

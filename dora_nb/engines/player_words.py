@@ -84,6 +84,8 @@ class PlayerState:
     """The number of the last command that was carried out."""
     last_topic: str = ""
     """The topic of the last message that was published."""
+    notes: tuple[str, ...] = ()
+    """At the end: what of the file could not be read."""
 
     def encode(self) -> str:
         """Returns the state as a message's text."""
