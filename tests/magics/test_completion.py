@@ -111,7 +111,7 @@ def test_what_a_topics_line_may_say(two: Any) -> None:
 def test_what_the_lines_of_recordings_may_say(two: Any) -> None:
     topics = ["camera/image", "camera/depth", "dora/logs", "dora/params"]
     assert words(two, "%dora record st|") == ["stop"]
-    options = ["--images", "--quality", "--overwrite", "--help"]
+    options = ["--images", "--quality", "--foxglove", "--overwrite", "--help"]
     assert words(two, "%dora record run.mcap |") == [*topics, *options]
     assert words(two, "%dora record run.mcap dora/logs d|") == ["dora/params"]
     assert words(two, "%dora record run.mcap --images |") == ["raw", "jpeg"]
