@@ -443,7 +443,7 @@ def new_file(path: str | Path, *, overwrite: bool) -> Path:
         raise RecordingError(f"cannot write {path}: it is a folder.", hint="Give a file's name.")
     if not file.parent.is_dir():
         raise RecordingError(
-            f"cannot write {path}: there is no folder {file.parent}.", hint="Make it first."
+            f"cannot write {path}: the folder {file.parent} does not exist.", hint="Make it first."
         )
     exists = file.exists()
     if exists and not overwrite:

@@ -57,6 +57,8 @@ class Ring(Generic[Item]):
         while self.num_bytes + size > self._limit_bytes:
             self._drop_oldest()
             self.dropped_early += 1
+        # Again, as behind what has given way may lie what came while the clock was set back.
+        self.forget_before(nanos)
         self._entries.append(_Entry(item, nanos, size))
         self.num_bytes += size
 

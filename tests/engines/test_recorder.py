@@ -323,7 +323,7 @@ def test_a_killed_kernel_leaves_a_whole_file(
         (["."], r"cannot write \.: it is a folder. Give a file's name."),
         (
             ["none/run.mcap"],
-            r"cannot write none/run.mcap: there is no folder .*none. Make it first.",
+            r"cannot write none/run.mcap: the folder .*none does not exist. Make it first.",
         ),
         (["/proc/run.mcap"], r"cannot write /proc/run.mcap: No such file or directory."),
         (

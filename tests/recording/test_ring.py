@@ -51,6 +51,14 @@ def test_bounds_that_make_no_sense(secs: float, limit_bytes: int) -> None:
         Ring(secs=secs, limit_bytes=limit_bytes)
 
 
+def test_what_lies_behind_the_oldest_may_be_older() -> None:
+    """A clock that is set back by a moment, and no room."""
+    ring: Ring[int] = Ring(secs=11, limit_bytes=3 * ENTRY_BYTES)
+    for nanos in (1, 0, 0, 11 * SECOND + 1):
+        ring.add(nanos, nanos=nanos, num_bytes=0)
+    assert list(ring) == [11 * SECOND + 1]
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 20 * SECOND), st.integers(0, 5000))),
     st.floats(0.001, 30),
