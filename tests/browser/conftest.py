@@ -56,21 +56,32 @@ def browser_context_args() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def shared_tab(browser: Browser, browser_context_args: dict[str, Any]) -> Iterator[Page]:
-    """One tab for all tests that load a page of their own, since a new tab takes longer than most of them."""
-    tab = browser.new_page(**browser_context_args)
-    yield tab
-    tab.close()
+def shared_tabs() -> list[Page]:
+    """The one tab for all tests that load a page of their own, if there is one just now.
+
+    A new tab takes longer than most of those tests. It ends with the browser.
+    """
+    return []
 
 
 @pytest.fixture
-def page(request: pytest.FixtureRequest, browser_context_args: dict[str, Any]) -> Iterator[Page]:
+def page(
+    request: pytest.FixtureRequest,
+    browser: Browser,
+    browser_context_args: dict[str, Any],
+    shared_tabs: list[Page],
+) -> Iterator[Page]:
     """The shared tab as if it were new; a test in JupyterLab or with `fresh_page` has a tab of its own."""
     if not _OWN_TAB.isdisjoint(request.fixturenames):
+        # Such a test may kill the processes of all tabs.
+        while shared_tabs:
+            shared_tabs.pop().close()
         with _errors_seen(request.getfixturevalue("page")) as page:
             yield page
         return
-    tab: Page = request.getfixturevalue("shared_tab")
+    if not shared_tabs:
+        shared_tabs.append(browser.new_page(**browser_context_args))
+    (tab,) = shared_tabs
     if tab.viewport_size != browser_context_args["viewport"]:
         tab.set_viewport_size(browser_context_args["viewport"])
     with _errors_seen(tab):
