@@ -16,10 +16,14 @@ import pytest
 
 import dora_nb
 import dora_nb.testing
+from dora_nb.compare.comparison import Comparison
 from dora_nb.dataflow.controls import Control, Controls
 from dora_nb.dataflow.debugging import Rebuilt
 from dora_nb.dataflow.params import Params
+from dora_nb.dataflow.recording import Recorder
+from dora_nb.dataflow.replaying import Replay
 from dora_nb.dataflow.subscription import CallbackSubscription
+from dora_nb.recording.recording import RecordedTopic
 from dora_nb.testing import run_operator
 
 NAMES = [
@@ -72,6 +76,10 @@ SIGNATURES = {
     "Dataflow.debug": "self, name, *, next_event=False, timeout_secs=10.0",
     "Dataflow.replay": "self, source, *, topic=None, speed=1.0, loop=False, start=0.0, stop=None, "
     "only=None, all_topics=False, rename=None, progress=None",
+    "Dataflow.record": "self, path, topics=None, *, images='raw', quality=90, foxglove=False, overwrite=False",
+    "Dataflow.keep": "self, secs, topics=None, *, limit_bytes=500000000",
+    "Dataflow.save": "self, path, *, overwrite=False",
+    "Dataflow.compare": "self, name, recording, *, before=None, after=None, timeout_secs=60.0",
     "as_torch": "event",
     "as_pandas": "event",
     "Dataflow.restart": "self, name, *, generation=None, progress=None",
@@ -160,6 +168,10 @@ CLASSES = {
     "Control": Control,
     "Controls": Controls,
     "Rebuilt": Rebuilt,
+    "Recorder": Recorder,
+    "Replay": Replay,
+    "Comparison": Comparison,
+    "RecordedTopic": RecordedTopic,
     "CameraView": dora_nb.CameraView,
     "PlotView": dora_nb.PlotView,
     "Recording": dora_nb.Recording,
@@ -205,6 +217,10 @@ RUN_NOTHING = {
 """Whose examples need no running dataflow, and so are run."""
 
 
+CALLED_BY_THE_DATAFLOW = {"Replay.begin", "Replay.set_aside"}
+"""Not for users, so without examples."""
+
+
 def _documented() -> dict[str, Any]:
     """Every public class and callable, by name."""
     found: dict[str, Any] = {**CLASSES, **FUNCTIONS}
@@ -217,6 +233,7 @@ def _documented() -> dict[str, Any]:
                 not name.startswith("_")
                 and (inspect.isroutine(called) or isinstance(member, property))
                 and _is_documented_here(cls, name, called)
+                and f"{owner}.{name}" not in CALLED_BY_THE_DATAFLOW
             ):
                 found[f"{owner}.{name}"] = called
     return found

@@ -206,7 +206,12 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether both versions sent the same, and neither failed. The time of sending does not count."""
+        """Whether both versions sent the same, and neither failed. The time of sending does not count.
+
+        Example::
+
+            >>> assert dataflow.compare("wheels", "run.mcap").equal
+        """
         return self._ran and all(each.equal for each in self.outputs.values())
 
     @property
@@ -226,7 +231,13 @@ class Comparison:
 
     @property
     def first_difference(self) -> MessagePair | None:
-        """The first pair that is not equal; None if there is none."""
+        """The first pair that is not equal; None if there is none.
+
+        Example::
+
+            >>> comparison.first_difference.time_secs
+            3.2
+        """
         return self.differences[0] if self.differences else None
 
     def __getitem__(self, output: str) -> OutputComparison:

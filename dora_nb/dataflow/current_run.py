@@ -166,7 +166,7 @@ class CurrentRun:
             call()
         self.story.end()
         if self.replay is not None:
-            self.replay.session_ends()
+            self.replay.set_aside()
         self._last_status = {each.name: each for each in session.status()}
         self._last_logs = session.logs()
         session.close()  # Once asked for it happens, whatever interrupts this; asking twice does no harm.

@@ -6,31 +6,24 @@ do, and hears what they have done.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from dora_nb.engines.base import EngineSession
-from dora_nb.engines.embedded import Listener, ServiceSpec, recorder_node
+from dora_nb.engines.embedded import recorder_node
 from dora_nb.engines.recorder_words import (
     IMAGES,
-    STATE,
-    Attach,
-    Finish,
     Images,
     KeepLast,
     RecorderState,
     RecordTo,
     Save,
     Saved,
-    decode_state,
 )
 from dora_nb.errors import (
     DataflowStateError,
@@ -48,7 +41,6 @@ from dora_nb.graph.sources import (
     PARAMS_TOPIC,
     RECORDER,
     LogSource,
-    TopicSource,
     parse_source,
 )
 from dora_nb.how_to import how_to
@@ -57,12 +49,8 @@ from dora_nb.status import NodeStatus, RecordedTopicStatus, RecorderStatus, Stat
 
 from . import topics as topic_names
 from .current_run import CurrentRun
+from .recorder_process import RecorderProcess
 
-_BEGIN_SECS = 20.0
-_END_SECS = 15.0
-"""A recorder that is stopped gets ten seconds, then SIGTERM."""
-_LAST_WORD_SECS = 1.0
-"""How long the last state of a process that has ended may take to be read here."""
 _SAVE_SECS = 120.0
 _KEPT_QUALITY = 80
 DEFAULT_LIMIT_BYTES = 500_000_000
@@ -70,140 +58,7 @@ _LEAST_LIMIT_BYTES = 1_000_000
 _MOST_SECS = 3600.0
 
 
-class _Service:
-    """A process that records in the runs of a dataflow, as the kernel sees it. Any thread may call it."""
-
-    _ends_with_the_run = False
-
-    def __init__(self, run: CurrentRun, name: str, spec: ServiceSpec) -> None:
-        self._run = run
-        self._name = name
-        self._spec = spec
-        self._changed = threading.Condition()
-        self._state = RecorderState()
-        self._heard: EngineSession | None = None
-        """The session whose process has spoken: what it is told from then on arrives."""
-        self._untold: list[tuple[EngineSession, Attach | Save | Finish]] = []
-        """Words to a process that has not spoken yet; its edges may not be wired, and then they were lost."""
-        self._over = False
-        self._ended_run: EngineSession | None = None
-        """The run that had ended when this was begun."""
-        self._listener = Listener(
-            TopicSource(name, STATE), self._note_state, queue_size=10, replay_last=True
-        )
-
-    @property
-    def state(self) -> RecorderState:
-        """What the process has said last."""
-        return self._state
-
-    def begin(self) -> None:
-        """Starts the process if the dataflow runs, or with it. Waits until it records; raises if it cannot."""
-        run = self._run
-        run.add_service_reader(self._listener)
-        if self._ends_with_the_run:
-            run.before_close.append(self._end_with_run)
-        session = run.session
-        # In a run whose nodes have all ended, nothing would come: it waits for the next.
-        is_over = session is not None and not session.alive
-        self._ended_run = session if is_over else None
-        try:
-            run.set_service(self._name, self._spec, in_this_run=not is_over)
-            run.story.follow(self._name, self.tell)
-            if session is not None and not is_over:
-                session.wait_service_ready(self._name, timeout_secs=_BEGIN_SECS)
-                error = session.service_error(self._name)
-                if error is not None:
-                    raise RecordingError(_problem(error))
-        except BaseException:
-            self.end()
-            raise
-
-    def end(self) -> None:
-        """Ends the process, and waits until it has written all that it has been sent. Twice does no harm."""
-        run = self._run
-        with self._changed:
-            if self._over:
-                return
-            self._over = True
-        run.story.unfollow(self._name)
-        with contextlib.suppress(ValueError):
-            run.before_close.remove(self._end_with_run)
-        session = run.session
-        runs = session is not None and session is not self._ended_run
-        if session is not None and runs and self._has_heard(session):
-            self._finish(session)
-        run.set_service(self._name, None)
-        if session is not None:
-            session.wait_service_gone(self._name, timeout_secs=_END_SECS)
-        run.remove_service_reader(self._listener)
-
-    def _end_with_run(self) -> None:
-        if self._run.session is not self._ended_run:
-            self.end()
-
-    def _has_heard(self, session: EngineSession) -> bool:
-        """Whether the process has spoken; waits a moment for one that has just begun."""
-        secs = _LAST_WORD_SECS if session.messages_flow else 0.0
-        with self._changed:
-            return bool(self._changed.wait_for(lambda: self._heard is session, secs))
-
-    def _finish(self, session: EngineSession) -> None:
-        """Has the process write what was sent up to now, and waits for its last words."""
-        # Before it is removed: with it goes the edge by which it speaks.
-        self.tell(Finish())
-        secs = _LAST_WORD_SECS if session.stopping else _END_SECS
-        deadline_secs = time.monotonic() + secs
-        while not self.wait_for_state(lambda state: state.ended, timeout_secs=0.1):
-            if session.service_error(self._name) is not None or time.monotonic() >= deadline_secs:
-                return
-
-    def tell(self, word: Attach | Save | Finish) -> None:
-        """Sends the process a word, once it has spoken. Never blocks."""
-        session = self._run.session
-        if session is None:
-            return
-        with self._changed:
-            if self._heard is not session:
-                self._untold.append((session, word))
-                return
-            session.tell_service(self._name, *word.encode())
-
-    def wait_for_state(self, holds: Any, *, timeout_secs: float) -> bool:
-        """Waits until the process says something of which that holds. False on a timeout, or at its end."""
-        with self._changed:
-            return bool(self._changed.wait_for(lambda: holds(self._state), timeout_secs))
-
-    def error(self) -> tuple[str, str | None] | None:
-        """Why the process has ended by itself, and a hint; None where it has not."""
-        state = self._state
-        if state.error is not None:
-            return state.error, state.hint
-        session = self._run.session
-        error = None if session is None or self._over else session.service_error(self._name)
-        if error is None:
-            return None
-        return f"the {shown_name(self._name)} ended: {_problem(error)}", None
-
-    def _note_state(self, event: dict[str, Any]) -> None:
-        with self._changed:
-            self._state = decode_state(event["value"])
-            self._tell_untold()
-            self._changed.notify_all()
-        self._run.changed()
-
-    def _tell_untold(self) -> None:
-        session = self._run.session
-        if session is None or self._heard is session:
-            return
-        self._heard = session
-        for meant_for, word in self._untold:
-            if meant_for is session:
-                session.tell_service(self._name, *word.encode())
-        self._untold.clear()
-
-
-class Recorder(_Service):
+class Recorder:
     """A recording in progress, from `Dataflow.record`. As a context manager it stops on exit.
 
     It belongs to one run of the dataflow: a stop of the dataflow ends the file too.
@@ -216,33 +71,49 @@ class Recorder(_Service):
         0
     """
 
-    _ends_with_the_run = True
-
-    def __init__(
-        self, run: CurrentRun, path: Path, task: RecordTo, topics: tuple[str, ...] | None
-    ) -> None:
-        super().__init__(run, RECORDER, recorder_node(RECORDER, task, topics))
+    def __init__(self, process: RecorderProcess, path: Path) -> None:
+        self._process = process
         self._path = path
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file.
+
+        Example::
+
+            >>> recorder.path.name
+            'run.mcap'
+        """
         return self._path
 
     @property
     def active(self) -> bool:
-        """Whether it records, or waits for the start of the dataflow."""
-        return not (self._over or self.state.ended or self.error() is not None)
+        """Whether it records, or waits for the start of the dataflow.
+
+        Example::
+
+            >>> recorder.active
+            True
+        """
+        return not (
+            self._process.over or self._process.state.ended or self._process.error() is not None
+        )
 
     def status(self) -> RecorderStatus:
-        """Returns what has been recorded so far, at most half a second old. Never blocks."""
-        said, error = self.state, self.error()
+        """Returns what has been recorded so far, at most half a second old. Never blocks.
+
+        Example::
+
+            >>> recorder.status().messages
+            1830
+        """
+        said, error = self._process.state, self._process.error()
         state: Literal["waiting", "recording", "ended", "failed"] = "recording"
         if error is not None:
             state = "failed"
-        elif self._over or said.ended:
+        elif self._process.over or said.ended:
             state = "ended"
-        elif not self._run.alive or self._run.session is self._ended_run:
+        elif self._process.waits:
             state = "waiting"
         return RecorderStatus(
             path=self._path,
@@ -257,8 +128,13 @@ class Recorder(_Service):
         """Ends the recording: writes what was sent before, then the end of the file. Returns what it holds.
 
         Blocks until that is done. Twice does no harm.
+
+        Example::
+
+            >>> recorder.stop().lost
+            0
         """
-        self.end()
+        self._process.end()
         return self.status()
 
     def __enter__(self) -> Self:
@@ -292,17 +168,18 @@ class KeptStatus:
     """With the messages that came, also those that are not kept any more."""
 
 
-class FlightRecorder(_Service):
+class FlightRecorder:
     """The last seconds of a dataflow, in the memory of a process; over all of its runs until `end`."""
 
-    def __init__(self, run: CurrentRun, task: KeepLast, topics: tuple[str, ...] | None) -> None:
-        super().__init__(run, KEEPER, recorder_node(KEEPER, task, topics))
+    def __init__(self, run: CurrentRun, process: RecorderProcess, task: KeepLast) -> None:
+        self._run = run
+        self._process = process
         self._task = task
         self._requests = itertools.count(1)
 
     def status(self) -> KeptStatus:
         """Returns what is kept, at most half a second old. Never blocks."""
-        task, said = self._task, self.state
+        task, said = self._task, self._process.state
         if not self._run.alive:
             return KeptStatus(task.secs, task.limit_bytes, running=False)
         return KeptStatus(
@@ -314,23 +191,27 @@ class FlightRecorder(_Service):
             topics=_topic_statuses(said),
         )
 
+    def end(self) -> None:
+        """Ends it; what is kept is lost."""
+        self._process.end()
+
     def save(self, path: Path, *, overwrite: bool) -> Saved:
         """Has the process write what it keeps, and waits for that."""
         request = next(self._requests)
-        self.tell(Save(request, str(path), overwrite))
+        self._process.tell(Save(request, str(path), overwrite))
 
         def is_done(state: RecorderState) -> bool:
             done = state.saved is not None and state.saved.request == request
-            return done or self.error() is not None
+            return done or self._process.error() is not None
 
         deadline_secs = time.monotonic() + _SAVE_SECS
-        while not self.wait_for_state(is_done, timeout_secs=0.2):
-            error = self.error()
+        while not self._process.wait_for_state(is_done, timeout_secs=0.2):
+            error = self._process.error()
             if error is not None:
                 raise RecordingError(f"{error[0]}", hint="What it kept is lost.")
             if time.monotonic() >= deadline_secs or not self._run.alive:
                 raise RecordingError("the flight recorder did not save in time.")
-        saved = self.state.saved
+        saved = self._process.state.saved
         assert saved is not None
         if saved.error is not None:
             raise RecordingError(saved.error, hint=saved.hint)
@@ -369,10 +250,11 @@ def record(
         losses_known=True,
     )
     if isinstance(current, Recorder):
-        current.end()
-    recorder = Recorder(run, file, task, names)
-    recorder.begin()
-    run.recorder = recorder
+        current.stop()
+    node = recorder_node(RECORDER, task, names)
+    process = RecorderProcess(run, RECORDER, node, ends_with_the_run=True)
+    process.begin()
+    run.recorder = recorder = Recorder(process, file)
     return recorder
 
 
@@ -390,9 +272,10 @@ def keep(
         run.keeper = run.hint_at_failures = None
     if secs is not None:
         task = KeepLast(float(secs), limit_bytes, _KEPT_QUALITY)
-        keeper = FlightRecorder(run, task, names)
-        keeper.begin()
-        run.keeper = keeper
+        node = recorder_node(KEEPER, task, names)
+        process = RecorderProcess(run, KEEPER, node, ends_with_the_run=False)
+        process.begin()
+        run.keeper = FlightRecorder(run, process, task)
         run.hint_at_failures = f"Save the last {secs:g} s with {how_to('save')}."
 
 
@@ -418,11 +301,7 @@ def service_statuses(run: CurrentRun) -> list[NodeStatus]:
     session = run.session
     if session is None:
         return []
-    errors = {
-        shown_name(each._name): each.error()
-        for each in (run.recorder, run.keeper)
-        if isinstance(each, _Service)
-    }
+    errors = {shown_name(each.name): each.error() for each in _processes(run)}
     found = []
     for status in session.service_statuses():
         error = errors.get(status.name)
@@ -432,6 +311,12 @@ def service_statuses(run: CurrentRun) -> list[NodeStatus]:
             failure = OperatorError(error[0], node=status.name, hint=error[1])
             found.append(replace(status, state=State.FAILED, error=failure))
     return found
+
+
+def _processes(run: CurrentRun) -> list[RecorderProcess]:
+    recorder, keeper = run.recorder, run.keeper
+    found = [recorder._process] if isinstance(recorder, Recorder) else []
+    return found + ([keeper._process] if isinstance(keeper, FlightRecorder) else [])
 
 
 def new_file(path: str | Path, *, overwrite: bool) -> Path:
@@ -506,11 +391,3 @@ def _topic_statuses(state: RecorderState) -> tuple[RecordedTopicStatus, ...]:
         for topic, each in state.topics.items()
         if each.received or each.lost
     )
-
-
-def _problem(error: OperatorError) -> str:
-    """The reason of a process's failure, without the name of its exception."""
-    reason = error.message.partition("RecordingError: ")[2] or error.message
-    for name in (RECORDER, KEEPER):
-        reason = reason.replace(f"{name}'s process", "its process").replace(name, shown_name(name))
-    return reason

@@ -322,7 +322,13 @@ class Replay:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, in any way."""
+        """Whether it has ended, in any way.
+
+        Example::
+
+            >>> replay.over
+            False
+        """
         return self._outcome is not None
 
     def begin(self, session: EngineSession, host: Session) -> None:
@@ -331,12 +337,8 @@ class Replay:
         self._end_watching_changes = self._run.call_on_change(self._wake)
         threading.Thread(target=self._watch, name="dora-replay", daemon=True).start()
 
-    def session_ends(self) -> None:
-        """The session is about to be closed, with the player in it."""
-        self._set_outcome(Outcome("stopped"))
-
-    def replaced_by_another(self) -> None:
-        """Another replay takes its place in the session."""
+    def set_aside(self) -> None:
+        """Counts as stopped: its session is about to be closed, or another replay takes its place there."""
         self._set_outcome(Outcome("stopped"))
 
     def _on_state(self, state: PlayerState) -> None:

@@ -140,7 +140,7 @@ class Running:
                 session = self._new_session_for(replay)
             host = session.replay_host(replay.topics)
             if run.replay is not None:
-                run.replay.replaced_by_another()
+                run.replay.set_aside()
             file = replay.file
             ghosts = [
                 stand_in_node(name, outputs, file) for name, outputs in replay.plan.absent.items()
@@ -155,7 +155,7 @@ class Running:
                     run.begin(session)
                 replay.begin(session, host)
             except BaseException:
-                replay.session_ends()
+                replay.set_aside()
                 raise
         run.changed()
         try:

@@ -270,7 +270,7 @@ class Recording:
             f"{topics}, {_size_text(self._source.size_bytes)}"
         )
         rows = [("topic", "type", "count", "rate", "gaps")]
-        rows += [self[topic].row() for topic in self.topics]
+        rows += [self[topic].as_row() for topic in self.topics]
         return "\n".join([head, *(_aligned(rows) if self.topics else ()), *self.notes])
 
     def _attached(self, name: str) -> AttachedFile | None:
@@ -330,15 +330,35 @@ class RecordedTopic:
 
     @property
     def topic(self) -> str:
+        """Its name.
+
+        Example::
+
+            >>> rec["camera/image"].topic
+            'camera/image'
+        """
         return self.info.topic
 
     @property
     def type(self) -> str:
-        """What its messages are, for people."""
+        """What its messages are, for people.
+
+        Example::
+
+            >>> rec["arm/angle"].type
+            'double'
+        """
         return self.info.type
 
     @property
     def count(self) -> int:
+        """How many messages it has.
+
+        Example::
+
+            >>> rec["camera/image"].count
+            1800
+        """
         return self.info.count
 
     @cached_property
@@ -350,7 +370,13 @@ class RecordedTopic:
 
     @property
     def rate_hz(self) -> float | None:
-        """Messages per second between its first and its last; None for fewer than two."""
+        """Messages per second between its first and its last; None for fewer than two.
+
+        Example::
+
+            >>> rec["camera/image"].rate_hz
+            30.0
+        """
         times = self.times
         if len(times) < 2 or times[-1] == times[0]:
             return None
@@ -369,14 +395,25 @@ class RecordedTopic:
         return tuple(Gap(float(self.times[at]), float(intervals[at])) for at in places)
 
     def at(self, seconds: float) -> Event | None:
-        """Returns the newest event at this time, in seconds from the beginning; None before the first."""
+        """Returns the newest event at this time, in seconds from the beginning; None before the first.
+
+        Example::
+
+            >>> image = dora_nb.as_image(rec["camera/image"].at(12.5))
+        """
         self.recording._readable(self.topic)
         nanos = self.recording.start_nanos + round(seconds * 1e9)
         message = self.recording._source.newest(self.topic, nanos)
         return None if message is None else message.as_event()
 
-    def row(self) -> tuple[str, str, str, str, str]:
-        """Returns its line in the table of a recording: topic, type, count, rate, gaps."""
+    def as_row(self) -> tuple[str, str, str, str, str]:
+        """Returns its line in the table of a recording: topic, type, count, rate, gaps.
+
+        Example::
+
+            >>> rec["camera/image"].as_row()
+            ('camera/image', 'bgr8 640×480', '1,800', '30 Hz', '')
+        """
         rate = "" if self.rate_hz is None else f"{self.rate_hz:.3g} Hz"
         longest = max((gap.duration_secs for gap in self.gaps), default=0.0)
         gaps = f"{len(self.gaps)} (longest {longest:.2g} s)" if self.gaps else ""
