@@ -189,6 +189,7 @@ def test_nodes_that_are_not_declared_exist_meanwhile(
         assert {each.topic for each in dataflow.topics()} == {"lidar/points", "imu/accel"}
         assert dataflow.status("lidar").state_text() == "replayed from lidar.mcap"
         assert "lidar" in str(dataflow.draw())
+        wait_until(lambda: replay.sent == 2)
         with dataflow.subscribe("lidar/points") as points:
             replay.step(2)
             assert next(points)["value"].to_pylist() == [1]
