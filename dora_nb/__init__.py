@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .widgets.flow import FlowView
     from .widgets.log import LogView
     from .widgets.plot.view import PlotView
+    from .widgets.recording import RecordingView
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,7 @@ _HOMES = {
     "OperatorError": ".errors",
     "PlotView": ".widgets.plot.view",
     "Recording": ".recording.recording",
+    "RecordingView": ".widgets.recording",
     "Select": ".widgets.controls.values",
     "Slider": ".widgets.controls.values",
     "State": ".status",
@@ -85,6 +87,7 @@ __all__ = [
     "OperatorError",
     "PlotView",
     "Recording",
+    "RecordingView",
     "Select",
     "Slider",
     "State",

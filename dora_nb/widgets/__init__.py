@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .flow.view import FlowView
     from .log.view import LogView
     from .plot.view import PlotView
+    from .recording.view import RecordingView
 
 _HOMES = {
     "Button": ".controls.values",
@@ -30,6 +31,7 @@ _HOMES = {
     "Keys": ".controls.motion",
     "LogView": ".log.view",
     "PlotView": ".plot.view",
+    "RecordingView": ".recording.view",
     "Select": ".controls.values",
     "Slider": ".controls.values",
     "Text": ".controls.values",
@@ -49,6 +51,7 @@ __all__ = [
     "Keys",
     "LogView",
     "PlotView",
+    "RecordingView",
     "Select",
     "Slider",
     "Text",
