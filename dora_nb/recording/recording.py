@@ -84,6 +84,17 @@ class Recording:
         self.duration_secs = (self._source.end_nanos - self.start_nanos) / 1e9
 
     @property
+    def size_bytes(self) -> int:
+        """The size of the file, or of all files of a bag.
+
+        Example::
+
+            >>> rec.size_bytes
+            104857600
+        """
+        return self._source.size_bytes
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is wrong with the file, as far as it has been read; one line each.
 
@@ -401,10 +412,20 @@ class RecordedTopic:
 
             >>> image = dora_nb.as_image(rec["camera/image"].at(12.5))
         """
+        message = self.message_at(seconds)
+        return None if message is None else message.as_event()
+
+    def message_at(self, seconds: float) -> RecordedMessage | None:
+        """Returns the newest message at this time, as `at` does, with the times of its sending and receipt.
+
+        Example::
+
+            >>> rec["camera/image"].message_at(12.5).publish_nanos
+            1796076000000000000
+        """
         self.recording._readable(self.topic)
         nanos = self.recording.start_nanos + round(seconds * 1e9)
-        message = self.recording._source.newest(self.topic, nanos)
-        return None if message is None else message.as_event()
+        return self.recording._source.newest(self.topic, nanos)
 
     def as_row(self) -> tuple[str, str, str, str, str]:
         """Returns its line in the table of a recording: topic, type, count, rate, gaps.

@@ -14,7 +14,7 @@ from dora_nb.data.boxes import read_boxes
 from dora_nb.data.describe import describe
 from dora_nb.errors import DoraNbError, MessageError, RecordingError
 from dora_nb.events import stamp_micros
-from dora_nb.recording import Recording
+from dora_nb.recording import RecordedMessage, Recording
 
 from ..camera import picture_of
 from ..camera._matching import lag_micros
@@ -32,7 +32,7 @@ class Message:
     event: Event
     secs: float
     number: int
-    """Its place among the messages of its topic; microseconds from the beginning if that is not known yet."""
+    """Microseconds from the beginning: tells it from the other messages of its topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class TopicCursor:
 
     def __init__(self, recording: Recording, topic: str) -> None:
         self._recorded = recording[topic]
+        self._start_nanos = recording.start_nanos
         self.topic = topic
         self.times: npt.NDArray[np.float64] | None = None
         """The times of all messages; None until `load_times`."""
@@ -70,21 +71,20 @@ class TopicCursor:
 
     def at(self, secs: float) -> Message | None:
         """Returns the newest message at a time; None before the first. Raises RecordingError."""
-        number = -1
         if self.times is not None:
-            number = int(np.searchsorted(self.times, secs, "right")) - 1
-            if number < 0:
+            place = int(np.searchsorted(self.times, secs, "right")) - 1
+            if place < 0:
                 return None
-            if self._newest is not None and self._newest.number == number:
+            secs = float(self.times[place])
+            if self._newest is not None and self._newest.secs == secs:
                 return self._newest
-            secs = float(self.times[number])
-        event = self._recorded.at(secs)
-        if event is None:
-            return None
-        if number < 0:
-            return Message(event, secs, round(secs * 1e6))
-        self._newest = Message(event, secs, number)
+        found = self._recorded.message_at(secs)
+        self._newest = None if found is None else self._timed(found)
         return self._newest
+
+    def _timed(self, message: RecordedMessage) -> Message:
+        nanos = message.log_nanos - self._start_nanos
+        return Message(message.as_event(), nanos / 1e9, nanos // 1000)
 
     def neighbour(self, secs: float, steps: int) -> float | None:
         """Returns the time of the message that is so many further; the first or last where it ends."""

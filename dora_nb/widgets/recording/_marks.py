@@ -84,7 +84,7 @@ def marks_of(recording: Recording, lines: list[LogLine]) -> tuple[list[Mark], st
     try:
         marks += edits_of(recording)
         for mark in params_of(recording):
-            marks.append(mark)  # noqa: PERF402  # those before a damaged one are kept
+            marks.append(mark)  # those before a damaged one are kept
     except RecordingError as error:
         problem = str(error)
     return sorted_marks(marks), problem

@@ -121,7 +121,7 @@ def _first(recording: Recording, topic: str) -> Event | None:
 
 def _picture_for(recording: Recording, first: Event | None, pictures: Sequence[str]) -> str:
     """The topic whose pictures the boxes were computed on: its stamps are theirs."""
-    stamp = stamp_micros((first or {}).get("metadata"))
+    stamp = None if first is None else stamp_micros(first.get("metadata"))
     if stamp is None or len(pictures) == 1:
         return pictures[0]
     # By its own stamp, the picture was there shortly before: detectors take less than a few seconds.

@@ -65,9 +65,12 @@ class PlotReading:
         self._series = TopicSeries(self._topic, seconds=seconds, max_values=MAX_VALUES)
         self._messages = None
         if begin_secs <= duration and end_secs >= 0:
-            self._messages = self._recording.messages(
-                self._topic, start=self._begin_secs, stop=self._end_secs + 1e-6
-            )
+            try:
+                self._messages = self._recording.messages(
+                    self._topic, start=self._begin_secs, stop=self._end_secs + 1e-6
+                )
+            except RecordingError as error:
+                self._problem = str(error)
 
     @property
     def is_complete(self) -> bool:

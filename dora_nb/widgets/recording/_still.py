@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ._marks import Mark
 
 WIDTH = 640
+_FONT = "font:13px system-ui,sans-serif"
 _LEFT = 150
 _LANE_HEIGHT = 16
 _MAX_LANES = 16
@@ -37,10 +38,8 @@ def still_html(
     notes: Sequence[str],
 ) -> str:
     """Returns HTML without scripts. All texts are escaped: a file or its sender chose them."""
-    parts = [
-        "<div style='font:13px system-ui,sans-serif;max-width:660px'>"
-        f"<b>{_text(title)}</b> at {cursor_secs:.3f} s of {duration_secs:.1f} s</div>"
-    ]
+    when = f"at {cursor_secs:.3f} s of {duration_secs:.1f} s"
+    parts = [f"<div style='{_FONT}'><b>{_text(title)}</b> {when}</div>"]
     for topic, jpeg in pictures:
         encoded = base64.b64encode(jpeg).decode()
         parts.append(

@@ -85,7 +85,8 @@ class RecordingPage extends Page {
     this.drawSoon();
   }
 
-  takeFrame({ secs, panes }, buffers) {
+  takeFrame({ secs, panes, problem }, buffers) {
+    this.problem = problem ?? "";
     const asked = this.asked;
     this.asked = null;
     if (asked?.steps && asked.moves === this.moves) {
@@ -428,8 +429,9 @@ class RecordingOutput extends View {
 
   draw() {
     const { page } = this;
-    setText(this.reason, page.lostReason());
-    this.reason.hidden = !page.lostReason();
+    const reason = page.lostReason() || page.problem || "";
+    setText(this.reason, reason);
+    this.reason.hidden = !reason;
     if (!page.status || page.cursor === null) return;
     if (page.lostReason()) page.setPlaying(false);
     if (this.shownStatus !== page.status) {
@@ -468,7 +470,7 @@ class RecordingOutput extends View {
   }
 
   makePane({ kind, topics, boxes }) {
-    const name = kind === "values" ? "Other topics" : topics.join(", ");
+    const name = kind === "values" ? "Other topics" : [...topics, ...boxes].join(" + ");
     const caption = element("div", "dora-rec-caption", element("span", "dora-rec-name", name));
     const about = element("span", "dora-rec-quiet");
     caption.append(about);

@@ -9,7 +9,7 @@ page to kernel
     ``window``: `id`, `begin`, `end`, `columns`: the part of the time that the timeline shows.
     ``left``: the page's view lost the focus, so that the saved output may be replaced.
 kernel to page, numbered as a stream; all have `client`, the page that asked
-    ``frame``: `secs`; `panes`, for each pane None if the page has it, else `number` and the content; the
+    ``frame``: `secs`; `problem`, if the file cannot be read; `panes`, for each pane None if the page has it, else `number` and the content; the
         buffers are the pictures.
     ``lane``: `id`, `topic`, `counts`, `gaps`.
     ``lines``: `id`, `pane`, `until`, `info`, `note`, and the header of `Columns.packed`; one buffer.
@@ -20,7 +20,7 @@ kernel to page, numbered as a stream; all have `client`, the page that asked
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ LOG_LINES_SHOWN = 200
 _QUICK_BYTES = 50_000_000
 """A still reads the times of all topics of a file that is not larger."""
 _STILL_PICTURES = 2
+_MAX_WAITING = 16
 _PLOT = "dora_nb.widgets.plot"
 _CAMERA = "dora_nb.widgets.camera"
 Answer = tuple[dict[str, Any], list[Any]]
@@ -112,6 +113,10 @@ class RecordingView(StreamWidget):
         if not isinstance(recording, Recording):
             recording = _opened(recording)
         chosen = [topics] if isinstance(topics, str) else topics
+        if chosen is not None and not isinstance(chosen, Iterable):
+            raise RecordingError(
+                f"topics must be a list of names such as ['camera/image'], got {chosen!r}."
+            )
         if boxes is not None and not isinstance(boxes, Mapping):
             raise RecordingError(
                 f"boxes must be a dict such as {{'camera/image': 'detector/boxes'}}, got {boxes!r}."
@@ -181,7 +186,7 @@ class RecordingView(StreamWidget):
             "start": recording.start_nanos / 1e9,
             "duration": recording.duration_secs,
             "cursor": round(self._first_cursor(), 6),
-            "size": bytes_text(recording._source.size_bytes),
+            "size": bytes_text(recording.size_bytes),
             "topics": list(self._topics),
             "panes": [
                 {"kind": pane.kind, "topics": list(pane.topics), "boxes": list(pane.boxes)}
@@ -208,6 +213,7 @@ class RecordingView(StreamWidget):
             asked = _Asked(secs, int(steps or 0), int(-1 if by is None else by), tuple(have))
             with self._link.changed:
                 self._asked[client] = asked
+                _bound(self._asked)
         elif kind == "window":
             begin, end = number_in(message, "begin"), number_in(message, "end")
             columns = min(max(count_in(message, "columns"), 16), MAX_COLUMNS)
@@ -215,6 +221,7 @@ class RecordingView(StreamWidget):
                 return
             with self._link.changed:
                 self._windows[client] = _Window(count_in(message, "id"), begin, end, columns)
+                _bound(self._windows)
         elif kind == "left":
             self._left = True
             self._wake()
@@ -260,9 +267,12 @@ class RecordingView(StreamWidget):
     # ----- the cursor
 
     def _frame(self, client: str, asked: _Asked) -> Answer:
-        secs = self._clamped(asked.secs)
-        if asked.steps:
-            secs = self._stepped(secs, asked.steps, asked.by)
+        secs, problem = self._clamped(asked.secs), None
+        try:
+            if asked.steps:
+                secs = self._stepped(secs, asked.steps, asked.by)
+        except RecordingError as error:  # the file went away
+            problem = problem_text(error)
         self._cursor_secs = secs
         panes: list[dict[str, Any] | None] = []
         buffers: list[bytes] = []
@@ -272,7 +282,8 @@ class RecordingView(StreamWidget):
             except DoraNbError as error:  # a damaged picture, no OpenCV, a file that went away
                 content = {"number": -2, "problem": problem_text(error)}
             panes.append(content)
-        return {"type": "frame", "client": client, "secs": secs, "panes": panes}, buffers
+        told = {"type": "frame", "client": client, "secs": secs, "problem": problem}
+        return {**told, "panes": panes}, buffers
 
     def _pane_at(
         self, pane: Pane, secs: float, has: float, buffers: list[bytes]
@@ -394,7 +405,7 @@ class RecordingView(StreamWidget):
 
     def _still(self) -> dict[str, Any]:
         recording, secs = self.recording, self._cursor_secs
-        quick = self._unattended or recording._source.size_bytes <= _QUICK_BYTES
+        quick = self._unattended or recording.size_bytes <= _QUICK_BYTES
         lanes = []
         for topic, cursor in self._cursors.items():
             try:
@@ -403,6 +414,10 @@ class RecordingView(StreamWidget):
                     lanes.append(StillLane(topic, lane["counts"], lane["gaps"]))
             except RecordingError:
                 continue
+        if self._unattended and self._marks is None:
+            while not self._log.is_complete:  # no page will ask for it
+                self._log.step()
+            self._marks = marks_of(recording, self._log.lines)
         marks = self._marks[0] if self._marks is not None else []
         page = still_html(
             recording.path.name,
@@ -441,6 +456,12 @@ class RecordingView(StreamWidget):
 
 
 _DONE: Any = object()
+
+
+def _bound(waiting: collections.OrderedDict[str, Any]) -> None:
+    """Forgets the oldest questions of too many pages: one may use a new name each time."""
+    while len(waiting) > _MAX_WAITING:
+        waiting.popitem(last=False)
 
 
 def _opened(path: object) -> Recording:
