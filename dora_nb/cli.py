@@ -394,7 +394,7 @@ def tutorial_files(root: Path) -> Iterator[Path]:
     for folder in TUTORIAL_FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             relative = path.relative_to(root)
-            left_behind = any(
+            left_behind = relative.suffix == ".mcap" or any(
                 part == "__pycache__" or part.startswith(".") for part in relative.parts
             )
             if path.is_file() and not left_behind:

@@ -33,6 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "samples/camera.py": "camera",
         "samples/detector/weights.bin": "weights",
         "samples/__pycache__/camera.pyc": "left behind",
+        "notebooks/robot.mcap": "left behind",
         "notebooks/.ipynb_checkpoints/01_first-checkpoint.ipynb": "left behind",
     }
     for name, text in files.items():

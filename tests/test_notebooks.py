@@ -6,6 +6,9 @@ That each cell prints what it printed when it was committed is nbval's part; see
 from __future__ import annotations
 
 import base64
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -13,6 +16,7 @@ import pytest
 from nbclient import NotebookClient
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+COMPARING = REPOSITORY / "notebooks" / "04_record_and_compare.ipynb"
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 MOST_SANITISING_RULES = 5
 MOST_IGNORED_CELLS = 2
@@ -65,6 +69,43 @@ def test_run_all_twice_in_one_kernel_is_clean(
         notebook.cells.append(alive)
         client.execute_cell(alive, len(notebook.cells) - 1)
         assert alive.outputs[0].data["text/plain"] == "True"
+
+
+@pytest.mark.soak
+def test_the_golden_test_in_the_text_fails_where_boxes_are_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a reader does it: the files saved beside the notebook's recording, and pytest in a terminal."""
+    monkeypatch.setenv("CAMERA_SOURCE", "scene")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    (tmp_path / "samples").symlink_to(REPOSITORY / "samples")
+    notebook = nbformat.read(COMPARING, as_version=4)
+    detectors = [
+        cell.source.partition("\n")[2]
+        for cell in notebook.cells
+        if cell.source.startswith("%%dora_operator detector")
+    ]
+    (test,) = re.findall("```python\n(.*?)```", "".join(c.source for c in notebook.cells), re.DOTALL)
+    stop = next(at for at, cell in enumerate(notebook.cells) if cell.source == "%dora record stop")
+    del notebook.cells[stop + 1 :]
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=60, store_widget_state=False, resources=resources).execute()
+    (folder / "test_detector.py").write_text(test)
+
+    def run_pytest() -> str:
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_detector.py"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    _, unsure, tidy = detectors
+    (folder / "detector.py").write_text(tidy)
+    assert "1 passed" in run_pytest()
+    (folder / "detector.py").write_text(unsure)
+    failed = run_pytest()
+    assert "1 failed" in failed
+    assert re.search(r"bbox .*: \d+ box(es)? lost", failed)
 
 
 def test_it_ends_alive(notebook: nbformat.NotebookNode) -> None:
