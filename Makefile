@@ -66,6 +66,13 @@ soak: system-test $(VENV)/.dev ## The long tests, an hour at most
 	else timeout --kill-after=10 $(SOAK_SECS) \
 		$(BIN)/python -m pytest -m soak -o faulthandler_timeout=$(SOAK_SECS) --durations=0; fi
 
+# No notebook is executed and nothing is fetched; a warning, such as a link that leads nowhere, is an error.
+.PHONY: docs
+docs: system-demo $(VENV)/.dev ## Build the guide as a site; see build/docs/index.html
+	$(call heading,docs)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html -c docs . build/docs
+	@echo "build/docs/index.html"
+
 .PHONY: pythons
 pythons: $(VENV)/.made ## The tests that need neither torch nor a browser, on another Python
 	$(call heading,other Pythons)

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 import dora_nb
+import dora_nb.testing
 
 REPOSITORY = Path(dora_nb.__file__).resolve().parent.parent
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
 README = REPOSITORY / "README.md"
+GUIDE = REPOSITORY / "docs" / "index.md"
 SCREEN_LINES, SCREEN_COLUMNS = 65, 100
 
 
@@ -27,9 +29,27 @@ def test_the_readme_fits_on_one_screen() -> None:
     assert [line for line in lines if len(line) > SCREEN_COLUMNS] == []
 
 
-def test_the_readme_links_to_every_page() -> None:
-    linked = {(REPOSITORY / target).resolve() for target in links_of(README)}
-    assert {page for page in PAGES if page != README} - linked == set()
+def test_the_readme_links_to_the_guide_and_that_to_every_page_and_notebook() -> None:
+    linked = [(GUIDE.parent / target).resolve() for target in links_of(GUIDE)]
+    pages = {*PAGES, *REPOSITORY.glob("notebooks/*.ipynb")} - {README, GUIDE}
+    assert pages - set(linked) == set()
+    assert len(linked) == len(set(linked))
+    assert "docs/index.md" in links_of(README)
+
+
+def test_the_contents_of_the_site_are_the_lists_of_the_guide() -> None:
+    """conf.py reads an entry's title and target from a list item that begins with a link."""
+    text = GUIDE.read_text(encoding="utf-8")
+    items = re.findall(r"^\* \[.+?\]\((.+?)\)", text[text.index("\n## ") :], re.MULTILINE)
+    assert [target for target in links_of(GUIDE) if target.endswith((".md", ".ipynb"))] == items
+
+
+def test_the_reference_has_every_public_name_once_and_no_others() -> None:
+    text = (GUIDE.parent / "api.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\.\. (?:auto\w+|py:data):: dora_nb\.(\w+)$", text, re.MULTILINE)
+    assert sorted(named) == sorted(dora_nb.__all__)
+    testing = re.findall(r"^\.\. auto\w+:: dora_nb\.testing\.(\w+)$", text, re.MULTILINE)
+    assert sorted(testing) == sorted(dora_nb.testing.__all__)
 
 
 @pytest.mark.parametrize("document", PAGES, ids=lambda path: path.name)
