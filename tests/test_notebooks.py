@@ -87,7 +87,9 @@ def test_the_golden_test_in_the_text_fails_where_boxes_are_lost(
         for cell in notebook.cells
         if cell.source.startswith("%%dora_operator detector")
     ]
-    (test,) = re.findall("```python\n(.*?)```", "".join(c.source for c in notebook.cells), re.DOTALL)
+    (test,) = re.findall(
+        "```python\n(.*?)```", "".join(c.source for c in notebook.cells), re.DOTALL
+    )
     stop = next(at for at, cell in enumerate(notebook.cells) if cell.source == "%dora record stop")
     del notebook.cells[stop + 1 :]
     resources = {"metadata": {"path": str(folder)}}

@@ -175,7 +175,7 @@ def test_what_is_not_a_recording_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_picture_has_the_boxes_of_its_own_stamp_which_came_later(view: RecordingView) -> None:
-    told, buffers = frame(view, 2.0)
+    _, buffers = frame(view, 2.0)
     shown = pane(view, told, "picture")
     image = cv2.imdecode(np.frombuffer(buffers[shown["buffer"]], np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
@@ -365,7 +365,7 @@ def test_a_file_that_is_deleted_goes_on_and_says_so(tmp_path: Path, make_view: M
     view = make_view(path)
     path.unlink()
     assert view._content(0.0)["notes"] == ["gone.mcap was deleted or moved while it is open"]
-    told, buffers = frame(view, 2.0)
+    _, buffers = frame(view, 2.0)
     assert len(buffers) == 1
 
 
@@ -394,7 +394,7 @@ def test_a_cut_file_is_played_as_far_as_it_goes(
     content = view._content(0.0)
     assert 1 < content["duration"] < 9
     assert content["notes"][0].startswith("cut after ")
-    told, buffers = frame(view, 1.0)
+    _, buffers = frame(view, 1.0)
     assert len(buffers) == 1
 
 
