@@ -175,7 +175,7 @@ def test_what_is_not_a_recording_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_picture_has_the_boxes_of_its_own_stamp_which_came_later(view: RecordingView) -> None:
-    _, buffers = frame(view, 2.0)
+    told, buffers = frame(view, 2.0)
     shown = pane(view, told, "picture")
     image = cv2.imdecode(np.frombuffer(buffers[shown["buffer"]], np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
