@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from types import TracebackType
 from typing import Self
 
 from .child import joined, node
@@ -50,10 +49,5 @@ class Node(node.Node):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from dora_nb.engines.base import EngineSession
@@ -62,12 +61,7 @@ class WatchedDataflow(BaseDataflow):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

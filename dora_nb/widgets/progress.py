@@ -8,7 +8,6 @@ way, but it skips widgets, so the line does not make a comparison fail.
 from __future__ import annotations
 
 import uuid
-from types import TracebackType
 from typing import Self
 
 import traitlets
@@ -49,12 +48,7 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._line is not None:
             self._display({}, {}, update=True)
             self._line.close()
