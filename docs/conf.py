@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ipython_pygments_lexers import IPython3Lexer
+from ipywidgets import Widget
 from sphinx.application import Sphinx
+from sphinx.util.inspect import signature, stringify_signature
 
 import dora_nb
 
@@ -44,8 +46,6 @@ myst_heading_anchors = 4
 # Docstrings are written for `help()`: names in single backquotes, examples after `Example::`.
 default_role = "code"
 autodoc_member_order = "bysource"
-# Widgets override it, and its docstring is that of ipywidgets.
-autodoc_default_options = {"exclude-members": "get_state"}
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
@@ -71,6 +71,16 @@ def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += "\n" + "\n".join(lines) + "\n"
 
 
+def widget_signature(
+    app: Sphinx, what: str, name: str, described: Any, options: Any, text: str, returns: str
+) -> tuple[str, str] | None:
+    """The arguments of `__init__`: autodoc would take those of the metaclass, which are `*args, **kwargs`."""
+    if what != "class" or not issubclass(described, Widget):
+        return None
+    arguments = signature(described.__init__, bound_method=True)
+    return stringify_signature(arguments, unqualified_typehints=True), ""
+
+
 def copy_pictures(app: Sphinx, exception: Exception | None) -> None:
     """Copies the pictures of the gallery: Sphinx does not look into its `<picture>` elements."""
     if exception is None:
@@ -81,5 +91,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Cells on the pages begin with magics; this lexer reads plain Python as well.
     app.add_lexer("python", IPython3Lexer)
     app.connect("source-read", add_contents)
+    app.connect("autodoc-process-signature", widget_signature)
     app.connect("build-finished", copy_pictures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
