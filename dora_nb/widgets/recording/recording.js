@@ -3,7 +3,7 @@
 // page.js, the plot's canvas.js, the camera's drawing.js and timeline.js are prepended to this file.
 
 const REC_SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4, 8, 16];
-const ANSWER_MS = 3000; // a question without an answer is asked again
+const ANSWER_MS = 10_000; // a question without an answer is asked again
 const WINDOW_MS = 80; // while a person zooms, the kernel is asked this often
 const SMALLEST_WINDOW_SECS = 0.01;
 const REC_PLOT_HEIGHT = 120;
@@ -128,7 +128,8 @@ class RecordingPage extends Page {
 
   takeDone() {
     this.reading = false;
-    this.ask(true); // what a log has is known only now
+    // What a log has at the cursor is known only now.
+    if (this.shown.some((pane) => pane?.reading)) this.ask(true);
   }
 
   // ----- questions
