@@ -18,7 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dora_nb.system import missing_libraries
+from dora_nb.system import SystemLibrary, missing_libraries
+
+ROVER_LIBRARIES = (SystemLibrary("libEGL.so.1", "libegl1"),)
+"""What samples/rover.py draws with; libgl1, which OpenCV needs, brings the driver."""
 
 
 def missing_for_venv() -> list[str]:
@@ -30,6 +33,10 @@ def missing_for_venv() -> list[str]:
 
 def missing_for_opencv() -> list[str]:
     return [library.package for library in missing_libraries()]
+
+
+def missing_for_rover() -> list[str]:
+    return [library.package for library in missing_libraries(ROVER_LIBRARIES)]
 
 
 def missing_for_browser_tests() -> list[str]:
@@ -46,6 +53,7 @@ PURPOSES: dict[str, tuple[Callable[[], list[str]], ...]] = {
     "test": (
         missing_for_venv,
         missing_for_opencv,
+        missing_for_rover,
         missing_for_browser_tests,
         missing_for_two_machines,
     ),

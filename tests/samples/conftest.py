@@ -26,7 +26,7 @@ def load_sample(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Mod
     monkeypatch.setitem(sys.modules, "dora", dora_api)
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in os.environ:
-        if name.startswith(("CAMERA_", "TAG_", "SERIAL_")):
+        if name.startswith(("CAMERA_", "TAG_", "SERIAL_", "SIM_")):
             monkeypatch.delenv(name)
     threads = cv2.getNumThreads()
 
