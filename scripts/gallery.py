@@ -47,6 +47,8 @@ class Shot:
     """Of the picture that is saved: a photograph takes many more bytes than lines and text."""
     settled: str = ""
     """JavaScript: whether the widget shows what its picture is meant to show. `root` is its element."""
+    before: str = ""
+    """JavaScript, a function of its element: what a person does before."""
 
 
 GALLERY = {
@@ -66,6 +68,15 @@ GALLERY = {
     ),
     "LogView": Shot(
         "LogView()", ".dora-log", settled="root.textContent.includes('the light is on')"
+    ),
+    "RecordingView": Shot(
+        'RecordingView("run.mcap", ["camera/image", "finder/box", "wheels/drive"])',
+        ".dora-rec",
+        scale=0.8,
+        settled="root.dataset.state === 'paused'",
+        before="root => { const slider = root.querySelector('.dora-rec-slider'); slider.focus();"
+        " slider.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', shiftKey: true, bubbles: true, composed: true }));"
+        " slider.blur(); }",
     ),
     "Slider": Shot('Slider("notebook/tolerance", 0, 300, 60, step=5)', ".dora-slider"),
     "Toggle": Shot('Toggle("notebook/light", value=True)', ".dora-toggle"),
@@ -101,6 +112,12 @@ class Operator:
             print("the light is", "on" if dora_event["value"][0].as_py() else "off")
             logging.warning("the battery is at 20 percent")
 """
+_RECORD = """\
+import time
+
+%dora record run.mcap
+time.sleep(6)
+%dora record stop"""
 
 
 def notebook_cells() -> list[str]:
@@ -108,7 +125,7 @@ def notebook_cells() -> list[str]:
     tutorial = nbformat.read(TUTORIAL, as_version=4)
     robot = [cell.source for cell in tutorial.cells if "%dora_operator" in cell.source]
     shown = [f"from dora_nb import {name}\n{shot.cell}" for name, shot in GALLERY.items()]
-    return ["%load_ext dora_nb", *robot, _ARM, "%dora start", *shown]
+    return ["%load_ext dora_nb", *robot, _ARM, "%dora start", _RECORD, *shown]
 
 
 def take(widget: Locator, scale: float) -> bytes:
@@ -164,6 +181,8 @@ def main() -> None:
                     widget = page.locator(shot.root).last
                     page.set_viewport_size({"width": shot.page_width, "height": HEIGHT})
                     widget.evaluate("root => root.scrollIntoView({ block: 'center' })")
+                    if shot.before:
+                        widget.evaluate(shot.before)
                     if shot.settled:
                         page.wait_for_function(
                             f"root => {shot.settled}", arg=widget.element_handle()

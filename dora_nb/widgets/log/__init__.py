@@ -1,5 +1,6 @@
-"""The live view of what nodes print and log."""
+"""The log view. The rest is what other views read lines with."""
 
+from ._levels import LEVELS, OTHER_NAMES, LevelReader, plain
 from .view import LogView
 
-__all__ = ["LogView"]
+__all__ = ["LEVELS", "OTHER_NAMES", "LevelReader", "LogView", "plain"]

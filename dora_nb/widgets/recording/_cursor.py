@@ -16,10 +16,14 @@ from dora_nb.errors import DoraNbError, MessageError, RecordingError
 from dora_nb.events import stamp_micros
 from dora_nb.recording import RecordedMessage, Recording
 
-from ..camera import picture_of
-from ..camera._matching import lag_micros
-from ..camera._pictures import DrawnBox, Picture, drawn_boxes
-from ..camera._sync_choice import is_same_stamp
+from ..camera import (
+    DrawnBox,
+    Picture,
+    drawn_boxes,
+    is_same_stamp,
+    lag_micros,
+    picture_of,
+)
 
 LOOK_AHEAD_SECS = 1.0
 """The boxes of a picture were received later than the picture itself, at most so much."""

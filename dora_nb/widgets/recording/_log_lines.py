@@ -11,7 +11,7 @@ import pyarrow as pa
 from dora_nb.events import Event
 from dora_nb.graph.sources import LOGS_TOPIC
 
-from ..log._levels import LEVELS, OTHER_NAMES, LevelReader, plain
+from ..log import LEVELS, OTHER_NAMES, LevelReader, plain
 
 MAX_LINE_CHARS = 500
 _ROS_LEVELS = {10: "debug", 20: "info", 30: "warn", 40: "error", 50: "error"}

@@ -14,12 +14,12 @@ from dora_nb.errors import MessageError, RecordingError, did_you_mean
 from dora_nb.events import Event, stamp_micros
 from dora_nb.recording import Recording
 
+from ..camera import is_same_stamp
 from ._log_lines import is_log
 
 MAX_PICTURES = 4
 MAX_PLOTS = 6
 """Shown without being asked for; the others are among the values."""
-_SAME_STAMP_MICROS = 50
 
 Kind = Literal["picture", "plot", "log", "boxes", "value", "unreadable"]
 
@@ -129,7 +129,6 @@ def _picture_for(recording: Recording, first: Event | None, pictures: Sequence[s
     start = min(max(0.0, about_secs - 0.5), recording.duration_secs)
     for topic in pictures:
         for event in recording.events(topic, start=start, stop=start + 2.0):
-            other = stamp_micros(event.get("metadata"))
-            if other is not None and abs(other - stamp) <= _SAME_STAMP_MICROS:
+            if is_same_stamp(stamp, stamp_micros(event.get("metadata"))):
                 return topic
     return pictures[0]

@@ -104,7 +104,7 @@ function drawLane(context, style, { counts, gaps, begin, end }, { toX, left, rig
   counts.forEach((count, at) => {
     if (!count) return;
     const from = toX(begin + at * width);
-    context.globalAlpha = 0.45 + 0.55 * (count / most);
+    context.globalAlpha = 0.65 + 0.35 * (count / most);
     context.fillRect(from, top, Math.max(1.5, toX(begin + (at + 1) * width) - from + 0.3), height);
   });
   context.globalAlpha = 1;

@@ -31,8 +31,7 @@ from dora_nb.data.describe import bytes_text
 from dora_nb.errors import DoraNbError, RecordingError
 from dora_nb.recording import Recording
 
-from ..camera._drawn import Drawn
-from ..camera._still import still_jpeg
+from ..camera import Drawn, still_jpeg
 from ..page.assets import asset, page_code
 from ..page.guarded import count_in, number_in, numbers_in
 from ..page.stream import Outbox, SendStep, StreamWidget
