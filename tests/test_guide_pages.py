@@ -7,6 +7,7 @@ the other, in a folder beside the samples.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import os
 import re
@@ -30,6 +31,11 @@ PAGES = (
     "operators_and_nodes",
     "messages",
     "editing",
+    "debugging",
+    "testing",
+    "to_the_robot",
+    "coming_from",
+    "troubleshooting",
 )
 NOT_RUN = ("pip install", "jupyter lab", "dora up", "dora start")
 """Commands that need a network, a person or dora's daemon; docs/scale-out.md has a soak test for the latter."""
@@ -156,3 +162,14 @@ def test_each_page_has_an_example_and_no_block_that_is_not_tested(name: str) -> 
     languages = {block.language for block in blocks_of(name)}
     assert "python" in languages
     assert languages <= {"python", "sh"}
+
+
+def test_each_message_of_the_troubleshooting_page_is_one_of_ours_or_of_python() -> None:
+    """The first column quotes a part of the message that names nothing of the user's."""
+    text = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `(.+?)`", text, re.MULTILINE)
+    folders = ("dora_nb", "samples")
+    sources = [path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+    assert len(quoted) > 8
+    assert [each for each in quoted if each not in code and not hasattr(builtins, each)] == []
