@@ -66,11 +66,12 @@ soak: system-test $(VENV)/.dev ## The long tests, an hour at most
 	else timeout --kill-after=10 $(SOAK_SECS) \
 		$(BIN)/python -m pytest -m soak -o faulthandler_timeout=$(SOAK_SECS) --durations=0; fi
 
-# No notebook is executed and nothing is fetched; a warning, such as a link that leads nowhere, is an error.
+# No notebook is executed and nothing is fetched; a warning, such as a link that leads nowhere, is an error. With
+# the environment of an earlier build, pages that did not change would keep the old contents beside them.
 .PHONY: docs
 docs: system-demo $(VENV)/.dev ## Build the guide as a site; see build/docs/index.html
 	$(call heading,docs)
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html -c docs . build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env -b html -c docs . build/docs
 	@echo "build/docs/index.html"
 
 .PHONY: pythons

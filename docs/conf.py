@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ipython_pygments_lexers import IPython3Lexer
 from ipywidgets import Widget
+from pygments.token import Name, Text, _TokenType
 from sphinx.application import Sphinx
 from sphinx.util.inspect import signature, stringify_signature
 
@@ -55,8 +57,25 @@ html_theme = "furo"
 html_title = "dora_nb"
 html_theme_options = {"navigation_with_keys": True}
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["guide.css"]
 html_extra_path = ["site"]
 """A page at the root that leads to docs/index.html."""
+
+
+class CellLexer(IPython3Lexer):
+    """Reads a cell of ours as a line of options and Python: for IPython, the rest of a magic cell is any text."""
+
+    def get_tokens_unprocessed(self, text: str) -> Iterator[tuple[int, _TokenType, str]]:
+        magic = re.match(r"%%dora_\w+", text)
+        if magic is None:
+            yield from super().get_tokens_unprocessed(text)
+            return
+        begin = len(text.partition("\n")[0])
+        yield 0, Name.Decorator, magic[0]
+        yield magic.end(), Text, text[magic.end() : begin]
+        for index, token, value in super().get_tokens_unprocessed(text[begin:]):
+            yield begin + index, token, value
 
 
 def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -78,7 +97,8 @@ def widget_signature(
     if what != "class" or not issubclass(described, Widget):
         return None
     arguments = signature(described.__init__, bound_method=True)
-    return stringify_signature(arguments, unqualified_typehints=True), ""
+    text = stringify_signature(arguments, show_return_annotation=False, unqualified_typehints=True)
+    return text, ""
 
 
 def copy_pictures(app: Sphinx, exception: Exception | None) -> None:
@@ -88,8 +108,8 @@ def copy_pictures(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    # Cells on the pages begin with magics; this lexer reads plain Python as well.
-    app.add_lexer("python", IPython3Lexer)
+    for language in ("python", "ipython3"):  # of pages, of notebooks
+        app.add_lexer(language, CellLexer)
     app.connect("source-read", add_contents)
     app.connect("autodoc-process-signature", widget_signature)
     app.connect("build-finished", copy_pictures)
