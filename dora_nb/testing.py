@@ -7,6 +7,7 @@ installed. With `DORA_TEST_WITH_INPUTS` set, a script runs on recorded inputs in
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -123,7 +124,11 @@ def _read(operator: type | str | Path) -> tuple[str, Any, frozenset[str] | None]
     else:
         code = SourceCode(operator, "<operator>")
     check_operator_source(code)
-    module = ModuleType(name)
+    # Dataclasses look their module up. The name is one that no import can mean.
+    module = ModuleType(f"<operator {name}>")
+    sys.modules[module.__name__] = module
+    if code.path is not None:
+        module.__file__ = str(Path(code.path).resolve())
     execute("\n" * (code.first_line - 1) + code.text, code.file, module)
     return name, module.__dict__["Operator"], outputs
 

@@ -85,6 +85,22 @@ def test_a_cell_is_accepted_with_the_line_that_declares_it() -> None:
         run_operator("%%dora_node arm\nfrom dora import Node\nNode()\n", [])
 
 
+def test_a_file_knows_where_it_is_and_may_have_dataclasses(tmp_path: Path) -> None:
+    file = tmp_path / "placed.py"
+    file.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Place:\n"
+        "    path: str = __file__\n"
+        "class Operator:\n"
+        "    def on_event(self, event, send_output):\n"
+        "        send_output('path', Place().path.encode())\n"
+    )
+    sent = run_operator(file, [("tick", b"")])
+    assert bytes(sent["path"][0]["value"].to_numpy()).decode() == str(file.resolve())
+
+
 def test_data_and_metadata_are_what_a_reader_would_get() -> None:
     """Numpy arrays and record batches are converted, arrays read-only, metadata as dora carries it."""
     batch = pa.record_batch({"a": [1]})
