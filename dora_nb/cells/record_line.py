@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from dora_nb.errors import nearest
 
 from .header import Header, Word
 from .options import SubCommand
@@ -60,7 +62,22 @@ def parse_record_line(header: Header, words: Sequence[Word], command: SubCommand
                 f"'{unexpected[0].text}' is unexpected.", hint=hint, at=unexpected[0]
             )
         return RecordLine(stop=bool(plain))
+    refuse_near_act(header, plain[0], (STOP,))
     return RecordLine(plain[0], topics=tuple(plain[1:]), **arguments.values)
+
+
+def refuse_near_act(header: Header, word: Word, acts: Iterable[str]) -> None:
+    """Raises GrammarError where a word that should be a file is almost one of these acts: ``stpo``.
+
+    A name with a dot or a folder, and one in quotes, is a file.
+    """
+    near = nearest(word.text, acts)
+    if near is not None and not word.quoted and not set("./") & set(word.text):
+        raise header.error(
+            f"'{word.text}' looks like a misspelt '{near}':",
+            hint=f"write {near}, or '{word.text}' in quotes if it is a file.",
+            at=word,
+        )
 
 
 def parse_keep_line(header: Header, words: Sequence[Word], command: SubCommand) -> KeepLine:

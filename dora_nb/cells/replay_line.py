@@ -11,6 +11,7 @@ from dora_nb.errors import did_you_mean
 from .header import Header, Word
 from .options import REPLAY_ACTS, SubCommand
 from .parse import read_arguments
+from .record_line import refuse_near_act
 
 Act = Literal["state", "start", "pause", "resume", "step", "seek", "stop"]
 assert {"state", "start", *REPLAY_ACTS} == set(get_args(Act))
@@ -52,6 +53,7 @@ def parse_replay_line(header: Header, words: Sequence[Word], command: SubCommand
     # Quotes, or a folder, make a file of a name that is a word of ours: ./stop
     if first.text not in REPLAY_ACTS or first.quoted:
         _refuse_more(header, rest, _hint(command, first, rest))
+        refuse_near_act(header, first, REPLAY_ACTS)
         if arguments.values.get("only") is not None and arguments.values.get("all_topics"):
             raise header.error(
                 "--only and --all exclude each other:",

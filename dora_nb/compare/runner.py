@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from dora_nb.engines.embedded import Trial, TrialEvent, TrialResult, Trials
@@ -17,6 +17,10 @@ from .clock_readers import clock_readers
 from .comparison import AS_RECORDED, Comparison, MessagePair, OutputComparison, Version
 from .pairing import START, STOP, Cause, Pair, Sent, pair
 from .recorded_inputs import Source, check_inputs, recorded_inputs, stop_nanos
+
+
+_FIRST_PROGRESS_SECS = 0.5
+_PROGRESS_SECS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class _Run:
     """One version, and what became of it."""
 
     candidate: Candidate
+    trial: Trial | None = None
+    """Its process, once it is started."""
     result: TrialResult = field(default_factory=TrialResult)
     causes: list[Cause] = field(default_factory=list)
     """Of each event that was given."""
@@ -43,9 +49,17 @@ class _Run:
 
 
 def compare(
-    before: Candidate, after: Candidate, recording: Source, *, file: str, timeout_secs: float
+    before: Candidate,
+    after: Candidate,
+    recording: Source,
+    *,
+    file: str,
+    timeout_secs: float,
+    progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Gives both versions the recorded inputs, and compares. Blocks until both have ended; can be interrupted.
+
+    `progress` is called here, on the caller's thread, with a sentence for people.
 
     They run one after the other: what they own (a port, a GPU) is free for each, and neither takes processor
     time from the other. No process is left when it returns or raises. Raises RecordingError where the
@@ -54,7 +68,8 @@ def compare(
     notes = [AS_RECORDED]
     for candidate in (before, after):
         notes += check_inputs(recording, candidate.spec, file=file)
-    runs = _run_both(before, after, recording, timeout_secs)
+    runs = [_Run(before), _Run(after)]
+    _run_both(runs, recording, timeout_secs, progress)
     for run in runs:
         for call in clock_readers(run.candidate.spec.code):
             notes.append(f"{run.candidate.name}: {call} does not follow the recorded clock")
@@ -69,15 +84,19 @@ def recording_notes(recording: object, file: str) -> list[str]:
 
 
 def _run_both(
-    before: Candidate, after: Candidate, recording: Source, timeout_secs: float
-) -> list[_Run]:
+    runs: list[_Run],
+    recording: Source,
+    timeout_secs: float,
+    progress: Callable[[str], None] | None,
+) -> None:
     """On a thread of its own, which ends its processes whatever happens to the caller."""
-    done: Future[list[_Run]] = Future()
+    done: Future[None] = Future()
     cancel = os.eventfd(0, os.EFD_CLOEXEC)
 
     def run() -> None:
         try:
-            done.set_result(_run_in_order([before, after], recording, timeout_secs, cancel))
+            _run_in_order(runs, recording, timeout_secs, cancel)
+            done.set_result(None)
         except BaseException as error:
             done.set_exception(error)
         finally:
@@ -85,7 +104,9 @@ def _run_both(
 
     threading.Thread(target=run, name="dora-compare").start()
     try:
-        return done.result()
+        if progress is not None:
+            _show_progress(runs, recording, done, progress)
+        done.result()
     except KeyboardInterrupt:
         if not done.done():
             os.eventfd_write(cancel, 1)
@@ -93,20 +114,42 @@ def _run_both(
         raise
 
 
-def _run_in_order(
-    candidates: list[Candidate], recording: Source, timeout_secs: float, cancel: int
-) -> list[_Run]:
-    runs = [_Run(each) for each in candidates]
+def _show_progress(
+    runs: list[_Run], recording: Source, done: Future[None], progress: Callable[[str], None]
+) -> None:
+    """Until the runs are over. What is over at once shows nothing."""
+    pause_secs = _FIRST_PROGRESS_SECS
+    while not wait([done], pause_secs).done:
+        pause_secs = _PROGRESS_SECS
+        progress(_progress_text(runs, recording))
+
+
+def _progress_text(runs: list[_Run], recording: Source) -> str:
+    """``detector: generation 1 of run.mcap, at 1.2 of 3.0 s``: the newest version that has handled an input."""
+    for run in reversed(runs):
+        handled = 0 if run.trial is None else run.trial.num_handled
+        if handled:
+            # STOP counts too, and has no time of its own.
+            at_nanos = run.times_nanos[min(handled, len(run.times_nanos)) - 1]
+            secs = (at_nanos - recording.start_nanos) / 1e9
+            end_secs = (stop_nanos(recording) - recording.start_nanos) / 1e9
+            candidate = run.candidate
+            return f"{candidate.spec.name}: {candidate.name}, at {secs:.1f} of {end_secs:.1f} s"
+    return f"{runs[0].candidate.spec.name}: starting {runs[0].candidate.name}"
+
+
+def _run_in_order(runs: list[_Run], recording: Source, timeout_secs: float, cancel: int) -> None:
     with Trials() as trials:
         # Both interpreters at once: the second loads its libraries while the first one works.
-        started = [trials.start(each.spec, each.declared) for each in candidates]
-        for run, trial in zip(runs, started, strict=True):
-            _run_one(run, trial, recording, timeout_secs, cancel)
-    return runs
+        for run in runs:
+            run.trial = trials.start(run.candidate.spec, run.candidate.declared)
+        for run in runs:
+            _run_one(run, recording, timeout_secs, cancel)
 
 
-def _run_one(run: _Run, trial: Trial, recording: Source, timeout_secs: float, cancel: int) -> None:
-    run.result = trial.run(
+def _run_one(run: _Run, recording: Source, timeout_secs: float, cancel: int) -> None:
+    assert run.trial is not None  # started above
+    run.result = run.trial.run(
         _noted(run, recording),
         start_nanos=recording.start_nanos,
         stop_nanos=stop_nanos(recording),

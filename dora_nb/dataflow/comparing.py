@@ -17,7 +17,7 @@ from dora_nb.cells.declare import MAGICS, read_declaration, split_cell
 from dora_nb.cells.options import LAST
 from dora_nb.compare import Candidate, Comparison, compare
 from dora_nb.errors import DoraNbError, GraphError, RecordingError
-from dora_nb.graph.nodes import NodeSpec
+from dora_nb.graph.nodes import NodeSpec, SourceCode
 
 from .arguments import read_source
 from .current_run import CurrentRun, Progress
@@ -59,6 +59,7 @@ def compare_node(
     generations: Mapping[int, NodeSpec],
     timeout_secs: float,
     save_last: Callable[[Path], object] | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Runs two versions of a node on a recording; see `Dataflow.compare`.
 
@@ -75,7 +76,7 @@ def compare_node(
     # The newer version first: the older one is read with its declaration where it has none of its own.
     newer = search.find(after, otherwise=search.declared, which="after")
     older = search.find(before, otherwise=search.recorded, which="before", like=newer.spec)
-    return compare(older, newer, opened, file=file, timeout_secs=timeout_secs)
+    return compare(older, newer, opened, file=file, timeout_secs=timeout_secs, progress=progress)
 
 
 @_frees_the_file
@@ -99,6 +100,7 @@ def compare_edit(
         after=spec,
         generations={},
         timeout_secs=DEFAULT_TIMEOUT_SECS,
+        progress=progress,
     )
 
 
@@ -235,7 +237,7 @@ class _Versions:
         code = read_source(self._name, given)
         MAGICS["dora_operator" if base.kind == "operator" else "dora_node"].check_source(code)
         label = str(given) if isinstance(given, Path) else "the given code"
-        return self._candidate(label, replace(base, code=code))
+        return self._candidate(label, replace(base, code=_in_place_of(base, code)))
 
     def _read_cell(self, text: str, file: str) -> NodeSpec:
         cell = split_cell(text, file)
@@ -246,7 +248,8 @@ class _Versions:
         folder = Path.cwd() if declared is None else Path(declared.working_dir)
         words = cell.header.words()
         read = read_declaration(MAGICS[cell.magic], cell.header, words, cell.body, folder=folder)
-        return replace(read.spec, name=self._name)
+        code = read.spec.code if declared is None else _in_place_of(declared, read.spec.code)
+        return replace(read.spec, name=self._name, code=code)
 
     def _candidate(self, label: str, spec: NodeSpec) -> Candidate:
         return Candidate(label, spec, self._graph.replacing(spec))
@@ -258,6 +261,13 @@ class _Versions:
             )
         if spec.obstacle is not None:
             raise GraphError(f"{spec.name} cannot be compared: {spec.obstacle}.")
+
+
+def _in_place_of(declared: NodeSpec, code: SourceCode) -> SourceCode:
+    """The code as if it stood in the file of the declaration, if it has one: it may look beside `__file__`."""
+    if declared.code.path is None or code.path is not None:
+        return code
+    return replace(code, path=declared.code.path, first_line=1)
 
 
 def _label(spec: NodeSpec) -> str:

@@ -438,6 +438,7 @@ class Dataflow(BaseDataflow):
         before: Code | None = None,
         after: Code | None = None,
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,
+        progress: Progress | None = None,
     ) -> Comparison:
         """Runs two versions of a node on the same recorded inputs, and says how what they send differs.
 
@@ -450,7 +451,7 @@ class Dataflow(BaseDataflow):
         its ticks as fast as it takes them. `time` and `sleep` follow the recording. The robot does not
         react: what the node sends reaches no other node. A version that raises, exits, or takes longer than
         `timeout_secs` for one event ends; the result says so. Blocks until both have ended; can be
-        interrupted.
+        interrupted. `progress` is as in `start`.
 
         Raises RecordingError where the file is not a recording, or has not the node's inputs or its source;
         GraphError for an unknown node or generation, SourceError where the code is not an operator.
@@ -469,6 +470,7 @@ class Dataflow(BaseDataflow):
             generations=self._declaring.generations(name),
             timeout_secs=timeout_secs,
             save_last=self.save,
+            progress=progress,
         )
 
     def __enter__(self) -> Self:

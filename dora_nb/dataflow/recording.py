@@ -231,7 +231,7 @@ def record(
     current = run.recorder
     if isinstance(current, Recorder) and current.active:
         raise DataflowStateError(
-            f"{current.path} is being recorded already:",
+            f"{current.path.name} is being recorded already:",
             hint=f"{how_to('stop recording')} ends that.",
         )
     file = new_file(path, overwrite=overwrite)

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 def run_compare_line(front_end: FrontEnd, asked: DoraLine) -> None:
     """Compares, and shows the result below the cell."""
+    from dora_nb.widgets.progress import Progress
+
     assert asked.name is not None  # the parser requires both
     assert asked.recording is not None
-    comparison = front_end.dataflow.compare(
-        asked.name.text, asked.recording.text, before=asked.generation
-    )
+    with Progress() as progress:
+        comparison = front_end.dataflow.compare(
+            asked.name.text,
+            asked.recording.text,
+            before=asked.generation,
+            progress=progress.show,
+        )
     display(comparison)  # type: ignore[no-untyped-call]
 
 

@@ -84,23 +84,31 @@ class DoraMagics(Magics):
                 _ACTIONS[command](front_end, asked)
             except UnknownParamError as error:  # In a cell it is a wrong name as any other.
                 wrong_name = GraphError(error.message, hint=error.hint)
-                raise header.placed(wrong_name, _word_in_question(asked, error)) from None
+                raise header.placed(wrong_name, _word_in_question(asked, words, error)) from None
             except GraphError as error:
-                raise header.placed(error, _word_in_question(asked, error)) from None
+                raise header.placed(error, _word_in_question(asked, words, error)) from None
             except RecordingError as error:
-                raise header.placed(error, asked.recording) from None
+                raise header.placed(error, _file_of(asked)) from None
 
 
-def _word_in_question(asked: DoraLine, error: GraphError) -> Word | None:
-    """The word of the line that the error is about: the key of a parameter if the error names it."""
+def _word_in_question(asked: DoraLine, words: Sequence[Word], error: GraphError) -> Word | None:
+    """The word of the line that the error is about: one that it names, as a topic or the key of a parameter."""
     key = None if asked.param is None else asked.param.key
     if key is not None and f"'{key.text}'" in error.message:
         return key
     recorded = asked.record or asked.keep
-    for topic in () if recorded is None else recorded.topics:
+    topics = () if recorded is None else recorded.topics
+    # The grammar keeps the words after the options of a replay as texts.
+    for topic in words[2:] if asked.replay is not None else topics:
         if f"'{topic.text}'" in error.message:
             return topic
     return asked.cell or asked.stacks or asked.name
+
+
+def _file_of(asked: DoraLine) -> Word | None:
+    """The recording that the line names."""
+    given = asked.record or asked.save or asked.replay
+    return asked.recording if given is None else given.file
 
 
 def _help(header: Header, words: Sequence[Word]) -> str:

@@ -82,6 +82,8 @@ def record_text(status: RecorderStatus) -> str:
     path = _short(status.path)
     if status.state == "waiting" and not status.topics:
         return f"{path}: waits for %dora start"
+    if status.state == "ended" and not status.topics and status.size_bytes == 0:
+        return f"{path}: nothing was recorded, since the dataflow did not run"
     word = {"recording": "recording", "waiting": "recording"}.get(status.state, "recorded")
     first = (
         f"{word} {path}: {status.secs:.1f} s, {status.messages:,} messages, "

@@ -23,6 +23,11 @@ def test_alone_it_asks_for_the_state() -> None:
     assert parse("") == ReplayLine("state")
 
 
+@pytest.mark.parametrize("line", ["'resum'", "./resum", "resum.mcap", "run"])
+def test_a_name_like_that_of_an_act_is_a_file(line: str) -> None:
+    assert parse(line).act == "start"
+
+
 def test_a_file_is_replayed() -> None:
     asked = parse("run.mcap")
     assert (asked.act, asked.speed, asked.only, asked.to_secs) == ("start", 1.0, None, None)
@@ -74,6 +79,8 @@ def test_a_file_may_be_called_like_an_act(line: str) -> None:
         ("--loop", "the FILE is missing: %dora replay [FILE | pause"),
         ("a.mcap b.mcap", "'b.mcap' is unexpected. Usage: %dora replay [FILE"),
         ("sek 3", "'3' is unexpected. Did you mean 'seek'?"),
+        ("resum", "'resum' looks like a misspelt 'resume': write resume, or 'resum' in quotes"),
+        ("--loop stp", "'stp' looks like a misspelt 'stop': write stop, or 'stp' in quotes"),
         ("a.mcap --only a/x --all", "--only and --all exclude each other: give one of them."),
         ("a.mcap --only a/x, b/y", "topics are separated by spaces, not by commas."),
         ("a.mcap --speed fast", "--speed must be a number above 0, or max, got 'fast'."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -318,6 +319,44 @@ def test_a_version_that_hangs_is_ended_and_says_in_which_line(run: Path) -> None
     assert error.message == "wheels hangs: it has taken no further event in time"
     assert "while self.number == 0: pass" in "\n".join(error.traceback_lines)
     assert comparison.after.failed_on == "'stick' (notebook/stick)"
+
+
+def test_progress_says_which_version_runs_and_where(run: Path) -> None:
+    begin, go_on = run.with_name("begin"), run.with_name("go_on")
+    waits = f"import os\n{WHEELS}".replace(
+        "self.number = 0",
+        f"self.number = 0\n        while not os.path.exists({str(begin)!r}): pass",
+    ).replace(
+        "self.number += 1",
+        f"self.number += 1\n            while self.number == 4 and not os.path.exists({str(go_on)!r}): pass",
+    )
+    said: list[str] = []
+
+    def progress(text: str) -> None:
+        said.append(text)
+        (begin if "starting" in text else go_on).touch()
+
+    comparison = dataflow_with(WHEELS).compare("wheels", run, before=waits, progress=progress)
+    assert comparison.equal
+    assert said[0] == "wheels: starting the given code"
+    assert re.fullmatch(r"wheels: the given code, at 0\.\d of 0\.9 s", said[-1]), said
+
+
+def test_recorded_code_of_a_file_finds_what_lies_beside_it(tmp_path: Path) -> None:
+    """A recording has the text of the file, as a cell."""
+    file = tmp_path / "wheels.py"
+    file.write_text(WHEELS + "\nfolder = __file__.rpartition('/')[0]\n")
+    broken = WHEELS.replace("self.number += 1", "nowhere")
+    cells = {("wheels", 1): LINE + file.read_text(), ("wheels", 2): LINE + broken}
+    make_recording(tmp_path / "run.mcap", STICK, cells=cells)
+    dataflow = Dataflow()
+    wired = {"stick": "notebook/stick"}
+    dataflow.add_operator("wheels", file, inputs=wired, outputs=["wheels"])
+    assert dataflow.compare("wheels", tmp_path / "run.mcap", before=1).equal
+    assert dataflow.compare("wheels", tmp_path / "run.mcap", before=file.read_text()).equal
+    error = dataflow.compare("wheels", tmp_path / "run.mcap", before=2).before.error
+    assert error is not None
+    assert error.place == f"{file}, line 9"
 
 
 def test_an_interrupt_ends_both_versions(run: Path, tmp_path: Path) -> None:

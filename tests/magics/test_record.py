@@ -12,7 +12,7 @@ from typing import Any
 import mcap.reader
 import pytest
 
-from dora_nb import Recording
+from dora_nb import Dataflow, Recording
 from dora_nb.cells.record_line import duration_secs
 from dora_nb.dataflow.front_end import FrontEnd
 from dora_nb.errors import RecordingError
@@ -96,6 +96,24 @@ def test_a_recording_from_its_begin_to_its_end(
         "run.mcap: records all topics until %dora record stop\n"
     )
     in_words("%dora record stop")
+
+
+def test_a_misspelt_stop_is_not_a_file(dataflow: CellDataflow, notebook: Any) -> None:
+    ran = notebook.run("%dora record stpo")
+    assert str(ran.error).startswith("'stpo' looks like a misspelt 'stop': write stop, or 'stpo'")
+    assert dataflow.recorder is None
+    assert not Path("stpo").exists()
+
+
+def test_a_recording_that_never_began(notebook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = Dataflow()
+    monkeypatch.setattr("dora_nb.dataflow.front_end.get_front_end", lambda: FrontEnd(waiting))
+    notebook.run("%dora record run.mcap")
+    assert str(notebook.run("%dora record b.mcap").error).startswith("run.mcap is")
+    assert notebook.run("%dora record stop").stdout == (
+        "run.mcap: nothing was recorded, since the dataflow did not run\n"
+    )
+    assert not Path("run.mcap").exists()
 
 
 def test_a_recording_for_foxglove(

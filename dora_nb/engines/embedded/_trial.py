@@ -165,6 +165,8 @@ class Trial:
         self._warnings: list[str] = []
         self._is_closed = False
         self._exit_status: int | None = None
+        self.num_handled = 0
+        """How many events it has handled so far. Any thread may read it."""
 
     def run(
         self,
@@ -259,6 +261,7 @@ class Trial:
                     return None
                 continue
             events = process.counters.words[counters.EVENTS]
+            self.num_handled = int(events)
             runs = runs or bool(events or process.counters.words[counters.BUSY_SINCE_NANOS])
             now_progress = (runs, events, feed.num_written)
             most_secs = timeout_secs if runs else max(timeout_secs, _START_SECS)
