@@ -18,7 +18,6 @@ from .comparison import AS_RECORDED, Comparison, MessagePair, OutputComparison, 
 from .pairing import START, STOP, Cause, Pair, Sent, pair
 from .recorded_inputs import Source, check_inputs, recorded_inputs, stop_nanos
 
-
 _FIRST_PROGRESS_SECS = 0.5
 _PROGRESS_SECS = 0.2
 
