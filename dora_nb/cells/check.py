@@ -35,27 +35,32 @@ _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def check_operator_source(code: SourceCode, *, notebook_names: Collection[str] = ()) -> None:
+def check_operator_source(
+    code: SourceCode, *, notebook_names: Collection[str] = (), in_cell: bool = False
+) -> None:
     """Refuses source that cannot run as an operator, before any of it runs.
 
     `notebook_names` are the names that the notebook defines; a body that reads one of them and does
     not define it is refused, since an operator sees nothing of the notebook. Where it is a mapping
-    of names to values, the message can say which import is missing. Raises SourceError with the
+    of names to values, the message can say which import is missing. With `in_cell`, the code is a
+    cell below a declaring magic, and a hint names the other magic. Raises SourceError with the
     line, as the editor numbers it, and the column.
     """
     source = _parse(code)
-    _check_operator_class(source)
+    _check_operator_class(source, instead="%%dora_node" if in_cell else how_to("add a node"))
     _check_names(source, notebook_names, runner="an operator")
 
 
-def check_node_source(code: SourceCode, *, notebook_names: Collection[str] = ()) -> None:
+def check_node_source(
+    code: SourceCode, *, notebook_names: Collection[str] = (), in_cell: bool = False
+) -> None:
     """Does the same for a script that makes a `Node()`: any script is accepted, but not an operator."""
     source = _parse(code, skeleton=_SCRIPT_SKELETON)
     operator = _last_class(source, "Operator")
     if operator is not None and _node_call(source.tree) is None:
         raise source.error(
             "this is an operator (it has a class `Operator`), not a node's script:",
-            hint=f"declare it with {how_to('add an operator')}.",
+            hint=f"declare it with {'%%dora_operator' if in_cell else how_to('add an operator')}.",
             node=operator,
             word="Operator",
         )
@@ -359,7 +364,7 @@ def _node_call(tree: ast.Module) -> ast.Call | None:
     return min(calls, key=lambda call: (call.lineno, call.col_offset), default=None)
 
 
-def _check_operator_class(source: _Source) -> None:
+def _check_operator_class(source: _Source, *, instead: str) -> None:
     names = source.names
     if "Operator" not in names.stores:
         may_come_about = {"__getattr__", "setattr"} & {*names.stores, *names.reads}
@@ -369,7 +374,7 @@ def _check_operator_class(source: _Source) -> None:
             and not may_come_about
             and "Operator" not in _bound_names(source.tree.body)
         ):
-            raise _no_operator(source)
+            raise _no_operator(source, instead)
         return
     classes = [
         node
@@ -406,12 +411,12 @@ def _last_class(source: _Source, name: str) -> ast.ClassDef | None:
     return found[0] if len(found) == 1 and source.names.stores[name] == 1 else None
 
 
-def _no_operator(source: _Source) -> SourceError:
+def _no_operator(source: _Source, instead: str) -> SourceError:
     call = _node_call(source.tree)
     if call is not None:
         return source.error(
             "this is a node's script (it makes a `Node()`), not an operator:",
-            hint=f"declare it with {how_to('add a node')}.",
+            hint=f"declare it with {instead}.",
             node=call,
         )
     message = "there is no class `Operator`:"

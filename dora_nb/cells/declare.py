@@ -7,6 +7,7 @@ import re
 import tokenize
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -36,8 +37,10 @@ class DeclaringMagic:
 
 
 MAGICS = {
-    "dora_operator": DeclaringMagic("operator", "operator", check_operator_source),
-    "dora_node": DeclaringMagic("node", "script", check_node_source),
+    "dora_operator": DeclaringMagic(
+        "operator", "operator", partial(check_operator_source, in_cell=True)
+    ),
+    "dora_node": DeclaringMagic("node", "script", partial(check_node_source, in_cell=True)),
 }
 
 

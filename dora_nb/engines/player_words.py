@@ -94,7 +94,8 @@ class PlayerState:
     @classmethod
     def decode(cls, text: str) -> PlayerState:
         """Returns the state that `encode` has written."""
-        return cls(**_known(cls, json.loads(text)))
+        known = _known(cls, json.loads(text))
+        return cls(**{**known, "notes": tuple(known.get("notes", ()))})
 
 
 def encode_array(array: pa.Array[Any]) -> str:

@@ -279,7 +279,9 @@ def test_declaring_it_anew_shows_out_who_had_joined(plotted: CellDataflow) -> No
 
 
 def test_several_kernels_and_none(plotted: CellDataflow) -> None:
-    with pytest.raises(RuntimeError, match=r"no kernel of yours declares any. Declare it with"):
+    with pytest.raises(
+        RuntimeError, match=r"no kernel of yours declares any. Declare it there with"
+    ):
         Node("plotter")
     plotted.start()
     with pytest.raises(RuntimeError, match=r"there are: plotter \(kernel \d+ in "):
