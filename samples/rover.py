@@ -26,7 +26,8 @@ imu       a struct: the acceleration ``ax``, ``ay``, ``az`` in m/s², with that 
 Settings, from the environment (``--env SIM_STEP=lockstep``):
 
 SIM_STEP            ``realtime`` (default), or ``lockstep``: each message on ``wheels`` simulates SIM_STEP_SECS, then
-                    all outputs are sent. The first input of any kind sends what the sensors see at the start.
+                    all outputs are sent. The first input of any kind sends what the sensors see at the start, and
+                    so does ``reset``. With a delay, what was sent last is sent again until something newer is due.
                     ``timestamp`` counts the simulated time from 2000 on, so two runs send identical messages
 SIM_STEP_SECS       by default 0.05
 SIM_SEED            of the noise, a whole number, by default 0
@@ -534,6 +535,7 @@ class Operator:
         self._delay_secs = settings.delay_secs
         self._waiting: deque[tuple[int, list[Message]]] = deque()
         """What was measured and is not sent yet, with the step from which on it is sent."""
+        self._newest_sent: list[Message] | None = None
         self._command_step: int | None = None
         self._lockstep_begun = False
         self._seen_secs: float | None = None
@@ -564,13 +566,14 @@ class Operator:
         if name != "wheels":
             self._take(name, value)
         if is_begin:
+            self._newest_sent = None
             self._measure(self._simulated_moment())
-            self._send_due(send_output)
+            self._send_one(send_output)
         if name == "wheels":
             self._take(name, value)
             self._advance(max(1, round(self._settings.step_secs / self._rover.step_secs)))
             self._measure(self._simulated_moment())
-            self._send_due(send_output)
+            self._send_one(send_output)
 
     def _simulated_moment(self) -> datetime:
         return LOCKSTEP_START + timedelta(seconds=self._rover.steps * self._rover.step_secs)
@@ -679,9 +682,31 @@ class Operator:
         self._waiting.append((due, messages))
 
     def _send_due(self, send_output: SendOutput) -> None:
+        for messages in self._take_due():
+            _send(messages, send_output)
+
+    def _send_one(self, send_output: SendOutput) -> None:
+        """In lockstep each command is answered once, however long the delay is, or both would wait for ever.
+
+        While nothing is due, that is what was sent last. Before it began, the rover stood there too.
+        """
+        due = self._take_due()
+        if due:
+            self._newest_sent = due[-1]
+        elif self._newest_sent is None:
+            self._newest_sent = self._waiting.popleft()[1]
+        _send(self._newest_sent, send_output)
+
+    def _take_due(self) -> list[list[Message]]:
+        due = []
         while self._waiting and self._waiting[0][0] <= self._rover.steps:
-            for output, value, about in self._waiting.popleft()[1]:
-                send_output(output, value, about)
+            due.append(self._waiting.popleft()[1])
+        return due
+
+
+def _send(messages: list[Message], send_output: SendOutput) -> None:
+    for output, value, about in messages:
+        send_output(output, value, about)
 
 
 def _struct(numbers: Mapping[str, float]) -> pa.StructArray:

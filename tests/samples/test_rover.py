@@ -275,7 +275,15 @@ def test_noise_and_delay_change_while_it_runs(sent: Callable[..., Sent]) -> None
     scans = messages["scan"]
     assert ranges(scans[1]) == pytest.approx(ranges(scans[2]), abs=0.002)
     assert np.abs(ranges(scans[3]) - ranges(scans[2])).max() > 0.01
-    assert sim_secs(scans) == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])  # two are still on their way
+    # Each command is answered, at first with what was sent before; two messages are still on their way.
+    assert sim_secs(scans) == pytest.approx([0, 0.05, 0.1, 0.15, 0.15, 0.15, 0.2])
+
+
+def test_a_delay_from_the_start_shows_the_rover_as_it_stood_there(
+    sent: Callable[..., Sent],
+) -> None:
+    messages = sent(TICK, wheels(0.5, 0.5, 4), RESET, wheels(0.5, 0.5), delay_secs=0.1)
+    assert sim_secs(messages["pose"]) == pytest.approx([0, 0, 0, 0.05, 0.1, 0, 0])
 
 
 # ---------------------------------------------------------------- time
