@@ -50,6 +50,8 @@ class RecorderProcess:
         self._untold: list[tuple[EngineSession, Attach | Save | Finish]] = []
         """Words to a process that has not spoken yet; its edges may not be wired, and then they were lost."""
         self._over = False
+        self._death: OperatorError | None = None
+        """Why the process had died before it was to end; the session forgets that."""
         self._ended_run: EngineSession | None = None
         """The run that had ended when this was begun."""
         self._listener = Listener(
@@ -101,9 +103,11 @@ class RecorderProcess:
     def end(self) -> None:
         """Ends the process, and waits until it has written all that it has been sent. Twice does no harm."""
         run = self._run
+        death = self.death  # without our lock: the session has its own
         with self._changed:
             if self._over:
                 return
+            self._death = death
             self._over = True
         run.story.unfollow(self._name)
         with contextlib.suppress(ValueError):
@@ -158,11 +162,20 @@ class RecorderProcess:
         state = self._state
         if state.error is not None:
             return state.error, state.hint
+        death = self.death
+        return (
+            None
+            if death is None
+            else (f"the {shown_name(self._name)} ended: {_problem(death)}", None)
+        )
+
+    @property
+    def death(self) -> OperatorError | None:
+        """Why the process has died, with what it had counted and not written yet; None where it has not."""
         session = self._run.session
-        error = None if session is None or self._over else session.service_error(self._name)
-        if error is None:
-            return None
-        return f"the {shown_name(self._name)} ended: {_problem(error)}", None
+        if session is None or self._over or self._state.ended:
+            return self._death
+        return session.service_error(self._name)
 
     def _note_state(self, event: dict[str, Any]) -> None:
         with self._changed:

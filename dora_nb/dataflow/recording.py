@@ -119,7 +119,7 @@ class Recorder:
             state=state,
             secs=said.secs,
             size_bytes=said.size_bytes,
-            topics=_topic_statuses(said),
+            topics=_topic_statuses(said, losses_known=self._process.death is None),
             error=None if error is None else error[0],
         )
 
@@ -379,9 +379,11 @@ def _checked_topic(run: CurrentRun, topic: str) -> str:
     raise GraphError(f"'{topic}' cannot be recorded.", hint=hint)
 
 
-def _topic_statuses(state: RecorderState) -> tuple[RecordedTopicStatus, ...]:
+def _topic_statuses(
+    state: RecorderState, *, losses_known: bool = True
+) -> tuple[RecordedTopicStatus, ...]:
     return tuple(
-        RecordedTopicStatus(topic, each.received, each.lost, each.rate_hz)
+        RecordedTopicStatus(topic, each.received, each.lost if losses_known else None, each.rate_hz)
         for topic, each in state.topics.items()
         if each.received or each.lost
     )

@@ -252,6 +252,9 @@ def test_a_recorder_that_is_killed_leaves_a_readable_file(
     assert (
         recorder.status().error == "the recorder ended: its process was killed by SIGKILL (Killed)."
     )
+    # It had counted more than it had written.
+    assert recorder.status().lost is None
+    assert (recorder.stop().state, recorder.stop().lost) == ("failed", None)
     counted = readable(run_mcap)
     assert counted == list(range(counted[0], counted[0] + len(counted)))
     # The user's nodes notice nothing, and another recording begins.
