@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from dora_nb.widgets.recording import RecordingView
 
 from ..widgets.recording.robot import EDIT_SECS, FAILURE_SECS, PARAM_SECS, record_robot
+from .jupyterlab_server import Lab
 from .test_plot_page import SHOW
 
 expect.set_options(timeout=30_000)  # only reached by what hangs; this machine may be busy
@@ -287,3 +288,40 @@ def test_a_problem_is_said_and_a_lost_kernel_stops_the_playback(shown: Recording
 def test_the_page_forgets_the_view_when_it_is_closed(shown: RecordingOnPage) -> None:
     shown.page.evaluate("() => end()")
     assert shown.page.evaluate("() => model.count()") == 0
+
+
+VIEW = """%load_ext dora_nb
+import pathlib
+import dora_nb
+view = dora_nb.RecordingView("scrubbed.mcap")
+view"""
+BUSY = "while not pathlib.Path('go on').exists(): pass"
+
+
+@pytest.mark.soak
+def test_in_jupyterlab_a_recording_is_scrubbed_while_a_cell_computes(
+    open_notebook: Callable[..., Any], page: Page, lab: Lab
+) -> None:
+    notebook = open_notebook("recording.ipynb", [VIEW, BUSY])
+    record_robot(lab.folder / "scrubbed.mcap")
+    notebook.run_cell(0)
+    slider = page.get_by_role("slider", name="Time")
+    expect(page.locator(".dora-rec-mark")).to_have_count(3)
+    notebook.run_cell(1)
+    notebook.wait_for_running(1)
+    slider.focus()
+    for secs in (PARAM_SECS, FAILURE_SECS, EDIT_SECS):
+        page.keyboard.press("]")
+        expect(slider).to_have_attribute("aria-valuenow", f"{secs:.3f}")
+    # The kernel has read what is there, although its cell is still running.
+    expect(page.locator(".dora-rec-picture canvas")).to_have_attribute(
+        "aria-label", "camera/image at 7.000 s: ball 0.90"
+    )
+    (lab.folder / "go on").touch()
+    notebook.wait_for_cells()
+    document = notebook.save()
+    saved = "".join(document["cells"][0]["outputs"][0]["data"]["text/html"])
+    assert "at 7.000 s of 10.0 s" in saved
+    # The output was replaced under the person's hands, and the keys still work.
+    page.keyboard.press("[")
+    expect(slider).to_have_attribute("aria-valuenow", f"{FAILURE_SECS:.3f}")

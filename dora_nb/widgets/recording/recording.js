@@ -36,6 +36,7 @@ class RecordingPage extends Page {
     this.marks = [];
     this.marksProblem = null;
     this.reading = false;
+    this.hasFocus = false; // a view, or the one that took its place
     this.numWindows = 0;
     this.takenSeq = 0;
     this.moves = 0; // changes of the cursor by a person or the clock
@@ -272,6 +273,8 @@ class RecordingOutput extends View {
     super(page, host, "dora-rec");
     this.build();
     this.listen();
+    // The output was replaced to save another picture: a person goes on with the keys.
+    if (page.hasFocus) requestAnimationFrame(() => this.slider.focus({ preventScroll: true }));
   }
 
   build() {
@@ -349,8 +352,16 @@ class RecordingOutput extends View {
     // In the capture phase at the window, before a notebook's shortcuts.
     this.onKey = (event) => this.handleKey(event);
     window.addEventListener("keydown", this.onKey, true);
-    this.root.addEventListener("focusout", ({ relatedTarget }) => {
-      if (!this.root.contains(relatedTarget)) page.send({ type: "left" });
+    this.root.addEventListener("focusin", () => {
+      page.hasFocus = true;
+    });
+    this.root.addEventListener("focusout", () => {
+      // Later, since an element also loses the focus when the output is replaced, which removes it.
+      setTimeout(() => {
+        if (!this.root.isConnected || this.root.contains(document.activeElement)) return;
+        page.hasFocus = false;
+        page.send({ type: "left" });
+      });
     });
     this.sizer = new ResizeObserver(() => this.drawCanvases());
     this.sizer.observe(this.root);

@@ -20,6 +20,7 @@ kernel to page, numbered as a stream; all have `client`, the page that asked
 from __future__ import annotations
 
 import collections
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -445,8 +446,9 @@ class RecordingView(StreamWidget):
         return (round(self._cursor_secs, 3), living)
 
     def _still_due(self) -> bool:
-        # Replacing the output draws the view again, so not while a person works with it.
-        left, self._left = self._left or not self._on_screen, False
+        # Replacing the output draws the view again, so not at each move of a person who works with it.
+        after_cell = threading.current_thread() is threading.main_thread()
+        left, self._left = self._left or after_cell or not self._on_screen, False
         moved = self._still_secs != self._cursor_secs
         if left and moved:
             self._still_secs = self._cursor_secs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dora_nb.errors import RecordingError
 from dora_nb.recording import Recording, RecordingWriter
 from dora_nb.widgets.recording import RecordingView, _reading
 
+from ...recording.test_ros_bags import bag as bag  # a fixture
 from .robot import DURATION_SECS, EDIT_SECS, FAILURE_SECS, GAP, PARAM_SECS, record_robot
 
 Answers = list[tuple[dict[str, Any], list[Any]]]
@@ -339,10 +341,18 @@ def test_the_still_has_the_picture_at_the_cursor_and_the_timeline(view: Recordin
 
 def test_the_saved_output_is_replaced_when_a_person_has_left_the_view(view: RecordingView) -> None:
     assert not view._still_due()
+    view._link.receive({"type": "visible", "count": 1, "client": "page", "n": 1})
     frame(view, 2.0)
-    view._receive("left", {"client": "page"}, [])
-    assert view._still_due()
-    assert not view._still_due()
+    due: list[bool] = []
+    for leave in (False, True, False):
+        if leave:
+            view._receive("left", {"client": "page"}, [])
+        sender = threading.Thread(target=lambda: due.append(view._still_due()))
+        sender.start()
+        sender.join()
+    assert due == [False, True, False]
+    frame(view, 3.0)
+    assert view._still_due()  # after a cell
 
 
 # ----- bad files
@@ -416,3 +426,19 @@ def test_a_topic_that_cannot_be_decoded_says_why(tmp_path: Path, make_view: Make
     assert text.startswith("cannot be read: ")
     open_window(view, 0, 1)
     assert sum(of_type(answers(view), "lane")[0]["counts"]) == 1
+
+
+def test_a_ros_bag_is_played(bag: Path, make_view: MakeView) -> None:
+    view = make_view(bag)
+    kinds = {topic: each.kind for each in view._panes for topic in each.topics}
+    assert kinds["/camera/image"] == "picture"
+    assert kinds["/battery"] == "plot"
+    assert kinds["/word"] == "values"
+    told, buffers = frame(view, 2.0)
+    assert len(buffers) == len([each for each in view._panes if each.kind == "picture"])
+    rows = {row[0]: row[2] for row in pane(view, told, "values")["rows"]}
+    assert rows["/word"] == "string ['hello']"
+    open_window(view, 0, 2)
+    found = answers(view)
+    assert {each["topic"] for each in of_type(found, "lane")} == set(view._topics)
+    assert len(of_type(found, "done")) == 1
