@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import doctest
 import inspect
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -80,7 +83,8 @@ SIGNATURES = {
     "Dataflow.record": "self, path, topics=None, *, images='raw', quality=90, foxglove=False, overwrite=False",
     "Dataflow.keep": "self, secs, topics=None, *, limit_bytes=500000000",
     "Dataflow.save": "self, path, *, overwrite=False",
-    "Dataflow.compare": "self, name, recording, *, before=None, after=None, timeout_secs=60.0",
+    "Dataflow.compare": "self, name, recording, *, before=None, after=None, timeout_secs=60.0,"
+    " progress=None",
     "as_torch": "event",
     "as_pandas": "event",
     "Dataflow.restart": "self, name, *, generation=None, progress=None",
@@ -297,3 +301,164 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_the_version_is_one_that_packaging_tools_order() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+|\.dev\d+)?", dora_nb.__version__)
+
+
+# ---------------------------------------------------------------- examples on a running dataflow
+
+CAMERA = """
+import numpy as np, pyarrow as pa
+class Operator:
+    def on_event(self, event, send_output):
+        if event["type"] == "INPUT":
+            if not hasattr(self, "said"):
+                self.said = True
+                print("camera: rendered scene, 640x480")
+            about = {"width": 640, "height": 480, "encoding": "bgr8"}
+            send_output("image", pa.array(np.zeros(640 * 480 * 3, np.uint8)), about)
+"""
+DETECTOR = """
+import numpy as np, pyarrow as pa
+class Operator:
+    def on_event(self, event, send_output):
+        if event["type"] == "INPUT":
+            send_output("bbox", pa.array(np.array([0, 0, 9, 9, 0.9, 0], np.float32)), event["metadata"])
+"""
+ARM = """
+import pyarrow as pa
+from dora import Node
+node = Node()
+for event in node:
+    if event["type"] == "INPUT" and event["id"] == "tick":
+        node.send_output("angle", pa.array([0.5]))
+"""
+ON_A_DATAFLOW = [
+    "CallbackSubscription",
+    "CallbackSubscription.close",
+    "CallbackSubscription.dropped",
+    "CallbackSubscription.status",
+    "Control",
+    "Control.kind",
+    "Control.release",
+    "Control.removed",
+    "Control.set",
+    "Control.status",
+    "Control.topic",
+    "Controls",
+    "Controls.status",
+    "Dataflow.controls",
+    "Dataflow.draw",
+    "Dataflow.graph",
+    "Dataflow.latest",
+    "Dataflow.logs",
+    "Dataflow.on_change",
+    "Dataflow.params",
+    "Dataflow.running",
+    "Dataflow.send",
+    "Dataflow.service_status",
+    "Dataflow.status",
+    "Dataflow.take",
+    "Dataflow.topics",
+    "Params",
+    "RecordedTopic",
+    "RecordedTopic.as_row",
+    "RecordedTopic.at",
+    "RecordedTopic.count",
+    "RecordedTopic.message_at",
+    "RecordedTopic.rate_hz",
+    "RecordedTopic.topic",
+    "RecordedTopic.type",
+    "Recording",
+    "Recording.cells",
+    "Recording.counts",
+    "Recording.dataflow_yml",
+    "Recording.notes",
+    "Recording.other_attachments",
+    "Recording.size_bytes",
+    "Subscription.close",
+    "Subscription.dropped",
+    "Subscription.next",
+    "Subscription.status",
+    "as_boxes",
+    "as_image",
+    "as_torch",
+    "Dataflow.stop",
+    "Dataflow.wait",
+]
+"""Whose examples say something about a robot that runs. The last two end it."""
+
+
+CONTROLS_OF_THEIR_OWN = {"Control", "Controls", "Dataflow.controls"}
+"""Whose examples add the controls that they use."""
+
+
+class AnyOutput(doctest.OutputChecker):
+    """Numbers and times are those of the robot that the author had; only an exception is a mistake."""
+
+    def check_output(self, want: str, got: str, optionflags: int) -> bool:
+        return True
+
+
+@pytest.fixture(scope="module")
+def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The names that the examples use, beside a dataflow that runs and a file that was recorded from it."""
+    folder = tmp_path_factory.mktemp("examples")
+    with dora_nb.Dataflow() as dataflow:
+        dataflow.add_operator(
+            "camera", CAMERA, inputs={"tick": "dora/timer/hz/10"}, outputs=["image"]
+        )
+        dataflow.add_operator(
+            "detector", DETECTOR, inputs={"image": "camera/image"}, outputs=["bbox"]
+        )
+        dataflow.add_node(
+            "arm",
+            ARM,
+            inputs={
+                "tick": "dora/timer/hz/50",
+                **{name: f"notebook/{name}" for name in ("command", "speed", "stick")},
+            },
+            outputs=["angle"],
+        )
+        dataflow.start()
+        # Else the first test with a control would be blamed for the process that all controls share.
+        for name in ("command", "speed", "stick"):
+            dataflow.controls.add(f"notebook/{name}", value=0.0).remove()
+        with dataflow.record(folder / "run.mcap", overwrite=True):
+            dataflow.take("camera/image", 10)
+        yield {"dataflow": dataflow, "folder": folder}
+
+
+# The robot of all these tests goes on, and opens what a message needs when the first one is sent.
+@pytest.mark.parametrize("leak_kinds", [("threads", "processes", "shared memory")], ids=[""])
+@pytest.mark.parametrize("name", ON_A_DATAFLOW)
+def test_examples_on_a_running_dataflow_raise_nothing(
+    name: str, robot: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(robot["folder"])
+    dataflow = robot["dataflow"]
+    names: dict[str, Any] = {"dora_nb": dora_nb, "np": np, "pa": pa, "dataflow": dataflow}
+    names |= {name: getattr(dora_nb, name) for name in dora_nb.__all__}
+    names |= {"time": SimpleNamespace(sleep=lambda secs: None), "changed": threading.Event()}
+    owner = name.partition(".")[0]
+    with contextlib.ExitStack() as stack:
+        if owner == "Subscription":
+            names["images"] = stack.enter_context(dataflow.subscribe("camera/image"))
+        if owner == "CallbackSubscription":
+            names["seen"] = dataflow.subscribe("camera/image", lambda event: None)
+            stack.callback(names["seen"].close)
+        if owner in ("Control", "Controls", "Dataflow") and name not in CONTROLS_OF_THEIR_OWN:
+            names["speed"] = dataflow.controls.add("notebook/speed", value=0.5)
+            names["stick"] = dataflow.controls.add(
+                "notebook/stick", kind="motion", neutral=[0.0, 0.0]
+            )
+        if owner in ("Recording", "RecordedTopic"):
+            names["rec"] = dora_nb.Recording("run.mcap")
+        if owner in ("as_boxes", "as_image", "as_torch"):
+            topic = "detector/bbox" if owner == "as_boxes" else "camera/image"
+            names["event"] = dataflow.latest(topic)
+        text = inspect.getdoc(DOCUMENTED[name]) or ""
+        test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
+        said: list[str] = []
+        failed = doctest.DocTestRunner(checker=AnyOutput()).run(test, out=said.append).failed
+        for control in list(dataflow.controls):
+            control.remove()
+    assert failed == 0, "".join(said)
