@@ -144,6 +144,8 @@ class NodeStatus:
     """The name of the file that is replayed in its place; empty where none is."""
     is_service: bool = False
     """Whether it is a node of dora_nb's own, such as the recorder."""
+    stands_in_for: tuple[str, ...] = ()
+    """Of the player: the topics that it publishes in place of their nodes."""
     on_event_counts: tuple[int, ...] = field(default=(), repr=False)
     """A histogram of how long its events took, over all generations, for the difference of two snapshots."""
 
@@ -169,8 +171,8 @@ class NodeStatus:
         return f"{self.name} (dora_nb)" if self.is_service else self.name
 
     def reads_text(self) -> str:
-        """``5 topics``: what a node of dora_nb's own reads."""
-        number = sum("/" in edge.input for edge in self.inputs)
+        """``5 topics``: what a node of dora_nb's own reads, or publishes in place of others."""
+        number = len(self.stands_in_for) or sum("/" in edge.input for edge in self.inputs)
         return "1 topic" if number == 1 else f"{number} topics"
 
     def state_text(self) -> str:

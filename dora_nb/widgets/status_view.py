@@ -114,10 +114,12 @@ def _row(status: NodeStatus, spec: NodeSpec | None) -> dict[str, Any]:
         "state": "amber" if status.is_amber else status.state.value,
         "text": status.state_text(),
         "generation": str(status.generation) if status.generation else "",
-        "inputs": [status.reads_text()]
+        "inputs": []
+        if status.stands_in_for
+        else [status.reads_text()]
         if status.is_service
         else [_input_text(read, edges.get(read.name)) for read in inputs],
-        "outputs": list(spec.outputs) if spec is not None else [],
+        "outputs": list(status.stands_in_for if spec is None else spec.outputs),
         "warnings": list(status.warnings),
         "failure": _remark(status),
         "numbers": [],

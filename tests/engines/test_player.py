@@ -435,7 +435,10 @@ def test_the_session_of_a_player_is_the_embedded_one(robot: Robot, film: Path) -
     replay: Replay = flow.replay(film, loop=True)
     session = flow._run.session
     assert isinstance(session, Session)
-    assert [each.name for each in session.service_statuses()] == ["player"]
+    (player,) = session.service_statuses()
+    assert player.name == "player"
+    assert player.stands_in_for == replay.topics
+    assert player.reads_text() == f"{len(replay.topics)} topic{'s' * (len(replay.topics) > 1)}"
     assert PLAYER not in flow.graph.nodes
     replay.stop()
     assert session.service_statuses() == []

@@ -662,6 +662,11 @@ class Session:
                     node_status(supervisor, supervisor.spec, waiting_for=()),
                     name=shown_name(name),
                     is_service=True,
+                    stands_in_for=tuple(
+                        output
+                        for output in supervisor.spec.outputs
+                        if name == PLAYER and "/" in output
+                    ),
                     inputs=tuple(s for edge, s in edges if edge.reader == name),
                 )
                 for name, supervisor in self._supervisors.items()
