@@ -342,7 +342,7 @@ def test_both_may_die_anywhere(queue: str, order: str) -> None:
 def test_a_mark_finds_room_in_a_full_socket() -> None:
     """The message that filled the socket may be the very one that its publisher died over."""
     with rig_with() as rig:
-        dies_after_the_send = Mortal(2)
+        dies_after_the_send = Mortal(3)
         story = Story(
             rig, publisher=dies_after_the_send, reader=Mortal(NEVER), **QUEUES["overflow"]
         )
