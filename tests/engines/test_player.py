@@ -329,7 +329,7 @@ def test_topics_of_the_notebook_come_from_the_file_and_return(
         tmp_path / "run.mcap",
         [
             (at * 100, f"notebook/{name}", at)
-            for at in range(3)
+            for at in range(9)  # More than the steps below: after its last message a replay ends.
             for name in ("speed", "estop", "go")
         ],
     )
