@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, Self, cast
 
 import pyarrow as pa
 
@@ -23,8 +23,26 @@ Act = Literal["pause", "resume", "step", "seek"]
 Phase = Literal["playing", "paused", "ended"]
 
 
+class _Words:
+    """What one side tells the other, as a message's text. For dataclasses."""
+
+    __slots__ = ()
+
+    def encode(self) -> str:
+        """Returns it as text."""
+        return json.dumps(asdict(cast(Any, self)))
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Returns what `encode` has written."""
+        names = {each.name for each in fields(cast(Any, cls))}
+        given = {key: value for key, value in json.loads(text).items() if key in names}
+        # JSON makes a list of a tuple.
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+
+
 @dataclass(frozen=True, slots=True)
-class PlayerJob:
+class PlayerJob(_Words):
     """What is played, and how."""
 
     path: str
@@ -39,18 +57,9 @@ class PlayerJob:
     neutrals: Mapping[str, str] = field(default_factory=dict, hash=False)
     """By topic that commands motion: what is sent as soon as the replay pauses, see `encode_array`."""
 
-    def encode(self) -> str:
-        """Returns the job as an argument of the player's script."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def decode(cls, text: str) -> PlayerJob:
-        """Returns the job that `encode` has written."""
-        return cls(**_known(cls, json.loads(text)))
-
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class Command(_Words):
     """One thing that the player is to do now."""
 
     number: int
@@ -59,18 +68,9 @@ class Command:
     value: float = 0.0
     """Of ``step`` the number of messages, of ``seek`` the seconds from the beginning of the recording."""
 
-    def encode(self) -> str:
-        """Returns the command as a message's text."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def decode(cls, text: str) -> Command:
-        """Returns the command that `encode` has written."""
-        return cls(**_known(cls, json.loads(text)))
-
 
 @dataclass(frozen=True, slots=True)
-class PlayerState:
+class PlayerState(_Words):
     """What the player does at one moment."""
 
     phase: Phase
@@ -87,16 +87,6 @@ class PlayerState:
     notes: tuple[str, ...] = ()
     """At the end: what of the file could not be read."""
 
-    def encode(self) -> str:
-        """Returns the state as a message's text."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def decode(cls, text: str) -> PlayerState:
-        """Returns the state that `encode` has written."""
-        known = _known(cls, json.loads(text))
-        return cls(**{**known, "notes": tuple(known.get("notes", ()))})
-
 
 def encode_array(array: pa.Array[Any]) -> str:
     """Returns an Arrow array as text."""
@@ -110,8 +100,3 @@ def encode_array(array: pa.Array[Any]) -> str:
 def decode_array(text: str) -> pa.Array[Any]:
     """Returns the array that `encode_array` has written."""
     return pa.ipc.open_stream(base64.b64decode(text)).read_next_batch().column(0)
-
-
-def _known(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    names = {each.name for each in fields(kind)}
-    return {key: value for key, value in given.items() if key in names}

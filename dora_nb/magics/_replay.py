@@ -54,7 +54,7 @@ def run_replay_line(front_end: FrontEnd, asked: ReplayLine) -> None:
 
 def _start(front_end: FrontEnd, asked: ReplayLine) -> None:
     from dora_nb.widgets.progress import Progress
-    from dora_nb.widgets.replay_line import show_replay_line
+    from dora_nb.widgets.replay_line import LiveReplayLine
 
     assert asked.file is not None  # the parser sets it
     with Progress() as progress:
@@ -69,7 +69,7 @@ def _start(front_end: FrontEnd, asked: ReplayLine) -> None:
             rename=asked.map,
             progress=progress.show,
         )
-    display(show_replay_line(replay, started_text(replay), dataflow=front_end.dataflow))  # type: ignore[no-untyped-call]
+    display(LiveReplayLine(replay, started_text(replay), dataflow=front_end.dataflow))  # type: ignore[no-untyped-call]
     for line in (*replay.plan.notes, *_silent_lines(replay)):
         say(line)
 

@@ -17,16 +17,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import traitlets
-
 from dora_nb.errors import GraphError, OperatorError
 from dora_nb.files import changed_text
 from dora_nb.status import NodeStatus, State
 
-from .page.assets import asset, page_code
+from .line import Line, bare_content
 from .page.dataflow import LiveDataflow
 from .page.guarded import count_in
-from .page.live import LiveWidget, Refresher
+from .page.live import Refresher
 from .page.rates import RateMeter
 
 TRACEBACK_LINES = 200
@@ -37,16 +35,11 @@ PRINTED_CHARS = 200
 _LINE_OF: weakref.WeakKeyDictionary[LiveDataflow, dict[str, LiveLine]] = weakref.WeakKeyDictionary()
 
 
-class LiveLine(LiveWidget):
-    """One operator's line. `sentence` is what the cell shows and saves; it begins with the name.
+class LiveLine(Line):
+    """One operator's line.
 
     `show_live_line` makes it, and ends the line that an earlier run of the cell has made.
     """
-
-    _esm = traitlets.Unicode(page_code(__package__, "live_line.js")).tag(sync=True)
-    _css = traitlets.Unicode(asset(__package__, "live_line.css")).tag(sync=True)
-    name = traitlets.Unicode(read_only=True).tag(sync=True)
-    sentence = traitlets.Unicode(read_only=True).tag(sync=True)
 
     def __init__(
         self,
@@ -63,18 +56,16 @@ class LiveLine(LiveWidget):
         self._failure_number = 0
         self._seen_failures: set[int] = set()
         self._taken_over = False
-        self.set_trait("name", name)  # before the page hears of the widget
-        self.set_trait("sentence", sentence)
-        super().__init__(dataflow, refresher=refresher)
+        super().__init__(name, sentence, dataflow=dataflow, refresher=refresher)
 
     def _content(self, now_secs: float) -> dict[str, Any]:
         if self._taken_over:
-            return _bare_content("removed", "now declared in another cell")
+            return bare_content("removed", "now declared in another cell")
         try:
             status = self.dataflow.status(self.name)
             reads = bool(self.dataflow.graph.node(self.name).inputs)
         except GraphError:
-            return _bare_content("removed", "removed")
+            return bare_content("removed", "removed")
         rate = self._meter.rate(status.events, now_secs)
         return {
             "state": status.state.value,
@@ -115,9 +106,6 @@ class LiveLine(LiveWidget):
         if lines.get(self.name) is self:
             del lines[self.name]
         super()._end()
-
-    def __repr__(self) -> str:
-        return self.sentence
 
     def _failure_content(self, status: NodeStatus) -> dict[str, Any] | None:
         error = status.error
@@ -160,23 +148,6 @@ def show_live_line(
     else:
         earlier.give_up_name()
     return line
-
-
-def _bare_content(state: str, text: str) -> dict[str, Any]:
-    return {
-        "state": state,
-        "text": text,
-        "generation": 0,
-        "rate": None,
-        "dropped": 0,
-        "undeclared": 0,
-        "missed": 0,
-        "amber": False,
-        "warnings": [],
-        "changed": "",
-        "printed": "",
-        "failure": None,
-    }
 
 
 def _cut(line: str) -> str:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import traitlets
-
 from dora_nb.dataflow.replaying import Replay, ReplayState
 
-from .page.assets import asset, page_code
+from .line import Line, bare_content
 from .page.dataflow import LiveDataflow
-from .page.live import LiveWidget, Refresher
+from .page.live import Refresher
 
 _COLOUR_STATES: dict[ReplayState, str] = {
     "playing": "running",
@@ -26,13 +24,8 @@ _COLOUR_STATES: dict[ReplayState, str] = {
 """The states of an operator that have the same colours."""
 
 
-class ReplayLine(LiveWidget):
-    """One replay's line. `sentence` is what the cell shows and saves; it begins with the file's name."""
-
-    _esm = traitlets.Unicode(page_code(__package__, "live_line.js")).tag(sync=True)
-    _css = traitlets.Unicode(asset(__package__, "live_line.css")).tag(sync=True)
-    name = traitlets.Unicode(read_only=True).tag(sync=True)
-    sentence = traitlets.Unicode(read_only=True).tag(sync=True)
+class LiveReplayLine(Line):
+    """One replay's line; its name is that of the file."""
 
     def __init__(
         self,
@@ -43,47 +36,18 @@ class ReplayLine(LiveWidget):
         refresher: Refresher | None = None,
     ) -> None:
         self._replay = replay
-        self.set_trait("name", replay.file)  # before the page hears of the widget
-        self.set_trait("sentence", sentence)
-        super().__init__(dataflow, refresher=refresher)
+        super().__init__(replay.file, sentence, dataflow=dataflow, refresher=refresher)
 
     def _moves(self) -> bool:
         return not self._replay.over
 
     def _content(self, _now_secs: float) -> dict[str, Any]:
-        replay = self._replay
-        error = replay.error
-        return {
-            "state": _COLOUR_STATES[replay.state],
-            "text": _text(replay),
-            "generation": 0,
-            "rate": None,
-            "dropped": 0,
-            "undeclared": 0,
-            "missed": 0,
-            "amber": False,
-            "warnings": [],
-            "changed": "",
-            "printed": "",
-            "failure": {"number": 1, "message": error, "traceback": []} if error else None,
-        }
+        replay, error = self._replay, self._replay.error
+        failure = {"number": 1, "message": error, "traceback": []} if error else None
+        return bare_content(_COLOUR_STATES[replay.state], _text(replay), failure)
 
     def _receive(self, kind: str, message: Any, _buffers: list[Any]) -> None:
         """A page says that it has shown the failure, which the next cell names all the same."""
-
-    def __repr__(self) -> str:
-        return self.sentence
-
-
-def show_replay_line(
-    replay: Replay,
-    sentence: str,
-    *,
-    dataflow: LiveDataflow,
-    refresher: Refresher | None = None,
-) -> ReplayLine:
-    """Returns a line for the running cell; the caller displays it."""
-    return ReplayLine(replay, sentence, dataflow=dataflow, refresher=refresher)
 
 
 def _text(replay: Replay) -> str:
