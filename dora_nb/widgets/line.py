@@ -9,7 +9,7 @@ from typing import Any
 
 import traitlets
 
-from .page.assets import asset, page_code
+from .page.assets import page_code, page_style
 from .page.dataflow import LiveDataflow
 from .page.live import LiveWidget, Refresher
 
@@ -18,7 +18,7 @@ class Line(LiveWidget):
     """One line. `sentence` is what the cell shows and saves; it begins with the name."""
 
     _esm = traitlets.Unicode(page_code(__package__, "live_line.js")).tag(sync=True)
-    _css = traitlets.Unicode(asset(__package__, "live_line.css")).tag(sync=True)
+    _css = traitlets.Unicode(page_style(__package__, "live_line.css")).tag(sync=True)
     name = traitlets.Unicode(read_only=True).tag(sync=True)
     sentence = traitlets.Unicode(read_only=True).tag(sync=True)
 

@@ -21,7 +21,7 @@ from dora_nb.graph.nodes import InputSpec, NodeSpec
 from dora_nb.graph.sources import TimerSource
 from dora_nb.status import EdgeStatus, NodeStatus, State
 
-from .page.assets import asset, page_code
+from .page.assets import page_code, page_style
 from .page.dataflow import LiveDataflow
 from .page.live import LiveWidget, Refresher
 from .page.rates import RateMeter
@@ -34,7 +34,9 @@ class StatusView(LiveWidget):
     """A table of all operators. It saves their state at its creation; a page shows it live."""
 
     _esm = traitlets.Unicode(page_code(__package__, "status_view.js")).tag(sync=True)
-    _css = traitlets.Unicode(asset(__package__, "live_line.css", "status_view.css")).tag(sync=True)
+    _css = traitlets.Unicode(page_style(__package__, "live_line.css", "status_view.css")).tag(
+        sync=True
+    )
     rows: traitlets.List[dict[str, Any]] = traitlets.List(read_only=True).tag(sync=True)
 
     def __init__(self, dataflow: LiveDataflow, *, refresher: Refresher | None = None) -> None:

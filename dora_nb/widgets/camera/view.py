@@ -76,7 +76,7 @@ from dora_nb.errors import (
 )
 from dora_nb.graph.sources import TopicSource
 
-from ..page.assets import asset, page_code
+from ..page.assets import page_code, page_style
 from ..page.dataflow import Listener, ViewedDataflow, notebook_dataflow
 from ..page.guarded import count_in
 from ..page.stream import SendStep, StreamWidget
@@ -206,7 +206,7 @@ class CameraView(StreamWidget):
             *("drawing.js", "zoom.js", "picking.js", "caption.js", "frames.js", "camera.js"),
         )
     ).tag(sync=True)
-    _css = traitlets.Unicode(asset(__package__, "camera.css")).tag(sync=True)
+    _css = traitlets.Unicode(page_style(__package__, "camera.css")).tag(sync=True)
     topic = traitlets.Unicode(read_only=True).tag(sync=True)
     boxes = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
     points = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)

@@ -22,7 +22,7 @@ import traitlets
 from dora_nb.compare import Comparison, Version
 from dora_nb.compare.text import error_text, millis_text, outcome_text, summary_text
 
-from ..page.assets import asset, page_code
+from ..page.assets import asset, page_code, page_style
 from ..page.guarded import count_in
 from ..page.stream import Outbox, StreamWidget
 from ._details import detail_of, steps_of
@@ -48,7 +48,7 @@ class ComparisonView(StreamWidget):
     _esm = traitlets.Unicode(
         page_code(_PLOT, "canvas.js") + asset(__package__, "comparison.js")
     ).tag(sync=True)
-    _css = traitlets.Unicode(asset(__package__, "comparison.css")).tag(sync=True)
+    _css = traitlets.Unicode(page_style(__package__, "comparison.css")).tag(sync=True)
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison

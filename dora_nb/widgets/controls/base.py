@@ -27,7 +27,7 @@ from dora_nb.dataflow.dataflow import get_dataflow
 from dora_nb.errors import DataflowStateError, DoraNbError, GraphError
 from dora_nb.status import State
 
-from ..page.assets import asset, page_code
+from ..page.assets import page_code, page_style
 from ..page.cells import current_cell_run
 from ..page.guarded import count_in
 from ..page.live import LiveWidget, Refresher
@@ -43,7 +43,7 @@ def control_code(name: str) -> str:
 class ControlWidget(LiveWidget):
     """A control on a page. A subclass says what its page may send, in `_take`."""
 
-    _css = traitlets.Unicode(asset(__package__, "control.css")).tag(sync=True)
+    _css = traitlets.Unicode(page_style(__package__, "control.css")).tag(sync=True)
     kind = traitlets.Unicode(read_only=True).tag(sync=True)
     """Which view of its `.js` it is."""
     topic = traitlets.Unicode(read_only=True).tag(sync=True)

@@ -30,7 +30,7 @@ from dora_nb.status import EdgeStatus, LogLine, NodeStatus, State, TopicStatus
 
 from ..graph import GraphPicture, wire_path
 from ..page import live
-from ..page.assets import asset, page_code
+from ..page.assets import page_code, page_style
 from ..page.dataflow import LiveDataflow, notebook_dataflow
 from ..page.guarded import text_in
 from ..page.live import LiveWidget
@@ -74,7 +74,7 @@ class FlowView(LiveWidget):
     """
 
     _esm = traitlets.Unicode(page_code(__package__, "flow.js")).tag(sync=True)
-    _css = traitlets.Unicode(asset(__package__, "flow.css")).tag(sync=True)
+    _css = traitlets.Unicode(page_style(__package__, "flow.css")).tag(sync=True)
     page_message_bytes = 16_384
 
     def __init__(self, dataflow: FlowDataflow | None = None) -> None:

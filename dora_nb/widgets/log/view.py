@@ -27,7 +27,7 @@ import traitlets
 from dora_nb.errors import DeclarationError, did_you_mean
 from dora_nb.status import LogLine
 
-from ..page.assets import asset, page_code
+from ..page.assets import page_code, page_style
 from ..page.dataflow import LiveDataflow, notebook_dataflow
 from ..page.guarded import text_in
 from ..page.live import LiveWidget
@@ -73,7 +73,7 @@ class LogView(LiveWidget):
     """
 
     _esm = traitlets.Unicode(page_code(__package__, "view.js")).tag(sync=True)
-    _css = traitlets.Unicode(asset(__package__, "view.css")).tag(sync=True)
+    _css = traitlets.Unicode(page_style(__package__, "view.css")).tag(sync=True)
     node = traitlets.Unicode(read_only=True).tag(sync=True)
     level = traitlets.Unicode(read_only=True).tag(sync=True)
     lines = traitlets.Int(read_only=True).tag(sync=True)

@@ -13,6 +13,11 @@ def page_code(package: str, *names: str) -> str:
     return asset(__package__, "page.js") + "".join(asset(package, name) for name in names)
 
 
+def page_style(package: str, *names: str) -> str:
+    """Returns page.css, the theme of all widgets, with the named files of the package behind it."""
+    return asset(__package__, "page.css") + asset(package, *names)
+
+
 def asset(package: str, *names: str) -> str:
     """Returns the text of front-end files beside a package's modules."""
     folder = resources.files(package)

@@ -251,7 +251,7 @@ export class View {
     this.page = page;
     this.onScreen = false;
     this.wasVisible = false;
-    this.root = element("div", kind);
+    this.root = element("div", `dora-widget ${kind}`); // the theme of page.css
     host.append(this.root);
     this.watch(this.root);
     page.views.add(this);

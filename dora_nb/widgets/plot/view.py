@@ -35,7 +35,7 @@ from dora_nb.data.series.topic_series import SeriesInfo, as_frame, joined_table
 from dora_nb.errors import DataflowStateError, GraphError
 from dora_nb.graph.topic_paths import parse_topic_path
 
-from ..page.assets import asset, page_code
+from ..page.assets import page_code, page_style
 from ..page.dataflow import Listener, ViewedDataflow, notebook_dataflow
 from ..page.guarded import count_in, number_in
 from ..page.stream import Outbox, StreamWidget
@@ -93,7 +93,7 @@ class PlotView(StreamWidget):
     """
 
     _esm = traitlets.Unicode(page_code(__package__, "canvas.js", "view.js")).tag(sync=True)
-    _css = traitlets.Unicode(asset(__package__, "view.css")).tag(sync=True)
+    _css = traitlets.Unicode(page_style(__package__, "view.css")).tag(sync=True)
     topics = traitlets.List(traitlets.Unicode(), read_only=True).tag(sync=True)
     panes: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)
     """The places of the topics in each pane."""

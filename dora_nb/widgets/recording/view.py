@@ -33,7 +33,7 @@ from dora_nb.errors import DoraNbError, RecordingError
 from dora_nb.recording import Recording
 
 from ..camera import Drawn, still_jpeg
-from ..page.assets import asset, page_code
+from ..page.assets import asset, page_code, page_style
 from ..page.guarded import count_in, number_in, numbers_in
 from ..page.stream import Outbox, SendStep, StreamWidget
 from ._cursor import TopicCursor, problem_text, shown_picture, value_line
@@ -101,7 +101,7 @@ class RecordingView(StreamWidget):
         + asset(_CAMERA, "drawing.js")
         + asset(__package__, "timeline.js", "recording.js")
     ).tag(sync=True)
-    _css = traitlets.Unicode(asset(__package__, "recording.css")).tag(sync=True)
+    _css = traitlets.Unicode(page_style(__package__, "recording.css")).tag(sync=True)
 
     def __init__(
         self,
