@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import filecmp
+import functools
 import importlib.util
 import os
 import re
@@ -71,18 +72,28 @@ def _unknown_command(word: str) -> str | None:
     return f"there is no command '{word}'. " + (near or f"There are: {', '.join(COMMANDS)}.")
 
 
+_Add = Callable[..., argparse.ArgumentParser]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dora-nb", description="Prototype robots in a notebook.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"dora-nb {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    tutorial = commands.add_parser(
+    add = functools.partial(commands.add_parser, allow_abbrev=False)
+    _add_starters(add)
+    _add_runners(add)
+    _add_recordings(add)
+    return parser
+
+
+def _add_starters(add: _Add) -> None:
+    tutorial = add(
         "tutorial",
         help="copy the tutorial's notebooks and samples into a folder",
         description="Copy the tutorial's notebooks and samples into a folder, to be run and edited "
         "there. Files that you changed are kept unless you say --force.",
-        allow_abbrev=False,
     )
     tutorial.add_argument(
         "folder",
@@ -93,27 +104,27 @@ def _parser() -> argparse.ArgumentParser:
         help="the folder (default: ./%(default)s)",
     )
     tutorial.add_argument("--force", action="store_true", help="overwrite files that differ")
-    new = commands.add_parser(
+    new = add(
         "new",
         help="start a project: a notebook with two operators, and a test",
         description="Write a project into a new folder: a notebook with two operators and a view, functions that "
         "the cells share, a test that gives an operator prepared messages, a README and a .gitignore.",
-        allow_abbrev=False,
     )
     new.add_argument("folder", type=Path, metavar="DIR", help="the folder; new, or empty")
-    commands.add_parser(
+    add(
         "doctor",
         help="check what dora_nb needs from this machine",
         description="Check what dora_nb needs from this machine, and show what is missing. "
         "Exit status 1 if something is missing.",
-        allow_abbrev=False,
     )
-    run = commands.add_parser(
+
+
+def _add_runners(add: _Add) -> None:
+    run = add(
         "run",
         help="run a dataflow.yml, or what a notebook declares",
         description="Run a dataflow until every node has ended, and print what the nodes print. The cells "
         "of a notebook are not executed; only its declarations are read. Exit status 1 if a node fails.",
-        allow_abbrev=False,
     )
     run.add_argument("file", type=Path, metavar="FILE", help="a dataflow.yml, or an .ipynb")
     run.add_argument("--stop-after", type=_seconds, metavar="SECONDS", help="stop after this time")
@@ -135,32 +146,32 @@ def _parser() -> argparse.ArgumentParser:
         help="set an environment variable for every node that does not set it itself (repeatable)",
     )
     _add_allowances(run)
-    export = commands.add_parser(
+    export = add(
         "export",
         help="write what a notebook declares as files for dora-rs",
         description="Read the declarations of a notebook, without executing any cell, and write a "
         "dataflow.yml, a file for each node and requirements.txt. Also accepts a dataflow.yml, including "
         "one of dora 0.x.",
-        allow_abbrev=False,
     )
     export.add_argument("file", type=Path, metavar="FILE", help="an .ipynb, or a dataflow.yml")
     export.add_argument("folder", type=Path, metavar="DIR", help="where the files go")
     export.set_defaults(build=False, env=[])
     _add_allowances(export)
-    info = commands.add_parser(
+
+
+def _add_recordings(add: _Add) -> None:
+    info = add(
         "info",
         help="show what a recording contains",
         description="Show the topics of a recording with their types, counts, rates and gaps, what is damaged "
         "or missing, and the cells that are attached. Opens MCAP files of any program, and ROS 2 bags.",
-        allow_abbrev=False,
     )
     info.add_argument("file", type=Path, metavar="FILE", help="an .mcap, or the folder of a bag")
-    recover = commands.add_parser(
+    recover = add(
         "recover",
         help="write what can be read of a damaged recording as a whole file",
         description="Write every message that can be read of a recording that was cut or damaged into a new "
         "file. The old file stays as it is.",
-        allow_abbrev=False,
     )
     recover.add_argument("file", type=Path, metavar="FILE", help="the recording")
     recover.add_argument(
@@ -170,7 +181,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OUT",
         help="the new file (default: FILE-recovered.mcap, beside FILE)",
     )
-    return parser
 
 
 def _add_allowances(parser: argparse.ArgumentParser) -> None:

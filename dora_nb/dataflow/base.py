@@ -18,7 +18,7 @@ from .arguments import check_count
 from .controls import Controls
 from .current_run import CurrentRun
 from .params import Params
-from .recording import FlightRecorder, KeptStatus, Recorder
+from .recording import KeptStatus, Recorder
 from .subscription import CallbackSubscription, Subscription
 
 if TYPE_CHECKING:
@@ -146,8 +146,7 @@ class BaseDataflow:
             >>> dataflow.recorder.status().messages
             18203
         """
-        recorder = self._run.recorder
-        return recorder if isinstance(recorder, Recorder) else None
+        return self._run.recorder
 
     def keep(
         self,
@@ -178,7 +177,7 @@ class BaseDataflow:
             29.8
         """
         keeper = self._run.keeper
-        return keeper.status() if isinstance(keeper, FlightRecorder) else None
+        return None if keeper is None else keeper.status()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Saved:
         """Writes what `keep` has kept into an MCAP file, and returns what it holds.

@@ -22,6 +22,7 @@ from dora_nb.status import EdgeStatus, LogLine, NodeStatus, State
 from .story import Story
 
 if TYPE_CHECKING:
+    from .recording import FlightRecorder, Recorder
     from .replaying import Replay
 
 Progress = Callable[[str], None]
@@ -53,11 +54,11 @@ class CurrentRun:
         """What is called before a session closes, which has ended; with the lock."""
         self.story = Story()
         """What recordings are told of the code."""
-        self.recorder: object | None = None
+        self.recorder: Recorder | None = None
         """The `Recorder` that was started last."""
         self.hint_at_failures: str | None = None
         """What the error of a node that has failed says too, while a session lasts."""
-        self.keeper: object | None = None
+        self.keeper: FlightRecorder | None = None
         """The `FlightRecorder`; None where nothing is kept."""
         self.replay: Replay | None = None
         """The recording that is replayed now."""

@@ -229,7 +229,7 @@ def record(
         check_foxglove_installed()  # here, since the process that records could only say it later
     names = _checked_topics(run, topics)
     current = run.recorder
-    if isinstance(current, Recorder) and current.active:
+    if current is not None and current.active:
         raise DataflowStateError(
             f"{current.path.name} is being recorded already:",
             hint=f"{how_to('stop recording')} ends that.",
@@ -243,7 +243,7 @@ def record(
         foxglove=foxglove,
         losses_known=True,
     )
-    if isinstance(current, Recorder):
+    if current is not None:
         current.stop()
     node = recorder_node(RECORDER, task, names)
     process = RecorderProcess(run, RECORDER, node, ends_with_the_run=True)
@@ -261,7 +261,7 @@ def keep(
     if limit_bytes < _LEAST_LIMIT_BYTES:
         raise GraphError(f"limit_bytes must be >= 1000000 (1 MB), got {limit_bytes!r}.")
     names = _checked_topics(run, topics)
-    if isinstance(run.keeper, FlightRecorder):
+    if run.keeper is not None:
         run.keeper.end()
         run.keeper = run.hint_at_failures = None
     if secs is not None:
@@ -276,7 +276,7 @@ def keep(
 def save(run: CurrentRun, path: str | Path, *, overwrite: bool) -> Saved:
     """Writes what the flight recorder keeps; see `BaseDataflow.save`."""
     keeper = run.keeper
-    if not isinstance(keeper, FlightRecorder):
+    if keeper is None:
         raise DataflowStateError(
             "nothing is kept that could be saved:",
             hint=f"{how_to('keep', secs=30)} keeps the last 30 seconds.",
@@ -308,9 +308,7 @@ def service_statuses(run: CurrentRun) -> list[NodeStatus]:
 
 
 def _processes(run: CurrentRun) -> list[RecorderProcess]:
-    recorder, keeper = run.recorder, run.keeper
-    found = [recorder._process] if isinstance(recorder, Recorder) else []
-    return found + ([keeper._process] if isinstance(keeper, FlightRecorder) else [])
+    return [each._process for each in (run.recorder, run.keeper) if each is not None]
 
 
 def new_file(path: str | Path, *, overwrite: bool) -> Path:
