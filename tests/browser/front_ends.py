@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-from jupyterlab_server import free_port
-
-START_SECS = 60
+from jupyterlab_server import end_server, free_port, wait_until_up
 
 ARM = """\
 import numpy as np
@@ -145,34 +139,12 @@ def running_marimo(home: Path, notebook: Path, mode: str) -> Iterator[str]:
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait_until_up(f"{url}/health", server, log)
+            wait_until_up(lambda: _ask(f"{url}/health"), server, log, name="marimo")
             yield url
         finally:
-            _end(server)
+            end_server(server, name="marimo")
 
 
-def _wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECS
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10):
-                return
-        except (urllib.error.URLError, OSError):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"marimo did not start:\n{log.read_text()}") from None
-            time.sleep(0.05)  # a server says by nothing but an answer that it is up
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """Ends it and all that it has started, which must be gone then."""
-    started = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
-    server.send_signal(signal.SIGTERM)
-    try:
-        server.wait(15)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
-    _, left = psutil.wait_procs(started, timeout=5)
-    for process in left:
-        process.kill()
-    assert not left, f"left behind by marimo: {left}"
+def _ask(url: str) -> None:
+    with urllib.request.urlopen(url, timeout=10):
+        pass

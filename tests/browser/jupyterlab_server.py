@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 from playwright.sync_api import Page
 
-LAB_START_SECS = 60
+START_SECS = 60
 _SWITCHES = ("no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run", "disable-sync")
 _QUIET = ("disable-background-networking", "disable-component-update", "disable-quic")
 CHROMIUM_SWITCHES = [f"--{switch}" for switch in (*_SWITCHES, *_QUIET)]
@@ -80,10 +80,10 @@ def running_lab(home: Path, folder: Path) -> Iterator[Lab]:
             start_new_session=True,
         )
         try:
-            _wait_until_up(lab, server, log)
+            wait_until_up(lambda: lab.request("/api/status"), server, log, name="JupyterLab")
             yield lab
         finally:
-            _end(server)
+            end_server(server, name="JupyterLab")
 
 
 def free_port() -> int:
@@ -131,33 +131,36 @@ def _lab_environment(home: Path) -> dict[str, str]:
     return os.environ | {name: str(folder) for name, folder in folders.items()}
 
 
-def _wait_until_up(lab: Lab, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + LAB_START_SECS
+def wait_until_up(
+    ask: Callable[[], object], server: subprocess.Popen[bytes], log: Path, *, name: str
+) -> None:
+    """Asks a server until it answers. RuntimeError, with its log, where it ends or takes too long."""
+    deadline = time.monotonic() + START_SECS
     while True:
         try:
-            lab.request("/api/status")
+            ask()
             return
         except (urllib.error.URLError, OSError):
             if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}") from None
+                raise RuntimeError(f"{name} did not start:\n{log.read_text()}") from None
             time.sleep(0.05)  # a server says by nothing but an answer that it is up
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """It ends its kernels when it is terminated. What does not end is killed, and is a failure."""
+def end_server(server: subprocess.Popen[bytes], *, name: str) -> None:
+    """Ends it and what it has started, its kernels. What does not end is killed, and is a failure."""
     if server.poll() is not None:
         return  # it did not start, which is an error already
-    kernels = psutil.Process(server.pid).children(recursive=True)
+    started = psutil.Process(server.pid).children(recursive=True)
     server.send_signal(signal.SIGTERM)
     try:
         server.wait(15)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
-    _, left = psutil.wait_procs(kernels, timeout=5)
+    _, left = psutil.wait_procs(started, timeout=5)
     for process in left:
         process.kill()
-    assert not left, f"left behind by JupyterLab: {left}"
+    assert not left, f"left behind by {name}: {left}"
 
 
 # ----- notebooks in it
