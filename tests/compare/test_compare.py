@@ -322,24 +322,44 @@ def test_a_version_that_hangs_is_ended_and_says_in_which_line(run: Path) -> None
 
 
 def test_progress_says_which_version_runs_and_where(run: Path) -> None:
-    begin, go_on = run.with_name("begin"), run.with_name("go_on")
-    waits = f"import os\n{WHEELS}".replace(
+    """Each version waits in the middle until a line about it was shown, so no line depends on a clock."""
+    shown = {
+        text: run.with_name(f"shown_{number}")
+        for number, text in enumerate(("starting the given code", "the given code, at", "now ("))
+    }
+    starting, first, second = shown.values()
+
+    def waiting(until_shown: Path) -> str:
+        return f"import os\n{WHEELS}".replace(
+            "self.number += 1",
+            "self.number += 1\n"
+            f"            while self.number == 4 and not os.path.exists({str(until_shown)!r}): pass",
+        )
+
+    before = waiting(first).replace(
         "self.number = 0",
-        f"self.number = 0\n        while not os.path.exists({str(begin)!r}): pass",
-    ).replace(
-        "self.number += 1",
-        f"self.number += 1\n            while self.number == 4 and not os.path.exists({str(go_on)!r}): pass",
+        f"self.number = 0\n        while not os.path.exists({str(starting)!r}): pass",
     )
     said: list[str] = []
 
     def progress(text: str) -> None:
         said.append(text)
-        (begin if "starting" in text else go_on).touch()
+        for part, path in shown.items():
+            if part in text:
+                path.touch()
 
-    comparison = dataflow_with(WHEELS).compare("wheels", run, before=waits, progress=progress)
+    comparison = dataflow_with(waiting(second)).compare(
+        "wheels", run, before=before, progress=progress
+    )
     assert comparison.equal
-    assert said[0] == "wheels: starting the given code"
-    assert re.fullmatch(r"wheels: the given code, at 0\.\d of 0\.9 s", said[-1]), said
+    about = [re.sub(r"at 0\.\d of 0\.9 s$", "at SECS", text) for text in said]
+    assert list(dict.fromkeys(about)) == [
+        "wheels: starting the given code",
+        "wheels: the given code, at SECS",
+        "wheels: now (<source of wheels>), at SECS",
+    ], said
+    # Lines of one version are never between those of the other, and their time goes on.
+    assert said == sorted(said, key=lambda text: ("now (" in text, ", at" in text, text))
 
 
 def test_recorded_code_of_a_file_finds_what_lies_beside_it(tmp_path: Path) -> None:
