@@ -128,7 +128,7 @@ def test_the_wheel_carries_every_file(wheel: Path) -> None:
     assert extra == []
 
 
-@pytest.mark.parametrize("kind", [".js", ".css", ".ipynb", ".py", "py.typed", ".curlrc"])
+@pytest.mark.parametrize("kind", [".js", ".css", ".ipynb", ".json5", ".py", "py.typed", ".curlrc"])
 def test_a_file_left_out_of_the_wheel_is_noticed(kind: str) -> None:
     complete = files_of_the_package()
     left_out = [name for name in complete if name.endswith(kind)]

@@ -3,6 +3,8 @@
 An exported dataflow declares `notebook` as a dynamic node whose outputs are those topics. When the first
 message is sent, or once messages flow if there are controls, a separate process joins as that node (see
 `_subscribers` for why). It reads the messages from the kernel and passes them on, and publishes the controls.
+
+All that it sends goes through dora's daemon, which loses nothing, and not straight to the readers (`NO_ROUTES`).
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ _JOIN_SECS = 20.0
 _GRACE_SECS = 1.0
 _NEUTRAL_SECS = 0.5
 _MAX_FAILURES = 5
+NO_ROUTES = Path(__file__).with_name("no_routes.json5")
+"""The configuration of zenoh, dora's straight way between two nodes, for a process that does without it."""
 
 
 class Feeder:
@@ -60,7 +64,7 @@ class Feeder:
                 *word_inputs(each.output for each in reads),
             ),
             kind="script",
-            args=(NOTEBOOK, str(daemon_port)),
+            args=(NOTEBOOK, str(daemon_port), str(NO_ROUTES)),
             env=(("RUST_BACKTRACE", "0"),),
             working_dir="/proc",
         )
