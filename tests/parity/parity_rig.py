@@ -31,8 +31,9 @@ from dora_nb.engines.dora._cluster import Cluster
 from dora_nb.errors import DoraNbError, OperatorError
 from dora_nb.graph.nodes import InputSpec, NodeKind, NodeSpec, QueuePolicy, SourceCode
 from dora_nb.graph.sources import TopicSource, parse_source
+from dora_nb.status import State
 
-from ..waiting import wait_for_line
+from ..waiting import wait_for_line, wait_until
 
 BIN = Path(sys.executable).parent
 PAGE = Path(dora_nb.__file__).parents[1] / "docs" / "compatibility.md"
@@ -161,6 +162,14 @@ class Part:
         """Waits until that node of the row has printed that."""
         wait_for_line(self.dataflow, self.name(node), text)
 
+    def wait_until_finished(self, node: str) -> None:
+        """Waits until that node of the row, which ends by itself, has ended well."""
+        name = self.name(node)
+        wait_until(
+            lambda: self.dataflow.status(name).state is State.FINISHED,
+            otherwise=lambda: self.dataflow.status(name),
+        )
+
     def lines(self) -> list[str]:
         """What the nodes observed, in order for each node, and how each ended."""
         lines = [
@@ -200,7 +209,8 @@ def observed(parts: Callable[[Dataflow], Sequence[Part]], engine: str) -> list[l
         acted = [part.row.act(part) or [] if part.row.act else [] for part in made]
         if any(part.row.act is None for part in made):
             assert dataflow.wait(TIMEOUT_SECS), f"it does not end on {engine}: {dataflow.status()}"
-        dataflow.stop()
+        # A node that says something at its STOP has the time for it, however busy the machine is.
+        dataflow.stop(grace_secs=TIMEOUT_SECS)
         return [[*seen, *part.lines()] for part, seen in zip(made, acted, strict=True)]
 
 
@@ -468,6 +478,18 @@ def script(
         + textwrap.dedent(body)
     )
     return node("script", name, text, {"in": "source/out"} if inputs is None else inputs, **options)
+
+
+def mark(word: str) -> str:
+    """A line of a script: it has come so far."""
+    return f"open('{word}.' + node.dataflow_id(), 'w').close()"
+
+
+def until_marked(word: str) -> str:
+    """Lines of a script: they wait until a script of the same run has come so far."""
+    return (
+        f"import os\nwhile not os.path.exists('{word}.' + node.dataflow_id()): time.sleep(0.01)\n"
+    )
 
 
 SEEN = "print('OBS', e['type'], e.get('id'), e['value'].to_pylist() if e['type'] == 'INPUT' else '', flush=True)"

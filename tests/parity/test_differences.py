@@ -34,13 +34,14 @@ from .parity_rig import (
     compare,
     in_groups,
     listed,
+    mark,
     node,
     observed_of_file,
     observer,
-    once_seen,
     operator,
     page_rows,
     script,
+    until_marked,
 )
 
 # --- what is done to them -----------------------------------------------------------------------
@@ -99,6 +100,11 @@ def joins(dataflow: Dataflow, *, as_dora_says: bool) -> str:
     return ran.stdout.strip()
 
 
+def once_all_are_sent(part: Part) -> None:
+    part.wait_for_line("source", "all sent")
+    part.wait_for_line("script", "here")
+
+
 def join_by_dora(part: Part) -> list[str]:
     return [f"OBS dora.Node: {joins(part.dataflow, as_dora_says=True)}"]
 
@@ -109,45 +115,52 @@ def join_twice(part: Part) -> None:
     assert joins(part.dataflow, as_dora_says=False) == "joined"
     if cluster_of(part.dataflow) is None:
         part.wait_for_line("script", "OBS again")
+    # Not only its last line: a stop while its process exits would be how it ended.
+    part.wait_until_finished("script")
 
 
 # --- nodes that several of them need ------------------------------------------------------------
 
 
 def counts_to(number: int, *, pause_secs: float = 0.02) -> NodeSpec:
-    """A script that sends so many numbers, one after the other."""
+    """A script that sends so many numbers, one after the other, and then says ``sent`` and how many."""
     return script(
         f"""
         for number in range({number}):
             node.send_output("out", pa.array([number]))
             time.sleep({pause_secs})
+        {mark(f"sent {number}")}
         """,
         {},
         name="source",
     )
 
 
-def reads_late(**options: Any) -> NodeSpec:
-    """A script that sleeps after its first event, and then prints what is in line, in order."""
+def reads_late(after: str, *, pause_secs: float = 1.5, **options: Any) -> NodeSpec:
+    """A script that takes one event, and waits until a node has said `after`; then prints what is in line.
+
+    The pause is for dora-rs, where an event takes its time to arrive.
+    """
     return script(
-        """
-        node.next()
-        print("here", flush=True)
-        time.sleep(1.5)
-        seen = [
-            event["value"][0].as_py() if event["type"] == "INPUT" else event["type"] for event in node
-        ]
-        print("OBS", seen, flush=True)
-        """,
+        f"""
+node.next()
+print("here", flush=True)
+{until_marked(after)}
+time.sleep({pause_secs})
+seen = [event["value"][0].as_py() if event["type"] == "INPUT" else event["type"] for event in node]
+print("OBS", seen, flush=True)
+""",
         **options,
     )
 
 
 JOINS = node("dynamic", "joins", "")
-FLUSHES = """
+FLUSHES = f"""
 for number in range(5):
-    node.send_output("out", pa.array([number]), {"flush": number == 3})
+    metadata = {{"flush": number == 3, "sent": "all five." + node.dataflow_id()}}
+    node.send_output("out", pa.array([number]), metadata)
     time.sleep(0.05)
+{mark("all five")}
 time.sleep(1)
 """
 
@@ -187,23 +200,27 @@ CELLS = {
             ),
         ),
     ),
-    "a full queue": Row((counts_to(300, pause_secs=0.002), reads_late(queue=(5, "drop_oldest")))),
-    "the end of an input": Row((counts_to(3), reads_late())),
+    "a full queue": Row(
+        (counts_to(300, pause_secs=0.002), reads_late("sent 300", queue=(5, "drop_oldest")))
+    ),
+    "the end of an input": Row((counts_to(3), reads_late("sent 3"))),
     "messages in line at a stop": Row(
         (
             script(
-                """
+                f"""
                 for number in range(5):
                     node.send_output("out", pa.array([number]))
+                print("all sent", flush=True)
                 for event in node:
                     pass
+                {mark("stopped")}
                 """,
                 TICKS,
                 name="source",
             ),
-            reads_late(),
+            reads_late("stopped", pause_secs=0.5),
         ),
-        once_seen("here", "script"),
+        once_all_are_sent,
     ),
     "ticks that were missed": Row(
         (
@@ -226,9 +243,31 @@ CELLS = {
     ),
     "`input_timeout`": Row(
         (
-            counts_to(2, pause_secs=1.2),
             script(
-                "print('OBS', [(event['type'], sorted(event)) for event in node], flush=True)",
+                """
+                import os
+                # On dora-rs no silence is told, and after a while the next message follows it all the same.
+                patience_secs = 1.2 if "DORA_NODE_CONFIG" in os.environ else 20
+                for number in range(2):
+                    node.send_output("out", pa.array([number]))
+                    until_secs = time.monotonic() + patience_secs
+                    silent = f"silent {number}.{node.dataflow_id()}"
+                    while not os.path.exists(silent) and time.monotonic() < until_secs:
+                        time.sleep(0.01)
+                """,
+                {},
+                name="source",
+            ),
+            script(
+                """
+                seen = []
+                for event in node:
+                    seen.append((event["type"], sorted(event)))
+                    if event["type"] == "INPUT_CLOSED":
+                        heard = sum(kind == "INPUT" for kind, _ in seen)
+                        open(f"silent {heard - 1}.{node.dataflow_id()}", "w").close()
+                print("OBS", seen, flush=True)
+                """,
                 timeout_secs=0.5,
             ),
         ),
@@ -343,10 +382,12 @@ CELLS = {
             script(FLUSHES, {}, name="source"),
             operator(
                 f"""
-                import time
+                import os, time
                 {SEEN}
                 if e["type"] == "INPUT" and e["value"][0].as_py() == 0:
-                    time.sleep(1)
+                    while not os.path.exists(e["metadata"]["sent"]):
+                        time.sleep(0.01)
+                    time.sleep(0.5)
                 {GO_ON}
                 """
             ),
@@ -355,17 +396,18 @@ CELLS = {
     "requests in a full queue": Row(
         (
             script(
-                """
+                f"""
                 for number in range(8):
-                    metadata = {"request_id": "r"} if number == 1 else {}
+                    metadata = {{"request_id": "r"}} if number == 1 else {{}}
                     node.send_output("out", pa.array([number]), metadata)
                     time.sleep(0.05)
+                {mark("all eight")}
                 time.sleep(1.5)
                 """,
                 {},
                 name="source",
             ),
-            reads_late(queue=(3, "drop_oldest")),
+            reads_late("all eight", pause_secs=0.5, queue=(3, "drop_oldest")),
         ),
     ),
     "a dynamic node": Row(

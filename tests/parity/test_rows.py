@@ -22,6 +22,7 @@ from .parity_rig import (
     Row,
     compare,
     in_groups,
+    mark,
     node,
     observer,
     once_seen,
@@ -31,6 +32,7 @@ from .parity_rig import (
     script_for,
     sends,
     sends_for,
+    until_marked,
 )
 
 
@@ -418,7 +420,8 @@ OPERATOR_ROWS = {
 NODE_ROWS = {
     "2 next: a timeout is an event": Row(
         (
-            script("time.sleep(1)", {}, name="late"),
+            # It sends nothing, and lasts for as long as its reader.
+            script("for event in node: pass", {"in": "script/out"}, name="late"),
             script(
                 """
                 for secs in (0, 0.1):
@@ -456,16 +459,21 @@ NODE_ROWS = {
     "2 try_recv and drain": Row(
         (
             script(
-                "node.send_output('out', b'a'); time.sleep(0.05); node.send_output('out', b'b'); time.sleep(1.5)",
-                {},
+                f"""
+                node.send_output('out', b'a'); time.sleep(0.05); node.send_output('out', b'b')
+                {mark("both")}
+                for event in node: pass
+                """,
+                {"until": "script/out"},  # So it does not end before its reader.
                 name="source",
             ),
-            script("""
-                time.sleep(0.5)
-                print('OBS', node.is_empty(), flush=True)
-                first = node.try_recv()
-                print('OBS', first['type'], [e['type'] for e in node.drain()], node.try_recv(), node.drain(), node.is_empty(), flush=True)
-                """),
+            script(f"""
+{until_marked("both")}
+time.sleep(0.5)
+print('OBS', node.is_empty(), flush=True)
+first = node.try_recv()
+print('OBS', first['type'], [e['type'] for e in node.drain()], node.try_recv(), node.drain(), node.is_empty(), flush=True)
+"""),
         ),
     ),
     "2 send_output: from another thread": Row(
@@ -762,10 +770,13 @@ YAML_ROWS = {
                 """
                 import json
                 seen = []
-                end = time.monotonic() + 1.5
+                end = time.monotonic() + 10
                 while (left := end - time.monotonic()) > 0:
                     e = node.next(left)
-                    if e and e['type'] == 'INPUT': seen.append((e['id'], json.loads(e['value'][0].as_py())['level']))
+                    if not e or e['type'] != 'INPUT': continue
+                    seen.append((e['id'], json.loads(e['value'][0].as_py())['level']))
+                    # All are there: what comes in the next second is too much.
+                    if len(seen) == 6: end = time.monotonic() + 1
                 print('OBS', sorted(seen), flush=True)
                 """,
                 {
