@@ -147,5 +147,5 @@ def load_package(package: str, *, needed_by: str) -> Any:
     except ImportError as error:
         raise MessageError(
             f"{needed_by} needs {package}, which cannot be imported ({error}).",
-            hint=f"%pip install {package}",
+            hint=f"%pip install 'dora-nb[{package}]'",
         ) from None

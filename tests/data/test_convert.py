@@ -105,7 +105,9 @@ def test_an_error_says_which_library_is_missing(
     monkeypatch: pytest.MonkeyPatch, package: str, function: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MessageError, match=f"as_{package} needs .*%pip install {package}"):
+    with pytest.raises(
+        MessageError, match=rf"as_{package} needs .*%pip install 'dora-nb\[{package}\]'"
+    ):
         function(event(pa.array([1])))
 
 

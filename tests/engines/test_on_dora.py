@@ -447,11 +447,14 @@ def test_an_interrupted_start_leaves_nothing(
 @pytest.mark.parametrize(
     ("versions", "said"),
     [
-        ({}, "dora-rs is not installed here. Install it: %pip install"),
-        ({"dora-rs-cli": "1.1.0"}, "dora-rs is not installed here. Install it: %pip install"),
+        ({}, "dora-rs is not installed here. Install it: %pip install 'dora-nb[dora]'."),
+        (
+            {"dora-rs-cli": "1.1.0"},
+            "dora-rs is not installed here. Install it: %pip install 'dora-nb[dora]'.",
+        ),
         (
             {"dora-rs": "1.1.0", "dora-rs-cli": "1.0.3"},
-            "the installed versions do not match: dora-rs 1.1.0, dora-rs-cli 1.0.3. Install one release: %pip install",
+            "the installed versions do not match: dora-rs 1.1.0, dora-rs-cli 1.0.3. Install one release: %pip install -U",
         ),
     ],
 )

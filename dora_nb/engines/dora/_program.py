@@ -20,7 +20,9 @@ from typing import Any
 from dora_nb.errors import EngineError
 
 CALL_TIMEOUT_SECS = 30.0
-_INSTALL = '%pip install "dora-rs>=1.1,<2" "dora-rs-cli>=1.1,<2"'
+_INSTALL = "%pip install 'dora-nb[dora]'"
+_INSTALL_ONE_RELEASE = '%pip install -U "dora-rs>=1.1,<2" "dora-rs-cli>=1.1,<2"'
+"""The extra alone would be satisfied by what is installed."""
 _NOT_FOR_USERS = re.compile(r"^\s*(Location:|Stack backtrace:|Backtrace omitted)")
 
 
@@ -39,7 +41,7 @@ def find_program() -> str:
         found = ", ".join(f"{name} {version}" for name, version in versions.items())
         raise EngineError(
             f"the installed versions do not match: {found}.",
-            hint=f"Install one release: {_INSTALL}.",
+            hint=f"Install one release: {_INSTALL_ONE_RELEASE}.",
         )
     return program
 

@@ -387,7 +387,9 @@ def test_a_frame_has_the_time_as_its_index_and_the_units(
     assert frame.index[1] == datetime.datetime.fromtimestamp(NOW + 1, datetime.UTC)
     assert frame.attrs == {"units": {"sim/x": "m/s²"}}
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MessageError, match=r"^PlotView.table needs pandas, .*%pip install pandas"):
+    with pytest.raises(
+        MessageError, match=r"^PlotView.table needs pandas, .*%pip install 'dora-nb\[pandas\]'"
+    ):
         as_frame(series.table(), needed_by="PlotView.table")
 
 
