@@ -20,6 +20,8 @@ from dora_nb.dataflow.front_end import FrontEnd
 from dora_nb.descriptor.notebook_files import read_notebook
 from dora_nb.doctor import Check
 
+from .waiting import killed_at_the_end
+
 REPOSITORY = Path(dora_nb.__file__).resolve().parent.parent
 
 
@@ -478,7 +480,9 @@ def test_a_signal_stops_the_nodes_also_while_they_start(
     command = [sys.executable, "-m", "dora_nb.cli", "run"]
     command += [_notebook(tmp_path, ending if cell is not RESTARTED else cell)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
+    with killed_at_the_end(
+        subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    ) as running:
         assert running.stdout is not None
         assert running.stdout.readline()  # Lines come from the first moment on.
         running.send_signal(number)

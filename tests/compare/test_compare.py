@@ -18,7 +18,7 @@ from dora_nb.compare import AS_RECORDED, Comparison
 from dora_nb.engines.embedded import _trial
 from dora_nb.errors import GraphError, RecordingError, SourceError
 
-from ..waiting import wait_until
+from ..waiting import killed_at_the_end, wait_until
 from .recordings import START_NANOS, make_recording
 
 STICK = [(0.1 * at, "notebook/stick", [float(at)]) for at in range(1, 11)]
@@ -442,9 +442,8 @@ def test_versions_end_with_their_kernel(run: Path, tmp_path: Path) -> None:
         "import dora_nb; dataflow = dora_nb.Dataflow(); "
         f"dataflow.compare('wheels', {str(run)!r}, after={hanging!r})"
     )
-    with subprocess.Popen([sys.executable, "-c", program]) as kernel:
+    with killed_at_the_end(subprocess.Popen([sys.executable, "-c", program])):
         wait_until(lambda: mark.exists() and bool(mark.read_text()))
-        kernel.kill()
     wait_until(lambda: has_ended(int(mark.read_text())))
 
 

@@ -24,11 +24,12 @@ from dora_nb.dataflow.dataflow import Dataflow
 from dora_nb.dataflow.front_end import FrontEnd
 from dora_nb.dataflow.results import Declared
 from dora_nb.errors import OperatorError
+from dora_nb.events import Event
 from dora_nb.graph.nodes import InputSpec, NodeKind, NodeSpec, OnEdit, QueuePolicy, SourceCode
 from dora_nb.graph.sources import parse_source
 from dora_nb.status import NodeStatus, State
 
-TIMEOUT_SECS = 30.0
+from ..waiting import TIMEOUT_SECS
 
 
 class CellDataflow(Dataflow):
@@ -88,6 +89,16 @@ class CellDataflow(Dataflow):
             other_keys=keys or {},
         )
         return self.front_end.declare(spec)
+
+    def take(
+        self, topic: str, count: int | None = None, timeout_secs: float = TIMEOUT_SECS
+    ) -> list[Event]:
+        """As that of `Dataflow`, on a machine that may be busy."""
+        return super().take(topic, count, timeout_secs)
+
+    def latest(self, topic: str, timeout_secs: float = TIMEOUT_SECS) -> Event:
+        """As that of `Dataflow`, on a machine that may be busy."""
+        return super().latest(topic, timeout_secs)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Waits until a change of the dataflow makes `condition` true."""

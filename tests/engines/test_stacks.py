@@ -24,6 +24,7 @@ from dora_nb.engines.embedded import SPARES, _stacks
 from dora_nb.errors import DataflowStateError, DoraNbError, EngineError, GraphError
 from dora_nb.status import State
 
+from ..waiting import killed_at_the_end
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 
 TICK = {"tick": "dora/timer/millis/5"}
@@ -291,15 +292,16 @@ def test_what_has_no_process_of_ours_is_named(hanging: CellDataflow) -> None:
     with pytest.raises(GraphError, match="Did you mean 'endless'"):
         hanging.stacks("endles")
     code = "import dora_nb, sys; node = dora_nb.Node('joined'); print(flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    with killed_at_the_end(
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
     ) as joined:
         assert joined.stdout is not None
         assert joined.stdout.readline() == b"\n"
         hanging.until_state("joined", State.RUNNING)
         with pytest.raises(DataflowStateError, match=f"py-spy dump --pid {joined.pid} shows"):
             hanging.stacks("joined")
-        joined.kill()
 
 
 def test_an_operator_in_its_init_and_the_one_that_it_is_to_follow(

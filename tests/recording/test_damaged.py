@@ -19,6 +19,7 @@ from dora_nb.recording.chunked_file import MAGIC
 from dora_nb.recording.reader import RecordingFile
 from dora_nb.recording.recover import recover
 
+from ..waiting import killed_at_the_end
 from .recordings import BEGIN, SECOND
 
 NUM_CHUNKS = 4
@@ -184,8 +185,10 @@ for at in itertools.count():
 
 def test_a_killed_writer_has_lost_less_than_a_second(tmp_path: Path) -> None:
     path = tmp_path / "run.mcap"
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITE_UNTIL_KILLED, str(path)], stdout=subprocess.PIPE, text=True
+    with killed_at_the_end(
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE_UNTIL_KILLED, str(path)], stdout=subprocess.PIPE, text=True
+        )
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -15,8 +15,7 @@ from dora_nb.widgets.camera import CameraView
 from dora_nb.widgets.page.guarded import GuardedWidget
 from dora_nb.widgets.plot.view import PlotView
 
-TIMEOUT_SECS = 20.0
-"""Only reached by what hangs."""
+from ..waiting import TIMEOUT_SECS
 
 
 @pytest.fixture

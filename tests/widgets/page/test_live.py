@@ -14,10 +14,8 @@ from dora_nb.widgets.page.live import LiveWidget, Refresher
 from dora_nb.widgets.page.problems import Problems
 from dora_nb.widgets.page.widget import REGISTRY
 
+from ...waiting import TIMEOUT_SECS
 from ..scripted import ByHand, Scripted
-
-TIMEOUT_SECS = 20.0
-"""Only reached by what hangs."""
 
 
 @pytest.fixture

@@ -16,10 +16,8 @@ from dora_nb.widgets.page.problems import Problems
 from dora_nb.widgets.page.stream import STATUS_INTERVAL_SECS, Outbox, SendStep, StreamWidget
 from dora_nb.widgets.page.widget import REGISTRY
 
+from ...waiting import TIMEOUT_SECS
 from ..conftest import FakePage
-
-TIMEOUT_SECS = 20.0
-"""Only reached by what hangs."""
 
 
 class Increments(Outbox):
