@@ -210,6 +210,7 @@ def test_in_the_same_process_all_of_it_is_given_back(plotted: CellDataflow) -> N
         del node, event
     gc.collect()
     assert kept.to_pylist()[0] > 0
+    plotted.until(lambda: len(plotted.said_by("plotter", "info")) >= 3, "the third line")
     assert plotted.said_by("plotter", "info") == ["from outside"] * 3
     plotted.until_state("reader", State.FINISHED)
     plotted.stop()

@@ -31,6 +31,7 @@ from dora_nb.protocol import control, counters
 from dora_nb.status import State
 from dora_nb.transport import Input
 
+from ..waiting import wait_until
 from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow
 
@@ -143,7 +144,8 @@ def test_a_watcher_that_fails_disturbs_nobody(dataflow: CellDataflow) -> None:
         assert dataflow.take("other/out", 2)
     finally:
         unwatch()
-    assert "KeyError: 'a fault of ours'" in dataflow.said_by("op", "engine")
+    # Noted by the thread that supervises it, right after what was to be told.
+    wait_until(lambda: "KeyError: 'a fault of ours'" in dataflow.said_by("op", "engine"))
 
 
 def test_a_subscription_that_fails_is_said_once_and_disturbs_nobody(
@@ -153,6 +155,7 @@ def test_a_subscription_that_fails_is_said_once_and_disturbs_nobody(
     dataflow.subscribe("op/out", is_broken)
     dataflow.start()
     assert len(dataflow.take("op/out", 5)) == 5
+    wait_until(lambda: "KeyError: 'a fault of ours'" in dataflow.said_by("op", "engine"))
     said = dataflow.said_by("op", "engine")
     assert said[0] == "the notebook's subscription to op/out failed (reported once):"
     assert said.count("KeyError: 'a fault of ours'") == 1

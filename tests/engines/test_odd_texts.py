@@ -56,7 +56,8 @@ def test_a_name_that_is_not_utf8_loses_no_reason(dataflow: CellDataflow, tmp_pat
     assert crash_report is not None
     assert crash_report.missing["get_state"] == f"ValueError: {SHOWN}"
     assert crash_report.event is not None
-    wait_until(lambda: len(dataflow.said_by("printing")) > 1)
+    for stream in ("stderr", "engine"):  # Each comes by a way of its own.
+        wait_until(lambda stream=stream: bool(dataflow.said_by("printing", stream)))
     assert dataflow.said_by("printing", "stderr")[0] == SHOWN
     assert f"'printing/{SHOWN}'" in dataflow.said_by("printing", "engine")[0]
     assert dataflow.status("printing").error is None

@@ -71,6 +71,11 @@ def test_what_the_users_own_code_warns_of_turns_its_node_amber(
     assert dataflow.status("script").warnings == ("script warns: alone",)
 
     # Python's own line is as it always is, with the place of the call: the body begins at line 2.
+    # The lines and the warnings come by two ways.
+    wait_until(
+        lambda: any("the room is dark" in line for line in dataflow.said_by("cam", "stderr"))
+    )
+    wait_until(lambda: bool(dataflow.said_by("cam")))
     lines = dataflow.said_by("cam", "stderr")
     assert "Cell In[5]:10: UserWarning: no webcam was found" in lines
     assert "Cell In[5]:12: FutureWarning: old call" in lines

@@ -206,6 +206,7 @@ def test_a_module_that_came_since_is_found(
     source = "import os, first_helper, second_helper\nprint(os.getpid())\n" + IDLE
     dataflow.cell("op", source, inputs=ONCE)
     dataflow.start()
+    wait_until(lambda: bool(dataflow.said_by("op")))
     assert dataflow.said_by("op") == [str(spare_id)]
 
 

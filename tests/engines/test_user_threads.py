@@ -10,6 +10,7 @@ import pytest
 from dora_nb.errors import TopicTimeoutError
 from dora_nb.status import State
 
+from ..waiting import wait_until
 from .conftest import CellDataflow
 
 TICK = {"tick": "dora/timer/hz/20"}
@@ -44,6 +45,8 @@ def test_a_thread_that_ends_by_an_exception_makes_its_node_amber(dataflow: CellD
         dataflow.take("robot/image", 1, timeout_secs=0)
     assert f"; robot is running, but {ENDED}." in str(raised.value)
     assert ENDED in dataflow.said_by("robot", "engine")
+    # What it prints and what it tells of a thread come by two ways.
+    wait_until(lambda: len(dataflow.said_by("robot", "stderr")) >= 5)
     assert dataflow.said_by("robot", "stderr") == [
         "Exception in thread sdk-capture:",
         "Traceback (most recent call last):",
