@@ -38,7 +38,7 @@ WORLD_XML = """\
   <visual>
     <global offwidth="1920" offheight="1440"/>
     <quality offsamples="0"/>
-    <map znear="0.02" zfar="40"/>
+    <map znear="0.004" zfar="40"/>
     <headlight ambient="0.42 0.42 0.44" diffuse="0.22 0.22 0.22" specular="0 0 0"/>
   </visual>
 
