@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 REPOSITORY = Path(__file__).resolve().parents[2]
 TUTORIAL = REPOSITORY / "notebooks" / "01_first_dataflow.ipynb"
 STEERING = REPOSITORY / "notebooks" / "03_see_and_steer.ipynb"
+DRIVING = REPOSITORY / "notebooks" / "05_drive_a_rover.ipynb"
 PICTURE = REPOSITORY / "build" / "first_dataflow.png"
 """The README's picture, docs/first_dataflow.png, is a copy of this one."""
 CELLS_TO_THE_VIEW = 12
@@ -134,3 +135,66 @@ def test_the_robot_is_steered_by_click_slider_and_key(
     wait_for(newest("wheels/drive"), lambda text: text == "[0.0, 0.0]")
     page.get_by_role("button", name="Release").click()
     wait_for(newest("wheels/drive"), lambda text: text.startswith("[0.5, "))
+
+
+SHOW_CELL = """async text => {
+    const { content } = window.jupyterapp.shell.currentWidget;
+    const index = content.widgets.findIndex(({ model }) => model.sharedModel.source.includes(text));
+    await content.scrollToItem(index, 'start');
+    return index;
+}"""
+"""Brings the first cell with that text onto the screen; its number."""
+CHANGE_CELL = """([index, old, text]) => {
+    const { sharedModel } = window.jupyterapp.shell.currentWidget.content.widgets[index].model;
+    sharedModel.setSource(sharedModel.source.replace(old, text));
+}"""
+
+
+@pytest.mark.soak
+def test_the_rover_is_steered_stopped_and_taught_while_it_drives(
+    open_tutorial: Callable[[Path], Notebook], page: Page
+) -> None:
+    notebook = open_tutorial(DRIVING)
+    page.set_viewport_size({"width": 1050, "height": 1800})
+    notebook.run_all()
+    notebook.wait_for_cells()
+
+    def wait_for(expression: str) -> None:
+        """Until a new message fulfils it: `wheels` is what was sent to them, `pose` what the simulator says."""
+        code = (
+            "take = lambda topic: get_dataflow().take(topic, 1)[0]['value'].to_pylist()\n"
+            f"wheels, (pose,) = take('controller/wheels'), take('rover/pose')\nprint({expression})"
+        )
+        while notebook.run_code(code).strip() != "True":
+            page.wait_for_timeout(50)
+
+    page.evaluate(SHOW_CELL, "CameraView(")
+    expect(page.locator(".dora-view")).to_have_attribute("data-state", "running")
+    page.get_by_label("notebook/reset").click()
+    stick = page.get_by_label("notebook/stick")
+    stick.focus()
+    page.keyboard.down("ArrowLeft")
+    wait_for("wheels == [-0.2, 0.2] and pose['turn'] > 1")
+    page.keyboard.up("ArrowLeft")
+    wait_for("wheels != [-0.2, 0.2]")
+
+    # The stop wins over a stick that is held, and holds until it is released.
+    page.keyboard.down("ArrowUp")
+    wait_for("wheels == [0.5, 0.5]")
+    page.keyboard.press("F8")
+    wait_for("wheels == [0.0, 0.0] and abs(pose['speed']) < 0.02")
+    page.keyboard.up("ArrowUp")
+    wait_for("wheels == [0.0, 0.0] and abs(pose['speed']) < 0.02")
+    page.get_by_role("button", name="Release").click()
+    wait_for("wheels != [0.0, 0.0]")
+
+    # Back where it sees the ball, it drives forwards, and with the new code backwards.
+    page.get_by_label("notebook/reset").click()
+    wait_for("pose['speed'] > 0.2")
+    cell = page.evaluate(SHOW_CELL, "NEAR = 1000")
+    page.evaluate(CHANGE_CELL, [cell, "SPEED = 0.4", "SPEED = -0.4"])
+    notebook.run_cell(cell)
+    notebook.wait_for_cells()
+    wait_for("pose['speed'] < -0.2")
+    line = page.locator(".jp-Cell", has_text="SPEED = -0.4").locator(".dora-line")
+    expect(line).to_contain_text("in place, state kept")

@@ -219,6 +219,21 @@ def test_what_is_hidden_has_no_box(rover: ModuleType) -> None:
     assert "cube" in boxes["labels"]
 
 
+def test_a_thing_that_touches_the_rover_is_drawn_whole(rover: ModuleType) -> None:
+    model = rover.load_model("")
+    simulated = rover.Rover(model)
+    camera = rover.Camera(model, "rover", (WIDTH, HEIGHT))
+    place = model.joint(model.body_jntadr[model.body("ball").id]).qposadr[0]
+    simulated.data.qpos[place : place + 2] = (START_X + 0.25, 0.0)
+    simulated.advance(1)
+    picture, _ = camera.draw(simulated.data)
+    camera.close()
+    column, row, _ = projected((START_X + 0.25, 0.0, 0.13))
+    for higher in (0, 20, 40, 60):
+        blue, green, red = picture[min(round(row), HEIGHT - 1) - higher, round(column)].tolist()
+        assert red > 150 > green > blue  # it is orange
+
+
 def test_apriltags_finds_the_tag_where_it_hangs(
     sent: Callable[..., Sent],
     load_sample: Callable[[str], ModuleType],
