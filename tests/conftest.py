@@ -82,7 +82,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "leak_settle_secs",
         "how long what a test started may take to end after it (only a leak takes that long)",
-        default="5",
+        default="30",
     )
 
 

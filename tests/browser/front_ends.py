@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from jupyterlab_server import end_server, free_port, wait_until_up
+from jupyterlab_server import TIMEOUT_SECS, end_server, free_port, wait_until_up
 
 ARM = """\
 import numpy as np
@@ -146,5 +146,5 @@ def running_marimo(home: Path, notebook: Path, mode: str) -> Iterator[str]:
 
 
 def _ask(url: str) -> None:
-    with urllib.request.urlopen(url, timeout=10):
+    with urllib.request.urlopen(url, timeout=TIMEOUT_SECS):
         pass

@@ -27,6 +27,8 @@ import psutil
 from playwright.sync_api import Page
 
 START_SECS = 60
+TIMEOUT_SECS = 45
+"""Reached only where something hangs."""
 _SWITCHES = ("no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run", "disable-sync")
 _QUIET = ("disable-background-networking", "disable-component-update", "disable-quic")
 CHROMIUM_SWITCHES = [f"--{switch}" for switch in (*_SWITCHES, *_QUIET)]
@@ -55,7 +57,7 @@ class Lab:
     def request(self, path: str, method: str = "GET") -> Any:
         request = urllib.request.Request(f"{self.url}{path}", method=method)
         request.add_header("Authorization", f"token {self.token}")
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECS) as response:
             body = response.read()
         return json.loads(body) if body else None
 
@@ -153,11 +155,11 @@ def end_server(server: subprocess.Popen[bytes], *, name: str) -> None:
     started = psutil.Process(server.pid).children(recursive=True)
     server.send_signal(signal.SIGTERM)
     try:
-        server.wait(15)
+        server.wait(TIMEOUT_SECS)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
-    _, left = psutil.wait_procs(started, timeout=5)
+    _, left = psutil.wait_procs(started, timeout=TIMEOUT_SECS)
     for process in left:
         process.kill()
     assert not left, f"left behind by {name}: {left}"
