@@ -166,8 +166,10 @@ def test_a_failure_names_the_lines_of_the_cell(two: CellDataflow) -> None:
     assert len([line for line in error.traceback_lines if ", line " in line]) == 1
     assert "self.number < 5" in "\n".join(error.traceback_lines)
     two.until_state("reader", State.FINISHED)
+    # The daemon may say that it has ended before it has written what it printed.
+    wait_until(lambda: len(two.said_by("reader")) >= 2, otherwise=lambda: two.logs("reader"))
     assert two.said_by("reader") == ["INPUT_CLOSED image None", "STOP ALL_INPUTS_CLOSED None"]
-    assert two.wait(20.0)
+    assert two.wait(TIMEOUT_SECS)
     assert two.front_end.unseen_failures() == [error]
 
 
@@ -190,7 +192,7 @@ def test_what_fails_before_it_is_ready_fails_the_start(two: CellDataflow) -> Non
 def test_once_it_has_ended_everything_can_be_changed(two: CellDataflow) -> None:
     two.cell("camera", "from dora import Node\nNode()", outputs=("image",), kind="script")
     two.start("dora")
-    assert two.wait(20.0)
+    assert two.wait(TIMEOUT_SECS)
     assert state_of(two, "reader") is State.FINISHED
     assert in_words(two.remove("reader")) == "reader: removed"
     assert state_of(two, "camera") is State.FINISHED

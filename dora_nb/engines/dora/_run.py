@@ -565,9 +565,10 @@ class Run(abc.ABC):
                 self._first_lines[name] = self._logs[name].count
             if node_state.was_ready and not was.was_ready and node_state.generation > 1:
                 self._say_again(name)
-            if node_state.state is State.FAILED and was.state is not State.FAILED:
-                # The traceback is in the node's log file, which may not have been read yet.
+            if node_state.state in _node_states.OVER and was.state not in _node_states.OVER:
+                # What it printed last, such as a traceback, may not have been read yet.
                 self._read_logs()
+            if node_state.state is State.FAILED and was.state is not State.FAILED:
                 self._errors[name] = self._failure_of(name, node_state)
 
     def _failure_of(self, name: str, node_state: NodeState) -> OperatorError:
