@@ -8,6 +8,9 @@ LAB_OPTIONS ?=
 BENCH_OPTIONS ?=
 # For make pythons: the newest that is installed if none is named.
 OTHER_PYTHONS ?=
+# For make release: the new version, and --dry-run to see what it would change.
+VERSION ?=
+RELEASE_OPTIONS ?=
 # How many tests run at the same time; 0 for one after the other.
 WORKERS ?= 2
 # Tests may take this long in all: pytest-xdist can wait for ever after a worker has crashed.
@@ -78,6 +81,14 @@ docs: system-demo $(VENV)/.dev ## Build the guide as a site; see build/docs/inde
 pythons: $(VENV)/.made ## The tests that need neither torch nor a browser, on another Python
 	$(call heading,other Pythons)
 	$(BIN)/python scripts/other_pythons.py $(OTHER_PYTHONS)
+
+.PHONY: release
+release: check-version $(VENV)/.dev ## Set VERSION=0.2.0, date the changelog, commit and tag
+	@$(BIN)/python scripts/release.py '$(VERSION)' $(RELEASE_OPTIONS)
+
+.PHONY: check-version
+check-version:
+	@test -n '$(VERSION)' || { echo "which version? make release VERSION=0.2.0" >&2; exit 1; }
 
 .PHONY: bench
 bench: system-test $(VENV)/.benchmarks ## Measure the whole path beside every peer, about 15 minutes
