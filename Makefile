@@ -11,6 +11,8 @@ OTHER_PYTHONS ?=
 # For make release: the new version, and --dry-run to see what it would change.
 VERSION ?=
 RELEASE_OPTIONS ?=
+# For make dist: --only sim base, say, or --no-pythons.
+DIST_OPTIONS ?=
 # How many tests run at the same time; 0 for one after the other.
 WORKERS ?= 2
 # Tests may take this long in all: pytest-xdist can wait for ever after a worker has crashed.
@@ -81,6 +83,11 @@ docs: system-demo $(VENV)/.dev ## Build the guide as a site; see build/docs/inde
 pythons: $(VENV)/.made ## The tests that need neither torch nor a browser, on another Python
 	$(call heading,other Pythons)
 	$(BIN)/python scripts/other_pythons.py $(OTHER_PYTHONS)
+
+.PHONY: dist
+dist: system-test $(VENV)/.dev ## Build sdist and wheel, and check them with every extra; see dist
+	$(call heading,dist)
+	$(BIN)/python scripts/check_dist.py $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)') $(DIST_OPTIONS)
 
 .PHONY: release
 release: check-version $(VENV)/.dev ## Set VERSION=0.2.0, date the changelog, commit and tag
