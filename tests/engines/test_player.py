@@ -375,7 +375,8 @@ def test_a_player_that_is_killed_is_one_line_and_the_camera_comes_back(
 ) -> None:
     flow = robot.dataflow
     flow.start()
-    replay = flow.replay(long_film)
+    # So slowly that it is at its beginning, however long the next line takes.
+    replay = flow.replay(long_film, speed=0.001)
     os.kill(player_pid(flow), signal.SIGKILL)
     with pytest.raises(EngineError) as caught:
         replay.wait(TIMEOUT_SECS)
