@@ -75,6 +75,10 @@ def long_film(tmp_path: Path) -> Path:
     return record(tmp_path / "long.mcap", [(at * 100, "camera/image", at) for at in range(10)])
 
 
+ROOM = {"image": (100, "drop_oldest")}
+"""For a whole film, however late its reader is."""
+
+
 class Robot:
     """A camera that says when it is opened, and a detector."""
 
@@ -83,7 +87,9 @@ class Robot:
         self._opened = folder / "opened"
         camera = CAMERA.format(opened=str(self._opened))
         dataflow.cell("camera", camera, inputs={"tick": "dora/timer/hz/50"}, outputs=("image",))
-        dataflow.cell("detector", KEEP, inputs={"image": "camera/image"}, outputs=("seen",))
+        dataflow.cell(
+            "detector", KEEP, inputs={"image": "camera/image"}, outputs=("seen",), queues=ROOM
+        )
 
     @property
     def times_opened(self) -> int:
@@ -359,7 +365,9 @@ def test_topics_of_the_notebook_come_from_the_file_and_return(
 
 def test_a_failed_start_holds_the_replay_until_it_is_corrected(robot: Robot, film: Path) -> None:
     flow = robot.dataflow
-    wires: dict[str, Any] = {"inputs": {"image": "camera/image"}, "outputs": ("seen",)}
+    wires: dict[str, Any] = {
+        "inputs": {"image": "camera/image"}, "outputs": ("seen",), "queues": ROOM
+    }  # fmt: skip
     flow.cell("detector", KEEP.replace("self.number = 0", "1 / 0"), **wires)
     with pytest.raises(OperatorError, match="division by zero"):
         flow.replay(film)
