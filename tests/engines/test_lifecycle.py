@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dora_nb.engines.edit import Applied, Edit
 from dora_nb.engines.embedded._lifecycle import (
     EXIT_GRACE_SECS,
     HAS_PROCESS,
@@ -32,6 +33,7 @@ from dora_nb.engines.embedded._lifecycle import (
     DeadlinePassed,
     Disarm,
     Discard,
+    EditRequest,
     Event,
     FallBack,
     FinishReload,
@@ -47,7 +49,6 @@ from dora_nb.engines.embedded._lifecycle import (
     ProcessEvent,
     Reload,
     Replace,
-    ReportDeath,
     ReportLateReload,
     ReportSlowExit,
     Restart,
@@ -62,11 +63,31 @@ from dora_nb.engines.embedded._lifecycle import (
     StopStep,
     TakeOver,
     Terminate,
+    failed_internally,
     step,
 )
+from dora_nb.errors import FailedStarts, OperatorError
+from dora_nb.graph.nodes import NodeSpec, SourceCode
+from dora_nb.graph.restarts import Restarts
 
 GRACE_SECS = 2.0
 EDIT = 1
+
+
+def declared(text: str) -> NodeSpec:
+    # Declarations are compared without their code.
+    return NodeSpec("camera", SourceCode(text, "Cell In[1]"), outputs=(text,))
+
+
+def edit_to(text: str, number: int) -> EditRequest:
+    return EditRequest(number, declared(text), declared("old"), Edit("beside", "its reason"))
+
+
+REQUEST = edit_to("new", EDIT)
+NEWER = edit_to("newer", 2)
+NEW, OLD = REQUEST.spec, REQUEST.previous
+DEATH = OperatorError("camera's process was killed.", node="camera")
+FAILURE = OperatorError("camera failed: ValueError: x", node="camera")
 Step = Event | Callable[[Life], Event]
 """An event, or the event that this life would take for its own."""
 
@@ -76,11 +97,11 @@ def ready(life: Life) -> Event:
 
 
 def failed(life: Life) -> Event:
-    return ChildFailed(life.process)
+    return ChildFailed(life.process, error=FAILURE)
 
 
 def failed_and_restarts(life: Life) -> Event:
-    return ChildFailed(life.process, restarts=True)
+    return ChildFailed(life.process, restarts=True, error=FAILURE)
 
 
 def finished(life: Life) -> Event:
@@ -92,15 +113,15 @@ def control_lost(life: Life) -> Event:
 
 
 def ended(life: Life) -> Event:
-    return ProcessEnded(life.process)
+    return ProcessEnded(life.process, death=DEATH)
 
 
 def ended_badly(life: Life) -> Event:
-    return ProcessEnded(life.process, badly=True)
+    return ProcessEnded(life.process, badly=True, death=DEATH)
 
 
 def ended_and_restarts(life: Life) -> Event:
-    return ProcessEnded(life.process, restart_after_secs=0.5)
+    return ProcessEnded(life.process, restart_after_secs=0.5, death=DEATH)
 
 
 def passed(life: Life) -> Event:
@@ -140,11 +161,11 @@ def state_taken(life: Life) -> Event:
 
 
 def next_failed(life: Life) -> Event:
-    return ChildFailed(life.successor)
+    return ChildFailed(life.successor, error=FAILURE)
 
 
 def next_ended(life: Life) -> Event:
-    return ProcessEnded(life.successor)
+    return ProcessEnded(life.successor, death=DEATH)
 
 
 def abandon(life: Life) -> Event:
@@ -165,9 +186,9 @@ EVENTS: tuple[Step, ...] = (
     ended_and_restarts,
 )
 OF_AN_EDIT: tuple[Step, ...] = (
-    Restart(GRACE_SECS, falls_back=True),
-    Replace(EDIT, GRACE_SECS),
-    Reload(EDIT, GRACE_SECS),
+    Restart(GRACE_SECS, REQUEST),
+    Replace(REQUEST, GRACE_SECS),
+    Reload(REQUEST, GRACE_SECS),
     abandon,
     reloaded,
     kept,
@@ -223,6 +244,17 @@ def test_a_stop_climbs_one_rung_at_each_deadline() -> None:
     assert life.phase is Phase.STOPPED
 
 
+DIED = "its error is its death"
+
+
+def after_with_death(*events: Step) -> tuple[Life, list[Action | str]]:
+    """As `after`; `DIED` comes first if the last event has made the death of the process the error."""
+    before, _ = after(*events[:-1])
+    life, actions = after(events[-1], life=before)
+    died = life.error is DEATH and before.error is not DEATH
+    return life, [*([DIED] if died else []), *actions]
+
+
 ALONE = Stop(1, closes_outputs=True)
 
 
@@ -230,7 +262,7 @@ ALONE = Stop(1, closes_outputs=True)
 @pytest.mark.parametrize(
     ("events", "phase", "last"),
     [
-        ([ended], Phase.FAILED, [ReportDeath(), SettleEnd(True, outputs_closed=True)]),
+        ([ended], Phase.FAILED, [DIED, SettleEnd(True, outputs_closed=True)]),
         ([failed, ended], Phase.FAILED, [SettleEnd(True, outputs_closed=True)]),
         ([finished, ended], Phase.FINISHED, [SettleEnd(True, outputs_closed=True)]),
         ([Stop(1), ended], Phase.STOPPED, [SettleEnd(True)]),
@@ -242,9 +274,9 @@ ALONE = Stop(1, closes_outputs=True)
         ([Stop(1), failed, ended], Phase.STOPPED, [SettleEnd(True)]),
         ([failed, Stop(1), ended], Phase.FAILED, [SettleEnd(True, True)]),
         ([finished, Stop(1), ended], Phase.FINISHED, [SettleEnd(True, True)]),
-        ([control_lost, ended], Phase.FAILED, [ReportDeath(), SettleEnd(True, True)]),
-        ([finished, ended_badly], Phase.FAILED, [ReportDeath(), SettleEnd(True, True)]),
-        ([finished, Stop(1), ended_badly], Phase.FAILED, [ReportDeath(), SettleEnd(True, True)]),
+        ([control_lost, ended], Phase.FAILED, [DIED, SettleEnd(True, True)]),
+        ([finished, ended_badly], Phase.FAILED, [DIED, SettleEnd(True, True)]),
+        ([finished, Stop(1), ended_badly], Phase.FAILED, [DIED, SettleEnd(True, True)]),
         ([Stop(1), finished, ended_badly], Phase.STOPPED, [SettleEnd(True)]),
         ([failed, ended_badly], Phase.FAILED, [SettleEnd(True, True)]),
         ([control_lost, Stop(1), ended], Phase.STOPPED, [SettleEnd(True)]),
@@ -255,9 +287,9 @@ ALONE = Stop(1, closes_outputs=True)
     ],
 )
 def test_how_an_end_is_understood(
-    before: tuple[Step, ...], events: list[Step], phase: Phase, last: list[Action]
+    before: tuple[Step, ...], events: list[Step], phase: Phase, last: list[Action | str]
 ) -> None:
-    life, actions = after(*before, *events)
+    life, actions = after_with_death(*before, *events)
     assert life.phase is phase
     assert actions == last
 
@@ -269,10 +301,10 @@ PAUSE = [SettleEnd(False), ArmDeadline(0.5)]
 @pytest.mark.parametrize(
     ("events", "phase", "last"),
     [
-        ([AGAIN], Phase.BACKING_OFF, [ReportDeath(), *PAUSE]),
+        ([AGAIN], Phase.BACKING_OFF, [DIED, *PAUSE]),
         ([failed, AGAIN], Phase.BACKING_OFF, PAUSE),
         ([finished, AGAIN], Phase.BACKING_OFF, PAUSE),
-        ([control_lost, passed, AGAIN], Phase.BACKING_OFF, [ReportDeath(), *PAUSE]),
+        ([control_lost, passed, AGAIN], Phase.BACKING_OFF, [DIED, *PAUSE]),
         ([AGAIN, passed], Phase.STARTING, [Spawn(2, 2)]),
         ([AGAIN, Restart(1)], Phase.STARTING, [Spawn(2, 2)]),
         ([AGAIN, Stop(1)], Phase.STOPPED, [SettleEnd(True)]),
@@ -286,10 +318,10 @@ PAUSE = [SettleEnd(False), ArmDeadline(0.5)]
     ],
 )
 def test_a_restart_policy_lets_another_generation_follow(
-    events: list[Step], phase: Phase, last: list[Action]
+    events: list[Step], phase: Phase, last: list[Action | str]
 ) -> None:
     """Not where a stop was asked for; and what is asked for while it pauses is done at once."""
-    life, actions = after(*RUNNING, *events)
+    life, actions = after_with_death(*RUNNING, *events)
     assert life.phase is phase
     assert actions == last
 
@@ -350,7 +382,14 @@ def renumbered(life: Life) -> Life:
         successor=2 * min(life.successor, 1),
         started=2,
         deadline=1,
-        edit=min(life.edit, 1),
+        newest_edit=min(life.newest_edit, 1),
+        # What `step` only keeps.
+        applied=None,
+        error=None,
+        failed_starts=None,
+        pending=None
+        if life.pending is None
+        else replace(life.pending, error=None, notes=(), reason="", state_carried=False),
     )
 
 
@@ -433,16 +472,16 @@ ASKED: list[Event] = [
     Open(),
     Stop(GRACE_SECS),
     Restart(GRACE_SECS),
-    Restart(GRACE_SECS, falls_back=True),
-    Replace(EDIT, GRACE_SECS),
-    Reload(EDIT, GRACE_SECS),
+    Restart(GRACE_SECS, REQUEST),
+    Replace(REQUEST, GRACE_SECS),
+    Reload(REQUEST, GRACE_SECS),
     Abandon(EDIT),
 ]
 HAND_OVER: list[Event] = [
     Start(),
     ChildReady(1),
     Open(),
-    Replace(EDIT, GRACE_SECS),
+    Replace(REQUEST, GRACE_SECS),
     ChildReady(2),
     ChildPaused(1, EDIT, has_state=False),
     HandedOver(1),
@@ -475,7 +514,7 @@ def test_a_hand_over_is_not_undone_by_what_the_old_process_says_last() -> None:
     """HandedOver, Finished, the end of its control socket and its exit may all come in one batch."""
     life, _ = after(*HAND_OVER[:-1])
     following, actions = step(life, HandedOver(1))
-    assert TakeOver() in actions
+    assert TakeOver(NEW) in actions
     assert (following.phase, following.process, following.generation) == (Phase.RUNNING, 2, 2)
     assert after(ChildFinished(1), ControlLost(1), ProcessEnded(1), life=following) == (
         following,
@@ -492,32 +531,32 @@ def test_a_deadline_that_passed_while_the_old_one_handed_over_is_over() -> None:
 
 def test_an_answer_to_an_edit_that_was_dropped_does_not_answer_the_next_one() -> None:
     """A process that was busy all the time comes to both requests in turn."""
-    dropped, actions = after(*RUNNING, Reload(1, GRACE_SECS), passed, next_failed)
+    dropped, actions = after(*RUNNING, Reload(REQUEST, GRACE_SECS), passed, next_failed)
     assert CancelReload(1) in actions
-    again, _ = step(dropped, Reload(2, GRACE_SECS))
+    again, _ = step(dropped, Reload(NEWER, GRACE_SECS))
     assert step(again, ChildKept(again.process, 1, replace=False)) == (again, [])
     late, actions = step(again, ChildReloaded(again.process, 1))
     assert actions == [ReportLateReload()]
     assert late == replace(again, generation=2)
-    assert step(late, ChildReloaded(late.process, 2))[1] == [FinishReload(2), Disarm()]
+    assert step(late, ChildReloaded(late.process, 2))[1] == [FinishReload(NEWER), Disarm()]
 
-    dropped, _ = after(*RUNNING, Replace(1, GRACE_SECS), next_ready, next_failed)
-    again, _ = after(Replace(2, GRACE_SECS), next_ready, life=dropped)
+    dropped, _ = after(*RUNNING, Replace(REQUEST, GRACE_SECS), next_ready, next_failed)
+    again, _ = after(Replace(NEWER, GRACE_SECS), next_ready, life=dropped)
     assert step(again, ChildPaused(again.process, 1, has_state=True)) == (again, [])
 
 
 def test_source_that_was_taken_while_another_process_was_ready_to_follow_is_kept() -> None:
     """The old one took it before it came to the pause: nothing is lost, and no successor is needed."""
-    life, _ = after(*RUNNING, Reload(EDIT, GRACE_SECS), passed, next_ready)
+    life, _ = after(*RUNNING, Reload(REQUEST, GRACE_SECS), passed, next_ready)
     assert life.next is Next.PAUSING
     life, actions = after(reloaded, life=life)
-    assert actions == [FinishReload(EDIT), Discard(), Resume(), Disarm(), Disarm()]
+    assert actions == [FinishReload(REQUEST), Discard(), Resume(), Disarm(), Disarm()]
     assert (life.phase, life.generation, life.next) == (Phase.RUNNING, 2, Next.NONE)
 
 
 ANY_EVENTS = st.lists(
     # The beginning of a hand-over, so that what comes after is not left to chance alone.
-    st.sampled_from((*EVENTS, *OF_AN_EDIT, Open(), Replace(EDIT, GRACE_SECS), next_ready)),
+    st.sampled_from((*EVENTS, *OF_AN_EDIT, Open(), Replace(REQUEST, GRACE_SECS), next_ready)),
     max_size=60,
 )
 
@@ -583,23 +622,30 @@ def test_one_operator_and_one_to_follow_and_none_without_a_way_out(
         assert life.phase is not Phase.ENDING or is_bounded or not is_asked_for
         assert life.phase is not Phase.BACKING_OFF or armed
         waits_for_the_old = life.next in (Next.PAUSING, Next.RESTORING, Next.RETIRING)
-        assert not waits_for_the_old or armed or life.stop_step is StopStep.KILLED
+        # An old process that exits by itself is waited for as any that does.
+        exits_by_itself = life.phase is Phase.ENDING and not is_asked_for
+        assert not waits_for_the_old or is_bounded or exits_by_itself
         assert not life.reloading or armed or life.next is not Next.NONE
         assert before.generation <= life.generation
+        # An edit is in progress, or it has an outcome; what is prepared or sent belongs to one.
+        assert (life.newest_edit > 0) == (life.pending is not None or life.applied is not None)
+        assert life.pending is None or life.applied is None
+        assert life.pending is not None or not (life.reloading or life.next is not Next.NONE)
+        assert life.pending is None or life.phase in HAS_PROCESS
         if life.phase in NO_PROCESS:
             assert (life.stop_step, life.outcome, life.restarts) == (StopStep.NONE, None, False)
 
 
 # -- an edit ------------------------------------------------------------------------------------------
 
-READY_TO_PAUSE = (*RUNNING, Replace(EDIT, GRACE_SECS), next_ready)
+READY_TO_PAUSE = (*RUNNING, Replace(REQUEST, GRACE_SECS), next_ready)
 
 
 def test_a_hand_over_step_by_step() -> None:
-    life, actions = after(*RUNNING, Replace(EDIT, GRACE_SECS))
-    assert actions == [Disarm(), Prepare(2, 2)]
+    life, actions = after(*RUNNING, Replace(REQUEST, GRACE_SECS))
+    assert actions == [Disarm(), Prepare(2, 2, NEW)]
     life, actions = after(next_ready, life=life)
-    assert actions == [AskToPause(), ArmDeadline(GRACE_SECS)]
+    assert actions == [AskToPause(EDIT), ArmDeadline(GRACE_SECS)]
     assert (life.phase, life.generation) == (Phase.RUNNING, 1)
     with_state, actions = after(paused_with_state, life=life)
     assert actions == [GiveState(), ArmDeadline(GRACE_SECS)]
@@ -607,7 +653,7 @@ def test_a_hand_over_step_by_step() -> None:
     life, actions = after(paused, life=life)
     assert actions == [AskToRetire(), ArmDeadline(GRACE_SECS)]
     life, actions = after(handed_over, life=life)
-    assert actions == [Disarm(), TakeOver(), SendGo()]
+    assert actions == [Disarm(), TakeOver(NEW), SendGo()]
     assert (life.phase, life.generation, life.was_ready) == (Phase.RUNNING, 2, True)
     assert (life.process, life.successor, life.next) == (2, 0, Next.NONE)
 
@@ -615,15 +661,15 @@ def test_a_hand_over_step_by_step() -> None:
 @pytest.mark.parametrize(
     ("events", "last"),
     [
-        ([Replace(EDIT, 2), next_failed], [Discard()]),
-        ([Replace(EDIT, 2), abandon], [Discard()]),
-        ([Replace(EDIT, 2), next_ready, next_failed], [Discard(), Resume(), Disarm()]),
-        ([Replace(EDIT, 2), next_ready, abandon], [Discard(), Resume(), Disarm()]),
+        ([Replace(REQUEST, 2), next_failed], [Discard()]),
+        ([Replace(REQUEST, 2), abandon], [Discard()]),
+        ([Replace(REQUEST, 2), next_ready, next_failed], [Discard(), Resume(), Disarm()]),
+        ([Replace(REQUEST, 2), next_ready, abandon], [Discard(), Resume(), Disarm()]),
         (
-            [Replace(EDIT, 2), next_ready, paused_with_state, passed],
-            [Discard(too_slow=True), Resume(), Disarm()],
+            [Replace(REQUEST, 2), next_ready, paused_with_state, passed],
+            [Discard(), Resume(), Disarm()],
         ),
-        ([Reload(EDIT, 2), kept], [Disarm()]),
+        ([Reload(REQUEST, 2), kept], [Disarm()]),
     ],
 )
 def test_the_old_one_goes_on_whatever_becomes_of_the_new_one(
@@ -637,9 +683,9 @@ def test_the_old_one_goes_on_whatever_becomes_of_the_new_one(
 
 @pytest.mark.parametrize("step_before", [(), (next_ready,), (next_ready, paused)])
 def test_the_new_one_takes_over_where_the_old_one_ends(step_before: tuple[Step, ...]) -> None:
-    life, actions = after(*RUNNING, Replace(EDIT, 2), *step_before, failed, ended)
+    life, actions = after(*RUNNING, Replace(REQUEST, 2), *step_before, failed, ended)
     assert SettleEnd(for_good=False) in actions
-    assert TakeOver() in actions
+    assert TakeOver(NEW) in actions
     assert (SendGo() in actions) == bool(step_before)
     assert (life.phase, life.generation) == (
         Phase.RUNNING if step_before else Phase.STARTING,
@@ -651,7 +697,7 @@ def test_a_new_one_that_dies_when_the_old_one_has_parted_is_started_once_more() 
     life, actions = after(*READY_TO_PAUSE, paused, next_failed)
     assert actions == [Discard()]
     life, actions = after(ended, life=life)
-    assert actions == [SettleEnd(for_good=False), Spawn(2, 3)]
+    assert actions == [SettleEnd(for_good=False), Spawn(2, 3, NEW)]
 
 
 def test_an_old_one_that_is_stuck_is_terminated_and_killed() -> None:
@@ -659,38 +705,38 @@ def test_an_old_one_that_is_stuck_is_terminated_and_killed() -> None:
     assert actions == [Terminate(), ArmDeadline(TERM_GRACE_SECS)]
     life, actions = after(passed, life=life)
     assert actions == [Kill()]
-    assert TakeOver() in after(ended, life=life)[1]
+    assert TakeOver(NEW) in after(ended, life=life)[1]
 
 
 def test_new_source_in_the_living_process() -> None:
-    life, actions = after(*RUNNING, Reload(EDIT, GRACE_SECS))
-    assert actions == [SendReload(), ArmDeadline(GRACE_SECS)]
+    life, actions = after(*RUNNING, Reload(REQUEST, GRACE_SECS))
+    assert actions == [SendReload(REQUEST), ArmDeadline(GRACE_SECS)]
     taken, actions = after(reloaded, life=life)
-    assert actions == [FinishReload(EDIT), Disarm()]
+    assert actions == [FinishReload(REQUEST), Disarm()]
     assert (taken.phase, taken.generation) == (Phase.RUNNING, 2)
     for needs_a_process in (kept_for_another, passed):
-        assert after(needs_a_process, life=life)[1] == [Disarm(), Prepare(2, 2)]
+        assert after(needs_a_process, life=life)[1] == [Disarm(), Prepare(2, 2, NEW)]
     # Late, but done: what was prepared in its place is not needed.
     assert after(passed, reloaded, life=life)[1] == [
-        FinishReload(EDIT),
+        FinishReload(REQUEST),
         Discard(),
         Disarm(),
     ]
 
 
 def test_an_exclusive_one_that_fails_is_what_it_was_again() -> None:
-    life, actions = after(*RUNNING, Restart(GRACE_SECS, falls_back=True), ended)
-    assert actions == [SettleEnd(for_good=False), Spawn(2, 2)]
+    life, actions = after(*RUNNING, Restart(GRACE_SECS, REQUEST), ended)
+    assert actions == [SettleEnd(for_good=False), Spawn(2, 2, NEW)]
     fell_back, actions = after(failed, ended, life=life)
-    assert actions == [SettleEnd(for_good=False), FallBack(), Spawn(3, 3)]
+    assert actions == [SettleEnd(for_good=False), FallBack(OLD), Spawn(3, 3)]
     # But once, and not after it was ready.
     assert after(failed, ended, life=fell_back)[0].phase is Phase.FAILED
     assert after(ready, failed, ended, life=life)[0].phase is Phase.FAILED
 
 
-@pytest.mark.parametrize("edit", [Replace(EDIT, 2), Reload(EDIT, 2)])
+@pytest.mark.parametrize("edit", [Replace(REQUEST, 2), Reload(REQUEST, 2)])
 def test_where_nothing_moves_an_edit_is_a_restart(edit: Step) -> None:
-    assert after(edit)[1] == [Spawn(1, 1)]
+    assert after(edit)[1] == [Spawn(1, 1, NEW)]
     assert after(Start(), ready, edit)[1] == [AskToStop(), ArmDeadline(2)]
 
 
@@ -702,3 +748,241 @@ def test_it_is_known_whether_a_generation_was_ready_before_it_failed() -> None:
     assert (life.phase, life.was_ready) == (Phase.FAILED, True)
     life, _ = after(Restart(GRACE_SECS), life=life)
     assert (life.phase, life.was_ready) == (Phase.STARTING, False)
+
+
+# -- the edit in progress, and its outcome -------------------------------------------------------------
+
+
+def outcome(life: Life) -> str | None:
+    return None if life.applied is None else life.applied.outcome
+
+
+def test_an_edit_is_pending_until_its_process_is_the_operator() -> None:
+    life, _ = after(*RUNNING, Replace(REQUEST, GRACE_SECS))
+    assert life.pending is not None
+    assert (life.pending.request, life.applied) == (REQUEST, None)
+    life, _ = after(next_ready, paused, handed_over, life=life)
+    assert life.pending is None
+    assert life.applied == Applied("restarted", "its reason", "lost")
+    with_state = (*RUNNING, Replace(REQUEST, GRACE_SECS), next_ready, paused_with_state)
+    life, _ = after(*with_state, state_taken, handed_over)
+    assert life.applied == Applied("restarted", "its reason", "carried")
+    life, _ = after(*with_state, lambda life: StateTaken(life.successor, False), handed_over)
+    assert life.applied == Applied("restarted", "its reason", "lost")
+
+
+def test_a_newer_edit_replaces_one_that_is_being_prepared() -> None:
+    """What was prepared for the first is dropped, and the second one's source is what is started."""
+    life, actions = after(*RUNNING, Replace(REQUEST, 2), Replace(NEWER, 2))
+    assert actions == [Discard(), AskToStop(), ArmDeadline(2)]
+    assert life.pending is not None
+    assert (life.pending.request, life.newest_edit, life.applied) == (NEWER, 2, None)
+    life, actions = after(ended, life=life)
+    assert actions == [SettleEnd(for_good=False), Spawn(2, 3, NEWER.spec)]
+    assert outcome(after(ready, Open(), life=life)[0]) == "restarted"
+
+
+def test_a_newer_edit_replaces_one_that_the_process_has_not_taken_yet() -> None:
+    life, _ = after(*RUNNING, Reload(REQUEST, 2), Reload(NEWER, 2))
+    # Its answer to the first no longer counts.
+    assert step(life, ChildKept(life.process, EDIT, replace=False)) == (life, [])
+    life, actions = step(life, ChildReloaded(life.process, 2))
+    assert actions == [FinishReload(NEWER), Disarm()]
+    assert outcome(life) == "in_place"
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ((), "dropped"),
+        ((next_ready,), "dropped"),
+        ((next_ready, paused_with_state), "dropped"),
+        # The old process cannot continue: nothing runs at the end.
+        ((next_ready, paused), "failed"),
+    ],
+)
+def test_a_stop_drops_the_edit_in_progress(events: tuple[Step, ...], expected: str) -> None:
+    life, _ = after(*RUNNING, Replace(REQUEST, 2), *events, Stop(GRACE_SECS))
+    assert outcome(life) == (None if expected == "failed" else expected)
+    life, _ = after(ended, life=life)
+    assert (life.phase, outcome(life), life.pending) == (Phase.STOPPED, expected, None)
+
+
+def test_a_stop_while_the_process_should_take_new_source_ends_the_edit() -> None:
+    life, _ = after(*RUNNING, Reload(REQUEST, 2), Stop(GRACE_SECS))
+    assert (life.edit, life.applied) == (EDIT, None)
+    refused = after(lambda life: ChildKept(1, EDIT, False, error=FAILURE), life=life)[0]
+    assert refused.applied == Applied("kept", "its reason", "kept", FAILURE)
+    assert after(ended, life=life)[0].applied == Applied("failed", "its reason")
+
+
+@pytest.mark.parametrize(
+    "request_of", [Replace(REQUEST, 2), Reload(REQUEST, 2), Restart(2, REQUEST)]
+)
+def test_an_edit_while_the_restart_policy_waits_starts_at_once(request_of: Event) -> None:
+    backing_off, _ = after(*RUNNING, AGAIN)
+    life, actions = after(request_of, life=backing_off)
+    assert actions == [Spawn(2, 2, NEW)]
+    assert (life.edit, life.applied) == (EDIT, None)
+    assert outcome(after(ready, Open(), life=life)[0]) == "restarted"
+    # The process with the new source fails too: the edit has failed, though another generation follows.
+    life, _ = after(failed, AGAIN, life=life)
+    assert (life.phase, life.applied) == (
+        Phase.BACKING_OFF,
+        Applied("failed", "its reason", "lost", FAILURE),
+    )
+    assert after(passed, life=life)[1] == [Spawn(3, 3)]
+
+
+def test_an_operator_that_dies_while_it_should_take_new_source_has_a_failed_edit() -> None:
+    for end in (ended, AGAIN):
+        life, _ = after(*RUNNING, Reload(REQUEST, 2), end)
+        assert life.applied == Applied("failed", "its reason", "lost", DEATH)
+
+
+def test_an_edit_during_a_hand_over_starts_the_newest_source_once() -> None:
+    for events in ((next_ready,), (next_ready, paused_with_state), (next_ready, paused)):
+        life, _ = after(*RUNNING, Replace(REQUEST, 2), *events, Reload(NEWER, 2))
+        assert (life.successor, life.edit, life.applied) == (0, 2, None)
+        assert after(ended, life=life)[1] == [SettleEnd(False), Spawn(2, 3, NEWER.spec)]
+
+
+def test_the_end_of_the_prepared_process_says_why_the_old_one_is_kept() -> None:
+    prepared = (*RUNNING, Replace(REQUEST, 2))
+    life, _ = after(*prepared, next_failed)
+    assert life.applied == Applied("kept", "its reason", "kept", FAILURE)
+    life, _ = after(*prepared, next_ended)
+    assert life.applied == Applied("kept", "its reason", "kept", DEATH)
+    life, _ = after(*prepared, next_ready, paused_with_state, passed)
+    assert life.applied is not None
+    assert (life.applied.outcome, str(life.applied.error)) == (
+        "kept",
+        "camera: set_state did not return in time.",
+    )
+    assert outcome(after(*prepared, abandon)[0]) == "dropped"
+
+
+def test_an_exclusive_one_that_fails_is_kept_out_with_its_error() -> None:
+    """A crash in `__init__`: what ran before runs again, and the edit says why the new one does not."""
+    asked = (*RUNNING, Restart(GRACE_SECS, REQUEST), ended)
+    life, actions = after(*asked)
+    assert actions == [SettleEnd(for_good=False), Spawn(2, 2, NEW)]
+    for end, error in (((failed, ended), FAILURE), ((ended,), DEATH)):
+        fell_back, actions = after(*end, life=life)
+        assert actions == [SettleEnd(for_good=False), FallBack(OLD), Spawn(3, 3)]
+        assert (fell_back.error, fell_back.applied) == (None, None)
+        again, _ = after(ready, Open(), life=fell_back)
+        assert again.applied == Applied("kept", "its reason", "lost", error)
+        # The previous source fails too.
+        failed_too, _ = after(ended, life=fell_back)
+        assert failed_too.applied == Applied("failed", "its reason", "lost", error)
+    # A stop meanwhile: nothing is started.
+    stopped, _ = after(Stop(GRACE_SECS), ended, life=life)
+    assert (stopped.phase, outcome(stopped)) == (Phase.STOPPED, "failed")
+
+
+def test_an_edit_waits_for_an_old_process_that_takes_its_time_to_exit_and_a_stop_ends_the_wait() -> (
+    None
+):
+    life, _ = after(*RUNNING, Replace(REQUEST, 2), finished, passed)
+    assert life.exits_slowly
+    life, actions = after(next_ready, life=life)
+    assert (life.next, actions) == (Next.RETIRING, [])
+    stopping, actions = after(Stop(GRACE_SECS), life=life)
+    assert actions == [Discard(), AskToStop(), ArmDeadline(GRACE_SECS)]
+    assert outcome(after(ended, life=stopping)[0]) == "failed"
+    assert outcome(after(ended, life=life)[0]) == "restarted"
+
+
+NOTE = "the old generation ended during the hand-over"
+
+
+def test_what_became_of_the_old_process_is_noted_with_the_edit() -> None:
+    died = after(*READY_TO_PAUSE, ended)[0]
+    failed_first = after(*READY_TO_PAUSE, failed, ended)[0]
+    killed = after(*READY_TO_PAUSE, passed, passed, ended)[0]
+    odd_state = after(
+        *READY_TO_PAUSE, lambda life: ChildPaused(1, EDIT, True, "its state is odd"), ended
+    )[0]
+    notes = [() if each.applied is None else each.applied.notes for each in (died, failed_first)]
+    assert notes == [
+        (NOTE,),
+        (f"the old generation failed while it stopped ({FAILURE.message})",),
+    ]
+    assert killed.applied is not None
+    assert killed.applied.notes == ("the old generation did not exit in time and was killed",)
+    assert odd_state.applied is not None
+    assert odd_state.applied.notes == ("its state is odd",)
+
+
+def test_source_that_the_process_takes_ends_the_edit_in_place() -> None:
+    life, _ = after(*RUNNING, Reload(REQUEST, 2), reloaded)
+    assert life.applied == Applied("in_place", "its reason", "kept")
+    refused = ChildKept(1, EDIT, replace=True, reason="it cannot")
+    life, _ = after(*RUNNING, Reload(REQUEST, 2), refused, next_ready, paused, handed_over)
+    assert life.applied == Applied("restarted", "it cannot", "lost")
+    # A busy process answers after another one was prepared: that is not wanted any more.
+    life, _ = after(*RUNNING, Reload(REQUEST, 2), passed, reloaded)
+    assert life.applied == Applied("in_place", "its reason", "kept")
+
+
+def test_an_internal_error_ends_the_edit_and_late_events_stay_late() -> None:
+    life, _ = after(*RUNNING, Replace(REQUEST, 2))
+    broken = failed_internally(life, FAILURE, REQUEST)
+    assert (broken.phase, broken.error) == (Phase.FAILED, FAILURE)
+    assert broken.applied == Applied("failed", "its reason", "lost", FAILURE)
+    # Requested, and not begun when the error came.
+    broken = failed_internally(after(*RUNNING)[0], FAILURE, REQUEST)
+    assert (outcome(broken), broken.newest_edit) == ("failed", EDIT)
+    again, actions = step(broken, Start())
+    assert actions == [Spawn(2, 2)]
+    assert step(again, ProcessEnded(1)) == (again, [])
+
+
+# -- what the restart policy has counted --------------------------------------------------------------
+
+
+def ended_and_counts(life: Life) -> Event:
+    counted = Restarts(life.policy_restarts.count + 1, 7.0)
+    return ProcessEnded(life.process, 0.5, death=DEATH, policy_restarts=counted)
+
+
+def test_a_start_that_was_asked_for_lets_the_policy_count_anew() -> None:
+    life, _ = after(*RUNNING, ended_and_counts, passed, ended_and_counts)
+    assert life.policy_restarts == Restarts(2, 7.0)
+    for asked in (Start(), Restart(GRACE_SECS)):
+        assert after(asked, life=life)[0].policy_restarts == Restarts()
+    # An edit in place or beside is no start.
+    assert after(Replace(REQUEST, 2), life=life)[0].policy_restarts == Restarts(2, 7.0)
+
+
+def test_failures_before_it_was_ready_are_counted_until_it_is() -> None:
+    life, _ = after(Start(), failed, ended_and_counts)
+    assert life.failed_starts == FailedStarts(1, FAILURE)
+    life, _ = after(passed, ended_and_counts, life=life)
+    assert life.failed_starts == FailedStarts(2, DEATH)
+    assert after(passed, ready, Open(), ended_and_counts, life=life)[0].failed_starts is None
+
+
+def test_an_error_belongs_to_its_generation() -> None:
+    life, _ = after(*RUNNING, failed)
+    assert life.error is FAILURE
+    assert after(ended, life=life)[0].error is FAILURE
+    assert after(ended, Start(), life=life)[0].error is None
+    life, _ = after(*RUNNING, lambda life: ChildFinished(1, inputs_closed=True), ended)
+    assert (life.phase, life.inputs_closed) == (Phase.FINISHED, True)
+    assert not after(Start(), life=life)[0].inputs_closed
+
+
+def test_it_is_known_that_a_process_exits_slowly_until_it_is_gone() -> None:
+    life, _ = after(*RUNNING, finished, passed)
+    assert life.exits_slowly
+    assert not after(ended, life=life)[0].exits_slowly
+
+
+def test_it_is_known_whether_the_operator_sent_the_kill_itself() -> None:
+    life, _ = after(*RUNNING, control_lost)
+    assert not life.was_killed
+    life, _ = after(passed, life=life)
+    assert life.was_killed
+    assert not after(AGAIN, passed, life=life)[0].was_killed

@@ -212,6 +212,10 @@ class OperatorProcess:
     """Numbers the processes of one operator, see `_lifecycle`."""
     taken_edit = 0
     """The edit whose source it has taken last."""
+    events_before_code = 0
+    """How many events it had handled when it took the code that it runs."""
+    first_log_line = 0
+    """The line of the operator's log at which its lines begin, or a little earlier."""
 
     def __init__(
         self,
@@ -304,7 +308,7 @@ class OperatorProcess:
 class JoinedProcess:
     """A process that was started elsewhere and has joined as a dynamic node; it is never killed."""
 
-    number = taken_edit = 0
+    number = taken_edit = events_before_code = first_log_line = 0
     """As in `OperatorProcess`."""
 
     def __init__(

@@ -240,7 +240,7 @@ class Session:
                 if supervisor is None:
                     supervisor = Supervisor(spec, self)
                     self._supervisors[name] = supervisor
-                supervisor.applied = None
+                supervisor.forget_applied()
                 self._redeclare(spec)
                 supervisor.spec = spec
                 if self._stopping:
@@ -292,7 +292,7 @@ class Session:
                 supervisor = self._supervisors.get(name)
                 if supervisor is None or self._stopping or self._replaying.holds(name):
                     return
-                supervisor.applied = None
+                supervisor.forget_applied()
                 supervisor.retries_at_start = retry
                 if supervisor.spec.kind == "dynamic":
                     supervisor.post(lifecycle.Stop(grace_secs))
@@ -879,9 +879,9 @@ class Session:
         """Returns the failures of each operator that is started again and again before it was ready."""
         with self._lock:
             return {
-                name: each.failed_starts
+                name: each.life.failed_starts
                 for name, each in self._supervisors.items()
-                if each.failed_starts is not None
+                if each.life.failed_starts is not None
                 and name not in SERVICES
                 and not each.life.was_ready
                 and each.life.phase not in lifecycle.NO_PROCESS
@@ -1028,15 +1028,18 @@ class Session:
             # The declaration has changed meanwhile; this process has the environment of the old one.
             self._spawner.discard(process)
 
-    def prepare_process(self, supervisor: Supervisor, spec: NodeSpec, generation: int) -> None:
-        """Starts a process that will follow the operator's. It receives `Begin` and is not wired."""
+    def prepare_process(self, spec: NodeSpec, generation: int) -> NodeProcess:
+        """Returns a new process that will follow the operator's. It has received `Begin` and is not wired."""
         process, counters_descriptor = self._spawner.spawn(spec)
         try:
             with self._lock:
-                supervisor.adopt_next(process)
                 self._send_begin(process, spec, generation, counters_descriptor)
+        except BaseException:
+            self._spawner.discard(process)
+            raise
         finally:
             os.close(counters_descriptor)
+        return process
 
     def declaration_changed(self, supervisor: Supervisor) -> None:
         """Takes over the declaration that the supervisor's next process will run."""
@@ -1137,17 +1140,24 @@ class Session:
         if not isinstance(process, JoinedProcess):
             self._spawner.forget(process)
 
-    def process_gone(self, supervisor: Supervisor, *, for_good: bool, outputs_closed: bool) -> None:
+    def process_gone(
+        self,
+        supervisor: Supervisor,
+        *,
+        for_good: bool,
+        outputs_closed: bool,
+        error: OperatorError | None,
+    ) -> None:
         """Gives back what a process held."""
         with self._lock:
             if supervisor.name == PLAYER and self._replaying.spec is not None:
                 # It has died. Which topics come from no node from now on is decided at the replay's end.
                 outputs_closed = False
-            if for_good and outputs_closed and supervisor.error is not None:
+            if for_good and outputs_closed and error is not None:
                 # Before its readers' inputs close: a reader whose last input closes may end at once.
                 for name, inputs in self._scripts_that_read(supervisor.name):
                     failed = control.NodeFailed(
-                        supervisor.name, str(supervisor.error)[:_MAX_ERROR_CHARS], inputs
+                        supervisor.name, str(error)[:_MAX_ERROR_CHARS], inputs
                     )
                     self._tell(name, failed, [])
             self._wiring.process_gone(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import functools
 import os
 import select
@@ -25,11 +26,11 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
-from dora_nb.errors import EngineError, FailedStarts, OperatorError
+from dora_nb.errors import EngineError, OperatorError
 from dora_nb.graph.nodes import NodeSpec
-from dora_nb.graph.restarts import Restarts, next_restart
+from dora_nb.graph.restarts import next_restart
 from dora_nb.graph.sources import LOG_LEVELS
 from dora_nb.how_to import how_to
 from dora_nb.protocol import control, counters
@@ -37,7 +38,7 @@ from dora_nb.protocol.log_entries import log_text
 from dora_nb.status import LogLine
 
 from ..capture import Log
-from ..edit import Applied, Edit, Outcome
+from ..edit import Applied, Edit
 from ..os_errors import engine_error
 from . import _lifecycle as lifecycle
 from ._death import describe_death
@@ -48,7 +49,6 @@ from ._process import NodeProcess, Stream
 
 _CONGESTION_SECS = 0.05
 """How soon to send again after ETOOMANYREFS, which no descriptor reports the end of."""
-_OF_AN_EDIT = (lifecycle.Reload, lifecycle.Replace, lifecycle.Restart)
 
 
 class Host(Protocol):
@@ -60,10 +60,10 @@ class Host(Protocol):
         Raises EngineError or OSError; the supervisor ends a process that it has adopted.
         """
 
-    def prepare_process(self, supervisor: Supervisor, spec: NodeSpec, generation: int) -> None:
-        """Starts a process for that declaration and calls `adopt_next` with it; does not wire it.
+    def prepare_process(self, spec: NodeSpec, generation: int) -> NodeProcess:
+        """Returns a new process for that declaration, which has received `Begin` and is not wired.
 
-        Raises as `start_process`.
+        Raises EngineError or OSError.
         """
 
     def declaration_changed(self, supervisor: Supervisor) -> None:
@@ -87,8 +87,15 @@ class Host(Protocol):
     def process_reaped(self, process: NodeProcess) -> None:
         """Called when the process has been reaped and its session is empty."""
 
-    def process_gone(self, supervisor: Supervisor, *, for_good: bool, outputs_closed: bool) -> None:
-        """Called when the supervisor's process has ended."""
+    def process_gone(
+        self,
+        supervisor: Supervisor,
+        *,
+        for_good: bool,
+        outputs_closed: bool,
+        error: OperatorError | None,
+    ) -> None:
+        """Called when the supervisor's process has ended, with the failure that it ended by."""
 
     def find_input(
         self, supervisor: Supervisor, edge_id: int
@@ -141,38 +148,17 @@ class _Deadline:
     """On the monotonic clock."""
 
 
-@dataclass(slots=True)
-class _Generation:
-    """What describes the end of the current generation's process."""
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What is left of the operator's process that has ended last, for the status."""
 
-    first_log_line: int
-    """The log line at which this generation begins."""
-    exit_status: int | None = None
-    killed: bool = False
+    warnings: tuple[str, ...] = ()
+    last_line: str = ""
+    imported: ImportedFiles = field(default_factory=ImportedFiles)
 
 
-@dataclass
-class _PendingEdit:
-    """An edit in progress."""
-
-    spec: NodeSpec
-    edit: Edit
-    previous: NodeSpec
-    reason: str
-    number: int
-    process_number: int = 0
-    """The number of the process prepared for it."""
-    error: OperatorError | None = None
-    state_carried: bool = False
-    notes: list[str] = field(default_factory=list)
-    spawned: bool = False
-    """The old process has ended and the new one runs its `__init__`."""
-    fell_back: bool = False
-    begun: bool = False
-    """Whether the request for it has been handled."""
-    first_log_line: int = 0
-    """The log line at which the lines of the new process begin, or a little earlier."""
-    state_descriptor: int = -1
+def _changes_code(edit: Edit) -> bool:
+    return edit.code is not None or edit.whole
 
 
 class Supervisor:
@@ -181,19 +167,7 @@ class Supervisor:
     def __init__(self, spec: NodeSpec, host: Host) -> None:
         self.spec = spec
         self.life = lifecycle.Life()
-        self.error: OperatorError | None = None
-        self.failed_starts: FailedStarts | None = None
-        """The failures before it was ready that its restart policy has answered since it was ready last."""
-        self._last_warnings: tuple[str, ...] = ()
-        """The warnings of the process that has ended."""
-        self._last_line = ""
-        """The line that it printed last."""
-        self._slow_exit: str | None = None
-        """The warning that the process has ended by itself and is still exiting."""
-        self.inputs_closed = False
-        """Whether it finished because all its inputs had closed."""
         self.log = Log(spec.name)
-        self._restarts = Restarts()
         self._host = host
         self._requests: collections.deque[lifecycle.Event] = collections.deque()
         self._unhandled_requests = 0
@@ -201,28 +175,21 @@ class Supervisor:
         self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wake_open = True
         self._wake_lock = threading.Lock()
-        self._edits = 0
-        """How many edits there were; numbers each edit uniquely."""
-        self.applied: Applied | None = None
-        """The outcome of the newest edit; None while it is in progress."""
-        self._pending_edit: _PendingEdit | None = None
-        self._finished_edit: Applied | None = None
+        self._requested: lifecycle.EditRequest | None = None
+        """The newest edit, which may not have begun yet."""
+        self._forgotten_edit = 0
+        """The number of an edit whose outcome does not describe what runs now."""
+        self._state_descriptor = -1
+        """The state that is handed over in an edit, an anonymous file; or -1."""
         self._process: NodeProcess | None = None
         self._next: NodeProcess | None = None
         self._replaced: list[_ReplacedProcess] = []
-        self._last_imported = ImportedFiles()
-        """What the operator's process had imported that has ended."""
-        self._event_at_death = False
-        """Whether the process ended without a report while it handled an event, which is kept."""
+        self._ended = _Ended()
         self.crash_report_descriptor = -1
         """The newest failure's crash report, an anonymous file; or -1."""
         self.retries_at_start = False
         """Whether the next process handles the event of the crash report before any other."""
-        self._code_is_untried = False
-        """Whether new code runs that may have handled no event yet."""
-        self._events_before_code = 0
         self._deadline: _Deadline | None = None
-        self._generation = _Generation(first_log_line=0)
         self._counts = OperatorCounts()
         thread = threading.Thread(
             target=self._run, name=f"dora-supervisor {spec.name}", daemon=True
@@ -244,11 +211,48 @@ class Supervisor:
         return self._process
 
     @property
+    def error(self) -> OperatorError | None:
+        """Why the operator has failed; None if it has not, or is started again."""
+        return self.life.error
+
+    @property
+    def inputs_closed(self) -> bool:
+        """Whether it finished because all its inputs had closed."""
+        return self.life.inputs_closed
+
+    @property
+    def applied(self) -> Applied | None:
+        """The outcome of the newest edit; None while it is in progress, or if it was started anew since."""
+        requested = 0 if self._requested is None else self._requested.number
+        life = self.life
+        is_over = requested == life.newest_edit and requested != self._forgotten_edit
+        return life.applied if is_over else None
+
+    def forget_applied(self) -> None:
+        """Drops the outcome of the newest edit, unless it is in progress."""
+        if self._requested is not None and not self._is_editing(self.life):
+            self._forgotten_edit = self._requested.number
+
+    def _is_editing(self, life: lifecycle.Life) -> bool:
+        """Whether an edit was requested that is not over in this life."""
+        requested = self._requested
+        return requested is not None and (
+            requested.number != life.newest_edit or life.pending is not None
+        )
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the operator's process, or the one that ended last, has reported for its status."""
         process = self._process
-        warnings = self._last_warnings if process is None else process.warnings
-        return (*warnings, *filter(None, [self._slow_exit]))
+        warnings = self._ended.warnings if process is None else process.warnings
+        return (*warnings, self._slow_exit) if self.life.exits_slowly else warnings
+
+    @property
+    def _slow_exit(self) -> str:
+        return (
+            f"{self.name} has ended its own code and is still exiting, in exit handlers or in threads "
+            "that are not daemons; a stop ends it"
+        )
 
     @property
     def alive(self) -> bool:
@@ -261,42 +265,33 @@ class Supervisor:
     @property
     def busy(self) -> bool:
         """Whether a request or an edit is in progress."""
-        editing = self._pending_edit is not None or self._finished_edit is not None
-        return self._unhandled_requests > 0 or editing
+        return self._unhandled_requests > 0 or self._is_editing(self.life)
 
     def apply(self, spec: NodeSpec, edit: Edit, *, grace_secs: float) -> bool:
         """Requests an edit; `applied` returns its outcome. False if another edit is in progress."""
         # Under the lock, so that two callers cannot both start an edit.
         with self._wake_lock:
-            if self._pending_edit is not None or self._finished_edit is not None:
+            if self._is_editing(self.life):
                 return False
-            self.applied = None
-            self._edits += 1
-            number = self._edits
-            self._pending_edit = _PendingEdit(
-                spec, edit, previous=self.spec, reason=edit.reason, number=number
-            )
+            number = 1 if self._requested is None else self._requested.number + 1
+            request = lifecycle.EditRequest(number, spec, self.spec, edit)
+            self._requested = request
         if edit.way == "in_place":
-            self.post(lifecycle.Reload(number, grace_secs))
+            self.post(lifecycle.Reload(request, grace_secs))
         elif edit.way == "beside":
-            self.post(lifecycle.Replace(number, grace_secs))
+            self.post(lifecycle.Replace(request, grace_secs))
         else:
-            self.post(lifecycle.Restart(grace_secs, falls_back=True))
+            self.post(lifecycle.Restart(grace_secs, request))
         return True
 
     def abandon(self, spec: NodeSpec) -> None:
         """Cancels the edit to that declaration, unless it is too late or another edit is in progress."""
-        with self._wake_lock:
-            pending = self._pending_edit
-        if pending is not None and pending.spec is spec:
-            self.post(lifecycle.Abandon(pending.number))
+        requested = self._requested
+        if requested is not None and requested.spec is spec and self._is_editing(self.life):
+            self.post(lifecycle.Abandon(requested.number))
 
     def post(self, event: lifecycle.Event) -> None:
         """Queues a request for the supervisor's thread. Ignored after the thread has ended."""
-        # An explicit start resets the count of the restart policy, or a corrected operator would still
-        # have the long delay of the broken one.
-        if isinstance(event, (lifecycle.Start, lifecycle.Restart)):
-            self._restarts = Restarts()
         with self._wake_lock:
             # Counted here, not when the thread takes it: `alive` must be true from the moment of the request,
             # or a stop right after a start would find nothing to wait for.
@@ -325,7 +320,7 @@ class Supervisor:
         self._counts.lock = threading.Lock()
         for process in self._processes():
             process.requests.close()
-        self._process = self._next = self._pending_edit = None
+        self._process = self._next = self._requested = None
         self._replaced = []
         self._unhandled_requests = 0
         self.forget_crash_report()
@@ -363,12 +358,12 @@ class Supervisor:
         if process is not None:
             return process.imported.changed()
         finished = self.life.phase is lifecycle.Phase.FINISHED
-        return self._last_imported.changed() if finished else ()
+        return self._ended.imported.changed() if finished else ()
 
     def last_line(self) -> str:
         """Returns the line that the operator's process, or the one that ended last, has printed last."""
         process = self._process
-        return self._last_line if process is None else process.last_line
+        return self._ended.last_line if process is None else process.last_line
 
     def durations(self) -> list[int]:
         """Returns the histogram of `on_event` durations, over all generations."""
@@ -383,8 +378,9 @@ class Supervisor:
         found = []
         if self._process is not None:
             found.append((self.life.generation, self.spec, self._process))
-        if self._next is not None and self._pending_edit is not None:
-            found.append((self.life.generation + 1, self._pending_edit.spec, self._next))
+        pending, prepared = self.life.pending, self._next
+        if prepared is not None and pending is not None:
+            found.append((self.life.generation + 1, pending.request.spec, prepared))
         return found
 
     def _processes(self) -> list[NodeProcess]:
@@ -415,7 +411,10 @@ class Supervisor:
             with self._wake_lock:
                 self._wake_open = False
                 self._unhandled_requests = 0
-                self._pending_edit = self._finished_edit = None
+                if self._requested is not None:
+                    newest = self._requested.number
+                    self.life = dataclasses.replace(self.life, pending=None, newest_edit=newest)
+                self._close_state()
                 self.forget_crash_report()
                 os.close(self._wake_descriptor)
             self._host.request_handled(self)
@@ -443,54 +442,41 @@ class Supervisor:
         cannot = f"dora_nb failed to supervise {self.name}"
         if isinstance(error, OSError):
             known = engine_error(cannot, error)
-            self.error = OperatorError(known.message, node=self.name, hint=known.hint)
+            failure = OperatorError(known.message, node=self.name, hint=known.hint)
         else:
-            self.error = OperatorError(
+            failure = OperatorError(
                 f"{cannot}: {type(error).__name__}: {error}.",
                 node=self.name,
                 traceback_lines="".join(traceback.format_exception(error)).splitlines(),
                 hint="This is a bug in dora_nb: please report it. You can start the operator again.",
             )
         self._deadline = None
-        if self._pending_edit is not None:
-            self._pending_edit.begun = True
         # The state may be inconsistent, so each of these may fail too. The processes first: an operator
         # without a supervisor would run on, and could not be stopped.
         for process in self._processes():
             with contextlib.suppress(Exception):
                 self._reap(process)
         with contextlib.suppress(Exception):
-            self._host.process_gone(self, for_good=True, outputs_closed=True)
-        self._publish(lifecycle.Life(phase=lifecycle.Phase.FAILED, generation=self.life.generation))
+            self._host.process_gone(self, for_good=True, outputs_closed=True, error=failure)
+        # An edit that was requested has failed too, even if it had not begun in the life that is known here.
+        requested = self._requested if self._is_editing(self.life) else None
+        self._publish(lifecycle.failed_internally(self.life, failure, requested))
 
     def _handle(self, event: lifecycle.Event) -> None:
         life, actions = lifecycle.step(self.life, event)
-        if self._pending_edit is not None and isinstance(event, _OF_AN_EDIT):
-            self._pending_edit.begun = True
         for action in actions:
             if isinstance(action, lifecycle.Spawn):
                 self._publish(life)
-            self._perform(action, life.deadline)
-        if isinstance(event, lifecycle.ProcessEnded) and life.phase is lifecycle.Phase.BACKING_OFF:
-            self._count_failed_start(life)
+            self._perform(action, life)
         self._publish(life)
 
-    def _count_failed_start(self, life: lifecycle.Life) -> None:
-        # Here, since the next generation forgets the error.
-        if life.was_ready or self.error is None:
-            self.failed_starts = None
-            return
-        times = 0 if self.failed_starts is None else self.failed_starts.times
-        self.failed_starts = FailedStarts(times + 1, self.error)
-
     def _publish(self, life: lifecycle.Life) -> None:
-        """Makes the life visible to other threads and completes an edit that it ends."""
+        """Makes the life visible to other threads, and with it the outcome of an edit that led to it."""
         # Callers publish after the actions, so that a life is seen only once it is true: who sees RUNNING may
         # rely on the wiring. Only STARTING comes before its action, since a start can take long.
         self.life = life
-        self._settle_edit()
-        if self._finished_edit is not None:
-            self.applied, self._finished_edit = self._finished_edit, None
+        if life.pending is None:
+            self._close_state()
         self._host.life_changed(self)
 
     def _request_handled(self) -> None:
@@ -503,20 +489,18 @@ class Supervisor:
             if self._wake_open:
                 os.eventfd_write(self._wake_descriptor, 1)
 
-    def _perform(self, action: lifecycle.Action, deadline: int) -> None:
+    def _perform(self, action: lifecycle.Action, life: lifecycle.Life) -> None:
+        """Carries out an action that leads to that life."""
         process = self._process
         match action:
-            case lifecycle.Spawn():
-                self._spawn()
-            case lifecycle.SendReload() if self._pending_edit is not None and process is not None:
-                number = self._pending_edit.number
-                if self._pending_edit.edit.code is None and not self._pending_edit.edit.whole:
-                    # Only the wiring changes: the process has nothing to take, so it need not answer.
-                    self.post(lifecycle.ChildReloaded(process.number, number))
+            case lifecycle.Spawn(_, _, spec):
+                self._spawn(spec)
+            case lifecycle.SendReload(request) if process is not None:
+                if _changes_code(request.edit):
+                    self._host.tell_reload(self, request.spec, request.edit, request.number)
                 else:
-                    self._host.tell_reload(
-                        self, self._pending_edit.spec, self._pending_edit.edit, number
-                    )
+                    # Only the wiring changes: the process has nothing to take, so it need not answer.
+                    self.post(lifecycle.ChildReloaded(process.number, request.number))
             case lifecycle.CancelReload(number):
                 self.tell(control.CancelReload(number), [])
             case lifecycle.ReportLateReload():
@@ -524,89 +508,72 @@ class Supervisor:
                     "the edit was cancelled too late, and its new code runs now; run the cell again to run "
                     "the code that it shows"
                 )
-            case lifecycle.FinishReload() if self._pending_edit is not None:
+            case lifecycle.FinishReload(request):
                 # Rewire only now: had the process refused the source, the previous wiring would stay right.
-                self.spec = self._pending_edit.spec
+                self.spec = request.spec
                 self._host.rewire(self)
-                if self._pending_edit.edit.code is not None or self._pending_edit.edit.whole:
-                    self._mark_code_untried(process)
-                    if process is not None:
-                        process.taken_edit = self._pending_edit.number
-                    self._events_before_code += 1  # The RELOAD event that follows does not count.
-                self._end_edit("in_place", state="kept")
-            case lifecycle.Prepare(generation, number):
-                self._prepare(generation, number)
-            case lifecycle.AskToPause() if self._pending_edit is not None:
-                self._pending_edit.state_descriptor = os.memfd_create("dora-state", os.MFD_CLOEXEC)
-                self.tell(
-                    control.Pause(self._pending_edit.number), [self._pending_edit.state_descriptor]
-                )
+                if process is not None and _changes_code(request.edit):
+                    process.taken_edit = request.number
+                    # The RELOAD event that follows does not count.
+                    process.events_before_code = process.counters.words[counters.EVENTS] + 1
+            case lifecycle.Prepare(generation, number, spec):
+                self._prepare(generation, number, spec)
+            case lifecycle.AskToPause(edit):
+                self._close_state()
+                self._state_descriptor = os.memfd_create("dora-state", os.MFD_CLOEXEC)
+                self.tell(control.Pause(edit), [self._state_descriptor])
             case lifecycle.Resume():
                 self.tell(control.Resume(), [])
-            case lifecycle.GiveState() if self._pending_edit is not None and self._next is not None:
-                os.lseek(self._pending_edit.state_descriptor, 0, os.SEEK_SET)
-                self._next.control.tell(control.TakeState(), [self._pending_edit.state_descriptor])
+            case lifecycle.GiveState() if self._next is not None:
+                os.lseek(self._state_descriptor, 0, os.SEEK_SET)
+                self._next.control.tell(control.TakeState(), [self._state_descriptor])
             case lifecycle.AskToRetire():
                 self.tell(control.Retire(), [])
-            case lifecycle.TakeOver():
-                self._take_over()
-            case lifecycle.Discard(too_slow):
-                self._discard(too_slow=too_slow)
+            case lifecycle.TakeOver(spec):
+                self._take_over(spec)
+            case lifecycle.Discard() if self._next is not None:
+                self._reap(self._next)
             case lifecycle.Disarm():
                 self._deadline = None
-            case lifecycle.FallBack() if self._pending_edit is not None:
-                self._pending_edit.error, self._pending_edit.fell_back = self.error, True
-                self.spec = self._pending_edit.previous
+            case lifecycle.FallBack(spec):
+                self.spec = spec
                 self._host.declaration_changed(self)
             case lifecycle.SendGo():
                 self.tell(control.Go(), [])
             case lifecycle.AskToStop():
                 self.tell(control.Stop(), [])
             case lifecycle.Terminate() if process is not None:
-                self._log_escalation("it did not exit in time after STOP: sending SIGTERM")
+                self.note("it did not exit in time after STOP: sending SIGTERM")
                 process.terminate()
             case lifecycle.Kill() if process is not None:
-                self._log_escalation("it did not exit in time: sending SIGKILL")
-                self._generation.killed = True
+                self.note("it did not exit in time: sending SIGKILL")
                 process.kill()
             case lifecycle.ReportSlowExit():
-                self._slow_exit = (
-                    f"{self.name} has ended its own code and is still exiting, in exit handlers or in threads "
-                    "that are not daemons; a stop ends it"
-                )
                 self.note(self._slow_exit)
             case lifecycle.ArmDeadline(secs):
-                self._deadline = _Deadline(deadline, time.monotonic() + secs)
-            case lifecycle.ReportDeath():
-                self.error = self._describe_death()
+                self._deadline = _Deadline(life.deadline, time.monotonic() + secs)
             case lifecycle.SettleEnd(for_good, outputs_closed):
                 self._deadline = None
-                self._host.process_gone(self, for_good=for_good, outputs_closed=outputs_closed)
+                self._host.process_gone(
+                    self, for_good=for_good, outputs_closed=outputs_closed, error=life.error
+                )
 
-    def _spawn(self) -> None:
-        self.error = None
-        self._last_warnings = ()
-        self._last_line = ""
-        self._slow_exit = None
-        self.inputs_closed = False
-        self._generation = _Generation(self.log.count)
-        pending = self._pending_edit
-        self._code_is_untried = self.life.generation > 0
-        self._events_before_code = 0
-        if pending is not None and not pending.fell_back:
-            self.spec, pending.spawned = pending.spec, True
+    def _spawn(self, spec: NodeSpec | None) -> None:
+        self._ended = _Ended()
+        if spec is not None:
+            self.spec = spec
             self._host.declaration_changed(self)
         try:
             self._host.start_process(self)
         except (EngineError, OSError) as error:
-            self.error = self._cannot_start(error)
             # The wiring may have failed after the process was adopted.
             if self._process is not None:
                 self._reap(self._process)
             # As requests: handled here, inside `_handle`, their result would be overwritten by the life that
             # `_handle` publishes last.
-            self.post(lifecycle.ChildFailed(self.life.process))
-            self.post(self._ended_event(self.life.process, failed=True))
+            number = self.life.process
+            self.post(lifecycle.ChildFailed(number, error=self._cannot_start(error)))
+            self.post(self._ended_event(number, failed=True))
 
     def _cannot_start(self, error: EngineError | OSError) -> OperatorError:
         if isinstance(error, OSError):
@@ -616,20 +583,20 @@ class Supervisor:
     def adopt(self, process: NodeProcess) -> None:
         """Makes the process the operator's. Called by the host, so that the wiring can reach the process."""
         process.number = self.life.process
+        process.first_log_line = self.log.count
         self._process = process
 
     # -- an edit -------------------------------------------------------------------------------------
 
-    def _prepare(self, generation: int, number: int) -> None:
-        pending = self._pending_edit
-        assert pending is not None
-        pending.first_log_line = self.log.count
-        pending.process_number = number
+    def _prepare(self, generation: int, number: int, spec: NodeSpec) -> None:
         try:
-            self._host.prepare_process(self, pending.spec, generation)
+            process = self._host.prepare_process(spec, generation)
         except (EngineError, OSError) as error:
-            pending.error = self._cannot_start(error)
-            self.post(lifecycle.ProcessEnded(number))
+            self.post(lifecycle.ProcessEnded(number, death=self._cannot_start(error)))
+            return
+        process.number = number
+        process.first_log_line = self.log.count
+        self._next = process
 
     @property
     def retrying(self) -> bool:
@@ -678,30 +645,9 @@ class Supervisor:
         self.tell(control.ShowState(), [descriptor])
         return shown
 
-    def adopt_next(self, process: NodeProcess) -> None:
-        """Makes the process the prepared one. Called by the host."""
-        assert self._pending_edit is not None
-        process.number = self._pending_edit.process_number
-        self._next = process
-
-    def _discard(self, *, too_slow: bool) -> None:
-        """Ends the prepared process; the edit has failed or was dropped, unless its source is started again."""
-        pending = self._pending_edit
-        if self._next is not None:
-            self._reap(self._next)
-        if pending is None:
-            return
-        if too_slow:
-            pending.error = OperatorError(
-                f"{self.name}: set_state did not return in time.", node=self.name
-            )
-        if self.life.next is not lifecycle.Next.RETIRING:
-            self._end_edit("dropped" if pending.error is None else "kept", state="kept")
-
-    def _take_over(self) -> None:
+    def _take_over(self, spec: NodeSpec) -> None:
         """Makes the prepared process the operator's; the old one is ending."""
-        pending, old = self._pending_edit, self._process
-        assert pending is not None
+        old = self._process
         # The session's lock from the switch to the end of the wiring: a request of the notebook in between
         # would go to a process that has ended or has no edges yet. The session's lock is always taken before
         # the lock of the counters, here as in `_reap`.
@@ -711,11 +657,7 @@ class Supervisor:
                 if old is not None:
                     deadline_secs = time.monotonic() + lifecycle.EXIT_GRACE_SECS
                     self._replaced.append(_ReplacedProcess(old, [], deadline_secs))
-            self.spec = pending.spec
-            self.error = None
-            self.inputs_closed = False
-            self._mark_code_untried(self._process)
-            self._generation = _Generation(pending.first_log_line)
+            self.spec = spec
             # If the old process has ended, `SettleEnd` has settled its edges. If it still lives, it may
             # hold arrays: their slots stay leased until it is gone (`_process_ended`).
             leases = self._host.hand_over(self, old_is_alive=old is not None)
@@ -723,11 +665,6 @@ class Supervisor:
                 self._replaced[-1].leases = leases
                 # After the wiring: a message that is injected needs the outputs.
                 self._repeat_requests(old)
-        # The old process died during the new one's `__init__`, which is still running.
-        if self.life.next is lifecycle.Next.PREPARING:
-            pending.spawned = True
-        else:
-            self._end_edit("restarted", state="carried" if pending.state_carried else "lost")
 
     def _repeat_requests(self, old: NodeProcess) -> None:
         """Repeats to the new process the requests that the old one has not answered, and so has not done."""
@@ -741,42 +678,11 @@ class Supervisor:
             self.tell(message, [descriptor])
         unanswered.close()  # The state of the old object cannot be shown any more.
 
-    def _mark_code_untried(self, process: NodeProcess | None) -> None:
-        self._code_is_untried = True
-        self._events_before_code = 0 if process is None else process.counters.words[counters.EVENTS]
-
-    def _log_escalation(self, text: str) -> None:
-        self.note(text)
-        if self._pending_edit is not None and self.life.next is not lifecycle.Next.NONE:
-            note = "the old generation did not exit in time and was killed"
-            if note not in self._pending_edit.notes:
-                self._pending_edit.notes.append(note)
-
-    def _settle_edit(self) -> None:
-        """Ends the edit once its process is ready, or once nothing runs."""
-        pending, phase = self._pending_edit, self.life.phase
-        if pending is None:
-            return
-        if phase in lifecycle.NO_PROCESS or phase is lifecycle.Phase.BACKING_OFF:
-            if pending.begun:
-                pending.error = pending.error or self.error
-                self._end_edit("failed")
-        elif pending.spawned and phase is lifecycle.Phase.RUNNING:
-            self._end_edit("kept" if pending.fell_back else "restarted")
-
-    def _end_edit(
-        self, outcome: Outcome, *, state: Literal["kept", "carried", "lost"] = "lost"
-    ) -> None:
-        pending = self._pending_edit
-        assert pending is not None
-        if pending.state_descriptor >= 0:
-            os.close(pending.state_descriptor)
-        # `_publish` makes it visible together with the life that it led to: a caller that sees the outcome
-        # must not find the state before the edit.
-        self._finished_edit = Applied(
-            outcome, pending.reason, state, pending.error, tuple(pending.notes)
-        )
-        self._pending_edit = None
+    def _close_state(self) -> None:
+        """Closes the state of a hand-over that is over."""
+        if self._state_descriptor >= 0:
+            os.close(self._state_descriptor)
+            self._state_descriptor = -1
 
     def _poller(self, watched: list[NodeProcess]) -> select.poll:
         """Returns a poller for everything that may happen next."""
@@ -875,30 +781,22 @@ class Supervisor:
             case control.Ready():
                 return lifecycle.ChildReady(number)
             case control.Failed():
-                self._record_failure(process, message)
-                return lifecycle.ChildFailed(number, self.spec.restart_policy.policy != "never")
+                restarts = self.spec.restart_policy.policy != "never"
+                return lifecycle.ChildFailed(number, restarts, self._failure(process, message))
             case control.Finished(inputs_closed, stop_all):
-                if process is self._process:
-                    self.inputs_closed = inputs_closed
                 if stop_all and process is not self._next:
                     self._host.stop_everything()
-                return lifecycle.ChildFinished(number)
+                return lifecycle.ChildFinished(number, inputs_closed)
             case control.Reloaded(edit):
                 return lifecycle.ChildReloaded(number, edit)
-            case control.Kept(edit):
-                self._record_refusal(process, message)
-                return lifecycle.ChildKept(number, edit, message.replace)
+            case control.Kept():
+                return self._refusal(process, message)
             case control.Paused(edit, has_state, problem):
-                pending = self._under_way(edit)
-                if problem is not None and pending is not None:
-                    pending.notes.append(problem)
-                return lifecycle.ChildPaused(number, edit, has_state)
+                return lifecycle.ChildPaused(number, edit, has_state, problem)
             case control.HandedOver():
                 return lifecycle.HandedOver(number)
             case control.StateTaken(taken):
-                if process is self._next and self._pending_edit is not None:
-                    self._pending_edit.state_carried = taken
-                return lifecycle.StateTaken(number)
+                return lifecycle.StateTaken(number, taken)
         self._handle_answer(process, message)
         return None
 
@@ -928,57 +826,44 @@ class Supervisor:
                 process.note_printed(lines)
                 self._host.printed(self.name, message.level, [message])
 
-    def _record_failure(self, process: NodeProcess, failed: control.Failed) -> None:
-        """Records why a process failed: as the operator's error, as the edit's error, or only in the log."""
+    def _failure(self, process: NodeProcess, failed: control.Failed) -> OperatorError:
+        """Logs why a process has failed, and returns it as an error."""
         self.note("\n".join([*failed.traceback_lines, failed.message]))
         hint = failed.hint
         if process is self._process and failed.keeps_event:
-            hint = " ".join(filter(None, [hint, self._retry_hint()]))
-        error = OperatorError(
+            hint = " ".join(filter(None, [hint, self._retry_hint(process)]))
+        return OperatorError(
             failed.message, node=self.name, traceback_lines=failed.traceback_lines, hint=hint
         )
-        if process is self._process:
-            if self._pending_edit is not None and self.life.next is not lifecycle.Next.NONE:
-                self._pending_edit.notes.append(
-                    f"the old generation failed while it stopped ({failed.message})"
-                )
-            self.error = error
-        elif process is self._next and self._pending_edit is not None:
-            self._pending_edit.error = error
 
-    def _under_way(self, edit: int) -> _PendingEdit | None:
-        """Returns the edit of that number, unless it is over."""
-        pending = self._pending_edit
-        return pending if pending is not None and pending.number == edit else None
+    def _retry_hint(self, process: NodeProcess | None) -> str:
+        """Returns what the user can do about a failure on an event, which is kept.
 
-    def _retry_hint(self) -> str:
-        """Returns what the user can do about a failure on an event, which is kept."""
+        The way back is shown if the process is known, and has failed on the first event of new code.
+        """
         ways = (
             f"The event is kept: inspect it with {how_to('debug', name=self.name)}, or handle it again "
             f"with {how_to('retry', name=self.name)}."
         )
-        process = self._process
-        if self._code_is_untried and process is not None:
-            handled = process.counters.words[counters.EVENTS] - self._events_before_code
-            if handled <= 1 and self.life.generation > 1:
-                earlier = self.life.generation - 1
-                back = how_to("go back to a generation", name=self.name, generation=earlier)
-                ways += f" Go back with {back}."
+        if process is None:
+            return ways
+        handled = process.counters.words[counters.EVENTS] - process.events_before_code
+        if handled <= 1 and self.life.generation > 1:
+            earlier = self.life.generation - 1
+            back = how_to("go back to a generation", name=self.name, generation=earlier)
+            ways += f" Go back with {back}."
         return ways
 
-    def _record_refusal(self, process: NodeProcess, kept: control.Kept) -> None:
-        """Records why the process refused new source, unless a new process is being prepared already."""
-        pending = self._under_way(kept.edit) if process is self._process else None
-        if pending is None or self.life.next is not lifecycle.Next.NONE:
-            return
-        if kept.replace:
-            pending.reason = kept.message
-            return
-        self.note("\n".join([*kept.traceback_lines, kept.message]))
-        pending.error = OperatorError(
+    def _refusal(self, process: NodeProcess, kept: control.Kept) -> lifecycle.ChildKept:
+        """Returns why the process refused new source; logs it, if it answers the edit in progress."""
+        error = OperatorError(
             kept.message, node=self.name, traceback_lines=kept.traceback_lines, hint=kept.hint
         )
-        self._end_edit("kept", state="kept")
+        life = self.life
+        answers_edit = process is self._process and life.edit == kept.edit
+        if answers_edit and life.next is lifecycle.Next.NONE and not kept.replace:
+            self.note("\n".join([*kept.traceback_lines, kept.message]))
+        return lifecycle.ChildKept(process.number, kept.edit, kept.replace, kept.message, error)
 
     def _process_ended(self, process: NodeProcess) -> None:
         """Reads the last messages of a process that has ended, then reaps it."""
@@ -989,45 +874,44 @@ class Supervisor:
             return  # One of these messages has led to its end already.
         was_next, was_current = process is self._next, process is self._process
         leases = [each.leases for each in self._replaced if each.process is process]
-        status = self._reap(process)
+        event_is_kept, status = self._reap(process)
         if was_next:
-            if self._pending_edit is not None and self._pending_edit.error is None:
-                lines = self._lines_from(self._pending_edit.first_log_line)
-                self._pending_edit.error = describe_death(self.name, status, lines)
-            self._handle(lifecycle.ProcessEnded(process.number))
+            death = describe_death(self.name, status, self._lines_of(process))
+            self._handle(lifecycle.ProcessEnded(process.number, death=death))
             return
         if not was_current:
             for each in leases:
                 self._host.void_leases(each)
             self._publish(self.life)
             return
-        self._generation.exit_status = status
-        if self._pending_edit is not None and self.life.next is not lifecycle.Next.NONE:
-            if not self._pending_edit.notes:
-                self._pending_edit.notes.append("the old generation ended during the hand-over")
+        # During a hand-over the prepared process goes on, and the restart policy is not asked.
+        if self.life.next is not lifecycle.Next.NONE:
             self._handle(lifecycle.ProcessEnded(process.number))
             return
-        if status and status < 0 and self.life.stop_step is lifecycle.StopStep.ASKED:
+        if status < 0 and self.life.stop_step is lifecycle.StopStep.ASKED:
             self.note(describe_death(self.name, status, []).message)
         failed = self.life.outcome is not lifecycle.Phase.FINISHED or status != 0
-        self._handle(self._ended_event(process.number, failed=failed, badly=status != 0))
+        death = self._describe_death(process, status, event_is_kept=event_is_kept)
+        event = self._ended_event(process.number, failed=failed)
+        self._handle(dataclasses.replace(event, badly=status != 0, death=death))
 
-    def _ended_event(
-        self, number: int, *, failed: bool, badly: bool = False
-    ) -> lifecycle.ProcessEnded:
+    def _ended_event(self, number: int, *, failed: bool) -> lifecycle.ProcessEnded:
         """Returns the event of that end, with the delay that the restart policy sets."""
         if self.inputs_closed or not self._host.may_get_input(self.name):
-            return lifecycle.ProcessEnded(number, badly=badly)
-        self._restarts, delay_secs = next_restart(
+            return lifecycle.ProcessEnded(number)
+        counted, delay_secs = next_restart(
             self.spec.restart_policy,
-            self._restarts,
+            self.life.policy_restarts,
             failed=failed,
             now_secs=time.monotonic(),
         )
-        return lifecycle.ProcessEnded(number, delay_secs, badly)
+        return lifecycle.ProcessEnded(number, delay_secs, policy_restarts=counted)
 
-    def _reap(self, process: NodeProcess) -> int:
-        """Kills a process and all that it has started; keeps its output and counts. Returns its status."""
+    def _reap(self, process: NodeProcess) -> tuple[bool, int]:
+        """Kills a process and all that it has started; keeps its output and counts.
+
+        Returns whether the event that it was handling is kept, though it has reported nothing, and its status.
+        """
         status = process.reap()
         # The orphan reaper must forget the session as soon as its id may be reused.
         self._host.process_reaped(process)
@@ -1037,15 +921,14 @@ class Supervisor:
             self._log_lines(stream.name, lines)
             process.note_printed(lines)
         # Before the session settles the process's end: until then its leases protect the event's payload.
-        self._keep_crash_report(process)
+        event_is_kept = self._keep_crash_report(process)
         # Both locks: no request of the notebook and no status may see a process whose descriptors are being
         # closed. Always in this order.
         with self._host.locked(), self._counts.lock:
             self._counts.keep(process)
             if process is self._process:
-                self._last_warnings, self._last_line = process.warnings, process.last_line
-                self._process, self._last_imported = None, process.imported
-                self._slow_exit = None
+                self._ended = _Ended(process.warnings, process.last_line, process.imported)
+                self._process = None
             elif process is self._next:
                 self._next = None
             self._replaced = [each for each in self._replaced if each.process is not process]
@@ -1056,10 +939,11 @@ class Supervisor:
                 f"messages that the notebook sent as {self.name} may be lost ({lost}): its process ended "
                 "before it confirmed them"
             )
-        return status
+        return event_is_kept, status
 
-    def _keep_crash_report(self, process: NodeProcess) -> None:
-        self._event_at_death = (
+    def _keep_crash_report(self, process: NodeProcess) -> bool:
+        """Keeps its crash report; returns whether it was written here, for a process that could not."""
+        event_is_kept = (
             process is self._process
             and self.spec.kind == "operator"
             and self.life.stop_step is lifecycle.StopStep.NONE
@@ -1072,6 +956,7 @@ class Supervisor:
         ):
             self.forget_crash_report()
             self.crash_report_descriptor = os.dup(process.crash_report_descriptor)
+        return event_is_kept
 
     def forget_crash_report(self) -> None:
         """Closes the crash report of the newest failure."""
@@ -1079,9 +964,10 @@ class Supervisor:
             os.close(self.crash_report_descriptor)
             self.crash_report_descriptor = -1
 
-    def _describe_death(self) -> OperatorError:
-        generation = self._generation
-        assert generation.exit_status is not None
+    def _describe_death(
+        self, process: NodeProcess, status: int, *, event_is_kept: bool
+    ) -> OperatorError:
+        """Returns the error for the operator's process, should it have ended without a report."""
         if self.spec.kind == "dynamic":
             return OperatorError(
                 f"{self.name}: the process that had joined ended without an error message.",
@@ -1095,23 +981,22 @@ class Supervisor:
                 hint="Likely cause: an exit handler (atexit) that takes long, or a thread that is not a daemon.",
             )
         # Killed without a request to stop: it had closed its control socket (`ControlLost`).
-        if generation.killed:
+        if self.life.was_killed:
             return OperatorError(
                 f"{self.name}'s process closed its connection to the kernel and was killed.",
                 node=self.name,
                 hint="Likely cause: its code closes file descriptors that it did not open (os.closerange).",
             )
-        own = self._lines_from(generation.first_log_line)
         ways_out = None
         # `%dora debug` runs the code in the kernel, where a fault in a library would end the kernel.
-        if self._event_at_death:
+        if event_is_kept:
             ways_out = (
-                f"{self._retry_hint()} While debugging, the same fault would crash the kernel."
+                f"{self._retry_hint(None)} While debugging, the same fault would crash the kernel."
             )
-        return describe_death(self.name, generation.exit_status, own, ways_out=ways_out)
+        return describe_death(self.name, status, self._lines_of(process), ways_out=ways_out)
 
-    def _lines_from(self, first: int) -> list[LogLine]:
-        return [line for line in self.log.lines() if line.number >= first]
+    def _lines_of(self, process: NodeProcess) -> list[LogLine]:
+        return [line for line in self.log.lines() if line.number >= process.first_log_line]
 
     def _read_stream(self, process: NodeProcess, stream: Stream) -> None:
         lines = stream.read()
