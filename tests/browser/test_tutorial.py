@@ -11,6 +11,8 @@ import pytest
 from jupyterlab_server import Lab, Notebook
 from playwright.sync_api import Page, expect
 
+from ..waiting import wait_until
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TUTORIAL = REPOSITORY / "notebooks" / "01_first_dataflow.ipynb"
 STEERING = REPOSITORY / "notebooks" / "03_see_and_steer.ipynb"
@@ -165,8 +167,10 @@ def test_the_rover_is_steered_stopped_and_taught_while_it_drives(
             "take = lambda topic: get_dataflow().take(topic, 1)[0]['value'].to_pylist()\n"
             f"wheels, (pose,) = take('controller/wheels'), take('rover/pose')\nprint({expression})"
         )
-        while notebook.run_code(code).strip() != "True":
-            page.wait_for_timeout(50)
+        wait_until(
+            lambda: notebook.run_code(code).strip() == "True",
+            otherwise=lambda: f"never {expression}: {notebook.run_code('print(wheels, pose)')}",
+        )
 
     page.evaluate(SHOW_CELL, "CameraView(")
     expect(page.locator(".dora-view")).to_have_attribute("data-state", "running")
