@@ -17,10 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROMISED = ("3.14", "3.13", "3.12")
 PACKAGES = (
-    *("dora-rs", "dora-rs-cli", "hypothesis", "jupyterlab", "matplotlib", "nbclient", "nbconvert"),
-    *("pandas", "pillow", "pytest"),
+    *("hypothesis", "jupyterlab", "matplotlib", "nbclient", "nbconvert", "pillow", "pytest"),
 )
-"""What these tests need beside the project itself: the extra `dev` would bring torch."""
+"""What these tests need beside some extras: the extra `dev` would bring torch."""
 TESTS = (
     *("cells", "child", "dataflow", "descriptor", "engines", "graph", "magics", "protocol"),
     *("transport", "widgets", "data", "test_cli.py", "test_doctor.py", "test_errors.py"),
@@ -69,7 +68,7 @@ def _passes(python: str) -> bool:
         [python, "-m", "venv", folder],
         # The build backend first, since pip would take its newest release, not the pinned one.
         [*pip, "hatchling"],
-        [*pip, "--no-build-isolation", "-e", ROOT, *PACKAGES],
+        [*pip, "--no-build-isolation", "-e", f"{ROOT}[dora,foxglove,pandas,ros]", *PACKAGES],
         [run, "-m", "pytest", "-q", "-k", "not torch", without, *tests],
     )
     return all(
