@@ -19,6 +19,7 @@ import socket
 import subprocess
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dora_nb.leftovers import end_leftovers, kill_leftovers
@@ -238,6 +239,8 @@ class OperatorProcess:
         self.last_line = ""
         """The line that it has printed or logged last."""
         self.counters = control_socket.counters = counters.OperatorCounters(counters_descriptor)
+        self.when_reaped: Callable[[], None] = lambda: None
+        """Called once its id may be reused."""
         self.stacks_descriptor = stacks_descriptor
         """Where it writes its stacks when it gets `child.stacks.SIGNAL`."""
         # A pidfd reports the end of the process itself. The ends of its streams and socket do not: a
@@ -279,7 +282,10 @@ class OperatorProcess:
         # The session before the wait: the zombie keeps the session's id in use. After the wait, the id
         # could belong to an unrelated process.
         end_leftovers([self.process_id], [self.cookie])
-        return self._popen.wait()
+        status = self._popen.wait()
+        # The orphan reaper must forget the session as soon as its id may be reused.
+        self.when_reaped()
+        return status
 
     def close(self) -> None:
         """Closes every descriptor."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import threading
@@ -55,15 +56,15 @@ from ._dynamic_nodes import DynamicNodes
 from ._kernel_publisher import KernelPublisher
 from ._kernel_subscriber import KernelSubscriber, Listener
 from ._lifecycle import Phase, StopStep
-from ._node_messages import send_begin, send_reload, send_rewire
+from ._node_messages import send_begin, send_rewire
 from ._node_status import node_status
 from ._player_node import PLAYER_COMMANDS, PLAYER_STATES, ReplaySpec, player_node
-from ._process import JoinedProcess, NodeProcess
+from ._process import NodeProcess
 from ._replaying import Replaying
 from ._services import ENDS_LAST, SERVICE_GRACE_SECS, ServiceSpec, spec_of_service
 from ._spawner import Spawner
 from ._stacks import answers, questions
-from ._supervisor import Leases, Supervisor
+from ._supervisor import FreeLeases, Supervisor
 from ._wiring import Wiring, log_output
 
 _MAX_ERROR_CHARS = 2000
@@ -1050,14 +1051,6 @@ class Session:
         """Returns the lock of the wiring and of the table of supervisors."""
         return self._lock
 
-    def tell_reload(self, supervisor: Supervisor, spec: NodeSpec, edit: Edit, number: int) -> None:
-        """Tells the operator's process to take new source."""
-        process = supervisor.process
-        last_taken_edit = 0 if process is None else process.taken_edit
-        send_reload(
-            supervisor.tell, spec.code, edit, number=number, last_taken_edit=last_taken_edit
-        )
-
     def rewire(self, supervisor: Supervisor) -> None:
         """Changes the wiring of a process that continues under another declaration."""
         with self._lock:
@@ -1071,8 +1064,8 @@ class Session:
                 self._restart_finished_readers(spec.name)
                 self._send_words_again(spec)
 
-    def hand_over(self, supervisor: Supervisor, *, old_is_alive: bool) -> Leases:
-        """Gives the new process of an operator all that the old one held; returns the old one's leases."""
+    def hand_over(self, supervisor: Supervisor, *, old_is_alive: bool) -> FreeLeases:
+        """Gives the new process of an operator all that the old one held; returns what frees its leases."""
         with self._lock:
             spec = supervisor.spec
             # In this order: settle what the old process has read and sent, change the edges to the new
@@ -1084,10 +1077,9 @@ class Session:
             self._wiring.attach_process(spec)
             self._restart_finished_readers(spec.name)
             self._send_words_again(spec)
-            return leases
+            return functools.partial(self._void_leases, leases)
 
-    def void_leases(self, leases: Leases) -> None:
-        """Frees the leases of a replaced process that is gone."""
+    def _void_leases(self, leases: list[tuple[str, int, int]]) -> None:
         with self._lock:
             self._wiring.void_leases(leases)
 
@@ -1133,12 +1125,6 @@ class Session:
                 self._begin(supervisor, counters_descriptor)
             finally:
                 os.close(counters_descriptor)
-
-    def process_reaped(self, process: NodeProcess) -> None:
-        """Tells the orphan reaper that the process has been reaped."""
-        # A process that has joined was started elsewhere; the reaper does not know it.
-        if not isinstance(process, JoinedProcess):
-            self._spawner.forget(process)
 
     def process_gone(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import queue
 import sys
@@ -57,15 +58,10 @@ class Spawner:
         self._requests.put((spec, result))
         return result.result()
 
-    def forget(self, process: OperatorProcess) -> None:
-        """Tells the orphan reaper that the process has been reaped."""
-        self._reaper.unwatch(process.process_id)
-
     def discard(self, process: OperatorProcess) -> None:
         """Ends a process that has not received `Begin`."""
         # It runs no code of the user's yet, so there is nothing that STOP could save.
         process.reap()
-        self.forget(process)
         process.close()
 
     def close(self) -> None:
@@ -105,6 +101,7 @@ class Spawner:
             process.close()
             os.close(counters_descriptor)
             raise
+        process.when_reaped = functools.partial(self._reaper.unwatch, process.process_id)
         return launched
 
 

@@ -44,6 +44,7 @@ from . import _lifecycle as lifecycle
 from ._death import describe_death
 from ._event_at_death import keep_event_at_death
 from ._imported_files import ImportedFiles
+from ._node_messages import send_reload
 from ._operator_counts import OperatorCounts
 from ._process import NodeProcess, Stream
 
@@ -75,17 +76,11 @@ class Host(Protocol):
     def locked(self) -> contextlib.AbstractContextManager[object]:
         """Returns the session's lock, which is reentrant: it holds off all requests to the session."""
 
-    def tell_reload(self, supervisor: Supervisor, spec: NodeSpec, edit: Edit, number: int) -> None:
-        """Tells the process to take the new source of that declaration."""
+    def hand_over(self, supervisor: Supervisor, *, old_is_alive: bool) -> FreeLeases:
+        """Wires the process that has become the operator.
 
-    def hand_over(self, supervisor: Supervisor, *, old_is_alive: bool) -> Leases:
-        """Wires the process that has become the operator; returns the leases of the previous one."""
-
-    def void_leases(self, leases: Leases) -> None:
-        """Frees leases whose process is gone."""
-
-    def process_reaped(self, process: NodeProcess) -> None:
-        """Called when the process has been reaped and its session is empty."""
+        Returns what frees the leases of the previous process once that is gone.
+        """
 
     def process_gone(
         self,
@@ -124,8 +119,8 @@ class Host(Protocol):
         """Called when an operator has returned STOP_ALL. Must not wait."""
 
 
-Leases = list[tuple[str, int, int]]
-"""What a reader may still hold: publisher, edge, and the number of the last message."""
+FreeLeases = Callable[[], None]
+"""Frees what a process may still hold as a reader. Call it once that process is gone."""
 
 
 @dataclass(eq=False)
@@ -133,7 +128,7 @@ class _ReplacedProcess:
     """A replaced process, until it has ended."""
 
     process: NodeProcess
-    leases: Leases
+    free_leases: FreeLeases
     deadline_secs: float | None
     """When to kill it; None once that is done."""
 
@@ -497,7 +492,7 @@ class Supervisor:
                 self._spawn(spec)
             case lifecycle.SendReload(request) if process is not None:
                 if _changes_code(request.edit):
-                    self._host.tell_reload(self, request.spec, request.edit, request.number)
+                    self._send_reload(process, request)
                 else:
                     # Only the wiring changes: the process has nothing to take, so it need not answer.
                     self.post(lifecycle.ChildReloaded(process.number, request.number))
@@ -557,6 +552,15 @@ class Supervisor:
                 self._host.process_gone(
                     self, for_good=for_good, outputs_closed=outputs_closed, error=life.error
                 )
+
+    def _send_reload(self, process: NodeProcess, request: lifecycle.EditRequest) -> None:
+        send_reload(
+            self.tell,
+            request.spec.code,
+            request.edit,
+            number=request.number,
+            last_taken_edit=process.taken_edit,
+        )
 
     def _spawn(self, spec: NodeSpec | None) -> None:
         self._ended = _Ended()
@@ -656,13 +660,13 @@ class Supervisor:
                 self._process, self._next = self._next, None
                 if old is not None:
                     deadline_secs = time.monotonic() + lifecycle.EXIT_GRACE_SECS
-                    self._replaced.append(_ReplacedProcess(old, [], deadline_secs))
+                    self._replaced.append(_ReplacedProcess(old, lambda: None, deadline_secs))
             self.spec = spec
             # If the old process has ended, `SettleEnd` has settled its edges. If it still lives, it may
             # hold arrays: their slots stay leased until it is gone (`_process_ended`).
-            leases = self._host.hand_over(self, old_is_alive=old is not None)
+            free_leases = self._host.hand_over(self, old_is_alive=old is not None)
             if old is not None:
-                self._replaced[-1].leases = leases
+                self._replaced[-1].free_leases = free_leases
                 # After the wiring: a message that is injected needs the outputs.
                 self._repeat_requests(old)
 
@@ -873,15 +877,15 @@ class Supervisor:
         if not self._owns(process):
             return  # One of these messages has led to its end already.
         was_next, was_current = process is self._next, process is self._process
-        leases = [each.leases for each in self._replaced if each.process is process]
+        replaced = [each for each in self._replaced if each.process is process]
         event_is_kept, status = self._reap(process)
         if was_next:
             death = describe_death(self.name, status, self._lines_of(process))
             self._handle(lifecycle.ProcessEnded(process.number, death=death))
             return
         if not was_current:
-            for each in leases:
-                self._host.void_leases(each)
+            for each in replaced:
+                each.free_leases()
             self._publish(self.life)
             return
         # During a hand-over the prepared process goes on, and the restart policy is not asked.
@@ -913,8 +917,6 @@ class Supervisor:
         Returns whether the event that it was handling is kept, though it has reported nothing, and its status.
         """
         status = process.reap()
-        # The orphan reaper must forget the session as soon as its id may be reused.
-        self._host.process_reaped(process)
         # After the end, so that nothing is added; before `close`, which closes the streams.
         for stream in process.streams:
             lines = stream.read_last()

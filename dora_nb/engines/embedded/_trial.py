@@ -211,7 +211,6 @@ class Trial:
         self._is_closed = True
         process = self._process
         self._exit_status = process.reap()
-        self._spawner.forget(process)
         self._read_control()
         for stream in process.streams:
             self._note(stream.name, stream.read_last())
