@@ -79,6 +79,11 @@ docs: system-demo $(VENV)/.dev ## Build the guide as a site; see build/docs/inde
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env -b html -c docs . build/docs
 	@echo "build/docs/index.html"
 
+.PHONY: picture
+picture: system-test $(VENV)/.dev ## Film the moving picture of README.md anew, in a browser
+	$(call heading,picture)
+	$(BIN)/python scripts/moving_picture.py
+
 .PHONY: pythons
 pythons: $(VENV)/.made ## The tests that need neither torch nor a browser, on another Python
 	$(call heading,other Pythons)

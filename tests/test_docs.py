@@ -14,7 +14,7 @@ REPOSITORY = Path(dora_nb.__file__).resolve().parent.parent
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
 README = REPOSITORY / "README.md"
 GUIDE = REPOSITORY / "docs" / "index.md"
-SCREEN_LINES, SCREEN_COLUMNS = 65, 100
+SCREEN_LINES, SCREEN_COLUMNS = 55, 100
 
 
 def links_of(page: Path) -> list[str]:
@@ -27,6 +27,25 @@ def test_the_readme_fits_on_one_screen() -> None:
     lines = README.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= SCREEN_LINES
     assert [line for line in lines if len(line) > SCREEN_COLUMNS] == []
+
+
+def test_the_readme_is_a_sentence_a_moving_picture_two_commands_ten_lines_and_links() -> None:
+    text = README.read_text(encoding="utf-8")
+    title, sentence, picture, *_ = text.split("\n\n")
+    assert title == "# dora_nb"
+    assert sentence.endswith(".")
+    assert sentence.count(".") == 1
+    assert picture.endswith("](docs/pictures/rover.webp)")
+    assert re.findall("^## (.+)$", text, re.MULTILINE) == ["Two commands", "Ten lines", "Read on"]
+    (commands,) = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"^make ([a-z]+) +#", commands, re.MULTILINE)
+    assert len(targets) == len(commands.splitlines()) == 2
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    assert [each for each in targets if f"\n{each}: " not in makefile] == []
+    cells = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    # Without blank lines and the line that loads the extension.
+    lines = [line for cell in cells for line in cell.splitlines() if line.strip()]
+    assert len(lines) - 1 == 10
 
 
 def test_the_readme_links_to_the_guide_and_that_to_every_page_and_notebook() -> None:

@@ -124,7 +124,7 @@ def run_cell(client: NotebookClient, source: str) -> str:
     return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(parts))
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", ["../README", *PAGES])
 def test_the_cells_of_a_page_run_and_print_what_it_says(name: str, client: NotebookClient) -> None:
     run_cell(client, FORGET_THE_PAGE_BEFORE)
     for block in blocks_of(name):

@@ -69,13 +69,13 @@ class Lab:
 
 
 @contextlib.contextmanager
-def running_lab(home: Path, folder: Path) -> Iterator[Lab]:
-    """A JupyterLab that serves `folder` and keeps all else in `home`."""
+def running_lab(home: Path, folder: Path, *, python: str = sys.executable) -> Iterator[Lab]:
+    """A JupyterLab that serves `folder` and keeps all else in `home`; `python` is the Python that has it."""
     lab = Lab(f"http://127.0.0.1:{free_port()}", secrets.token_hex(8), folder)
     log = home / "lab.log"
     with log.open("w") as output:
         server = subprocess.Popen(
-            _lab_command(lab),
+            _lab_command(lab, python),
             env=_lab_environment(home),
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -96,7 +96,7 @@ def free_port() -> int:
         return port
 
 
-def _lab_command(lab: Lab) -> list[str]:
+def _lab_command(lab: Lab, python: str) -> list[str]:
     options = {
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": lab.url.rpartition(":")[2],
@@ -109,7 +109,7 @@ def _lab_command(lab: Lab) -> list[str]:
         "LabApp.news_url": "None",
     }
     return [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *(python, "-m", "jupyterlab", "--no-browser", "--allow-root"),
         *(f"--{name}={value}" for name, value in options.items()),
     ]
 

@@ -18,7 +18,7 @@ TUTORIAL = REPOSITORY / "notebooks" / "01_first_dataflow.ipynb"
 STEERING = REPOSITORY / "notebooks" / "03_see_and_steer.ipynb"
 DRIVING = REPOSITORY / "notebooks" / "05_drive_a_rover.ipynb"
 PICTURE = REPOSITORY / "build" / "first_dataflow.png"
-"""The README's picture, docs/first_dataflow.png, is a copy of this one."""
+"""The guide's first picture, docs/first_dataflow.png, is a copy of this one."""
 CELLS_TO_THE_VIEW = 12
 
 COLOURS_OF_BOXES = """() => {
@@ -69,7 +69,7 @@ def test_boxes_are_live_under_the_cell(
         f"() => +document.querySelector('.dora-view').dataset.seq > {first + 20}"
     )
 
-    # For the README: the end of the detector's cell, its live line, and the view below.
+    # For the guide: the end of the detector's cell, its live line, and the view below.
     page.evaluate("() => document.querySelector('.dora-view').scrollIntoView({ block: 'end' })")
     page.wait_for_function(f"() => ({COLOURS_OF_BOXES})() >= 4")
     PICTURE.parent.mkdir(exist_ok=True)
