@@ -114,7 +114,7 @@ def main() -> None:
         home, tutorial = folder / "home", folder / "tutorial"
         home.mkdir()
         with clock.part("`dora-nb tutorial`"):
-            command = [python.parent / "dora-nb", "tutorial", tutorial]
+            command = [str(python.parent / "dora-nb"), "tutorial", str(tutorial)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         cells = [nbformat.v4.new_code_cell(cell) for cell in three_cells()]
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from PIL import Image
@@ -146,7 +147,7 @@ def notebook_cells() -> list[str]:
     tutorial = nbformat.read(TUTORIAL, as_version=4)
     cells = [cell.source for cell in tutorial.cells if cell.cell_type == "code"]
 
-    def declaring(name: str) -> str:
+    def declaring(name: str) -> Any:
         return next(cell for cell in cells if f"%dora_operator {name} " in cell.splitlines()[0])
 
     names = ("rover", "detector", "controller")
@@ -188,10 +189,12 @@ def film(notebook: Notebook, page: Page) -> Film:
     taken.shoot(2)
     page.mouse.down()
     for step in range(1, 7):
-        page.mouse.move(middle[0] + 3 * step, middle[1] + 8 * step)
+        page.mouse.move(middle[0] + step, middle[1] + 8 * step)
         taken.shoot()
     taken.shoot_until(BALL_IS_SMALLER)
     page.mouse.up()
+    taken.caption("Let go: it finds the ball again")
+    taken.shoot_until(AT_THE_BALL)
 
     taken.caption("Edit its code while it drives")
     number = (
