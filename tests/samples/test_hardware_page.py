@@ -1,4 +1,4 @@
-"""docs/hardware.md is true about the samples that it describes, and its cell runs."""
+"""docs/hardware.md is true about the samples that it describes; tests/test_guide_pages.py runs its cells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINES = re.findall(r"^%dora_operator .*$", TEXT, re.MULTILINE)
 
 
 def test_the_cell_reads_the_lines_of_a_device() -> None:
-    (cell,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    (cell,) = re.findall(r"^```python\n(%%dora_.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     events = [("line", pa.array([text])) for text in ("distance 0.82", "distance 1.5")]
     sent = run_operator(cell, events)["metres"]
     assert [event["value"].to_pylist() for event in sent] == [[0.82], [1.5]]

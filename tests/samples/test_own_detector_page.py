@@ -1,4 +1,4 @@
-"""Every cell of docs/your_own_detector.md runs, and sends boxes that a view reads.
+"""Every operator of docs/your_own_detector.md runs, and sends boxes that a view reads.
 
 The detectors that are not installed here have stand-ins with the interface of the real ones, which check what
 they are given: the order of colours, shapes and types.
@@ -31,6 +31,7 @@ from dora_nb.testing import run_operator
 from .conftest import SAMPLES
 
 PAGE = SAMPLES.parent / "docs" / "your_own_detector.md"
+FENCED = re.MULTILINE | re.DOTALL
 BOXES = [[100.0, 120.0, 180.0, 200.0], [20.0, 30.0, 60.0, 90.0]]
 SCORES = [0.75, 0.625]
 WIDTH, HEIGHT = 320, 240
@@ -39,11 +40,11 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def cells() -> dict[str, str]:
-    """The cells of the page by the heading above them, with a number if a heading has several."""
+    """The cells of the page that declare an operator, by the heading above them."""
     found: dict[str, str] = {}
     parts = re.split(r"^#+ (.*)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     for heading, text in zip(parts[1::2], parts[2::2], strict=True):
-        for cell in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for cell in re.findall(r"^```python\n(%+dora_operator.*?)^```$", text, FENCED):
             assert heading not in found
             found[heading] = cell
     return found
@@ -101,7 +102,7 @@ def check_boxes(events: list[Event], labels: tuple[str, ...]) -> None:
 def test_the_page_has_the_cells_that_are_tested_here() -> None:
     tested = {"torchvision", "RF-DETR", "ONNX Runtime", "ultralytics", SAMPLE, MATCHING}
     assert CELLS.keys() == tested | FILES.keys()
-    assert PAGE.read_text(encoding="utf-8").count("```") == 2 * len(CELLS)
+    assert PAGE.read_text(encoding="utf-8").count("dora_operator ") == len(CELLS)
 
 
 def test_the_sample_detector_finds_what_is_on_the_table() -> None:
