@@ -67,6 +67,14 @@ class DoraNbError(Exception):
 
     `message` says what happened; `hint`, if given, is the way out; `location` is where in the user's
     own text it happened.
+
+    Example::
+
+        >>> try:
+        ...     dora_nb.Dataflow().add_operator("arm", "class Operatr: pass")
+        ... except dora_nb.DoraNbError as error:
+        ...     print(error.hint)
+        did you mean 'Operatr'? Rename it to `Operator`.
     """
 
     def __init__(
@@ -122,6 +130,17 @@ class OperatorError(DoraNbError):
 
     `traceback_lines` is the child's traceback without frames of dora_nb, with the lines of the cell;
     it is empty if the process died without one. `node` is the operator's name.
+
+    Example::
+
+        >>> class Arm:
+        ...     def on_event(self, event, send_output):
+        ...         return "done"
+        >>> try:
+        ...     run_operator(Arm, [("goal", pa.array([1.5]))])
+        ... except dora_nb.OperatorError as error:
+        ...     print(error.node)
+        Arm
     """
 
     def __init__(

@@ -192,6 +192,7 @@ CLASSES = {
     "EStop": dora_nb.EStop,
     "FlowView": dora_nb.FlowView,
     "LogView": dora_nb.LogView,
+    "RecordingView": dora_nb.RecordingView,
     "Node": dora_nb.Node,
 }
 """The classes whose objects users hold on to."""
@@ -214,8 +215,11 @@ RUN_NOTHING = {
     "Dataflow.add_node",
     "Dataflow.add_operator",
     "Dataflow.to_yaml",
+    "DoraNbError",
     "Event",
+    "MockNode",
     "NodeStatus",
+    "OperatorError",
     "State",
     "get_dataflow",
     "run_operator",
@@ -230,7 +234,9 @@ CALLED_BY_THE_DATAFLOW = {"Replay.begin", "Replay.set_aside"}
 def _documented() -> dict[str, Any]:
     """Every public class and callable, by name."""
     found: dict[str, Any] = {**CLASSES, **FUNCTIONS}
-    found |= {name: getattr(dora_nb, name) for name in ("Event", "NodeStatus", "State")}
+    plain = ("DoraNbError", "Event", "NodeStatus", "OperatorError", "State")
+    found |= {name: getattr(dora_nb, name) for name in plain}
+    found["MockNode"] = dora_nb.testing.MockNode  # its methods are those of dora's `Node`
     for owner, cls in CLASSES.items():
         for name in dir(cls):
             member = inspect.getattr_static(cls, name)
@@ -269,7 +275,8 @@ def test_each_has_an_example_that_parses(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(RUN_NOTHING))
 def test_examples_that_need_no_running_dataflow_say_what_happens(name: str) -> None:
     text = inspect.getdoc(DOCUMENTED[name]) or ""
-    names = {"dora_nb": dora_nb, "np": np, "pa": pa, "run_operator": run_operator}
+    names: dict[str, Any] = {"dora_nb": dora_nb, "np": np, "pa": pa, "run_operator": run_operator}
+    names["MockNode"] = dora_nb.testing.MockNode
     names |= {name: getattr(dora_nb, name) for name in dora_nb.__all__}
     test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
@@ -384,7 +391,10 @@ ON_A_DATAFLOW = [
     "Dataflow.stop",
     "Dataflow.wait",
 ]
-"""Whose examples say something about a robot that runs. The last two end it."""
+"""Whose examples say something about a robot that runs. The last two end it.
+
+tests/test_reference_examples.py runs all others.
+"""
 
 
 CONTROLS_OF_THEIR_OWN = {"Control", "Controls", "Dataflow.controls"}

@@ -52,7 +52,8 @@ class Dataflow(BaseDataflow):
     Example::
 
         >>> with dora_nb.Dataflow() as dataflow:
-        ...     dataflow.add_operator("camera", Path("camera.py"), outputs=["image"])
+        ...     tick = {"tick": "dora/timer/hz/30"}
+        ...     dataflow.add_operator("camera", Path("camera.py"), inputs=tick, outputs=["image"])
         ...     dataflow.start()
         ...     dataflow.take("camera/image", 3)
     """

@@ -81,7 +81,7 @@ class Rebuilt:
 
         Example::
 
-            >>> rebuilt.send_output("boxes", [0.5])
+            >>> rebuilt.send_output("boxes", pa.array([0.5]))
         """
         value, received = as_received(
             data, None if metadata is None else dict(metadata), warn=lambda _sentence: None

@@ -262,7 +262,7 @@ class Replay:
 
         Example::
 
-            >>> replay.seek(2.0)
+            >>> replay.seek(0.5)
             ('detector',)
         """
         secs = check_position(self._recorded, "seek", secs)

@@ -126,7 +126,7 @@ class Recording:
 
         Example::
 
-            >>> for message in rec.messages("camera/image", start=10.0, stop=12.0):
+            >>> for message in rec.messages("camera/image", start=0.5, stop=1.0):
             ...     print(message.publish_nanos, message.metadata)
         """
         for topic in topics:
@@ -141,7 +141,7 @@ class Recording:
 
         Example::
 
-            >>> for event in rec.events("camera/image", "detector/boxes"):
+            >>> for event in rec.events("camera/image", "detector/bbox"):
             ...     print(event["id"], event["metadata"]["timestamp"])
         """
         return (message.as_event() for message in self.messages(*topics, start=start, stop=stop))
@@ -151,7 +151,7 @@ class Recording:
 
         Example::
 
-            >>> image = dora_nb.as_image(rec.take("camera/image", 1, start=12.5)[0])
+            >>> image = dora_nb.as_image(rec.take("camera/image", 1, start=0.5)[0])
         """
         return list(itertools.islice(self.events(topic, start=start), count))
 

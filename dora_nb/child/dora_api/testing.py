@@ -28,6 +28,15 @@ class MockNode(LogsByLevel):
     whole events. A STOP follows them if they have none. Timeouts are taken and mean nothing. What the
     code under test did stands in `outputs` (data by output), `logs`, `service_requests` and
     `service_responses_sent`; `service_responses` holds, by output, what requests are answered with.
+
+    Example::
+
+        >>> node = MockNode([("angle", pa.array([1.5]))])
+        >>> for event in node:
+        ...     if event["type"] == "INPUT":
+        ...         node.send_output("twice", pa.array([2 * event["value"][0].as_py()]))
+        >>> node.outputs["twice"][0].to_pylist()
+        [3.0]
     """
 
     def __init__(

@@ -93,7 +93,7 @@ class RecordingView(StreamWidget):
     Example::
 
         >>> RecordingView("run.mcap")
-        >>> RecordingView(rec, ["camera/image", "detector/boxes", "arm/state"])
+        >>> RecordingView(rec, ["camera/image", "detector/bbox", "arm/angle"])
     """
 
     _esm = traitlets.Unicode(
