@@ -243,7 +243,7 @@ def test_the_cells_of_a_page_run_and_print_what_it_says(
 ) -> None:
     blocks = [block for block in blocks_of(name) if block.language == "python"]
     if blocks:
-        run_cell(client, FORGET_THE_PAGE_BEFORE.replace("{page}", str(folder / name)))
+        run_cell(client, FORGET_THE_PAGE_BEFORE.replace("{page}", str(folder / Path(name).name)))
     for block in blocks:
         source = "\n".join(filter(is_run, block.text.splitlines()))
         for missing, fixture in STAND_INS.items():
