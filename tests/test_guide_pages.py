@@ -143,7 +143,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder beside the samples for the notebook of each page, as in what `dora-nb tutorial` copies."""
     made = tmp_path_factory.mktemp("guide")
     (made / "samples").symlink_to(REPOSITORY / "samples")
-    for page in PAGES:
+    for page in ("README", *PAGES):
         (made / page).mkdir()
     (made / "views" / "arm.py").write_text(ARM)
     record_a_run(made / "gallery" / "run.mcap")
