@@ -253,6 +253,8 @@ def test_the_cells_of_a_page_run_and_print_what_it_says(
         may_raise = "Error: " in (block.printed or "")
         assert may_raise or "ERROR" not in printed.splitlines(), printed
         check_printed(block, printed)
+    if blocks:
+        run_cell(client, "import dora_nb\ndora_nb.get_dataflow().stop()")
 
 
 @pytest.mark.soak  # They make projects and test them, which tests/test_cli.py does too.
