@@ -43,6 +43,7 @@ from dora_nb.graph.sources import (
     parse_source,
 )
 from dora_nb.how_to import how_to
+from dora_nb.recording.file_types import check_file_type
 from dora_nb.recording.foxglove import check_foxglove_installed
 from dora_nb.status import NodeStatus, RecordedTopicStatus, RecorderStatus, State
 
@@ -318,6 +319,7 @@ def new_file(path: str | Path, *, overwrite: bool) -> Path:
     file = Path(path).expanduser().absolute()
     if file.is_dir():
         raise RecordingError(f"cannot write {path}: it is a folder.", hint="Give a file's name.")
+    check_file_type(path)
     if not file.parent.is_dir():
         raise RecordingError(
             f"cannot write {path}: the folder {file.parent} does not exist.", hint="Make it first."

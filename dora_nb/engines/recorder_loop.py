@@ -129,6 +129,9 @@ class Recorder:
     def __init__(self, sink: Sink, *, losses_known: bool) -> None:
         self._sink = sink
         self._losses_known = losses_known
+        self._began_nanos = 0
+        """When it was ready to take messages. Older ones lay on its edges while it was loaded: those came when
+        they were sent, and not all at once now."""
         self._received: collections.Counter[str] = collections.Counter()
         self._missed: collections.Counter[str] = collections.Counter()
         """By topic: what never came to an edge, as the kernel says."""
@@ -144,6 +147,7 @@ class Recorder:
         """Records until the stop, then what waits, and ends the file."""
         # What is here now lives as long as the process, and would be looked through again and again.
         gc.freeze()
+        self._began_nanos = time.time_ns()
         try:
             self._record(node, tap)
             self._record_the_rest(tap)
@@ -229,7 +233,8 @@ class Recorder:
             return
         now_nanos = time.time_ns()
         publish_nanos = stamp_nanos if self._losses_known else now_nanos
-        self._sink.write(name, value, metadata, publish_nanos=publish_nanos, log_nanos=now_nanos)
+        log_nanos = publish_nanos if 0 < publish_nanos < self._began_nanos else now_nanos
+        self._sink.write(name, value, metadata, publish_nanos=publish_nanos, log_nanos=log_nanos)
         self._received[name] += 1
 
     def _obey(self, word: Word) -> None:

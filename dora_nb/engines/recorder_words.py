@@ -44,12 +44,14 @@ class KeepLast(msgspec.Struct, frozen=True):
 def encode_task(task: RecordTo | KeepLast) -> str:
     """Returns the argument that a recorder's process is started with."""
     kind = "record" if isinstance(task, RecordTo) else "keep"
-    return msgspec.json.encode({"kind": kind, **msgspec.structs.asdict(task)}).decode()
+    # Not by msgspec: the name of a file need not be UTF-8, and the lone surrogates that then stand for its bytes
+    # are escaped by the standard library alone.
+    return json.dumps({"kind": kind, **msgspec.structs.asdict(task)})
 
 
 def decode_task(text: str) -> RecordTo | KeepLast:
     """Returns the task that `encode_task` made the argument of."""
-    given = msgspec.json.decode(text)
+    given = json.loads(text)
     if given.pop("kind") == "record":
         return msgspec.convert(given, RecordTo)
     return msgspec.convert(given, KeepLast)

@@ -14,6 +14,7 @@ from mcap.records import Channel
 from dora_nb.errors import RecordingError
 
 from .chunked_file import ENDED, ChunkedFile
+from .file_types import check_file_type
 from .reader import RecordingFile
 
 
@@ -37,7 +38,9 @@ def recover(path: Path, out: Path | None = None) -> Recovered:
     RecordingError if the old file is not an MCAP file, or if the new one exists.
     """
     source = RecordingFile(path)
-    out = path.with_name(f"{path.stem}-recovered.mcap") if out is None else out
+    if out is None:
+        out = path.with_name(f"{path.stem}-recovered.mcap")
+    check_file_type(out)
     if out.exists():
         raise RecordingError(f"{out} already exists.", hint="Choose another name.")
     index = source.index

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ import pyarrow as pa
 import pytest
 
 from dora_nb import Recording
+from dora_nb.child.tap import Tapped
 from dora_nb.dataflow.dataflow import Dataflow
 from dora_nb.engines.embedded import Session
 from dora_nb.engines.embedded._recorder_node import QUEUE_SIZE
+from dora_nb.engines.recorder_sinks import new_recorder
+from dora_nb.engines.recorder_words import RecordTo
 from dora_nb.errors import DataflowStateError, GraphError, RecordingError
 from dora_nb.graph.sources import TopicSource
 from dora_nb.recording import RecordingWriter
@@ -328,6 +332,10 @@ def test_a_killed_kernel_leaves_a_whole_file(
             ["none/run.mcap"],
             r"cannot write none/run.mcap: the folder .*none does not exist. Make it first.",
         ),
+        (
+            ["run.csv"],
+            r"cannot write run.csv: a recording is an MCAP file, and .csv is another type",
+        ),
         (["/proc/run.mcap"], r"cannot write /proc/run.mcap: No such file or directory."),
         (
             ["run.mcap", ["first/cuont"]],
@@ -413,6 +421,69 @@ def test_lines_that_the_kernel_gave_up_count_as_lost(
     recorder.stop()
     assert Recording(run_mcap).counts["dora/logs"]["lost"] == 5
     assert recorder.status().lost == 5
+
+
+def test_a_path_that_is_not_utf8(dataflow: CellDataflow, tmp_path: Path) -> None:
+    """As in a folder whose name an older system has written."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    dataflow.cell("first", COUNTER, inputs=TICKS, outputs=("count",))
+    dataflow.keep(30)
+    dataflow.start()
+    with dataflow.record(folder / "run.mcap") as recorder:
+        wait_until(lambda: recorder.status().messages > 3, otherwise=recorder.status)
+    assert recorder.status().error is None
+    dataflow.save(folder / "last.mcap")
+    dataflow.stop()
+    assert len(values(Recording(folder / "last.mcap"), "first/count")) > 3
+    played = dataflow.replay(folder / "run.mcap", speed="max")
+    dataflow.start()
+    wait_until(lambda: played.state == "ended", otherwise=lambda: played)
+    assert (played.sent, played.error) == (recorder.status().messages, "")
+
+
+class LoadedLate:
+    """The node and the tap of a recorder that two messages waited for; a third comes when it is there."""
+
+    kernel_gone = False
+
+    def __init__(self, stamps: list[int]) -> None:
+        self.begin = [Tapped("a/x", pa.array([n]), {}, stamp) for n, stamp in enumerate(stamps)]
+        self.rest = [Tapped("a/x", pa.array([2]), {}, 0)]
+
+    def next(self, timeout: float | None = None) -> dict[str, Any] | None:
+        if self.begin:
+            return {"type": "OTHER"}
+        self.rest = [each._replace(stamp_nanos=time.time_ns()) for each in self.rest]
+        return None
+
+    def take(self) -> list[Tapped]:
+        given = self.begin or self.rest
+        if self.begin:
+            self.begin = []
+        else:
+            self.rest = []
+        return given
+
+    def send_output(self, output_id: str, data: Any) -> None: ...
+
+    def lost(self) -> dict[str, int]:
+        return {}
+
+    def mark(self) -> dict[int, int]:
+        return {}
+
+    def has_passed(self, mark: dict[int, int]) -> bool:
+        return not self.rest
+
+
+def test_messages_that_waited_while_it_was_loaded_came_when_they_were_sent(run_mcap: Path) -> None:
+    stamps = [time.time_ns() - 3_000_000_000, time.time_ns() - 1_000_000_000]
+    loaded: Any = LoadedLate(stamps)
+    new_recorder(RecordTo(str(run_mcap))).run(loaded, loaded)
+    *waited, late = Recording(run_mcap).messages("a/x")
+    assert [each.log_nanos for each in waited] == stamps == [each.publish_nanos for each in waited]
+    assert late.log_nanos > late.publish_nanos
 
 
 FINISHES = COUNTER.replace(

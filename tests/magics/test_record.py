@@ -181,6 +181,10 @@ def test_the_last_seconds(dataflow: CellDataflow, in_words: Callable[[str], str]
             "record there.mcap",
             "there.mcap already exists. Choose another name, or write over it with --overwrite.",
         ),
+        (
+            "record run.mp4 --overwrite",
+            "cannot write run.mp4: a recording is an MCAP file, and .mp4 is another type. Name it run.mcap.",
+        ),
         ("record .", "cannot write .: it is a folder. Give a file's name."),
         (
             "record run.mcap ticker/cuont",

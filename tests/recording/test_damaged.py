@@ -244,6 +244,8 @@ def test_a_file_that_cannot_be_recovered_leaves_nothing(tmp_path: Path, whole: b
     path.write_bytes(whole)
     with pytest.raises(RecordingError, match=r"cannot write .*No such file"):
         recover(path, tmp_path / "missing" / "out.mcap")
+    with pytest.raises(RecordingError, match=r"a recording is an MCAP file, and .mp4 is another"):
+        recover(path, tmp_path / "out.mp4")
     assert [each.name for each in tmp_path.iterdir()] == ["run.mcap"]
 
 
