@@ -98,7 +98,7 @@ def _become(process: NodeProcess, begin: control.Begin, descriptors: list[int]) 
     first_output = begin.outputs[0] if begin.outputs else "OUTPUT"
     _patches.install(f"{begin.name}/{first_output}")
     _imports.watch(process.report_import)
-    _user_warnings.watch(process.report_warning)
+    _user_warnings.watch(process.report_warning, process.withdraw_warning)
     process.start_tee()
     _threads.watch_threads(process)
     with open(process.source_descriptor, encoding="utf-8", closefd=False) as file:

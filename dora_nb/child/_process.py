@@ -438,6 +438,15 @@ class NodeProcess:
         # An edit in place does not run `__init__` again: what that has warned of is as it was.
         self.warn_in_status(f"{self.name} warns: {text}", outlasts_edits=not self.going)
 
+    def withdraw_warning(self, text: str) -> None:
+        """What the user's code has warned of with that text is over. On any thread."""
+        text = f"{self.name} warns: {text}"[:_MOST_WARNING_CHARS]
+        with self._warning_lock:
+            # If it happens again, it is warned of again.
+            self._warned.discard(text)
+            if self._status_warnings.pop(text, None) is not None:
+                self._tell_status_warnings()
+
     def warn_in_status(self, text: str, *, outlasts_edits: bool = False) -> None:
         """Gives a warning as `warn` does, and adds it to the node's status, which makes views show it in amber.
 

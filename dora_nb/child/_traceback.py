@@ -16,7 +16,13 @@ _CELL_FRAME = re.compile(r'^([ |]*)File "(Cell In\[[^"]*\])", line')
 
 
 def traceback_lines(error: BaseException) -> list[str]:
-    """The lines of a traceback of `error` and of its causes."""
+    """The lines of a traceback of `error` and of its causes.
+
+    None of an exception whose class has ``__tracebackhide__ = True``, as frames have it for pytest and IPython:
+    its text says all, a webcam that is missing for one, and the lines that found that out would only hide it.
+    """
+    if getattr(type(error), "__tracebackhide__", False) is True:
+        return []
     summary = traceback.TracebackException.from_exception(error, compact=True)
     _leave_out_ours(summary, seen=set())
     text = printable("".join(summary.format()))

@@ -3,6 +3,9 @@
 So an operator can say that it runs, but not as it was meant to: a camera that shows a test picture, since no
 webcam was found. In dora-rs the same code warns on stderr alone.
 
+``warnings.warn.withdraw(text)`` ends that: the webcam is back. It exists in this engine alone, so code that runs
+in dora-rs too asks for it with `getattr`.
+
 Only calls of `warnings.warn` in Python count whose caller is the user's: libraries warn of much that is no
 concern of the dataflow, and code in C (numpy's divisions) names the user's line as the place of its own warnings.
 """
@@ -25,8 +28,9 @@ _FOR_DEVELOPERS = (
 """Python ignores these by default."""
 
 
-def watch(report: Callable[[str], None]) -> None:
-    """Calls `report`, on the thread that warns, with the text of each such warning."""
+def watch(report: Callable[[str], None], withdraw: Callable[[str], None]) -> None:
+    """Calls `report`, on the thread that warns, with the text of each such warning, and `withdraw` with that of
+    one that is over."""
     original = warnings.warn
 
     def warn(
@@ -44,6 +48,7 @@ def watch(report: Callable[[str], None]) -> None:
         original(message, category, stacklevel + 1, source, **options)
 
     warn.__doc__ = original.__doc__
+    warn.withdraw = lambda text: withdraw(_in_one_line(text))  # type: ignore[attr-defined]
     warnings.warn = warn
 
 
@@ -54,6 +59,10 @@ def _text_of(message: Any, category: Any) -> str:
         return ""
     if issubclass(kind, _FOR_DEVELOPERS) or not _passes_filters(str(message), kind):
         return ""
+    return _in_one_line(message)
+
+
+def _in_one_line(message: Any) -> str:
     return " ".join(str(message).split())
 
 

@@ -91,6 +91,38 @@ def test_what_the_users_own_code_warns_of_turns_its_node_amber(
     dataflow.until(lambda: len(dataflow.status("cam").warnings) == 3, "warnings")
 
 
+def test_what_was_warned_of_can_be_over_and_happen_again(dataflow: CellDataflow) -> None:
+    body = """
+        import warnings
+
+        class Operator:
+            def on_event(self, dora_event, send_output):
+                if dora_event["type"] == "INPUT":
+                    word = dora_event["value"][0].as_py()
+                    if word == "over":
+                        warnings.warn.withdraw("the webcam\\n is gone")
+                    else:
+                        warnings.warn(word)
+    """
+    dataflow.cell("cam", body, inputs={"word": "notebook/word"})
+    dataflow.start()
+
+    def warnings_after(word: str, warnings: tuple[str, ...]) -> None:
+        dataflow.send("notebook/word", [word])
+        dataflow.until(lambda: dataflow.status("cam").warnings == warnings, f"{warnings}")
+
+    gone, dark = "cam warns: the webcam is gone", "cam warns: the room is dark"
+    for _ in range(2):
+        warnings_after("the webcam is gone", (gone,))
+        assert dataflow.status("cam").is_amber
+        warnings_after("over", ())
+        assert not dataflow.status("cam").is_amber
+    warnings_after("the room is dark", (dark,))
+    warnings_after("the webcam is gone", (dark, gone))
+    warnings_after("over", (dark,))
+    assert dataflow.said_by("cam", "engine").count(gone) == 3
+
+
 def test_the_line_that_was_printed_last_is_in_the_status(dataflow: CellDataflow) -> None:
     """Of the generation that runs, also from its stderr; nothing that the engine says."""
     body = """

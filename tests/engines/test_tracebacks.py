@@ -27,7 +27,18 @@ def failure(source: str, *, file: str = "Cell In[5]", first_line: int = 2) -> li
     raise AssertionError("it did not fail")
 
 
-def test_the_lines_of_a_cell() -> None:
+def test_an_exception_may_say_that_its_text_is_all() -> None:
+    body = """
+class Missing(Exception):
+    __tracebackhide__ = HIDE
+class Operator:
+    def on_event(self, dora_event, send_output):
+        raise Missing("no webcam was found")
+"""
+    assert failure(body.replace("HIDE", "True")) == []
+    shown = failure(body.replace("HIDE", "False"))
+    assert shown[1] == "  Cell In[5], line 7, in on_event"
+
     source = (
         "def scale(x):\n"
         "    return x / 0\n"
