@@ -62,6 +62,12 @@ Points = NDArray[np.float64]
 # ---------------------------------------------------------------- settings
 
 
+class SettingError(ValueError):
+    """A setting has a value that it cannot have."""
+
+    __tracebackhide__ = True  # dora_nb shows its text alone
+
+
 @dataclass(frozen=True)
 class Settings:
     dictionary: int
@@ -91,7 +97,7 @@ def family_of(name: str) -> int:
     known = families()
     short = name.lower().removeprefix("tag").removeprefix("dict_").removeprefix("apriltag_")
     if short not in known:
-        raise ValueError(
+        raise SettingError(
             f"TAG_FAMILY={name} is not known; known families: {', '.join(sorted(known))}"
         )
     return known[short]
@@ -107,7 +113,7 @@ def _numbers(
         numbers = (math.nan,)
     if len(numbers) not in counts or not all(0 < number < math.inf for number in numbers):
         wanted = " or ".join(str(count) for count in counts if count)
-        raise ValueError(
+        raise SettingError(
             f"{name} must be {wanted} positive number(s), separated by commas, got {text!r}"
         )
     return numbers

@@ -40,6 +40,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import SplitResult, urlsplit
 
+# Before OpenCV is imported: FFmpeg would fill the log with a line for each damaged picture, and the line below the
+# cell shows the newest one. What matters is said here.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 import cv2
 import numpy as np
 import pyarrow as pa
@@ -80,6 +84,14 @@ Size = tuple[int, int]
 class CameraError(RuntimeError):
     """The source that was asked for by name has no pictures."""
 
+    __tracebackhide__ = True  # dora_nb shows its text alone
+
+
+class SettingError(ValueError):
+    """A setting has a value that it cannot have."""
+
+    __tracebackhide__ = True  # dora_nb shows its text alone
+
 
 # ---------------------------------------------------------------- what is asked for
 
@@ -109,7 +121,7 @@ class Settings:
 def _yes_or_no(environment: Mapping[str, str], name: str) -> bool:
     text = environment.get(name, "").strip().lower()
     if text not in YES_OR_NO:
-        raise ValueError(f"{name} must be yes or no, got {text!r}")
+        raise SettingError(f"{name} must be yes or no, got {text!r}")
     return YES_OR_NO[text]
 
 
@@ -118,7 +130,7 @@ def _pixels(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text:
         return default
     if not text.isdecimal() or not 32 <= int(text) <= 8192:
-        raise ValueError(f"{name} must be a number of pixels from 32 to 8192, got {text!r}")
+        raise SettingError(f"{name} must be a number of pixels from 32 to 8192, got {text!r}")
     return int(text)
 
 
@@ -505,14 +517,26 @@ class Film(Reel):
             if self._closing.is_set():
                 return
             if not shown:
-                readable = "is not a video that OpenCV can read"
-                self._fail(f"{name} {readable if Path(self.target).exists() else 'is gone'}")
-            elif shown < promised:
+                self._fail(f"{name} {self._why_unreadable()}")
+                return
+            if shown < promised:
                 again = "; again" if self._repeat else ""
                 self._note(f"{name} ends after {shown} of {promised} pictures (damaged?){again}")
             if self.failure is None and not self._repeat:
                 self._end(shown)
                 return
+
+    def _why_unreadable(self) -> str:
+        try:
+            size_bytes = Path(self.target).stat().st_size
+        except OSError:
+            return "is gone"
+        if not size_bytes:
+            return "is empty"
+        return (
+            "is not a video that OpenCV can read: was it copied or recorded to its end? "
+            "ffmpeg -i OLD new.mp4 converts other formats"
+        )
 
     def _play(self) -> tuple[int, int]:
         """Shows the file once; returns how many pictures it had, and how many its header promised."""
@@ -671,8 +695,12 @@ def fall_back(settings: Settings, why: str) -> SceneSource:
             f"CAMERA_SOURCE={shown_source(settings.source)} has no pictures: {why}. "
             "With CAMERA_SOURCE=auto the rendered scene would take its place."
         )
-    _warn(f"{why}: the rendered scene takes its place")
+    _warn(fall_back_text(why))
     return SceneSource(settings.size)
+
+
+def fall_back_text(why: str) -> str:
+    return f"{why}: the rendered scene takes its place"
 
 
 def _open_webcam(devices: list[str], settings: Settings) -> tuple[CaptureSource | None, str]:
@@ -782,6 +810,8 @@ class Operator:
         cv2.setNumThreads(1)
         self._settings = Settings.from_environment(os.environ)
         self._comeback: Comeback | None = None
+        self._warned_of = ""
+        """What was warned of when a source stopped; empty when it is back."""
         self._source, line = open_source(self._settings)
         # The last line is the one that is shown below the cell.
         self._say_notes()
@@ -824,11 +854,13 @@ class Operator:
             way_out = (
                 "check its power and network" if isinstance(failed, Stream) else "plug it in again"
             )
-            _warn(f"{why}: waiting until it is back; {way_out}")
+            self._warned_of = f"{why}: waiting until it is back; {way_out}"
+            _warn(self._warned_of)
             self._source = NoPictures()
             _say(f"{why}; waiting until it is back")
         else:
             self._source = fall_back(self._settings, why)
+            self._warned_of = fall_back_text(why)
             _say(f"{why}; the rendered scene takes its place")
         if may_come_back:
             self._comeback = Comeback(failed, self._settings)
@@ -844,6 +876,7 @@ class Operator:
             self._source, self._comeback = found, None
             width, height = self._settings.size
             found.notes()  # what it offers was said before
+            _withdraw(self._warned_of)
             _say(f"{found.kind} {found.shown} is back, {width}x{height}")
 
 
@@ -856,3 +889,10 @@ def _warn(text: str) -> None:
     # A level beyond the stack. With a level on it, Python prints a line of this file below the warning, which
     # would then be the last line that the operator has printed.
     warnings.warn(text, stacklevel=1000)
+
+
+def _withdraw(text: str) -> None:
+    """What was warned of is over: dora_nb's line is no longer amber; elsewhere nothing happens."""
+    withdraw = getattr(warnings.warn, "withdraw", None)
+    if withdraw is not None:
+        withdraw(text)

@@ -68,23 +68,49 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from boxes import boxes_from
 from rover_world import WORLD_XML, paint_textures
 
-NO_PICTURES = "or drive without pictures: --env SIM_IMAGE=no"
+
+class MissingPackageError(ImportError):
+    """A package, or a library of the system, has to be installed."""
+
+    __tracebackhide__ = True  # dora_nb shows its text alone
+
+
+WAYS_TO_DRAW = {
+    "egl": "sudo apt install libegl1 libgl1 libgl1-mesa-dri",
+    "osmesa": "sudo apt install libosmesa6",
+    "glfw": "it needs a display",
+}
+"""The values of MUJOCO_GL, and what each needs."""
+
+
+def why_it_cannot_draw(error: Exception) -> str:
+    """The end of a sentence, with the ways out."""
+    way = os.environ["MUJOCO_GL"].strip().lower()
+    without = "or drive without pictures: --env SIM_IMAGE=no"
+    if way not in WAYS_TO_DRAW:
+        return f"cannot draw with MUJOCO_GL={way}: set it to {', '.join(WAYS_TO_DRAW)}, {without}"
+    # PyOpenGL goes on without a library that it has not found, and then trips over None.
+    reason = "its library was not found" if isinstance(error, AttributeError) else str(error)
+    other = "osmesa" if way == "egl" else "egl"
+    return (
+        f"cannot draw, since MUJOCO_GL={way} does not work here ({reason}): {WAYS_TO_DRAW[way]}, {without}, "
+        f"or draw otherwise: --env MUJOCO_GL={other} ({WAYS_TO_DRAW[other]})"
+    )
+
+
 # MuJoCo chooses how to draw while it is imported. EGL needs no display.
 if os.environ.get("SIM_IMAGE", "").strip().lower() == "no":
     os.environ["MUJOCO_GL"] = "disabled"
-else:
-    os.environ.setdefault("MUJOCO_GL", "egl")
+elif not os.environ.get("MUJOCO_GL", "").strip():
+    os.environ["MUJOCO_GL"] = "egl"
 try:
     import mujoco
 except ModuleNotFoundError as error:
     if error.name != "mujoco":
         raise
-    raise ImportError('rover.py needs MuJoCo: pip install "dora-nb[sim]"') from None
+    raise MissingPackageError('rover.py needs MuJoCo: pip install "dora-nb[sim]"') from None
 except Exception as error:  # without a library PyOpenGL raises whatever its first use of it raises
-    raise ImportError(
-        f"rover.py cannot draw, since MUJOCO_GL={os.environ['MUJOCO_GL']} does not work here ({error}): "
-        f"sudo apt install libegl1 libgl1 libgl1-mesa-dri, {NO_PICTURES}"
-    ) from None
+    raise MissingPackageError(f"rover.py {why_it_cannot_draw(error)}") from None
 
 LOCKSTEP_START = datetime(2000, 1, 1, tzinfo=UTC)
 MAX_CATCH_UP_SECS = 0.25
@@ -109,6 +135,14 @@ SendOutput = Callable[..., None]
 
 class RoverError(RuntimeError):
     """The simulation cannot run."""
+
+    __tracebackhide__ = True  # dora_nb shows its text alone
+
+
+class SettingError(ValueError):
+    """A setting has a value that it cannot have."""
+
+    __tracebackhide__ = True  # dora_nb shows its text alone
 
 
 # ---------------------------------------------------------------- settings
@@ -138,16 +172,16 @@ class Settings:
         def whole(name: str, default: str, low: int, high: int) -> int:
             given = text(name, default)
             if not given.isdecimal() or not low <= int(given) <= high:
-                raise ValueError(
+                raise SettingError(
                     f"{name} must be a whole number from {low} to {high}, got {given!r}"
                 )
             return int(given)
 
         step, image = text("SIM_STEP", "realtime"), text("SIM_IMAGE", "yes").lower()
         if step not in ("realtime", "lockstep"):
-            raise ValueError(f"SIM_STEP must be realtime or lockstep, got {step!r}")
+            raise SettingError(f"SIM_STEP must be realtime or lockstep, got {step!r}")
         if image not in YES_OR_NO:
-            raise ValueError(f"SIM_IMAGE must be yes or no, got {image!r}")
+            raise SettingError(f"SIM_IMAGE must be yes or no, got {image!r}")
         return cls(
             lockstep=step == "lockstep",
             step_secs=number("SIM_STEP_SECS", "0.05", 0.001, 10),
@@ -163,13 +197,13 @@ class Settings:
 
 
 def number_within(name: str, given: Any, low: float, high: float) -> float:
-    """The number that a setting or a message gives. Raises ValueError if it is not within the limits."""
+    """The number that a setting or a message gives. Raises SettingError if it is not within the limits."""
     try:
         number = float(given)
     except (TypeError, ValueError):
         number = math.nan
     if not low <= number <= high:
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {given!r}")
+        raise SettingError(f"{name} must be a number from {low:g} to {high:g}, got {given!r}")
     return number
 
 
@@ -187,13 +221,14 @@ def load_model(path: str) -> Any:
             f"SIM_MODEL: there is no file {path} (in {Path.cwd()}); "
             "python samples/rover_world.py > my_room.xml writes one to start with"
         )
+    text = _text_of(path) if path else WORLD_XML
     try:
         if path:
             model = mujoco.MjModel.from_xml_path(path)
         else:
             model = mujoco.MjModel.from_xml_string(WORLD_XML)
     except ValueError as error:
-        raise RoverError(model_error(name, str(error))) from None
+        raise RoverError(model_error(name, str(error), text)) from None
     missing = [each for each in ("body rover", *_REQUIRED) if not _has(model, *each.split(" "))]
     if missing:
         raise RoverError(
@@ -220,8 +255,23 @@ def _has(model: Any, kind: str, name: str) -> bool:
     return True
 
 
-def model_error(name: str, text: str) -> str:
-    """What MuJoCo says of a model in one line that begins with the file and the line."""
+def _text_of(path: str) -> str:
+    """The text of a model. MuJoCo takes any bytes, and trips over them later, without a line."""
+    data = Path(path).read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise RoverError(
+            f"{path}, line {line}: this is not UTF-8; save the file as UTF-8"
+        ) from None
+
+
+def model_error(name: str, text: str, model: str) -> str:
+    """What MuJoCo says of a model in one line that begins with the file and the line.
+
+    Where it names no line, but something that stands in one line of the model alone, that is the one.
+    """
     if "XML_ERROR" in text:
         line = re.search(r"Line number=(\d+)", text)
         element = re.search(r"XMLElement name=(\S+)", text)
@@ -229,11 +279,25 @@ def model_error(name: str, text: str) -> str:
         if "MISMATCHED" in text and element:
             what = f"the XML is broken: <{element[1]}> and its end do not match"
         return f"{name}, line {line[1]}: {what}" if line else f"{name}: {what}"
+    if "empty file" in text:
+        return (
+            f"{name} is empty; python samples/rover_world.py > my_room.xml writes one to start with"
+        )
     line = re.search(r"line (\d+)", text)
+    number = int(line[1]) if line else _only_line_with(re.findall(r"'([^']+)'", text), model)
     element = re.search(r"Element '([^']+)'", text)
     what = re.sub(r"^(XML )?Error: ", "", text.strip()).split("\n")[0]
-    where = f"{name}, line {line[1]}" if line else name
+    where = f"{name}, line {number}" if number else name
     return f"{where}: {what}" + (f" (in <{element[1]}>)" if element else "")
+
+
+def _only_line_with(names: list[str], model: str) -> int:
+    """The line of a model that has one of these values, if it is one line; else 0."""
+    for name in names:
+        found = [number for number, line in enumerate(model.splitlines(), 1) if f'"{name}"' in line]
+        if len(found) == 1:
+            return found[0]
+    return 0
 
 
 class Thing(NamedTuple):
@@ -298,10 +362,7 @@ class Camera:
                 self._model, mujoco.mjtFontScale.mjFONTSCALE_100.value
             )
         except Exception as error:  # PyOpenGL, MuJoCo and the driver each raise errors of their own
-            raise RoverError(
-                f"cannot draw, since OpenGL does not start (MUJOCO_GL={os.environ['MUJOCO_GL']}: {error}): "
-                f"sudo apt install libegl1 libgl1 libgl1-mesa-dri, {NO_PICTURES}"
-            ) from None
+            raise RoverError(why_it_cannot_draw(error)) from None
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
 
     def draw(self, data: Any) -> tuple[Image, dict[str, list[Any]]]:

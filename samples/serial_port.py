@@ -43,11 +43,20 @@ import numpy as np
 import pyarrow as pa
 from dora import DoraStatus
 
+
+class MissingPackageError(ImportError):
+    """A package has to be installed."""
+
+    __tracebackhide__ = True  # dora_nb shows its text alone
+
+
 try:
     import serial
     from serial.tools.list_ports import comports
 except ImportError:
-    raise ImportError('serial_port.py needs pyserial: pip install "dora-nb[serial]"') from None
+    raise MissingPackageError(
+        'serial_port.py needs pyserial: pip install "dora-nb[serial]"'
+    ) from None
 
 READ_SECS = 0.1
 """How long one read waits for bytes; at STOP the reading thread ends within that time."""
@@ -65,6 +74,14 @@ YES_OR_NO = {"yes": True, "no": False, "": True}
 
 class SerialPortError(RuntimeError):
     """The port cannot be used."""
+
+    __tracebackhide__ = True  # dora_nb shows its text alone
+
+
+class SettingError(ValueError):
+    """A setting has a value that it cannot have."""
+
+    __tracebackhide__ = True  # dora_nb shows its text alone
 
 
 # ---------------------------------------------------------------- settings
@@ -88,11 +105,11 @@ class Settings:
             text("SERIAL_RECONNECT"),
         )
         if not baud.isdecimal() or not 0 < int(baud) <= 100_000_000:
-            raise ValueError(f"SERIAL_BAUD must be a number of bits per second, got {baud!r}")
+            raise SettingError(f"SERIAL_BAUD must be a number of bits per second, got {baud!r}")
         if mode not in ("", "lines", "bytes"):
-            raise ValueError(f"SERIAL_MODE must be lines or bytes, got {mode!r}")
+            raise SettingError(f"SERIAL_MODE must be lines or bytes, got {mode!r}")
         if reconnect.lower() not in YES_OR_NO:
-            raise ValueError(f"SERIAL_RECONNECT must be yes or no, got {reconnect!r}")
+            raise SettingError(f"SERIAL_RECONNECT must be yes or no, got {reconnect!r}")
         return cls(
             text("SERIAL_PORT") or "auto", int(baud), mode != "bytes", YES_OR_NO[reconnect.lower()]
         )
@@ -131,6 +148,8 @@ class News:
     text: str
     is_loss: bool = False
     """Whether the port was lost; `text` is then the reason."""
+    is_return: bool = False
+    """Whether the port is back."""
 
 
 class Port:
@@ -277,7 +296,8 @@ class Port:
             if unwritten
             else ""
         )
-        self._note(f"{path} is back{dropped}")
+        with self._lock:
+            self._news.append(News(f"{path} is back{dropped}", is_return=True))
 
     def _lose(self, device: serial.Serial, error: Exception) -> None:
         with self._lock:
@@ -372,6 +392,7 @@ class Operator:
     def __init__(self) -> None:
         self._settings = Settings.from_environment(os.environ)
         self._port = Port(self._settings)
+        self._warned_of = ""
         _say(f"{self._port.path}, {self._settings.baud} baud")
 
     def on_event(self, dora_event: dict[str, Any], send_output: Callable[..., None]) -> DoraStatus:
@@ -396,10 +417,13 @@ class Operator:
     def _say_what_happened(self) -> None:
         for news in self._port.news():
             if news.is_loss:
-                _warn(f"{news.text}: waiting until it is back; plug it in again")
+                self._warned_of = f"{news.text}: waiting until it is back; plug it in again"
+                _warn(self._warned_of)
                 _say(f"{news.text}; waiting until it is back")
             else:
                 _say(news.text)
+                if news.is_return:
+                    _withdraw(self._warned_of)
         if self._port.failure is not None:
             raise SerialPortError(self._port.failure)
 
@@ -413,3 +437,10 @@ def _warn(text: str) -> None:
     # A level beyond the stack. With a level on it, Python prints a line of this file below the warning, which
     # would then be the last line that the operator has printed.
     warnings.warn(text, stacklevel=1000)
+
+
+def _withdraw(text: str) -> None:
+    """What was warned of is over: dora_nb's line is no longer amber; elsewhere nothing happens."""
+    withdraw = getattr(warnings.warn, "withdraw", None)
+    if withdraw is not None:
+        withdraw(text)

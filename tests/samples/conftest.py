@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import pytest
@@ -41,6 +43,20 @@ def load_sample(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Mod
 
     yield load
     cv2.setNumThreads(threads)
+
+
+@pytest.fixture
+def withdrawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The warnings that samples say are over, which dora_nb then takes out of the status."""
+    texts: list[str] = []
+    original = warnings.warn
+
+    def warn(*arguments: Any, **options: Any) -> None:
+        original(*arguments, **options)
+
+    warn.withdraw = texts.append  # type: ignore[attr-defined]
+    monkeypatch.setattr(warnings, "warn", warn)
+    return texts
 
 
 @pytest.fixture

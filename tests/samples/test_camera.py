@@ -617,6 +617,7 @@ def test_a_webcam_that_is_plugged_in_again_comes_back_and_the_line_says_so(
     driver: Driver,
     camera: ModuleType,
     gate: threading.Event,
+    withdrawn: list[str],
     capsys: Printed,
 ) -> None:
     camera.RETRY_SECS = 0.0
@@ -629,8 +630,9 @@ def test_a_webcam_that_is_plugged_in_again_comes_back_and_the_line_says_so(
     instead = "the rendered scene takes its place"
     if source == "webcam":
         instead = "waiting until it is back"
-    with pytest.warns(UserWarning, match=f"was it unplugged.*: {instead}"):
+    with pytest.warns(UserWarning, match=f"was it unplugged.*: {instead}") as warned:
         tick(operator, outputs, 4)
+    assert withdrawn == []
     assert outputs.images[0][0, 0, 0] == 20
     assert [each.get("frame") for each in outputs.metadata[1:]] == (
         [0, 1, 2] if source == "auto" else []
@@ -642,6 +644,7 @@ def test_a_webcam_that_is_plugged_in_again_comes_back_and_the_line_says_so(
     again.touch()
     tick_while(lambda: outputs.images[-1][0, 0, 0] != 77, operator, outputs)
     assert capsys.readouterr().out == f"camera: webcam {again} is back, 640x480\n"
+    assert withdrawn == [str(each.message) for each in warned]
     assert driver.opened[-1] == (number, cv2.CAP_V4L2)
     assert "timestamp" in outputs.metadata[-1]
     operator.on_event(STOP, outputs)
@@ -851,8 +854,22 @@ def test_a_video_that_ends_too_early_is_said_once_and_begins_again(
 def test_a_broken_video_is_an_error(tmp_path: Path, start: Start, camera: ModuleType) -> None:
     path = tmp_path / "broken.mp4"
     path.write_bytes(b"this is no video at all" * 100)
-    with refused(camera, path, "broken.mp4 is not a video that OpenCV can read"):
+    way_out = "was it copied or recorded to its end? ffmpeg -i OLD new.mp4 converts other formats"
+    with refused(camera, path, f"broken.mp4 is not a video that OpenCV can read: {way_out}"):
         start(source=path)
+    path.write_bytes(b"")
+    with refused(camera, path, "broken.mp4 is empty"):
+        start(source=path)
+
+
+def test_what_reads_a_broken_video_ends_with_it(tmp_path: Path, camera: ModuleType) -> None:
+    """In OpenCV's code a thread cannot be ended: the process would abort instead of ending."""
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"no video")
+    source = camera.Film(str(path), (64, 48))
+    assert not source.wait_for_answer(PATIENCE_SECS)
+    source._thread.join(PATIENCE_SECS)
+    assert not source.is_busy
 
 
 def test_a_video_that_is_deleted_while_it_runs_ends_the_operator(

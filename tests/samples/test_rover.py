@@ -478,6 +478,30 @@ def test_a_mistake_in_a_model_is_named_with_its_line(
     assert str(raised.value) == f"{file}, line {line}: {message}"
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", " is empty; python samples/rover_world.py > my_room.xml writes one to start with"),
+        (
+            b"<mujoco>\n<!-- Raum f\xfcr zwei -->",
+            ", line 2: this is not UTF-8; save the file as UTF-8",
+        ),
+        (
+            b'<mujoco>\n<asset>\n<mesh name="m" file="gone.stl"/></asset></mujoco>',
+            ", line 3: Error opening file 'gone.stl'",
+        ),
+    ],
+)
+def test_a_mistake_of_which_mujoco_names_no_line_has_its_line(
+    text: bytes, message: str, sent: Callable[..., Sent], tmp_path: Path
+) -> None:
+    file = tmp_path / "my_room.xml"
+    file.write_bytes(text)
+    with pytest.raises(RuntimeError) as raised:
+        sent(TICK, model=file)
+    assert str(raised.value) == f"{file}{message}"
+
+
 def test_a_model_without_a_part_that_is_needed_says_which(
     sent: Callable[..., Sent], rover: ModuleType, tmp_path: Path
 ) -> None:
@@ -547,4 +571,43 @@ def test_without_egl_it_says_what_to_install_and_drives_without_pictures(
         "sudo apt install libegl1 libgl1 libgl1-mesa-dri, or drive without pictures: --env SIM_IMAGE=no"
         in message
     )
+    assert "or draw otherwise: --env MUJOCO_GL=osmesa (sudo apt install libosmesa6)" in message
     assert said(SIM_IMAGE="no") == "drives\n"
+
+
+@pytest.mark.parametrize(
+    ("way", "error", "message"),
+    [
+        (
+            "osmesa",
+            AttributeError("'NoneType' object has no attribute 'glGetError'"),
+            (
+                "cannot draw, since MUJOCO_GL=osmesa does not work here (its library was not found): "
+                "sudo apt install libosmesa6, or drive without pictures: --env SIM_IMAGE=no, "
+                "or draw otherwise: --env MUJOCO_GL=egl (sudo apt install libegl1 libgl1 libgl1-mesa-dri)"
+            ),
+        ),
+        (
+            "GLFW",
+            RuntimeError("gladLoadGL error"),
+            (
+                "cannot draw, since MUJOCO_GL=glfw does not work here (gladLoadGL error): it needs a display, "
+                "or drive without pictures: --env SIM_IMAGE=no, "
+                "or draw otherwise: --env MUJOCO_GL=egl (sudo apt install libegl1 libgl1 libgl1-mesa-dri)"
+            ),
+        ),
+        (
+            "vulkan",
+            RuntimeError("invalid value"),
+            (
+                "cannot draw with MUJOCO_GL=vulkan: set it to egl, osmesa, glfw, "
+                "or drive without pictures: --env SIM_IMAGE=no"
+            ),
+        ),
+    ],
+)
+def test_each_way_to_draw_says_what_it_needs(
+    way: str, error: Exception, message: str, rover: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", way)
+    assert rover.why_it_cannot_draw(error) == message

@@ -272,7 +272,7 @@ def test_a_device_that_takes_nothing_holds_nothing_up_and_is_said_to_be_busy(
 
 
 def test_a_port_that_vanishes_is_waited_for_and_comes_back(
-    start: Start, board: Board, capsys: Printed
+    start: Start, board: Board, withdrawn: list[str], capsys: Printed
 ) -> None:
     operator, outputs = start()
     board.say(b"1\nhalf a li")
@@ -280,13 +280,16 @@ def test_a_port_that_vanishes_is_waited_for_and_comes_back(
     capsys.readouterr()
     board.unplug()
     why = f"{board.port} is gone (was it unplugged?)"
-    with pytest.warns(UserWarning, match=re.escape(f"{why}: waiting until it is back; plug it in")):
+    expected = re.escape(f"{why}: waiting until it is back; plug it in")
+    with pytest.warns(UserWarning, match=expected) as warned:
         printed = until_it_says("waiting", operator, outputs, capsys)
     assert printed == f"serial port: {why}; waiting until it is back\n"
     for _ in range(3):
         operator.on_event(write(["old command"]), outputs)
+    assert withdrawn == []
     board.plug_in()
     printed = until_it_says("is back", operator, outputs, capsys)
+    assert withdrawn == [str(each.message) for each in warned]
     assert printed == (f"serial port: {board.port} is back; 3 messages not written meanwhile\n")
     operator.on_event(write(["new command"]), outputs)
     assert board.heard(12) == b"new command\n"
@@ -500,5 +503,5 @@ def test_without_pyserial_one_line_says_what_to_install(module: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stderr.splitlines()[-1] == (
-        'ImportError: serial_port.py needs pyserial: pip install "dora-nb[serial]"'
+        'serial_port.MissingPackageError: serial_port.py needs pyserial: pip install "dora-nb[serial]"'
     )
