@@ -58,7 +58,7 @@ def declare_two(dataflow: CellDataflow) -> None:
 BREAKABLE = [
     (_wiring.Wiring, "attach_process"),
     (_wiring.Wiring, "reconcile"),
-    (_session.Session, "_begin"),
+    (_session.Session, "begin"),
     (_spawner.Spawner, "_start"),
     (_spawner, "environment_of"),
     (_supervisor.Supervisor, "_read_control"),

@@ -986,3 +986,12 @@ def test_it_is_known_whether_the_operator_sent_the_kill_itself() -> None:
     life, _ = after(passed, life=life)
     assert life.was_killed
     assert not after(AGAIN, passed, life=life)[0].was_killed
+
+
+def test_the_event_of_a_crash_report_is_retried_by_one_process_only() -> None:
+    life, actions = after(*RUNNING, failed, ended, Restart(1, retries_event=True))
+    assert actions == [Spawn(2, 2, retries_event=True)]
+    assert after(failed, ended, Start(), life=life)[1] == [Spawn(3, 3)]
+    # A plain start anew takes the request back.
+    life, _ = after(*RUNNING, Restart(1, retries_event=True), Restart(1))
+    assert after(ended, life=life)[1][-1] == Spawn(2, 2)

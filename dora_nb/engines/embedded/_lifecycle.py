@@ -178,6 +178,8 @@ class Life:
     """Whether its process was sent SIGKILL."""
     exits_slowly: bool = False
     """Whether it was reported that the process has ended by itself and is still exiting."""
+    retries_event: bool = False
+    """Whether the next process handles the event of the crash report before any other."""
     policy_restarts: Restarts = _NO_RESTARTS
     """The restarts that the restart policy counts."""
     failed_starts: FailedStarts | None = None
@@ -204,6 +206,8 @@ class Restart:
     grace_secs: float
     edit: EditRequest | None = None
     """What the new generation runs. If it does not get ready, the previous source is started again."""
+    retries_event: bool = False
+    """Whether the new generation handles the event of the crash report before any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +366,8 @@ class Spawn:
     process: int
     spec: NodeSpec | None = None
     """The declaration that is the operator's from now on; None if it does not change."""
+    retries_event: bool = False
+    """Whether the process handles the event of the crash report before any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -526,9 +532,9 @@ def _on_request(life: Life, event: Event) -> tuple[Life, list[Action]]:
             if life.phase in NO_PROCESS:
                 return _next_generation(counting_anew, [])
             return counting_anew, []
-        case Restart(grace_secs, edit):
+        case Restart(grace_secs, edit, retries_event):
             # Otherwise a corrected operator would still have the long delay of the broken one.
-            counting_anew = replace(life, policy_restarts=_NO_RESTARTS)
+            counting_anew = replace(life, policy_restarts=_NO_RESTARTS, retries_event=retries_event)
             return _restart(counting_anew, grace_secs, edit, falls_back=edit is not None)
         case Stop(grace_secs, closes_outputs):
             if life.phase in NO_PROCESS:
@@ -732,7 +738,7 @@ def _next_generation(life: Life, first: list[Action]) -> tuple[Life, list[Action
         life = _with_edit(life, spawned=True)
     born = _born(life, Phase.STARTING, life.started + 1)
     born = replace(born, falls_back=life.restarts and life.falls_back)
-    return born, [*first, Spawn(born.generation, born.process, spec)]
+    return born, [*first, Spawn(born.generation, born.process, spec, life.retries_event)]
 
 
 def _born(life: Life, phase: Phase, process: int) -> Life:

@@ -59,7 +59,7 @@ from ._lifecycle import Phase, StopStep
 from ._node_messages import send_begin, send_rewire
 from ._node_status import node_status
 from ._player_node import PLAYER_COMMANDS, PLAYER_STATES, ReplaySpec, player_node
-from ._process import NodeProcess
+from ._process import JoinedProcess, NodeProcess
 from ._replaying import Replaying
 from ._services import ENDS_LAST, SERVICE_GRACE_SECS, ServiceSpec, spec_of_service
 from ._spawner import Spawner
@@ -294,11 +294,10 @@ class Session:
                 if supervisor is None or self._stopping or self._replaying.holds(name):
                     return
                 supervisor.forget_applied()
-                supervisor.retries_at_start = retry
                 if supervisor.spec.kind == "dynamic":
                     supervisor.post(lifecycle.Stop(grace_secs))
                 else:
-                    supervisor.post(lifecycle.Restart(grace_secs))
+                    supervisor.post(lifecycle.Restart(grace_secs, retries_event=retry))
 
         self._run_on_worker(restart)
 
@@ -1009,25 +1008,32 @@ class Session:
 
     # -- called by the supervisors (the protocol `Host`) -----------------------------------------------
 
-    def start_process(self, supervisor: Supervisor) -> None:
-        """Starts a process for the supervisor's declaration and wires it."""
-        if supervisor.spec.kind == "dynamic":
-            self._begin_joined(supervisor)
-            return
-        while True:
-            # The spawn without the lock: it takes milliseconds, and the session must answer meanwhile.
-            spec = supervisor.spec
-            process, counters_descriptor = self._spawner.spawn(spec)
-            try:
-                with self._lock:
-                    if supervisor.spec is spec:
-                        supervisor.adopt(process)
-                        self._begin(supervisor, counters_descriptor)
-                        return
-            finally:
-                os.close(counters_descriptor)
-            # The declaration has changed meanwhile; this process has the environment of the old one.
-            self._spawner.discard(process)
+    def new_process(self, spec: NodeSpec) -> tuple[NodeProcess, int]:
+        """Returns a process that waits for `Begin`, and the descriptor of its counters."""
+        if spec.kind != "dynamic":
+            return self._spawner.spawn(spec)
+        with self._lock:
+            return self._dynamic_nodes.take(spec.name)
+
+    def discard_process(self, process: NodeProcess) -> None:
+        """Ends a process that has not received `Begin`."""
+        assert not isinstance(process, JoinedProcess)
+        self._spawner.discard(process)
+
+    def begin(self, supervisor: Supervisor, counters_descriptor: int) -> None:
+        """Tells the supervisor's process what it is, and wires it. With the lock."""
+        spec, process = supervisor.spec, supervisor.process
+        assert process is not None
+        self._give_back(spec.name)
+        self._wiring.reconcile(self._declared, self._listeners)
+        # `Begin` is the first message that a process understands; the edges follow.
+        self._send_begin(process, spec, supervisor.life.generation, counters_descriptor)
+        self._wiring.attach_process(spec)
+        if supervisor.life.generation > 1:
+            for name, _ in self._scripts_that_read(spec.name):
+                self._tell(name, control.NodeRestarted(spec.name), [])
+        self._restart_finished_readers(spec.name)
+        self._send_words_again(spec)
 
     def prepare_process(self, spec: NodeSpec, generation: int) -> NodeProcess:
         """Returns a new process that will follow the operator's. It has received `Begin` and is not wired."""
@@ -1083,24 +1089,6 @@ class Session:
         with self._lock:
             self._wiring.void_leases(leases)
 
-    def _begin(self, supervisor: Supervisor, counters_descriptor: int) -> None:
-        spec, process = supervisor.spec, supervisor.process
-        assert process is not None
-        self._give_back(spec.name)
-        self._wiring.reconcile(self._declared, self._listeners)
-        # `Begin` is the first message that a process understands; the edges follow. The event to retry comes
-        # last, when the outputs are there, and still before any message: those wait for `Go`.
-        self._send_begin(process, spec, supervisor.life.generation, counters_descriptor)
-        self._wiring.attach_process(spec)
-        if supervisor.retries_at_start:
-            supervisor.retries_at_start = False
-            supervisor.retry_event()
-        if supervisor.life.generation > 1:
-            for name, _ in self._scripts_that_read(spec.name):
-                self._tell(name, control.NodeRestarted(spec.name), [])
-        self._restart_finished_readers(spec.name)
-        self._send_words_again(spec)
-
     def _send_begin(
         self, process: NodeProcess, spec: NodeSpec, generation: int, counters_descriptor: int
     ) -> None:
@@ -1116,15 +1104,6 @@ class Session:
     def _graph_for(self, spec: NodeSpec) -> graph.Graph:
         """Returns the dataflow as that node's process is told it."""
         return self._declared if spec.name in SERVICES else self._user_graph()
-
-    def _begin_joined(self, supervisor: Supervisor) -> None:
-        with self._lock:
-            process, counters_descriptor = self._dynamic_nodes.take(supervisor.name)
-            try:
-                supervisor.adopt(process)
-                self._begin(supervisor, counters_descriptor)
-            finally:
-                os.close(counters_descriptor)
 
     def process_gone(
         self,

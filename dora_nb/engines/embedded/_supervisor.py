@@ -55,11 +55,17 @@ _CONGESTION_SECS = 0.05
 class Host(Protocol):
     """What a supervisor needs of its session. Called on the supervisor's thread."""
 
-    def start_process(self, supervisor: Supervisor) -> None:
-        """Starts a process for the operator's newest declaration, calls `adopt` with it, and wires it.
+    def new_process(self, spec: NodeSpec) -> tuple[NodeProcess, int]:
+        """Returns a process for that declaration that waits for `Begin`, and the descriptor of its counters.
 
-        Raises EngineError or OSError; the supervisor ends a process that it has adopted.
+        The caller owns both. Blocks while the system starts the process. Raises EngineError or OSError.
         """
+
+    def discard_process(self, process: NodeProcess) -> None:
+        """Ends a process that has not received `Begin`."""
+
+    def begin(self, supervisor: Supervisor, counters_descriptor: int) -> None:
+        """Tells the supervisor's process what it is, and wires it. With the lock. EngineError or OSError."""
 
     def prepare_process(self, spec: NodeSpec, generation: int) -> NodeProcess:
         """Returns a new process for that declaration, which has received `Begin` and is not wired.
@@ -182,8 +188,6 @@ class Supervisor:
         self._ended = _Ended()
         self.crash_report_descriptor = -1
         """The newest failure's crash report, an anonymous file; or -1."""
-        self.retries_at_start = False
-        """Whether the next process handles the event of the crash report before any other."""
         self._deadline: _Deadline | None = None
         self._counts = OperatorCounts()
         thread = threading.Thread(
@@ -488,8 +492,8 @@ class Supervisor:
         """Carries out an action that leads to that life."""
         process = self._process
         match action:
-            case lifecycle.Spawn(_, _, spec):
-                self._spawn(spec)
+            case lifecycle.Spawn(_, number, spec, retries_event):
+                self._spawn(number, spec, retries_event=retries_event)
             case lifecycle.SendReload(request) if process is not None:
                 if _changes_code(request.edit):
                     self._send_reload(process, request)
@@ -562,33 +566,48 @@ class Supervisor:
             last_taken_edit=process.taken_edit,
         )
 
-    def _spawn(self, spec: NodeSpec | None) -> None:
+    def _spawn(self, process_number: int, spec: NodeSpec | None, *, retries_event: bool) -> None:
         self._ended = _Ended()
         if spec is not None:
             self.spec = spec
             self._host.declaration_changed(self)
         try:
-            self._host.start_process(self)
+            self._start_process(process_number, retries_event=retries_event)
         except (EngineError, OSError) as error:
             # The wiring may have failed after the process was adopted.
             if self._process is not None:
                 self._reap(self._process)
             # As requests: handled here, inside `_handle`, their result would be overwritten by the life that
             # `_handle` publishes last.
-            number = self.life.process
-            self.post(lifecycle.ChildFailed(number, error=self._cannot_start(error)))
-            self.post(self._ended_event(number, failed=True))
+            self.post(lifecycle.ChildFailed(process_number, error=self._cannot_start(error)))
+            self.post(self._ended_event(process_number, failed=True))
+
+    def _start_process(self, number: int, *, retries_event: bool) -> None:
+        """Starts the operator's process and wires it. Raises EngineError or OSError."""
+        while True:
+            # The start without the lock: it takes milliseconds, and the session must answer meanwhile.
+            spec = self.spec
+            process, counters_descriptor = self._host.new_process(spec)
+            try:
+                with self._host.locked():
+                    # A process that has joined has the environment of its own program.
+                    if self.spec is spec or spec.kind == "dynamic":
+                        process.number, process.first_log_line = number, self.log.count
+                        self._process = process
+                        self._host.begin(self, counters_descriptor)
+                        # Last, when the outputs are there, and before any message: those wait for `Go`.
+                        if retries_event:
+                            self.retry_event()
+                        return
+            finally:
+                os.close(counters_descriptor)
+            # The declaration has changed meanwhile; this process has the environment of the old one.
+            self._host.discard_process(process)
 
     def _cannot_start(self, error: EngineError | OSError) -> OperatorError:
         if isinstance(error, OSError):
             error = engine_error(f"{self.name} cannot be started", error)
         return OperatorError(error.message, node=self.name, hint=error.hint)
-
-    def adopt(self, process: NodeProcess) -> None:
-        """Makes the process the operator's. Called by the host, so that the wiring can reach the process."""
-        process.number = self.life.process
-        process.first_log_line = self.log.count
-        self._process = process
 
     # -- an edit -------------------------------------------------------------------------------------
 
