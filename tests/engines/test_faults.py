@@ -24,6 +24,7 @@ from dora_nb.engines.embedded import (
     _wiring,
 )
 from dora_nb.engines.embedded._process import ControlSocket, Stream
+from dora_nb.engines.embedded._supervisor import Supervisor
 from dora_nb.engines.os_errors import engine_error
 from dora_nb.engines.worker import Worker
 from dora_nb.errors import DoraNbError, EngineError, OperatorError
@@ -490,3 +491,23 @@ def test_a_worker_finishes_what_nobody_waits_for_any_more() -> None:
     go_on.set()
     assert done.wait(TIMEOUT_SECS)
     worker.close()
+
+
+def test_what_was_printed_before_a_failure_stands_before_it(
+    dataflow: CellDataflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the supervisor's poll came before the line, and it reads the failure in the same round."""
+    original = Supervisor._wait
+
+    def sees_no_output(self: Supervisor, watched: list[Any]) -> dict[int, int]:
+        streams = {each.descriptor for process in watched for each in process.streams}
+        ready = original(self, watched)
+        return {descriptor: ready[descriptor] for descriptor in ready if descriptor not in streams}
+
+    monkeypatch.setattr(Supervisor, "_wait", sees_no_output)
+    dataflow.cell("op", "print('the camera is dark')\nraise OSError('no camera')")
+    with pytest.raises(OperatorError):
+        dataflow.start()
+    lines = [(line.stream, line.text) for line in dataflow.logs("op")]
+    assert lines[0] == ("stdout", "the camera is dark")
+    assert ("engine", "OSError: no camera") in lines[1:]

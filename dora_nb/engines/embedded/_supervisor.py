@@ -793,6 +793,11 @@ class Supervisor:
                 if process is self._process:
                     self._handle(lifecycle.ControlLost(process.number))
                 return
+            # What it printed before it sent this may have come after the poll: a failure must not stand in the
+            # log before the lines that led to it.
+            for stream in process.streams:
+                if not stream.at_end:
+                    self._read_stream(process, stream)
             event = self._to_event(process, message)
             if event is not None:
                 self._handle(event)
