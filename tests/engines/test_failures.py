@@ -338,7 +338,7 @@ def test_an_undeclared_output_is_ignored_warned_of_once_and_counted(dataflow: Ce
     dataflow.cell("op", operator(EVENT, statement), inputs=TICK, outputs=("out",))
     dataflow.start()
     dataflow.take("op/out", 5)
-    dataflow.stop()
+    dataflow.stop(grace_secs=TIMEOUT_SECS)  # The engine notes a stop that takes long.
     warnings = dataflow.said_by("op", "engine")
     assert warnings == [
         "output 'op/typo' is ignored, as it is not declared (declared: out); declare it as an output"
@@ -353,7 +353,7 @@ def test_an_output_that_is_nearly_declared_is_suggested(dataflow: CellDataflow) 
     dataflow.cell("op", operator(EVENT, statement), inputs=TICK, outputs=("out",))
     dataflow.start()
     dataflow.latest("op/out")
-    dataflow.stop()
+    dataflow.stop(grace_secs=TIMEOUT_SECS)  # The engine notes a stop that takes long.
     warnings = dataflow.said_by("op", "engine")
     assert [warning.endswith("(declared: out); did you mean 'out'?") for warning in warnings] == [
         True
@@ -407,7 +407,7 @@ def test_endless_warnings_are_bounded(dataflow: CellDataflow) -> None:
     dataflow.cell("op", operator(EVENT, statement), inputs=TICK, outputs=("out",))
     dataflow.start()
     dataflow.latest("op/out")
-    dataflow.stop()
+    dataflow.stop(grace_secs=TIMEOUT_SECS)  # The engine notes a stop that takes long.
     warnings = dataflow.said_by("op", "engine")
     assert len(warnings) == 200
     assert max(map(len, warnings)) <= 1000
@@ -426,7 +426,7 @@ def test_metadata_that_cannot_travel_as_it_is_arrives_as_text_with_a_warning(
         "count": "3",
         "fine": 1.5,
     }
-    dataflow.stop()
+    dataflow.stop(grace_secs=TIMEOUT_SECS)  # The engine notes a stop that takes long.
     assert [line[:16] for line in dataflow.said_by("op", "engine")] == [
         "metadata 'none' ",
         "metadata 'count'",
