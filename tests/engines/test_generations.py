@@ -14,6 +14,7 @@ import pytest
 from dora_nb.errors import GraphError, OperatorError
 from dora_nb.status import State
 
+from ..waiting import wait_until
 from ..wording import in_words
 from .conftest import TIMEOUT_SECS, CellDataflow, Fifo
 
@@ -283,3 +284,50 @@ def test_going_back_after_a_crash(running: CellDataflow) -> None:
     said = in_words(running.restart("op", generation=1))
     assert said.startswith("op: generation 3, restarted")
     assert newest(running)["start"] == 0
+
+
+def test_an_exclusive_operator_declared_anew_while_its_edit_starts_runs_the_newest_code(
+    dataflow: CellDataflow, tmp_path: Path
+) -> None:
+    """The first cell was interrupted while its `__init__` took long; then it was corrected and run again."""
+    begun, go_on = tmp_path / "begun", tmp_path / "go_on"
+    slow = f"""
+        import pathlib, time
+        import pyarrow as pa
+
+        class Operator:
+            def __init__(self):
+                pathlib.Path({str(begun)!r}).touch()
+                while not pathlib.Path({str(go_on)!r}).exists():
+                    time.sleep(0.01)
+
+            def on_event(self, dora_event, send_output):
+                if dora_event["type"] == "INPUT":
+                    send_output("out", pa.array([2]))
+    """
+
+    def sends(number: int) -> str:
+        return (
+            slow.partition("class")[0]
+            + f"""
+        class Operator:
+            def on_event(self, dora_event, send_output):
+                if dora_event["type"] == "INPUT":
+                    send_output("out", pa.array([{number}]))
+    """
+        )
+
+    declare(dataflow, sends(1), exclusive=True)
+    dataflow.start()
+
+    def interrupt() -> None:
+        wait_until(begun.exists)
+        _thread.interrupt_main()
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    with pytest.raises(KeyboardInterrupt):
+        declare(dataflow, slow, exclusive=True)
+    interrupting.join()
+    declare(dataflow, sends(3), exclusive=True)
+    dataflow.until(lambda: dataflow.latest("op/out")["value"].to_pylist() == [3], "the newest code")

@@ -175,6 +175,7 @@ def abandon(life: Life) -> Event:
 EVENTS: tuple[Step, ...] = (
     Start(),
     Restart(GRACE_SECS),
+    Restart(GRACE_SECS, is_declared_anew=True),
     Open(),
     Stop(GRACE_SECS),
     ready,
@@ -472,6 +473,7 @@ ASKED: list[Event] = [
     Open(),
     Stop(GRACE_SECS),
     Restart(GRACE_SECS),
+    Restart(GRACE_SECS, is_declared_anew=True),
     Restart(GRACE_SECS, REQUEST),
     Replace(REQUEST, GRACE_SECS),
     Reload(REQUEST, GRACE_SECS),
@@ -567,6 +569,7 @@ def test_one_operator_and_one_to_follow_and_none_without_a_way_out(
 ) -> None:
     life = Life()
     current, prepared, told_to_retire, armed = False, False, False, False
+    is_cancelled = False
     for chosen in [*(RUNNING if running else ()), *events]:
         event = event_for(life, chosen)
         is_end = isinstance(event, ProcessEnded)
@@ -627,8 +630,14 @@ def test_one_operator_and_one_to_follow_and_none_without_a_way_out(
         assert not waits_for_the_old or is_bounded or exits_by_itself
         assert not life.reloading or armed or life.next is not Next.NONE
         assert before.generation <= life.generation
-        # An edit is in progress, or it has an outcome; what is prepared or sent belongs to one.
-        assert (life.newest_edit > 0) == (life.pending is not None or life.applied is not None)
+        # An edit is in progress, or it has an outcome, or a newer declaration has cancelled it; what is
+        # prepared or sent belongs to one.
+        if isinstance(event, Restart) and event.is_declared_anew:
+            is_cancelled = True
+        elif life.pending is not None:
+            is_cancelled = False
+        has_edit = life.newest_edit > 0 and not is_cancelled
+        assert has_edit == (life.pending is not None or life.applied is not None)
         assert life.pending is None or life.applied is None
         assert life.pending is not None or not (life.reloading or life.next is not Next.NONE)
         assert life.pending is None or life.phase in HAS_PROCESS
@@ -732,6 +741,16 @@ def test_an_exclusive_one_that_fails_is_what_it_was_again() -> None:
     # But once, and not after it was ready.
     assert after(failed, ended, life=fell_back)[0].phase is Phase.FAILED
     assert after(ready, failed, ended, life=life)[0].phase is Phase.FAILED
+
+
+@pytest.mark.parametrize("request_of", [Reload(REQUEST, 2), Restart(2, REQUEST)])
+def test_a_newer_declaration_cancels_the_edit_in_progress(request_of: Step) -> None:
+    """A plain restart starts what that edit would have started."""
+    for restart, spec in ((Restart(2), NEW), (Restart(2, is_declared_anew=True), None)):
+        life, actions = after(*RUNNING, request_of, restart, ended)
+        assert actions == [SettleEnd(for_good=False), Spawn(life.generation, life.process, spec)]
+        assert (life.pending is None) == restart.is_declared_anew
+        assert life.applied is None
 
 
 @pytest.mark.parametrize("edit", [Replace(REQUEST, 2), Reload(REQUEST, 2)])

@@ -160,7 +160,7 @@ class Life:
     pending: PendingEdit | None = None
     """The edit in progress."""
     applied: Applied | None = None
-    """The outcome of the newest edit; None while it is in progress."""
+    """The outcome of the newest edit; None while it is in progress, or if a newer declaration cancelled it."""
     newest_edit: int = 0
     """The number of the newest edit that has begun."""
     reloading: bool = False
@@ -208,6 +208,8 @@ class Restart:
     """What the new generation runs. If it does not get ready, the previous source is started again."""
     retries_event: bool = False
     """Whether the new generation handles the event of the crash report before any other."""
+    is_declared_anew: bool = False
+    """Whether it runs a newer declaration than that of an edit in progress, which is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -532,9 +534,12 @@ def _on_request(life: Life, event: Event) -> tuple[Life, list[Action]]:
             if life.phase in NO_PROCESS:
                 return _next_generation(counting_anew, [])
             return counting_anew, []
-        case Restart(grace_secs, edit, retries_event):
+        case Restart(grace_secs, edit, retries_event, is_declared_anew):
             # Otherwise a corrected operator would still have the long delay of the broken one.
             counting_anew = replace(life, policy_restarts=_NO_RESTARTS, retries_event=retries_event)
+            if is_declared_anew:
+                # Otherwise the next generation would run the older declaration of that edit.
+                counting_anew = replace(counting_anew, pending=None, applied=None)
             return _restart(counting_anew, grace_secs, edit, falls_back=edit is not None)
         case Stop(grace_secs, closes_outputs):
             if life.phase in NO_PROCESS:

@@ -254,7 +254,7 @@ class Session:
                     supervisor.post(lifecycle.Stop(grace_secs))
                     self._dynamic_nodes.open_if_declared()
                 else:
-                    supervisor.post(lifecycle.Restart(grace_secs))
+                    supervisor.post(lifecycle.Restart(grace_secs, is_declared_anew=True))
 
         return (
             self._run_on_worker(apply, or_else=f"{name} cannot be started") and not self._stopping
