@@ -131,6 +131,7 @@ class NodeProcess:
             control.AddOutput: self._add_output,
             control.RemoveOutput: self._remove_output,
             control.AddReader: self._add_reader,
+            control.ChangeQueue: self._change_queue,
             control.RemoveReader: self._remove_reader,
             control.VoidLeases: self._void_leases,
             control.AddInput: self._add_input,
@@ -394,12 +395,16 @@ class NodeProcess:
         if received is None:
             raise KernelGoneError
         message, descriptors = received
-        # These two at once, even in the middle of another action: they end the wait that it may be in.
+        # These at once, even in the middle of another action: they end the wait that it may be in.
         if isinstance(message, control.Stop):
             self.stopping = True
             self._give_up_secs = monotonic() + FLUSH_SECS
         elif isinstance(message, control.RemoveReader):
             self.outputs.stop_waiting_for(message.edge_id)
+        elif isinstance(message, control.ChangeQueue):
+            self.outputs.wait_as_in(
+                message.edge_id, queue_size=message.queue_size, drop_oldest=message.drop_oldest
+            )
         self._unserved.append((message, descriptors))
         # Called by an action that waits: the loop below, further up the stack, does this message in its turn.
         if self._serving:
@@ -499,6 +504,11 @@ class NodeProcess:
             drop_oldest=message.drop_oldest,
             column=message.column,
             replay_last=message.replay_last,
+        )
+
+    def _change_queue(self, message: control.ChangeQueue, _none: list[int]) -> None:
+        self.outputs.change_queue(
+            message.edge_id, queue_size=message.queue_size, drop_oldest=message.drop_oldest
         )
 
     def _remove_reader(self, message: control.RemoveReader, _none: list[int]) -> None:

@@ -6,8 +6,8 @@ or `Failed`. No message of the dataflow moves before `Go`. The wiring may change
 on the socket means that the kernel is gone: the operator gets STOP, and the process ends.
 
 ========  =====================================================================================
-kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `RemoveReader`, `AddInput`, `RemoveInput`, `AddArena`,
-          `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`,
+kernel →  `Adopt`, `Begin`, `AddOutput`, `AddReader`, `ChangeQueue`, `RemoveReader`, `AddInput`, `RemoveInput`,
+          `AddArena`, `RetireArena`, `CloseInput`, `OpenInput`, `VoidLeases`, `NodeFailed`, `NodeRestarted`,
           `ParamUpdated`, `ParamDeleted`, `Go`, `Stop`;
           of an edit: `Reload`, `CancelReload`, `Rewire`, `RemoveOutput`, `Pause`, `Resume`, `TakeState`, `Retire`;
           asked by the user: `KeepCrashReport`, `ShowState`, `Give`, `Inject`;
@@ -124,6 +124,14 @@ class AddReader(msgspec.Struct, tag=True, frozen=True):
     drop_oldest: bool
     column: int
     replay_last: bool
+
+
+class ChangeQueue(msgspec.Struct, tag=True, frozen=True):
+    """Publish to that edge with another queue. The messages in it stay, as far as the policy allows."""
+
+    edge_id: int
+    queue_size: int
+    drop_oldest: bool
 
 
 class RemoveReader(msgspec.Struct, tag=True, frozen=True):
@@ -434,8 +442,8 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 ToProcess = (
-    Adopt | Begin | AddOutput | AddReader | RemoveReader | AddInput | RemoveInput | AddArena | RetireArena
-    | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted
+    Adopt | Begin | AddOutput | AddReader | ChangeQueue | RemoveReader | AddInput | RemoveInput | AddArena
+    | RetireArena | CloseInput | OpenInput | VoidLeases | NodeFailed | NodeRestarted
     | ParamUpdated | ParamDeleted | Go | Stop | Reload | CancelReload | Rewire | RemoveOutput | Pause
     | Resume | TakeState | Retire | KeepCrashReport | ShowState | Give | Inject | OpenTrial
 )  # fmt: skip

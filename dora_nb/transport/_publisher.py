@@ -173,6 +173,10 @@ class OutEdge:
         """The sending socket: writable when the overflow can move on, readable when there is room."""
         return self._tx.fileno()
 
+    def set_queue(self, *, queue_size: int, drop_oldest: bool) -> None:
+        """Says how many messages may be in line, and what happens to more. Needs no lock: `offer` looks anew."""
+        self.queue_size, self.drop_oldest = queue_size, drop_oldest
+
     def offer(self, message: Outgoing, waiter: Waiter, arena: Arena) -> None:
         """Puts a message in line, making room as the policy says. Does nothing once it is detached."""
         if not self.attached:
@@ -597,10 +601,19 @@ class Output:
             # will use too.
             self.arena.clear_column(edge.column)
             self.edges.append(edge)
-            # Edges that may block come last, so that they do not hold back the messages of others.
-            self.edges.sort(key=lambda each: not each.drop_oldest)
+            self._put_waiting_edges_last()
             if replay_last and self._last is not None:
                 edge.offer(self._last, self._waiter, self.arena)
+
+    def change_queue(self, edge: OutEdge, *, queue_size: int, drop_oldest: bool) -> None:
+        """Gives an edge another queue. What is in line stays, unless the new queue drops it."""
+        # Before the lock: its holder may be waiting for room that the new queue has.
+        edge.set_queue(queue_size=queue_size, drop_oldest=drop_oldest)
+        with self._turn:
+            self._put_waiting_edges_last()
+            while edge.attached and drop_oldest and edge.in_line() > queue_size:
+                if not edge.take_back_oldest(self.arena):
+                    break
 
     def detach(self, edge: OutEdge) -> None:
         """Takes an edge away and closes it.
@@ -616,6 +629,10 @@ class Output:
                 self.edges.remove(edge)
             edge.close()
             self._detached.append(edge)
+
+    def _put_waiting_edges_last(self) -> None:
+        # So that edges that may block do not hold back the messages of others.
+        self.edges.sort(key=lambda each: not each.drop_oldest)
 
     def released(self) -> list[OutEdge]:
         """The detached edges whose readers hold nothing any more; each is named once."""

@@ -130,6 +130,23 @@ class OutputPorts:
         self._edges[edge_id] = (output, edge)
         output.attach(edge, replay_last=replay_last)
 
+    def change_queue(self, edge_id: int, *, queue_size: int, drop_oldest: bool) -> None:
+        """Gives an edge another queue, and keeps the messages in line as far as that allows.
+
+        Nothing where the edge is gone.
+        """
+        if edge_id in self._edges:
+            output, edge = self._edges[edge_id]
+            output.change_queue(edge, queue_size=queue_size, drop_oldest=drop_oldest)
+
+    def wait_as_in(self, edge_id: int, *, queue_size: int, drop_oldest: bool) -> None:
+        """Lets every wait for room in that edge look at its new queue, before `change_queue`, which may wait.
+
+        Takes no lock, as `stop_waiting_for`.
+        """
+        if edge_id in self._edges:
+            self._edges[edge_id][1].set_queue(queue_size=queue_size, drop_oldest=drop_oldest)
+
     def stop_waiting_for(self, edge_id: int) -> None:
         """Ends every wait for room in that edge, before `detach`, which may have to wait itself.
 

@@ -156,6 +156,31 @@ def test_an_input_that_is_connected_otherwise(told: Told) -> None:
     assert told.to("c") == ["AddReader"]
 
 
+def test_another_queue_is_a_word_to_the_publisher(told: Told) -> None:
+    """The edge stays: with another one, a message that is sent in between would be on neither."""
+    told.start("a", "b")
+    edge = told.edge()
+    told.messages.clear()
+    told.change(operator("b", {"in": "a/out"}, policy="backpressure"))
+    told.wiring.reconcile(told.graph, [])
+    assert told.messages == [("a", control.ChangeQueue(edge.edge_id, 10, False))]
+    assert told.edge() is edge
+    ((_, status),) = told.wiring.statuses()
+    assert status.policy == "backpressure"
+    told.messages.clear()
+    told.wiring.reconcile(told.graph, [])
+    assert told.messages == []
+
+
+def test_a_publisher_that_comes_later_has_the_new_queue(told: Told) -> None:
+    told.start("b")
+    told.change(operator("b", {"in": "a/out"}, policy="backpressure"))
+    told.messages.clear()
+    told.start("a")
+    (added,) = [each for _, each in told.messages if isinstance(each, control.AddReader)]
+    assert not added.drop_oldest
+
+
 def test_nobody_else_notices_an_edit(told: Told) -> None:
     told.change(operator("x"), operator("y", {"in": "x/out"}))
     told.start("a", "b", "x", "y")

@@ -65,6 +65,63 @@ def test_without_readers_nothing_is_kept_but_the_newest(rig: Rig) -> None:
     assert rig.connect(replay_last=True).take_all() == [49]
 
 
+# -- another queue ------------------------------------------------------------------------------------
+
+
+@SIZES
+@pytest.mark.parametrize("drop_oldest", [True, False])
+def test_what_is_in_line_stays_in_a_longer_queue(rig: Rig, size: int, drop_oldest: bool) -> None:
+    link = rig.connect(queue_size=3)
+    link.tiny_socket()  # Some stand in the publisher's own line.
+    rig.send_all(range(3), size)
+    rig.output.change_queue(link.out, queue_size=5, drop_oldest=drop_oldest)
+    rig.send_all(range(3, 5), size)
+    rig.output.flush()
+    assert link.take_all() == list(range(5))
+    assert link.edge.counts().dropped == 0
+
+
+@SIZES
+def test_a_shorter_queue_keeps_the_newest_at_once(rig: Rig, size: int) -> None:
+    link = rig.connect(queue_size=10)
+    rig.send_all(range(5), size)
+    rig.output.change_queue(link.out, queue_size=2, drop_oldest=True)
+    counts = link.edge.counts()
+    assert (counts.sent, counts.queued, counts.dropped) == (5, 2, 3)
+    assert link.take_all() == [3, 4]
+    assert link.counts_add_up()
+
+
+def test_a_shorter_queue_that_makes_its_source_wait_drops_nothing() -> None:
+    waiter = Scripted()
+    with rig_with(waiter) as rig:
+        link = rig.connect(queue_size=10)
+        rig.send_all(range(3))
+        rig.output.change_queue(link.out, queue_size=2, drop_oldest=False)
+        taken: list[int] = []
+        waiter.steps = [lambda: taken.append(link.take_number())] * 2
+        rig.send(3)
+        assert waiter.steps == []
+        assert taken + link.take_all() == list(range(4))
+
+
+def test_a_source_that_waits_for_room_goes_on_in_the_new_queue() -> None:
+    """The engine says so to another thread than the one that waits, which holds the output's turn."""
+    waiter = Scripted()
+    with rig_with(waiter) as rig:
+        link = rig.connect(queue_size=1, drop_oldest=False)
+        waiter.steps = [lambda: link.out.set_queue(queue_size=1, drop_oldest=True)]
+        rig.send_all(range(3))
+        assert waiter.steps == []
+        assert link.take_all() == [2]
+
+
+def test_a_queue_that_makes_its_source_wait_comes_after_the_others(rig: Rig) -> None:
+    first, second = rig.connect(), rig.connect()
+    rig.output.change_queue(first.out, queue_size=10, drop_oldest=False)
+    assert rig.output.edges == [second.out, first.out]
+
+
 # -- flush -------------------------------------------------------------------------------------------
 
 

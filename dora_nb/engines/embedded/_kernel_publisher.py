@@ -252,6 +252,8 @@ class KernelPublisher:
                     column=message.column,
                     replay_last=message.replay_last,
                 )
+            case control.ChangeQueue(edge_id, queue_size, drop_oldest):
+                self._outputs.change_queue(edge_id, queue_size=queue_size, drop_oldest=drop_oldest)
             case control.RemoveReader(edge_id) if self._outputs.edge(edge_id) is not None:
                 self._outputs.detach(edge_id)
                 self._report_released()

@@ -188,24 +188,21 @@ class Wiring:
         # Disconnect before connecting: an input that changes its topic would read both for a moment.
         earlier: dict[tuple[str, str], EdgeCounts] = {}
         for key, connection in list(self._connections.items()):
-            if (
-                key not in by_key
-                or by_key[key][0] != connection.spec
-                or _publisher_of(connection.spec, standing_in)
-                != (connection.publisher, connection.output)
-                or self._holds_up(connection.publisher, connection.listener)
-                != connection.holds_publisher_up
-            ):
-                if key in by_key and by_key[key][0].source == connection.spec.source:
-                    earlier[key] = connection.last_counts()
-                self._disconnect(self._connections.pop(key))
+            if key in by_key and by_key[key][0].source == connection.spec.source:
+                edge = by_key[key][0]
+                publisher = _publisher_of(edge, standing_in)
+                if publisher == (connection.publisher, connection.output):
+                    self._change_queue(connection, edge)
+                    continue
+                earlier[key] = connection.last_counts()
+            self._disconnect(self._connections.pop(key))
         for key, (edge, wanted_by) in by_key.items():
             if key not in self._connections:
                 reader = declared.nodes.get(edge.reader)
                 absent = reader is not None and reader.kind == "dynamic"
                 publisher = _publisher_of(edge, standing_in)
                 self._connect(key, edge, publisher, wanted_by, may_be_absent=absent)
-                # The same topic with another queue: the user sees one edge, so its counts go on.
+                # The same topic from another process: the user sees one edge, so its counts go on.
                 if key in earlier:
                     self._connections[key].earlier = earlier[key]
 
@@ -450,6 +447,16 @@ class Wiring:
                 self._detached.setdefault(connection.spec.reader, []).append(detached)
         self._switch_publisher_off(connection)
         self._detach(connection)
+
+    def _change_queue(self, connection: Connection, edge: graph.Edge) -> None:
+        """Takes over the queue of the new declaration. The edge stays, so no message is lost in between."""
+        before = (connection.spec.input.queue_size, connection.drops_oldest)
+        connection.spec = edge
+        connection.holds_publisher_up = self._holds_up(connection.publisher, connection.listener)
+        queue = (edge.input.queue_size, connection.drops_oldest)
+        if queue != before and connection.publisher_on:
+            message = control.ChangeQueue(connection.edge.edge_id, *queue)
+            self._tell_publisher(connection, message)
 
     def _detach(self, connection: Connection) -> None:
         """Closes the edge, which no process uses any more. A subscription, which goes on, keeps its counts."""
