@@ -31,6 +31,8 @@ from .recorder_words import (
 REPORT_SECS = 0.5
 LOOK_SECS = 0.1
 """How long a quiet dataflow may keep a chunk that is due."""
+_RATE_NANOS = 3_000_000_000
+"""A rate is that of the messages of at least so long."""
 _MOST_ROUNDS = 50
 """How often the inputs are looked through before anything else is done."""
 _AFTER_STOP_SECS = 0.02
@@ -113,8 +115,8 @@ class Sink(Protocol):
     def save(self, word: Save, counts: Mapping[str, TopicState]) -> Saved | None:
         """Writes what is kept into a file; None where nothing is kept."""
 
-    def secs(self, now_nanos: int) -> float:
-        """How long it has recorded, or how many seconds are kept."""
+    def secs(self, first_nanos: int, now_nanos: int) -> float:
+        """How long it has recorded since the first message came, or how many seconds are kept."""
 
     def close(self, counts: Mapping[str, TopicState]) -> None:
         """The end; RecordingError where the end of the file cannot be written."""
@@ -135,8 +137,11 @@ class Recorder:
         self._received: collections.Counter[str] = collections.Counter()
         self._missed: collections.Counter[str] = collections.Counter()
         """By topic: what never came to an edge, as the kernel says."""
+        self._first_nanos: int | None = None
+        """When the first message came."""
         self._rates: dict[str, float] = {}
-        self._last_report: tuple[float, dict[str, int]] = (time.monotonic(), {})
+        self._counts: collections.deque[tuple[int, dict[str, int]]] = collections.deque()
+        """What had been received at each of the last reports, and at the first message nothing."""
         self._to_save: Save | None = None
         self._saved: Saved | None = None
         self._finishes = False
@@ -234,6 +239,8 @@ class Recorder:
         now_nanos = time.time_ns()
         publish_nanos = stamp_nanos if self._losses_known else now_nanos
         log_nanos = publish_nanos if 0 < publish_nanos < self._began_nanos else now_nanos
+        if self._first_nanos is None or log_nanos < self._first_nanos:
+            self._first_nanos = log_nanos
         self._sink.write(name, value, metadata, publish_nanos=publish_nanos, log_nanos=log_nanos)
         self._received[name] += 1
 
@@ -265,18 +272,28 @@ class Recorder:
             for name in names
         }
 
+    def _measure_rates(self, now_nanos: int) -> None:
+        """Over the last seconds. What waited while this was loaded came in its own time, not in the first report's."""
+        if self._first_nanos is None:
+            return
+        if not self._counts:
+            self._counts.append((self._first_nanos, {}))
+        while len(self._counts) > 1 and now_nanos - self._counts[1][0] > _RATE_NANOS:
+            self._counts.popleft()
+        then_nanos, before = self._counts[0]
+        if (passed_nanos := now_nanos - then_nanos) > 0:
+            self._rates = {
+                name: (count - before.get(name, 0)) * 1e9 / passed_nanos
+                for name, count in self._received.items()
+            }
+            self._counts.append((now_nanos, dict(self._received)))
+
     def _report(self, node: _Node, tap: _Tap) -> None:
-        now_secs = time.monotonic()
-        then_secs, before = self._last_report
-        if now_secs - then_secs >= 0.9 * REPORT_SECS:
-            for name, count in self._received.items():
-                rate_hz = (count - before.get(name, 0)) / (now_secs - then_secs)
-                last_hz = self._rates.get(name, rate_hz)
-                self._rates[name] = (last_hz + rate_hz) / 2
-            self._last_report = (now_secs, dict(self._received))
+        now_nanos = time.time_ns()
+        self._measure_rates(now_nanos)
         error = self._error
         state = RecorderState(
-            secs=self._sink.secs(time.time_ns()),
+            secs=self._sink.secs(self._first_nanos or now_nanos, now_nanos),
             size_bytes=self._sink.size_bytes,
             topics=self._topics(tap),
             error=None if error is None else error.message,

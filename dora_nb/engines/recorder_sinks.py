@@ -23,7 +23,6 @@ class FileSink:
     """Writes a file."""
 
     def __init__(self, task: RecordTo) -> None:
-        self._began_nanos = time.time_ns()
         self._writer = RecordingWriter(
             Path(task.path),
             overwrite=task.overwrite,
@@ -51,8 +50,8 @@ class FileSink:
         del word, counts
         return None
 
-    def secs(self, now_nanos: int) -> float:
-        return (now_nanos - self._began_nanos) / 1e9
+    def secs(self, first_nanos: int, now_nanos: int) -> float:
+        return (now_nanos - first_nanos) / 1e9
 
     def close(self, counts: Mapping[str, TopicState]) -> None:
         self._writer.close(counts=as_counts(counts))
@@ -167,8 +166,8 @@ class MemorySink:
             size_bytes=writer.size_bytes,
         )
 
-    def secs(self, now_nanos: int) -> float:
-        del now_nanos
+    def secs(self, first_nanos: int, now_nanos: int) -> float:
+        del first_nanos, now_nanos
         return self._ring.span_secs()
 
     def close(self, counts: Mapping[str, TopicState]) -> None:

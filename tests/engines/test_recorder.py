@@ -19,7 +19,7 @@ from dora_nb.dataflow.dataflow import Dataflow
 from dora_nb.engines.embedded import Session
 from dora_nb.engines.embedded._recorder_node import QUEUE_SIZE
 from dora_nb.engines.recorder_sinks import new_recorder
-from dora_nb.engines.recorder_words import RecordTo
+from dora_nb.engines.recorder_words import RecorderState, RecordTo, decode_state
 from dora_nb.errors import DataflowStateError, GraphError, RecordingError
 from dora_nb.graph.sources import TopicSource
 from dora_nb.recording import RecordingWriter
@@ -484,6 +484,20 @@ def test_messages_that_waited_while_it_was_loaded_came_when_they_were_sent(run_m
     *waited, late = Recording(run_mcap).messages("a/x")
     assert [each.log_nanos for each in waited] == stamps == [each.publish_nanos for each in waited]
     assert late.log_nanos > late.publish_nanos
+
+
+def test_what_waited_while_it_was_loaded_counts_for_the_time_in_which_it_was_sent(
+    run_mcap: Path,
+) -> None:
+    """Half a second of loading must not read as a burst, nor as a recording that began later."""
+    begin_nanos = time.time_ns() - 10_000_000_000
+    loaded: Any = LoadedLate([begin_nanos + at * 100_000_000 for at in range(100)])
+    said: list[RecorderState] = []
+    loaded.send_output = lambda _, data: said.append(decode_state(data))
+    new_recorder(RecordTo(str(run_mcap))).run(loaded, loaded)
+    last = said[-1]
+    assert last.secs >= Recording(run_mcap).duration_secs - 1e-3 > 9.8
+    assert 0 < last.topics["a/x"].rate_hz < 11
 
 
 FINISHES = COUNTER.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +101,11 @@ class TopicCursor:
         if steps < 0 and place >= 0 and times[place] < secs - 5e-7:
             place += 1  # between two messages, one step back leads to the earlier of them
         return float(times[min(max(place + steps, 0), len(times) - 1)])
+
+
+def whole_micros(secs: float) -> float:
+    """Returns a message's time for a page to ask for, rounded up: a moment before, the message has not come yet."""
+    return math.ceil(secs * 1e6) / 1e6
 
 
 def shown_picture(

@@ -36,7 +36,7 @@ from ..camera import Drawn, still_jpeg
 from ..page.assets import asset, page_code, page_style
 from ..page.guarded import count_in, number_in, numbers_in
 from ..page.stream import Outbox, SendStep, StreamWidget
-from ._cursor import TopicCursor, problem_text, shown_picture, value_line
+from ._cursor import TopicCursor, problem_text, shown_picture, value_line, whole_micros
 from ._marks import Mark, marks_of
 from ._panes import Pane, panes_of
 from ._reading import LogReading, PlotReading, lane_of
@@ -185,7 +185,7 @@ class RecordingView(StreamWidget):
             "title": recording.path.name,
             "start": recording.start_nanos / 1e9,
             "duration": recording.duration_secs,
-            "cursor": round(self._first_cursor(), 6),
+            "cursor": whole_micros(self._first_cursor()),
             "size": bytes_text(recording.size_bytes),
             "topics": list(self._topics),
             "panes": [
@@ -382,7 +382,7 @@ class RecordingView(StreamWidget):
         if self._marks is None:
             self._marks = marks_of(self.recording, self._log.lines)
         marks, problem = self._marks
-        rows = [[round(mark.secs, 6), mark.kind, mark.text] for mark in marks]
+        rows = [[whole_micros(mark.secs), mark.kind, mark.text] for mark in marks]
         yield {"type": "marks", "marks": rows, "problem": problem}, []
         yield {"type": "done", "id": window.number}, []
 

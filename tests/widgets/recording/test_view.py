@@ -211,6 +211,32 @@ def test_before_the_first_message_a_pane_is_empty(view: RecordingView) -> None:
     assert (topic, secs, text) == ("notebook/command", 1.0, "string ['left']")
 
 
+def test_a_page_begins_and_jumps_where_the_message_is_that_it_is_to_show(
+    tmp_path: Path, make_view: MakeView
+) -> None:
+    path, begin = tmp_path / "nanos.mcap", 1_700_000_000_000_000_000
+    about = {"width": 4, "height": 4, "encoding": "mono8"}
+    error = [{"node": "arm", "level": "error", "message": "stalled"}]
+    with RecordingWriter(path) as writer:
+        for topic, value, metadata, nanos in (
+            ("wheels/speed", pa.array([0.5]), {}, 0),
+            ("camera/image", pa.array(np.zeros(16, np.uint8)), about, 61_276_171),
+            ("dora/logs", pa.array(error), {}, 90_000_499),
+        ):
+            writer.write(
+                topic, value, metadata, publish_nanos=begin + nanos, log_nanos=begin + nanos
+            )
+    view = make_view(path)
+    told, _ = frame(view, view._content(0.0)["cursor"])
+    assert "problem" not in pane(view, told, "picture")
+    assert pane(view, told, "picture")["secs"] == pytest.approx(0.061276)
+    open_window(view, 0, 1)
+    (told,) = of_type(answers(view), "marks")
+    ((secs, _, _),) = told["marks"]
+    told, _ = frame(view, secs)
+    assert [text for *_, text in pane(view, told, "log")["lines"]] == ["stalled"]
+
+
 def test_the_newest_question_of_a_page_replaces_the_older_ones(view: RecordingView) -> None:
     for secs in (1.0, 2.0, 3.0):
         ask(view, secs)
