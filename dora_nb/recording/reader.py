@@ -37,7 +37,7 @@ from mcap.records import (
     Statistics,
 )
 
-from dora_nb.errors import RecordingError
+from dora_nb.errors import RecordingError, did_you_mean
 
 MAGIC = b"\x89MCAP0\r\n"
 RECORD_HEAD = struct.Struct("<BQ")
@@ -550,6 +550,12 @@ def _open_file(path: Path) -> int:
     """Opens a file without ever waiting for a pipe. Raises RecordingError, which says what is wrong."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, there)
+        if hint is None and not path.is_absolute():
+            hint = f"Relative paths begin at {Path.cwd()}."
+        raise RecordingError(f"there is no file {path}.", hint=hint) from None
     except OSError as error:
         raise RecordingError(f"cannot open {path}: {error.strerror}.") from None
     mode = os.fstat(file).st_mode

@@ -73,7 +73,6 @@ def test_a_file_that_is_no_recording_is_one_line(tmp_path: Path, content: bytes,
 
 
 def test_what_is_no_file_is_one_line(tmp_path: Path) -> None:
-    assert refused(tmp_path / "run.mcap") == "cannot open ./run.mcap: No such file or directory."
     (tmp_path / "folder").mkdir()
     assert refused(tmp_path / "folder") == (
         "cannot open ./folder: it is a folder, and not a ROS 2 bag (it has no metadata.yaml)."
@@ -82,6 +81,18 @@ def test_what_is_no_file_is_one_line(tmp_path: Path) -> None:
     assert refused(tmp_path / "folder").endswith("Try the file in it: ./folder/run_0.mcap.")
     os.mkfifo(tmp_path / "pipe")
     assert refused(tmp_path / "pipe") == "cannot open ./pipe: it is not a regular file."
+
+
+def test_a_file_that_is_not_there_is_one_line_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refused(Path("drive.mcap")) == (
+        f"there is no file drive.mcap. Relative paths begin at {tmp_path}."
+    )
+    assert refused(tmp_path / "drive.mcap") == "there is no file ./drive.mcap."
+    Path("run.mcap").touch()
+    assert refused(Path("rum.mcap")) == "there is no file rum.mcap. Did you mean 'run.mcap'?"
 
 
 def test_the_folder_of_a_bag_is_not_recovered(
@@ -111,7 +122,7 @@ def test_the_command_says_the_same_line(
     for command in ("info", "recover"):
         assert cli.main([command, "run.mcap"]) == 1
         assert capsys.readouterr().err == (
-            f"dora-nb {command}: cannot open run.mcap: No such file or directory.\n"
+            f"dora-nb {command}: there is no file run.mcap. Relative paths begin at {tmp_path}.\n"
         )
 
 
