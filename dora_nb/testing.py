@@ -21,8 +21,9 @@ from .child import dora_finder
 from .child.dora_api.testing import MockNode
 from .child.user_code import execute
 from .child.user_operator import EventResult, on_event_result
-from .errors import OperatorError, SourceError, did_you_mean
+from .errors import MessageError, OperatorError, SourceError, did_you_mean
 from .events import Event
+from .files import MAX_SOURCE_BYTES, read_regular_text
 from .graph.nodes import SourceCode
 from .transport import as_received
 
@@ -48,8 +49,9 @@ def run_operator(
 
     Runs in this process and thread, and blocks until the events are used up, or the operator returns STOP
     or STOP_ALL; STOP and INPUT_CLOSED come only if they are among the events. What the operator raises goes
-    through as it is. Raises SourceError where the code is not an operator, GrammarError and GraphError
-    where the cell's line is wrong, and OperatorError where `on_event` returns something that it must not.
+    through as it is. Raises SourceError where the code is not an operator or cannot be read, MessageError
+    where an event is none, GrammarError and GraphError where the cell's line is wrong, and OperatorError
+    where `on_event` returns something that it must not.
 
     Example::
 
@@ -103,6 +105,11 @@ def _warn(sentence: str) -> None:
 def _read(operator: type | str | Path) -> tuple[str, Any, frozenset[str] | None]:
     """The operator's name, its class, and the outputs that its cell declares."""
     if isinstance(operator, type):
+        if not hasattr(operator, "on_event"):
+            raise SourceError(
+                f"the class {operator.__name__} has no method `on_event`:",
+                hint="write `def on_event(self, dora_event, send_output):` in it.",
+            )
         return operator.__name__, operator, None
     name, outputs = "operator", None
     cell = split_cell(operator, "<operator>") if isinstance(operator, str) else None
@@ -120,9 +127,20 @@ def _read(operator: type | str | Path) -> tuple[str, Any, frozenset[str] | None]
         name, outputs = line.name, frozenset(line.outputs) or None
     elif isinstance(operator, Path):
         name = operator.stem
-        code = SourceCode(operator.read_text(encoding="utf-8"), str(operator), path=str(operator))
-    else:
+        code = SourceCode(_text_of(operator), str(operator), path=str(operator))
+    elif isinstance(operator, str):
+        if operator.endswith(".py") and "\n" not in operator:
+            raise SourceError(
+                f"'{operator}' is the name of a file, and a text is code:",
+                hint=f"write Path('{operator}').",
+            )
         code = SourceCode(operator, "<operator>")
+    else:
+        kind = type(operator).__name__
+        raise SourceError(
+            f"run_operator makes the operator itself, and got an object of {kind}:",
+            hint=f"give the class, {kind}.",
+        )
     check_operator_source(code)
     # Dataclasses look their module up. The name is one that no import can mean.
     module = ModuleType(f"<operator {name}>")
@@ -133,8 +151,27 @@ def _read(operator: type | str | Path) -> tuple[str, Any, frozenset[str] | None]
     return name, module.__dict__["Operator"], outputs
 
 
+def _text_of(file: Path) -> str:
+    try:
+        return read_regular_text(file, max_bytes=MAX_SOURCE_BYTES)
+    except FileNotFoundError:
+        there = [each.name for each in file.parent.iterdir()] if file.parent.is_dir() else []
+        hint = did_you_mean(file.name, there) or f"Relative paths begin at {Path.cwd()}."
+        raise SourceError(f"there is no file {file}.", hint=hint) from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SourceError(f"cannot read {file} ({why}).") from None
+
+
 def _as_event(given: Event | tuple[Any, ...]) -> dict[str, Any]:
     event: dict[str, Any]
+    if not isinstance(given, dict | tuple | list) or (
+        not isinstance(given, dict) and len(given) not in (2, 3)
+    ):
+        raise MessageError(
+            f"events must be a list of events, and {type(given).__name__} is none:",
+            hint="an event is (input, data) or (input, data, metadata), or dora's dict.",
+        )
     if isinstance(given, dict):
         event = {"kind": "dora", **cast(dict[str, Any], given)}
         if event.get("type") != "INPUT":

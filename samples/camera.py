@@ -692,7 +692,7 @@ def fall_back(settings: Settings, why: str) -> SceneSource:
     """The rendered scene, with a warning that says why; CameraError where it was not allowed."""
     if not settings.may_fall_back:
         raise CameraError(
-            f"CAMERA_SOURCE={shown_source(settings.source)} has no pictures: {why}. "
+            f"CAMERA_SOURCE={shown_source(settings.source)} has no pictures: {why}{'' if why.endswith('?') else '.'} "
             "With CAMERA_SOURCE=auto the rendered scene would take its place."
         )
     _warn(fall_back_text(why))

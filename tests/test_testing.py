@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 
 from dora_nb.child import _recorded_inputs, dora_api
-from dora_nb.errors import GrammarError, OperatorError, SourceError
+from dora_nb.errors import GrammarError, MessageError, OperatorError, SourceError
 from dora_nb.testing import MockNode, run_operator
 
 DOUBLING = """
@@ -159,6 +159,41 @@ def test_what_an_author_did_wrong_is_the_authors_own_exception() -> None:
     assert raised.traceback[-1].lineno == 1  # of the text, counted from 0
     with pytest.raises(SourceError, match="no class `Operator`"):
         run_operator("x = 1", [])
+
+
+class HasNoOnEvent:
+    def onevent(self, dora_event: dict[str, Any], send_output: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("operator", "answer"),
+    [
+        (Path("arm.py"), "there is no file arm.py. Did you mean 'ar.py'?"),
+        (Path("gone.py"), "there is no file gone.py. Relative paths begin at "),
+        ("ar.py", "'ar.py' is the name of a file, and a text is code: write Path('ar.py')."),
+        (Echo(), "got an object of Echo: give the class, Echo."),
+        (HasNoOnEvent, "the class HasNoOnEvent has no method `on_event`: write `def on_event("),
+    ],
+    ids=["misspelt", "no file", "text", "object", "no on_event"],
+)
+def test_what_is_no_operator_is_answered_with_the_way_out(
+    operator: Any, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ar.py").write_text(DOUBLING)
+    with pytest.raises(SourceError) as caught:
+        run_operator(operator, [("in", b"")])
+    assert answer in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "events", [("in", b""), [("in",)], [5]], ids=["no list", "short", "number"]
+)
+def test_what_is_no_event_is_answered_with_what_one_is(events: Any) -> None:
+    with pytest.raises(
+        MessageError, match=r"an event is \(input, data\) or \(input, data, metadata\)"
+    ):
+        run_operator(Echo, events)
 
 
 # -- dora's modules --------------------------------------------------------------------------------

@@ -87,7 +87,17 @@ def publisher_text(run: CurrentRun, topic: str) -> str:
     state = f"{name} is {status.state_text()}"
     if status.error is not None:
         return f"{state} ({status.error.message})"
+    if status.state is State.STARTING and (failed := _held_up_by(run)):
+        return f"{state}, and begins once {failed} is corrected or removed: it failed"
     return f"{state}, but {'; '.join(status.warnings)}" if status.warnings else state
+
+
+def _held_up_by(run: CurrentRun) -> str | None:
+    """The node that failed where no message moves yet: the others are ready, and wait for it."""
+    states = {name: run.status(name).state for name in run.graph.nodes}
+    if set(states.values()) != {State.STARTING, State.FAILED}:
+        return None
+    return next(name for name, state in states.items() if state is State.FAILED)
 
 
 def send(

@@ -226,4 +226,5 @@ def _conversion_of(data: object) -> str:
         return "send pa.array([text]) instead of a str"
     if data is None:
         return "None cannot be sent; for a message without data send pa.array([])"
-    return f"a {kind} is sent as pa.array(x), or pa.array([x]) for a single value"
+    article = "an" if kind[:1] in "aeiou" else "a"
+    return f"{article} {kind} is sent as pa.array(x), or pa.array([x]) for a single value"

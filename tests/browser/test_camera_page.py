@@ -403,6 +403,19 @@ def test_the_button_shows_what_the_kernel_has_chosen(camera: CameraPage):
     assert camera.get("sync") is False  # against the choice
 
 
+def test_boxes_that_are_ahead_are_not_said_to_be_behind(camera: CameraPage):
+    """As where one node sends a picture and then its boxes, each with a stamp of its own."""
+    figures = camera.page.locator(".dora-figures")
+    camera.show_frame(lag=-120, boxes=[RED_BOX])
+    camera.tell_status("running", own_boxes=False)
+    expect(figures).to_contain_text("1 box · boxes 120 ms ahead")
+    expect(figures).not_to_contain_text("press s")
+    for lag in (-0.2, 0.2):
+        camera.show_frame(lag=lag, boxes=[RED_BOX])
+        expect(figures).to_contain_text("1 box")
+        expect(figures).not_to_contain_text("boxes ")
+
+
 def test_boxes_without_stamps_are_not_promised_on_their_frames(camera: CameraPage):
     camera.show_frame(lag=None, boxes=[RED_BOX])
     camera.tell_status("running", own_boxes=False)

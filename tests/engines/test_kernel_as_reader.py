@@ -236,6 +236,17 @@ def test_what_is_said_when_nothing_comes(dataflow: CellDataflow) -> None:
         assert str(caught.value).startswith(said)
 
 
+def test_what_is_said_where_a_failed_start_holds_the_others_up(dataflow: CellDataflow) -> None:
+    failing = "class Operator:\n    def __init__(self): 1 / 0\n    def on_event(self, e, s): pass\n"
+    dataflow.cell("port", failing, inputs=EVERY_MILLI, outputs=("line",))
+    dataflow.cell("op", COUNTING, inputs={"line": "port/line"}, outputs=("small", "large"))
+    with pytest.raises(OperatorError, match="port failed before its first event"):
+        dataflow.start()
+    said = "op is starting, and begins once port is corrected or removed: it failed.$"
+    with pytest.raises(TopicTimeoutError, match=said):
+        dataflow.take("op/small", 1, timeout_secs=0.01)
+
+
 def test_nobody_waits_for_one_that_can_send_no_more(dataflow: CellDataflow) -> None:
     """However long the timeout is, as soon as its node has ended."""
     body = (

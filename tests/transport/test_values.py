@@ -276,7 +276,7 @@ class _NotOurs:
         (np.array([1], ">i4"), "numpy's >i4"),
         (np.zeros(2, [("a", "i4")]), "numpy's [('a', '<i4')]"),
         ([1, 2], "a list is sent as pa.array(x)"),
-        (5, "pa.array([x]) for a single value"),
+        (5, "an int is sent as pa.array(x), or pa.array([x]) for a single value"),
         (np.float64(5), "pa.array([x]) for a single value"),
         ("text", "pa.array([text])"),
         (None, "pa.array([])"),

@@ -29,7 +29,8 @@ function figuresText(page, state) {
   }
   if (frame.boxes) figures.push(boxesText(page, frame));
   const [kind, lagMs] = furthestBehind(frame);
-  if (kind && lagMs !== 0) figures.push(lagText(page, kind, lagMs));
+  // Picture and boxes that one node sends one after the other are not behind each other in what is shown.
+  if (kind && (lagMs === null || Math.round(lagMs) !== 0)) figures.push(lagText(page, kind, lagMs));
   figures.push(...(frame.notes ?? []));
   const { events } = page.status;
   if (page.numPicks && events && !events.read) figures.push(`${events.topic}: ${events.text}`);
@@ -56,6 +57,7 @@ function furthestBehind(frame) {
 }
 
 function lagText(page, kind, lagMs) {
+  if (lagMs < 0) return `${kind} ${duration(-lagMs)} ahead`;
   const behind = `${kind} ${duration(lagMs)} behind`;
   // Without stamps nothing would be found for any frame.
   if (lagMs === null || page.ownBoxes()) return behind;
