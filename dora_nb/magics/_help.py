@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from dora_nb.cells.options import NODE_OPTIONS, OPERATOR_OPTIONS, SUB_COMMANDS, Option, SubCommand
 
+_LINE_WIDTH = 100
+_USAGE_WIDTH = 36
+
 
 def dora_help() -> str:
     """For ``%dora?``, ``%dora --help``, and ``%dora`` alone."""
-    width = max(len(command.usage) for command in SUB_COMMANDS)
     commands = "\n".join(
-        f"  {command.usage.ljust(width)}  {command.summary}" for command in SUB_COMMANDS
+        _rows([(command.usage.partition(" [--")[0], command.summary) for command in SUB_COMMANDS])
     )
     return (
         "Run what the %%dora_operator and %%dora_node cells declare.\n\n"
         f"{commands}\n\n"
-        "  %dora SUB --help  more about one of them\n\n"
+        "%dora SUB --help has the options of one of them, and more about it.\n\n"
         "Example:\n"
         "  %dora start\n"
         "  %dora logs detector --lines 20\n"
@@ -89,12 +92,27 @@ def node_help() -> str:
 def _action_lines(command: SubCommand) -> list[str]:
     if not command.actions:
         return []
-    width = max(len(action.usage) for action in command.actions)
-    return ["", *(f"  {each.usage.ljust(width)}  {each.summary}" for each in command.actions)]
+    return ["", *_rows([(action.usage, action.summary) for action in command.actions])]
 
 
 def _option_lines(options: Sequence[Option]) -> list[str]:
     if not options:
         return []
-    width = max(len(option.usage) for option in options)
-    return ["", *(f"  {option.usage.ljust(width)}  {option.summary}" for option in options)]
+    return ["", *_rows([(option.usage, option.summary) for option in options])]
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Two columns, in lines that a cell of a notebook shows whole; a long usage has a line of its own."""
+    width = max(len(usage) for usage, _ in rows if len(usage) <= _USAGE_WIDTH)
+    indent = " " * (width + 4)
+    lines: list[str] = []
+    for usage, summary in rows:
+        first, *more = textwrap.wrap(
+            summary, _LINE_WIDTH - len(indent), break_on_hyphens=False, break_long_words=False
+        )
+        if len(usage) <= width:
+            lines.append(f"  {usage.ljust(width)}  {first}")
+        else:
+            lines += [f"  {usage}", indent + first]
+        lines += [indent + each for each in more]
+    return lines
