@@ -239,8 +239,10 @@ class Running:
         if not session.failed_start_goes_on:
             way_out = "Nothing runs now: correct the cell, and start again."
         elif len(errors) < len(self._run.graph.runnable().nodes):
+            away = how_to("remove", name=first.node)
             way_out = (
-                "The others are ready: correct the cell and run it, or remove it, and they go."
+                f"The others are ready: correct the cell and run it, or take it away ({away}), "
+                "and they go."
             )
         if not others and not way_out:
             raise first

@@ -113,6 +113,7 @@ def test_one_that_fails_leaves_the_others_ready_until_it_is_corrected(
         with pytest.raises(OperatorError, match="source failed before its first event") as raised:
             dataflow.start()
         assert "The others are ready: correct the cell" in str(raised.value)
+        assert "take it away (dataflow.remove('source'))" in str(raised.value)
         reader = dataflow.status("reader")
         assert (reader.state, reader.events) == (State.STARTING, 0)
         with pytest.raises(OperatorError, match="source failed before its first event"):
