@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .doctor import check_system, report
-from .errors import DoraNbError, EngineError, did_you_mean
+from .errors import DoraNbError, EngineError, did_you_mean, hint_at_missing
 
 if TYPE_CHECKING:
     from .descriptor import Build
@@ -58,7 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"dora-nb {arguments.command}: {where}{error.strerror}", file=sys.stderr)
+        hint = None
+        reads = arguments.command in ("run", "export")
+        if reads and isinstance(error, FileNotFoundError) and error.filename:
+            hint = hint_at_missing(Path(os.fsdecode(error.filename)))
+        why = error.strerror if hint is None else f"{error.strerror}. {hint}"
+        print(f"dora-nb {arguments.command}: {where}{why}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"dora-nb {arguments.command}: interrupted", file=sys.stderr)

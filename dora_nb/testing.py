@@ -21,7 +21,7 @@ from .child import dora_finder
 from .child.dora_api.testing import MockNode
 from .child.user_code import execute
 from .child.user_operator import EventResult, on_event_result
-from .errors import MessageError, OperatorError, SourceError, did_you_mean
+from .errors import MessageError, OperatorError, SourceError, did_you_mean, hint_at_missing
 from .events import Event
 from .files import MAX_SOURCE_BYTES, read_regular_text
 from .graph.nodes import SourceCode
@@ -45,7 +45,8 @@ def run_operator(
     a file. An event is dora's dict, or for an INPUT a tuple ``(input, data)`` or ``(input, data, metadata)``.
     Data and metadata are encoded as between processes: what cannot be sent raises here too, and arrays
     arrive one-dimensional and read-only. With `outputs`, or else where the cell's line declares some, other
-    outputs are ignored with a warning, as undeclared ones are.
+    outputs are ignored with a warning, as undeclared ones are. An event on an input that the cell's line does
+    not declare is given with a warning.
 
     Runs in this process and thread, and blocks until the events are used up, or the operator returns STOP
     or STOP_ALL; STOP and INPUT_CLOSED come only if they are among the events. What the operator raises goes
@@ -64,11 +65,15 @@ def run_operator(
         [3.0]
     """
     __tracebackhide__ = True
-    name, operator_class, declared = _read(operator)
+    name, operator_class, inputs, declared = _read(operator)
     made = operator_class()
     collector = _Collector(declared if outputs is None else frozenset(outputs))
     for given in events:
         event = _as_event(given)
+        if inputs is not None and event.get("type") == "INPUT" and event.get("id") not in inputs:
+            known = ", ".join(sorted(inputs))
+            text = f"the cell of {name} declares no input '{event.get('id')}', but {known}"
+            warnings.warn(text, stacklevel=2)
         answer = made.on_event(event, collector.send_output)
         decided = on_event_result(name, answer, event)
         if not isinstance(decided, EventResult):
@@ -102,16 +107,18 @@ def _warn(sentence: str) -> None:
     warnings.warn(sentence, stacklevel=4)
 
 
-def _read(operator: type | str | Path) -> tuple[str, Any, frozenset[str] | None]:
-    """The operator's name, its class, and the outputs that its cell declares."""
+def _read(
+    operator: type | str | Path,
+) -> tuple[str, Any, frozenset[str] | None, frozenset[str] | None]:
+    """The operator's name, its class, and the inputs and outputs that its cell declares."""
     if isinstance(operator, type):
         if not hasattr(operator, "on_event"):
             raise SourceError(
                 f"the class {operator.__name__} has no method `on_event`:",
                 hint="write `def on_event(self, dora_event, send_output):` in it.",
             )
-        return operator.__name__, operator, None
-    name, outputs = "operator", None
+        return operator.__name__, operator, None, None
+    name, inputs, outputs = "operator", None, None
     cell = split_cell(operator, "<operator>") if isinstance(operator, str) else None
     if cell is not None:
         code = cell.body
@@ -125,6 +132,7 @@ def _read(operator: type | str | Path) -> tuple[str, Any, frozenset[str] | None]
             cell.header, cell.header.words(), what=MAGICS[cell.magic].word, from_file=False
         )
         name, outputs = line.name, frozenset(line.outputs) or None
+        inputs = frozenset(each.name for each in line.inputs) or None
     elif isinstance(operator, Path):
         name = operator.stem
         code = SourceCode(_text_of(operator), str(operator), path=str(operator))
@@ -148,16 +156,14 @@ def _read(operator: type | str | Path) -> tuple[str, Any, frozenset[str] | None]
     if code.path is not None:
         module.__file__ = str(Path(code.path).resolve())
     execute("\n" * (code.first_line - 1) + code.text, code.file, module)
-    return name, module.__dict__["Operator"], outputs
+    return name, module.__dict__["Operator"], inputs, outputs
 
 
 def _text_of(file: Path) -> str:
     try:
         return read_regular_text(file, max_bytes=MAX_SOURCE_BYTES)
     except FileNotFoundError:
-        there = [each.name for each in file.parent.iterdir()] if file.parent.is_dir() else []
-        hint = did_you_mean(file.name, there) or f"Relative paths begin at {Path.cwd()}."
-        raise SourceError(f"there is no file {file}.", hint=hint) from None
+        raise SourceError(f"there is no file {file}.", hint=hint_at_missing(file)) from None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SourceError(f"cannot read {file} ({why}).") from None

@@ -725,7 +725,9 @@ def _open_webcam(devices: list[str], settings: Settings) -> tuple[CaptureSource 
 def _open_path(settings: Settings) -> tuple[CaptureSource | None, str]:
     path = Path(settings.source).expanduser()
     if not path.exists():
-        return None, f"there is no file {path}"
+        if path.suffix or path.parent.name:
+            return None, f"there is no file {path}"
+        return None, f"{path} is neither a file nor auto, webcam or scene"
     kind = Folder if path.is_dir() else Film
     return _open_if_it_answers(kind(str(path), settings.size, repeat=settings.repeat))
 

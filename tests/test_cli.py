@@ -234,6 +234,18 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     assert capsys.readouterr().err == said
 
 
+def test_a_notebook_that_is_not_there_is_answered_with_the_nearest_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "robot.ipynb").touch()
+    for words in (["run", "robt.ipynb"], ["export", "robt.ipynb", "out"]):
+        assert cli.main(words) == 1
+        assert capsys.readouterr().err == (
+            f"dora-nb {words[0]}: robt.ipynb: No such file or directory. Did you mean 'robot.ipynb'?\n"
+        )
+
+
 def test_a_folder_that_may_not_be_written_to_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

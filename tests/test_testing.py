@@ -161,6 +161,14 @@ def test_what_an_author_did_wrong_is_the_authors_own_exception() -> None:
         run_operator("x = 1", [])
 
 
+def test_an_input_that_the_cell_does_not_declare_is_given_with_a_warning() -> None:
+    """A misspelt one would make a test that tests nothing."""
+    cell = f"%%dora_operator doubling --inputs in=arm/angle --outputs out\n{DOUBLING}"
+    with pytest.warns(UserWarning, match=r"doubling declares no input 'inn', but in$"):
+        sent = run_operator(cell, [("inn", pa.array([1])), {"type": "STOP", "id": "MANUAL"}])
+    assert len(sent["out"]) == 1
+
+
 class HasNoOnEvent:
     def onevent(self, dora_event: dict[str, Any], send_output: Any) -> None: ...
 

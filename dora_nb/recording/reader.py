@@ -37,7 +37,7 @@ from mcap.records import (
     Statistics,
 )
 
-from dora_nb.errors import RecordingError, did_you_mean
+from dora_nb.errors import RecordingError, hint_at_missing
 
 MAGIC = b"\x89MCAP0\r\n"
 RECORD_HEAD = struct.Struct("<BQ")
@@ -551,11 +551,7 @@ def _open_file(path: Path) -> int:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, there)
-        if hint is None and not path.is_absolute():
-            hint = f"Relative paths begin at {Path.cwd()}."
-        raise RecordingError(f"there is no file {path}.", hint=hint) from None
+        raise RecordingError(f"there is no file {path}.", hint=hint_at_missing(path)) from None
     except OSError as error:
         raise RecordingError(f"cannot open {path}: {error.strerror}.") from None
     mode = os.fstat(file).st_mode

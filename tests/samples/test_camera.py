@@ -184,7 +184,7 @@ def fallback(why: str) -> pytest.WarningsRecorder:
 def refused(camera: ModuleType, source: object, why: str) -> pytest.RaisesExc[Exception]:
     """The error where a source that was asked for by name has no pictures."""
     text = (
-        f"CAMERA_SOURCE={source} has no pictures: {why}. "
+        f"CAMERA_SOURCE={source} has no pictures: {why}{'' if why.endswith('?') else '.'} "
         "With CAMERA_SOURCE=auto the rendered scene would take its place."
     )
     return pytest.raises(camera.CameraError, match=f"^{re.escape(text)}$")
@@ -227,6 +227,7 @@ def test_a_source_that_is_asked_for_by_name_and_is_missing_is_an_error(
     for source, why in (
         ("webcam", "no webcam was found"),
         ("no/such.mp4", "there is no file no/such.mp4"),
+        ("sceen", "sceen is neither a file nor auto, webcam or scene"),
         (0, f"{camera.DEVICES}/video0 does not exist (webcams found: none)"),
         ("/dev/no/camera", "/dev/no/camera does not exist (webcams found: none)"),
     ):
