@@ -30,6 +30,8 @@ FIRST_NOTEBOOK := notebooks/01_first_dataflow.ipynb
 NOTEBOOK_SETTINGS := IPYTHONDIR=$(CURDIR)/build/ipython MPLCONFIGDIR=$(CURDIR)/build/matplotlib \
 	CAMERA_SOURCE=scene
 LINT := { $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy; }
+# Tests start thousands of processes: without bytecode each of them would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 heading = @printf '\n== %s\n' "$(1)"
 
 .DEFAULT_GOAL := help

@@ -50,6 +50,8 @@ OUR_THREADS = "dora-"
 _MARK = "DORA_NB_TEST_RUN"
 _RUN = os.environ[_MARK] = uuid.uuid4().hex
 os.environ["DORA_NB_SPARES"] = "0"  # Spares outlive a stop; the tests of them ask for some.
+# jsonschema would load it to check IRIs, of which nothing here has any: its grammar takes 2 s to build.
+sys.modules["rfc3987_syntax"] = None
 _FAILED = pytest.StashKey[bool]()
 _CLONE_NEWNS = 0x00020000
 _MS_REC_PRIVATE = 0x4000 | 1 << 18
@@ -90,6 +92,17 @@ def pytest_configure() -> None:
     """What a shell starts in the background ignores SIGINT, and so would every kernel of a test."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What was imported and collected lasts: the garbage collector need not walk it before and after tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_report_header() -> str:

@@ -7,6 +7,7 @@ that only type checkers see do not count.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -121,7 +122,12 @@ def _targets(node: ast.AST, module: Path) -> list[str]:
     return [f"{base}.{alias.name}" for alias in node.names]
 
 
-ALL_IMPORTS = [found for module in _modules() for found in imports_of(module)]
+@functools.cache
+def all_imports() -> tuple[Import, ...]:
+    """Every import statement of the package."""
+    return tuple(found for module in _modules() for found in imports_of(module))
+
+
 _RANKS = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
 
 
@@ -139,7 +145,7 @@ def test_every_module_has_its_layer() -> None:
 
 
 def test_imports_point_down() -> None:
-    assert [str(found) for found in ALL_IMPORTS if points_up(found)] == []
+    assert [str(found) for found in all_imports() if points_up(found)] == []
 
 
 @pytest.mark.parametrize(
@@ -243,7 +249,7 @@ def test_a_circle_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_private_names_stay_in_their_package() -> None:
-    assert [str(found) for found in ALL_IMPORTS if takes_a_private_name(found)] == []
+    assert [str(found) for found in all_imports() if takes_a_private_name(found)] == []
 
 
 @pytest.mark.parametrize(
@@ -271,7 +277,7 @@ def test_a_private_name_of_another_package_is_seen(
 
 
 def test_the_childs_program_imports_little() -> None:
-    child = [found for found in ALL_IMPORTS if found.unit == "child" and found.target_unit]
+    child = [found for found in all_imports() if found.unit == "child" and found.target_unit]
     allowed = {*CHILD_MAY_IMPORT, "child"}
     assert child
     assert [str(found) for found in child if found.target_unit not in allowed] == []
@@ -280,7 +286,7 @@ def test_the_childs_program_imports_little() -> None:
 def test_only_magics_and_widgets_know_the_notebook() -> None:
     wrong = [
         str(found)
-        for found in ALL_IMPORTS
+        for found in all_imports()
         if found.target.partition(".")[0] in NOTEBOOK_ONLY
         and found.unit not in ("magics", "widgets")
     ]
@@ -291,7 +297,7 @@ def test_only_magics_and_widgets_know_the_notebook() -> None:
 def test_heavy_packages_are_imported_by_nobody(package: str) -> None:
     wrong = [
         str(found)
-        for found in ALL_IMPORTS
+        for found in all_imports()
         if found.target.partition(".")[0] == package
         and (_unit_of(found.module), package) not in LOADED_LATE
     ]
