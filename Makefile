@@ -29,7 +29,7 @@ FIRST_NOTEBOOK := notebooks/01_first_dataflow.ipynb
 # Neither a user's own settings nor a webcam may change what notebooks print.
 NOTEBOOK_SETTINGS := IPYTHONDIR=$(CURDIR)/build/ipython MPLCONFIGDIR=$(CURDIR)/build/matplotlib \
 	CAMERA_SOURCE=scene
-LINT := { $(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy; }
+LINT := { $(BIN)/ruff format --check && $(BIN)/ruff check && nice $(BIN)/mypy; }
 # Tests start thousands of processes: without bytecode each of them would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 heading = @printf '\n== %s\n' "$(1)"
