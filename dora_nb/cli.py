@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .doctor import check_system, report
-from .errors import DoraNbError, EngineError, did_you_mean, hint_at_missing
+from .errors import DoraNbError, EngineError, did_you_mean
+from .files import hint_at_missing
 
 if TYPE_CHECKING:
     from .descriptor import Build

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 _MAX_SHOWN_CHARS = 300
@@ -216,11 +215,3 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
     near = difflib.get_close_matches(word, list(known), n=1)
     return near[0] if near else None
-
-
-def hint_at_missing(path: Path) -> str | None:
-    """The way out where no file has this path: the nearest name in its folder, or where relative paths begin."""
-    there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-    if (near := nearest(path.name, there)) is not None:
-        return f"Did you mean '{path.parent / near}'?"
-    return None if path.is_absolute() else f"Relative paths begin at {Path.cwd()}."

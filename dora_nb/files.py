@@ -8,6 +8,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from .errors import nearest
+
 _MOST_NAMES = 3
 """So many files are named in a sentence."""
 MAX_SOURCE_BYTES = 1_000_000
@@ -47,6 +49,17 @@ def read_regular_text(path: Path, *, max_bytes: int) -> str:
     """
     text = read_regular_file(path, max_bytes=max_bytes).decode()
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def hint_at_missing(path: Path) -> str | None:
+    """Returns the way out where no file has this path: the nearest name in its folder, or where paths begin."""
+    try:
+        names = [each.name for each in path.parent.iterdir()]
+    except OSError:  # The folder is missing too, or may not be read.
+        names = []
+    if (near := nearest(path.name, names)) is not None:
+        return f"Did you mean '{path.parent / near}'?"
+    return None if path.is_absolute() else f"Relative paths begin at {Path.cwd()}."
 
 
 def changed_text(paths: Sequence[str], folder: str) -> str:

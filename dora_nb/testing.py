@@ -21,9 +21,9 @@ from .child import dora_finder
 from .child.dora_api.testing import MockNode
 from .child.user_code import execute
 from .child.user_operator import EventResult, on_event_result
-from .errors import MessageError, OperatorError, SourceError, did_you_mean, hint_at_missing
+from .errors import MessageError, OperatorError, SourceError, did_you_mean
 from .events import Event
-from .files import MAX_SOURCE_BYTES, read_regular_text
+from .files import MAX_SOURCE_BYTES, hint_at_missing, read_regular_text
 from .graph.nodes import SourceCode
 from .transport import as_received
 
@@ -51,7 +51,7 @@ def run_operator(
     Runs in this process and thread, and blocks until the events are used up, or the operator returns STOP
     or STOP_ALL; STOP and INPUT_CLOSED come only if they are among the events. What the operator raises goes
     through as it is. Raises SourceError where the code is not an operator or cannot be read, MessageError
-    where an event is none, GrammarError and GraphError where the cell's line is wrong, and OperatorError
+    where an event has another form, GrammarError and GraphError where the cell's line is wrong, and OperatorError
     where `on_event` returns something that it must not.
 
     Example::
@@ -171,11 +171,10 @@ def _text_of(file: Path) -> str:
 
 def _as_event(given: Event | tuple[Any, ...]) -> dict[str, Any]:
     event: dict[str, Any]
-    if not isinstance(given, dict | tuple | list) or (
-        not isinstance(given, dict) and len(given) not in (2, 3)
-    ):
+    is_event_tuple = isinstance(given, tuple | list) and len(given) in (2, 3)
+    if not isinstance(given, dict) and not is_event_tuple:
         raise MessageError(
-            f"events must be a list of events, and {type(given).__name__} is none:",
+            f"run_operator takes a list of events, and got {type(given).__name__} as an event:",
             hint="an event is (input, data) or (input, data, metadata), or dora's dict.",
         )
     if isinstance(given, dict):

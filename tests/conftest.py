@@ -8,7 +8,7 @@ long as the session is part of the picture, and what a test's own fixture forget
 kind           what counts as left behind
 =============  =====================================================================================
 threads        alive: not daemons, or daemons of ours (named ``dora-...``)
-processes      children, zombies too, and orphans: whoever carries this run's mark in its environment
+processes      children, zombies too, and orphans: those with this run's mark in their environment
 descriptors    open ones, by the kind of thing that they point to
 shared memory  names in /dev/shm, which is this run's own (see `_have_own_shared_memory`)
 mappings       of anonymous memory (memfd)

@@ -33,7 +33,8 @@ LAYERS = (
     ("data", "descriptor"),
     ("cells", "events", "status"),
     ("graph", "protocol", "system"),
-    ("errors", "files", "how_to", "leftovers"),
+    ("files",),
+    ("errors", "how_to", "leftovers"),
 )
 """From top to bottom: a unit imports itself and units of layers below, nothing beside or above."""
 

@@ -37,7 +37,8 @@ from mcap.records import (
     Statistics,
 )
 
-from dora_nb.errors import RecordingError, hint_at_missing
+from dora_nb.errors import RecordingError
+from dora_nb.files import hint_at_missing
 
 MAGIC = b"\x89MCAP0\r\n"
 RECORD_HEAD = struct.Struct("<BQ")

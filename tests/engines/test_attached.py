@@ -1,4 +1,4 @@
-"""A dataflow that somebody else has started with dora-rs, watched from a notebook."""
+"""A dataflow that another user has started with dora-rs, watched from a notebook."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ print("goes on", flush=True)
 
 @pytest.fixture
 def plotted(dataflow: CellDataflow) -> CellDataflow:
-    """A camera, a plotter of somebody else's, and a reader of what that sends."""
+    """A camera, a plotter that the user starts, and a reader of what that sends."""
     dataflow.cell("camera", CAMERA, inputs=TICK, outputs=("image",))
     dataflow.add_node("plotter", path="dynamic", inputs={"image": "camera/image"}, outputs=["out"])
     dataflow.cell("reader", READER, inputs={"plot": "plotter/out"}, kind="script")
@@ -94,7 +94,7 @@ def outside() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def test_it_waits_for_somebody_and_holds_nobody_up(plotted: CellDataflow) -> None:
+def test_it_waits_for_a_process_and_holds_no_other_node_up(plotted: CellDataflow) -> None:
     assert in_words(plotted.start()) == "started: camera, plotter, reader"
     status = plotted.status("plotter")
     assert (status.state, status.state_text()) == (
@@ -127,7 +127,7 @@ def test_a_publisher_never_waits_for_one_that_is_not_there(
     plotted.take("camera/image", 3)
 
 
-def test_somebody_joins_and_leaves_and_another_joins(
+def test_a_process_joins_and_leaves_and_another_joins(
     plotted: CellDataflow, outside: Callable[..., subprocess.Popen[str]]
 ) -> None:
     plotted.start()
@@ -322,7 +322,7 @@ def test_strangers_and_nonsense_are_shown_out(plotted: CellDataflow) -> None:
         assert node.next(20.0) is not None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_a_kernel_with_another_version_is_not_joined() -> None:
     """The process that joins has an environment of its own, and maybe another dora_nb in it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as join_socket:

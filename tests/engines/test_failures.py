@@ -273,7 +273,7 @@ def test_what_an_author_is_told(failures: Failures, case: Case) -> None:
     for wanted in case.traceback:
         assert re.search(wanted, shown), shown
     assert "/dora_nb/" not in shown
-    # What it says is kept where somebody who missed it will look.
+    # What it says is kept where a user who missed it will look.
     if not error.message.startswith(f"{name}'s process"):
         assert error.message in noted
 

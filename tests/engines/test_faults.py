@@ -1,4 +1,4 @@
-"""When the system refuses, or dora_nb itself is wrong: somebody is told, and nothing hangs or leaks."""
+"""When the system refuses, or dora_nb itself is wrong: the user is told, and nothing hangs or leaks."""
 
 from __future__ import annotations
 

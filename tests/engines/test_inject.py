@@ -150,7 +150,7 @@ def test_a_full_reader_holds_up_nothing_else_that_is_asked(
     entered.wait_for("here")
     for n in range(1, 6):
         dataflow.send("source/out", n)
-    # One is in hand, one in line, one waits for room: whoever asks now is answered all the same.
+    # One is in hand, one in line, one waits for room: who asks now is answered all the same.
     assert dataflow.latest("source/out")["value"][0].as_py() <= 2
     dataflow.cell("other", QUIET, inputs={"in": "source/out"})
     assert dataflow.status("other").state is State.RUNNING

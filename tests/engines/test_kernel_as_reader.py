@@ -110,7 +110,7 @@ def test_a_subscription_counts_what_it_missed(dataflow: CellDataflow) -> None:
 
 
 def test_a_subscription_goes_on_over_stop_start_and_edit(dataflow: CellDataflow) -> None:
-    """It may be there before its node is, and be closed while somebody waits."""
+    """It may be there before its node is, and be closed while a reader waits."""
     with dataflow.subscribe("op/small") as messages:
         for generation in (1, 2):
             dataflow.cell(

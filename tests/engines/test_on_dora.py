@@ -539,5 +539,5 @@ def subscriber_of(node: str) -> int:
 
 
 def wait_until_gone(folder: Path) -> None:
-    """Waits for the last act of whoever tidies up after a kernel."""
+    """Waits for the last act of the program that tidies up after a kernel."""
     wait_until(lambda: not folder.exists())

@@ -155,7 +155,7 @@ def test_a_killed_kernel_takes_scripts_along(
 def test_without_the_warden_nobody_stays_either(
     start_kernel: Callable[..., Kernel], make_fifo: MakeFifo
 ) -> None:
-    """Somebody killed it before the kernel: what is stuck ends by its own alarm."""
+    """It was killed before the kernel: what is stuck ends by its own alarm."""
     kinds = {name: (LIVING | STUCK)[name] for name in ("idle", "asleep", "holding_the_gil")}
     fifos = {name: make_fifo(name) for name in kinds}
     find = "[print(task.read_text(), flush=True) for task in pathlib.Path('/proc/self/task').glob('*/children')]"
@@ -307,7 +307,7 @@ def test_what_an_operator_left_behind_ends_with_it(
 
 
 def test_a_killed_warden_is_replaced(dataflow: CellDataflow) -> None:
-    """Somebody tidies up processes: the next operator that starts brings another one."""
+    """A user kills it: the next operator that starts brings another one."""
     body = "class Operator:\n    def on_event(self, e, send_output): pass\n"
     dataflow.cell("op", body, inputs=TICK)
     dataflow.start()

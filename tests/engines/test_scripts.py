@@ -48,7 +48,7 @@ class Operator:
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
-    """A named pipe: who reads it waits until somebody opens it to write."""
+    """A named pipe: its reader waits until it is opened to write."""
     path = tmp_path / "gate"
     os.mkfifo(path)
     return path

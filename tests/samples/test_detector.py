@@ -26,7 +26,7 @@ from .conftest import SAMPLES
 
 FOLDER = SAMPLES / "tiny_detector"
 HELD_OUT_SEED = 20_000
-"""Of no training, and of none of the figures in the README."""
+"""Not from training, and not from the figures in the README."""
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -144,7 +144,7 @@ def test_a_size_that_no_longer_has_a_place_is_not_served(
 
 @pytest.mark.parametrize("cpus", [1, 2, 64])
 @pytest.mark.parametrize("size", [_PARALLEL_COPY - 1, _PARALLEL_COPY, 2 * _PARALLEL_COPY + 4097])
-def test_a_copy_is_whole_and_no_more_whoever_shares_it(
+def test_a_copy_is_whole_and_no_more_with_several_readers(
     cpus: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
@@ -205,7 +205,7 @@ def test_a_column_is_released_only_when_its_reader_holds_nothing(rig: Rig) -> No
 
 
 def test_the_newest_message_does_not_keep_the_columns_of_its_readers(rig: Rig) -> None:
-    """It is kept for those that come later; whoever had it and left is free all the same."""
+    """It is kept for those that come later; a reader that had it and left is free all the same."""
     rig.send(1, LARGE)
     for _ in range(5):
         link = rig.connect(replay_last=True)

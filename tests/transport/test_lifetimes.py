@@ -1,4 +1,4 @@
-"""An array stays valid and unchanged for as long as anybody holds it, whoever ends meanwhile."""
+"""An array stays valid and unchanged for as long as any process holds it, whichever other process ends meanwhile."""
 
 from __future__ import annotations
 

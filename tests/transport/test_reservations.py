@@ -73,7 +73,7 @@ def test_metadata_too_large_to_lie_beside_it_takes_a_copy_and_leaves_nothing(rig
     assert len(rig.slots()) <= 4
 
 
-def test_it_is_not_sent_while_somebody_can_write_into_it(rig: Rig) -> None:
+def test_it_is_not_sent_while_a_thread_can_write_into_it(rig: Rig) -> None:
     link = rig.connect()
     reservation = rig.output.reserve(LARGE)
     views = [reservation.view(), reservation.view()]

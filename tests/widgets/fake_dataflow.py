@@ -111,7 +111,7 @@ class FakeDataflow:
             on_change()
 
     def publish(self, topic: str, value: object, metadata: dict[str, Any] | None = None) -> None:
-        """Hands a message to whoever listens, on the calling thread as the tap's."""
+        """Hands a message to its listeners, on the calling thread as the tap's."""
         told = {"timestamp": datetime.now(UTC), **(metadata or {})}
         event = {"type": "INPUT", "kind": "dora", "id": topic, "value": value, "metadata": told}
         for listener in list(self.listeners):
