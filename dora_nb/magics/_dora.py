@@ -130,10 +130,18 @@ def _start(front_end: FrontEnd, asked: DoraLine) -> None:
 
 
 def _stop(front_end: FrontEnd, asked: DoraLine) -> None:
-    name = None if asked.name is None else asked.name.text
+    dataflow = front_end.dataflow
     given = {} if asked.grace_secs is None else {"grace_secs": asked.grace_secs}
-    stopped = front_end.dataflow.stop(name, **given)
-    say(stopped_text(stopped) if name is None else stopped_node_text(stopped))
+    if asked.name is not None:
+        say(stopped_node_text(dataflow.stop(asked.name.text, **given)))
+        return
+    recorder = dataflow.recorder
+    is_recording = recorder is not None and recorder.status().state == "recording"
+    say(stopped_text(dataflow.stop(None, **given)))
+    if recorder is not None and is_recording:
+        from ._record import recording_line
+
+        say(recording_line(recorder.stop()))
 
 
 def _attach(front_end: FrontEnd, asked: DoraLine) -> None:

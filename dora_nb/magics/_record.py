@@ -84,13 +84,18 @@ def record_text(status: RecorderStatus) -> str:
         return f"{path}: waits for %dora start"
     if status.state == "ended" and not status.topics and status.size_bytes == 0:
         return f"{path}: nothing was recorded, since the dataflow did not run"
-    word = {"recording": "recording", "waiting": "recording"}.get(status.state, "recorded")
-    first = (
-        f"{word} {path}: {status.secs:.1f} s, {status.messages:,} messages, "
-        f"{size_text(status.size_bytes)}, {lost_text(status.lost)}"
-    )
+    first = recording_line(status)
     lines = [first] if status.error is None else [status.error, first]
     return "\n".join([*lines, *_topic_lines(status.topics)])
+
+
+def recording_line(status: RecorderStatus) -> str:
+    """Returns how much a recording has, in one line."""
+    word = {"recording": "recording", "waiting": "recording"}.get(status.state, "recorded")
+    return (
+        f"{word} {_short(status.path)}: {status.secs:.1f} s, {status.messages:,} messages, "
+        f"{size_text(status.size_bytes)}, {lost_text(status.lost)}"
+    )
 
 
 def kept_text(status: KeptStatus | None) -> str:

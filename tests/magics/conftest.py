@@ -38,6 +38,7 @@ class FakeDataflow:
     watchers: list[Callable[[], None]] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     while_starting: Callable[[Callable[[str], None]], None] = lambda progress: None
+    recorder: None = None
 
     @property
     def dataflow(self) -> FakeDataflow:

@@ -98,6 +98,22 @@ def test_a_recording_from_its_begin_to_its_end(
     in_words("%dora record stop")
 
 
+def test_the_stop_of_the_dataflow_says_what_it_has_recorded(
+    in_words: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with CellDataflow() as dataflow:
+        monkeypatch.setattr("dora_nb.dataflow.front_end.get_front_end", lambda: FrontEnd(dataflow))
+        dataflow.cell("ticker", TICKER, inputs={"tick": "dora/timer/millis/5"}, outputs=("count",))
+        dataflow.start()
+        in_words("%dora record run.mcap")
+        wait_until(lambda: dataflow.recorder.status().messages > 5)  # type: ignore[union-attr]
+        stopped, recorded = in_words("%dora stop").splitlines()
+        assert stopped == "stopped"
+        assert recorded == "recorded run.mcap: N s, N messages, N B, none lost"
+        assert in_words("%dora stop").count("\n") == 1
+
+
 def test_a_misspelt_stop_is_not_a_file(dataflow: CellDataflow, notebook: Any) -> None:
     ran = notebook.run("%dora record stpo")
     assert str(ran.error).startswith("'stpo' looks like a misspelt 'stop': write stop, or 'stpo'")
