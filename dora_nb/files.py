@@ -53,13 +53,17 @@ def read_regular_text(path: Path, *, max_bytes: int) -> str:
 
 def hint_at_missing(path: Path) -> str | None:
     """Returns the way out where no file has this path: the nearest name in its folder, or where paths begin."""
-    try:
-        names = [each.name for each in path.parent.iterdir()]
-    except OSError:  # The folder is missing too, or may not be read.
-        names = []
-    if (near := nearest(path.name, names)) is not None:
+    if (near := nearest(path.name, names_in(path.parent))) is not None:
         return f"Did you mean '{path.parent / near}'?"
     return None if path.is_absolute() else f"Relative paths begin at {Path.cwd()}."
+
+
+def names_in(folder: Path) -> list[str]:
+    """Returns the names of the files in a folder; none if it is missing, or may not be read."""
+    try:
+        return [each.name for each in folder.iterdir()]
+    except OSError:
+        return []
 
 
 def changed_text(paths: Sequence[str], folder: str) -> str:

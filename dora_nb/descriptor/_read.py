@@ -19,7 +19,13 @@ from typing import Any
 
 from dora_nb.cells.check import check_node_source, check_operator_source, compile_error
 from dora_nb.errors import DescriptorError, GraphError, Location, did_you_mean
-from dora_nb.files import MAX_DESCRIPTOR_BYTES, MAX_SOURCE_BYTES, read_regular_text
+from dora_nb.files import (
+    MAX_DESCRIPTOR_BYTES,
+    MAX_SOURCE_BYTES,
+    hint_at_missing,
+    names_in,
+    read_regular_text,
+)
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import (
     DORA_ONLY,
@@ -930,13 +936,15 @@ def _text_of(path: Path, place: Item | None, shown: Path, *, max_bytes: int) -> 
     try:
         return read_regular_text(path, max_bytes=max_bytes)
     except (OSError, UnicodeDecodeError) as error:
-        message, hint = _why_not_read(error, path, shown)
+        message, hint = _why_not_read(error, path, shown, named_in_a_file=place is not None)
     raise DescriptorError(message, hint=hint, location=None if place is None else place.location)
 
 
-def _why_not_read(error: Exception, path: Path, shown: Path) -> tuple[str, str | None]:
+def _why_not_read(
+    error: Exception, path: Path, shown: Path, *, named_in_a_file: bool
+) -> tuple[str, str | None]:
     if isinstance(error, FileNotFoundError):
-        there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-        return f"there is no file '{shown}'.", did_you_mean(path.name, there)
+        near = did_you_mean(path.name, names_in(path.parent))
+        return f"there is no file '{shown}'.", near if named_in_a_file else hint_at_missing(shown)
     reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
     return f"'{shown}' cannot be read: {reason}.", None

@@ -314,7 +314,9 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_line(
     two: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "there is no file 'no.yml'." in two.refused("%dora import no.yml")
+    assert f"there is no file 'no.yml'. Relative paths begin at {tmp_path}." in two.refused(
+        "%dora import no.yml"
+    )
     (tmp_path / "flow.yml").write_text("nodes:\n  - {id: a, path: shell, args: ls}\n")
     shown = two.refused("%dora import flow.yml")
     assert shown.startswith("flow.yml, line 2\n    - {id: a, path: shell, args: ls}\n")
