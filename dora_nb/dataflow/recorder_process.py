@@ -177,6 +177,14 @@ class RecorderProcess:
             return self._death
         return session.service_error(self._name)
 
+    @property
+    def restarts(self) -> int:
+        """How often the process was started again in this run, since it had ended by itself."""
+        session = self._run.session
+        statuses = () if session is None else session.service_statuses()
+        name = shown_name(self._name)
+        return max([0, *(each.generation - 1 for each in statuses if each.name == name)])
+
     def _note_state(self, event: dict[str, Any]) -> None:
         with self._changed:
             self._state = decode_state(event["value"])

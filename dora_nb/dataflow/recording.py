@@ -161,6 +161,8 @@ class KeptStatus:
     """The memory that the messages take."""
     topics: tuple[RecordedTopicStatus, ...] = ()
     """With the messages that came, also those that are not kept any more."""
+    restarts: int = 0
+    """How often its process ended by itself in this run; each time, all that it held was lost."""
 
 
 class FlightRecorder:
@@ -184,6 +186,7 @@ class FlightRecorder:
             kept_secs=said.secs,
             size_bytes=said.size_bytes,
             topics=_topic_statuses(said),
+            restarts=self._process.restarts,
         )
 
     def end(self) -> None:

@@ -108,7 +108,11 @@ def kept_text(status: KeptStatus | None) -> str:
         f"keeps the last {status.secs:g} s: {status.kept_secs:.1f} s, {size_text(status.size_bytes)} "
         f"of {size_text(status.limit_bytes)}"
     )
-    return "\n".join([first, *_topic_lines(status.topics)])
+    lines = [first]
+    if status.restarts:
+        times = "once" if status.restarts == 1 else f"{status.restarts} times"
+        lines.append(f"  its process ended by itself {times}: what it held until then is lost")
+    return "\n".join([*lines, *_topic_lines(status.topics)])
 
 
 def lost_text(lost: int | None) -> str:

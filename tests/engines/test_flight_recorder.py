@@ -10,6 +10,7 @@ import pytest
 
 from dora_nb import Recording
 from dora_nb.errors import DataflowStateError, GraphError, RecordingError
+from dora_nb.magics._record import kept_text
 from dora_nb.status import State
 
 from ..waiting import wait_until
@@ -123,6 +124,12 @@ def test_a_flight_recorder_that_is_killed_keeps_anew(robot: CellDataflow, tmp_pa
         return (now.generation, now.state) == (2, State.RUNNING)
 
     wait_until(is_back)
+    kept = robot.kept
+    assert kept is not None
+    assert kept.restarts == 1
+    assert kept_text(kept).splitlines()[1] == (
+        "  its process ended by itself once: what it held until then is lost"
+    )
     events = robot.status("camera").events
     wait_until(lambda: robot.status("camera").events > events + 10)
     assert robot.save(tmp_path / "last.mcap").messages > 0
