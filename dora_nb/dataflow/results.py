@@ -6,7 +6,7 @@ The magics make the sentences of a cell from them (`dora_nb.magics`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Literal
 
 from dora_nb.graph.graph import Graph
@@ -21,8 +21,23 @@ process is ready. ``in_place``: the living process took it. ``restarted``: anoth
 ``kept``: the generation before goes on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class _ShortRepr:
+    """A repr of the fields that say something: a notebook shows it if the call is the last line of a cell."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        said = []
+        for each in fields(self):  # type: ignore[arg-type]  # its subclasses are dataclasses
+            value = getattr(self, each.name)
+            default = each.default if each.default_factory is MISSING else each.default_factory()
+            if value != default:
+                said.append(f"{each.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(said)})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Declared(_ShortRepr):
     """What became of a node that was declared or restarted."""
 
     name: str
@@ -47,8 +62,8 @@ class Declared:
     """The nodes of a cycle through it that stands still once its queues are full, this node first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+@dataclass(frozen=True, slots=True, repr=False)
+class Started(_ShortRepr):
     """What `Dataflow.start` did."""
 
     names: tuple[str, ...]
@@ -76,8 +91,8 @@ class LeftOut:
         return f"{text}; {', '.join(self.waiting)} {wait} for it"
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+@dataclass(frozen=True, slots=True, repr=False)
+class Stopped(_ShortRepr):
     """What `Dataflow.stop` did."""
 
     names: tuple[str, ...]
@@ -85,8 +100,8 @@ class Stopped:
     """Whether none of them had a process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+@dataclass(frozen=True, slots=True, repr=False)
+class Removed(_ShortRepr):
     """What `Dataflow.remove` did."""
 
     name: str
@@ -94,8 +109,8 @@ class Removed:
     """The nodes whose inputs wait for it now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retried:
+@dataclass(frozen=True, slots=True, repr=False)
+class Retried(_ShortRepr):
     """What `Dataflow.retry` did: that generation has handled the event."""
 
     name: str
