@@ -123,7 +123,7 @@ def test_a_toggle_a_list_and_a_button_work_by_keyboard(page: Page, dataflow: Dat
     expect(box).to_have_value("<i>a</i>")
 
     button = OnControl(page, Button(X, "<img src=x>", dataflow=dataflow))
-    page.get_by_role("button").press("Enter")
+    page.get_by_role("button", name=f"<img src=x> {X}").press("Enter")
     button.wait_for_last(type="press")
     button.answer(1)
     expect(button.value).to_have_text("1 sent")

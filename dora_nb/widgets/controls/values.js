@@ -70,6 +70,8 @@ class ButtonView extends ControlView {
     this.button.type = "button";
     this.button.addEventListener("click", () => this.page.say("press"));
     this.place(this.button);
+    // Its own text first: the label beside it, which is the topic, would be its whole name.
+    this.button.setAttribute("aria-labelledby", `${this.id} ${this.label.id}`);
   }
   show(presses) {
     setText(this.value, presses ? `${presses} sent` : "");
