@@ -61,7 +61,7 @@ function snapshotName(topic) {
 class CameraOutput extends View {
   /** @param {CameraPage} page @param {HTMLElement} host */
   constructor(page, model, host) {
-    super(page, host, "dora-view");
+    super(page, host, "dora-frame dora-view");
     this.model = model;
     this.released = false;
     this.hover = null; // the place of the frame below the pointer

@@ -109,7 +109,7 @@ function unpackLines({ labels, columns }, buffer) {
 
 class ComparisonOutput extends View {
   constructor(page, model, host) {
-    super(page, host, "dora-compare");
+    super(page, host, "dora-frame dora-compare");
     this.images = new Map();
     this.build();
     this.listen();

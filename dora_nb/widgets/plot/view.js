@@ -308,7 +308,7 @@ const plotIcon = (name) => svgIcon(PLOT_ICONS[name]);
 
 class PlotOutput extends View {
   constructor(page, model, host) {
-    super(page, host, "dora-plot");
+    super(page, host, "dora-frame dora-plot");
     this.model = model;
     this.left = 48;
     this.legendNumber = -1;

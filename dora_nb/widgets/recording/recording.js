@@ -270,7 +270,7 @@ function unpackColumns({ columns: count, series, first, column_secs: columnSecs,
 
 class RecordingOutput extends View {
   constructor(page, model, host) {
-    super(page, host, "dora-rec");
+    super(page, host, "dora-frame dora-rec");
     this.build();
     this.listen();
     // The output was replaced to save another picture: a person goes on with the keys.

@@ -21,9 +21,8 @@ def roots_of(script: Path) -> set[str]:
         name for each in re.findall(r'super\(page, host, "([^"]+)"', text) for name in each.split()
     }
     # Controls: `dora-control dora-${kind}`.
-    return made | {
-        f"dora-{kind}" for kind in re.findall(r'super\(page, model, host, "(\w+)"', text)
-    }
+    made |= {f"dora-{kind}" for kind in re.findall(r'super\(page, model, host, "(\w+)"', text)}
+    return made - {"dora-frame"}  # of page.css, as dora-widget
 
 
 def selectors_of(style: Path) -> list[str]:
@@ -48,3 +47,21 @@ def test_no_rule_applies_to_another_widget(style: Path) -> None:
         for selector in selectors_of(style)
         if others & set(re.findall(r"\.(dora-[\w-]+)", selector.split(maxsplit=1)[0]))
     ] == []
+
+
+def properties_of(text: str, selector: str) -> set[str]:
+    """The properties that the rules of exactly this selector set."""
+    bodies = re.findall(rf"^{re.escape(selector)} \{{(.*?)^\}}", text, flags=re.M | re.S)
+    return set(re.findall(r"^  ([\w-]+):", "".join(bodies), flags=re.M))
+
+
+def test_a_framed_view_sets_no_property_of_the_frame() -> None:
+    # Both rules weigh the same, and which one comes last depends on the order of the widgets on the page.
+    frame = properties_of((FOLDER / "page" / "page.css").read_text(), ".dora-frame")
+    assert "border" in frame
+    framed = [each for each in SCRIPTS if '"dora-frame ' in each.read_text()]
+    assert len(framed) == 4
+    for script in framed:
+        texts = "".join(each.read_text() for each in script.parent.glob("*.css"))
+        for root in roots_of(script):
+            assert properties_of(texts, f".{root}") & frame == set(), root
