@@ -169,7 +169,7 @@ def test_a_mistake_is_one_line(
 def test_what_is_not_a_recording_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="needs a Recording or the path of one, got int"):
         RecordingView(3)  # type: ignore[arg-type]  # the mistake
-    with pytest.raises(RecordingError, match="No such file"):
+    with pytest.raises(RecordingError, match="there is no file"):
         RecordingView(tmp_path / "missing.mcap")
 
 
