@@ -12,11 +12,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from dora_nb.engines.dora import _cluster, _program
+from dora_nb.engines.dora import _cluster, _log_lines, _program
 from dora_nb.engines.dora import _session as _dora_session
 from dora_nb.engines.embedded import _session
 from dora_nb.errors import DataflowStateError, EngineError, OperatorError
@@ -413,6 +414,23 @@ def test_a_start_that_is_stopped_while_it_comes_up(two: CellDataflow, tmp_path: 
     assert in_words(two.stop(grace_secs=0.1)) == "stopped"
     starting.join()
     assert not two.running
+
+
+@pytest.mark.parametrize(
+    ("last_line", "state"), [("", State.FINISHED), ("1 / 0", State.FAILED)], ids=["ends", "fails"]
+)
+def test_a_dataflow_that_ends_before_its_log_can_be_read(
+    dataflow: CellDataflow, monkeypatch: pytest.MonkeyPatch, last_line: str, state: State
+) -> None:
+    """`dora start --attach` shows what was logged since it was attached, which may be nothing."""
+    script = f"from dora import Node\nNode()\nprint('done', flush=True)\n{last_line}\n"
+    dataflow.cell("short", script, kind="script", number=6)
+    monkeypatch.setattr(_log_lines, "read_attached", lambda _line: None)
+    with pytest.raises(OperatorError, match="ZeroDivisionError") if last_line else nullcontext():
+        dataflow.start("dora")
+    dataflow.wait()
+    assert state_of(dataflow, "short") is state
+    assert "done" in dataflow.said_by("short")
 
 
 @pytest.mark.parametrize(

@@ -525,11 +525,12 @@ class Run(abc.ABC):
         if node in self._logs:
             self._logs[node].add("engine", text.splitlines(), time_secs=time.time())
 
-    def on_end(self, why: str) -> None:
-        """Handles the end of dora's output: the dataflow has ended or was never started; `why` is a clause."""
+    def on_end(self, why: str | None) -> None:
+        """Handles the end of dora's output; `why` is a clause, or None if dora has run the dataflow to its end."""
         with self._lock:
             # An end before all nodes were ready, without a failed node or a stop: the start itself has failed.
-            if not self._node_states.messages_flow and not self._errors and not self._stopping:
+            flowed = self._node_states.messages_flow
+            if why is not None and not flowed and not self._errors and not self._stopping:
                 self._failure = EngineError(f"{self._cannot_open}: {why}.")
             self._node_states = _node_states.end_all(self._node_states, stopping=self._stopping)
             self._changed.notify_all()

@@ -239,13 +239,16 @@ class _Watch:
                 if self._logs is not None:
                     poller.register(self._logs.fileno(), select.POLLIN)
         finally:
-            self._popen.wait()
+            status = self._popen.wait()
             # The rest of the logs before the failures: a node's error is made from its traceback there.
             self.read_logs()
             last_output = "\n".join(self._other_lines)
             for entry in _log_lines.read_result(last_output):
                 self._session.on_entry(entry)
-            self._session.on_end(error_summary(last_output) or "it has ended")
+            # Of a dataflow that ended before the program was attached, dora says it by the status alone.
+            ran_to_its_end = self._logs is not None and status == 0
+            why = None if ran_to_its_end else error_summary(last_output) or "it has ended"
+            self._session.on_end(why)
             self._finished.set()
 
     def _read_output(self, output_descriptor: int) -> bool:
