@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -239,6 +240,20 @@ def test_pages_learn_whether_the_values_are_heard(
             second.set(0.5)
     finally:
         dataflow.stop()
+
+
+def test_a_page_is_heard_sooner_beside_a_cell_that_computes(dataflow: Dataflow) -> None:
+    """The subshell's thread gets its turn more often, for as long as there is a control."""
+    own_secs = sys.getswitchinterval()
+    first = dora_nb.Slider("notebook/speed", 0, 1, dataflow=dataflow)
+    second = dora_nb.EStop(dataflow=dataflow)
+    first.close()
+    assert sys.getswitchinterval() < own_secs
+    second.close()
+    assert sys.getswitchinterval() == own_secs
+    with pytest.raises(GraphError):
+        dora_nb.Slider("notebook/speed", 1, 0, dataflow=dataflow)
+    assert sys.getswitchinterval() == own_secs
 
 
 def test_a_page_without_a_subshell_is_told_that_its_words_wait(dataflow: Dataflow) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import select
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -24,8 +23,9 @@ from dora_nb.status import EdgeStatus
 from dora_nb.transport import InputPorts
 from dora_nb.transport.edge import Edge
 
+from ..switch_interval import SWITCH_INTERVAL
+
 Event = dict[str, Any]
-SWITCH_SECS = 5e-4
 _listener_numbers = itertools.count(1)
 
 
@@ -57,38 +57,6 @@ class Listener:
         """The edge from the topic to this subscription."""
         read = InputSpec(self.key, self.source, self._queue_size)
         return graph.Edge(self.source, NOTEBOOK, read)
-
-
-class _Pace:
-    """Shortens Python's switch interval while the kernel reads anything.
-
-    A cell that computes gives the interpreter up after that interval, by default 5 ms, and the subscriber's
-    thread asks for it twice for each message. The interval is the user's, and is restored.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readers = 0
-        self._own_secs = 0.0
-
-    def quicken(self) -> None:
-        """Call when one more subscription is read."""
-        with self._lock:
-            self._readers += 1
-            if self._readers == 1:
-                self._own_secs = sys.getswitchinterval()
-                sys.setswitchinterval(min(self._own_secs, SWITCH_SECS))
-
-    def relax(self) -> None:
-        """Call when one less is read."""
-        with self._lock:
-            self._readers -= 1
-            # Only if it is still ours: the user's code may have set it since.
-            if not self._readers and abs(sys.getswitchinterval() - SWITCH_SECS) < 1e-6:
-                sys.setswitchinterval(self._own_secs)
-
-
-_pace = _Pace()
 
 
 class KernelSubscriber:
@@ -125,7 +93,7 @@ class KernelSubscriber:
             self._epoll.register(reader.fileno(), select.EPOLLIN)
             self._edge_ids[listener.key] = edge.edge_id
             self._listeners[edge.edge_id] = listener
-            _pace.quicken()
+            SWITCH_INTERVAL.shorten()
             undo.pop_all()
 
     def detach(self, listener: Listener) -> None:
@@ -135,7 +103,7 @@ class KernelSubscriber:
             if edge_id is not None:
                 self._stop_watching(edge_id)
                 self._inputs.remove(edge_id)
-                _pace.relax()
+                SWITCH_INTERVAL.restore()
 
     def add_arena(self, listener: Listener, number: int, descriptor: int, column: int) -> None:
         """Messages of that listener's edge may lie in this arena."""

@@ -24,6 +24,7 @@ import traitlets
 from dora_nb.dataflow.base import BaseDataflow
 from dora_nb.dataflow.controls import Control
 from dora_nb.dataflow.dataflow import get_dataflow
+from dora_nb.engines.switch_interval import SWITCH_INTERVAL
 from dora_nb.errors import DataflowStateError, DoraNbError, GraphError
 from dora_nb.status import State
 
@@ -76,6 +77,8 @@ class ControlWidget(LiveWidget):
             if self._control is not None:
                 self._control.remove()
             raise
+        # The subshell's thread, which handles what a page says, waits for its turn beside a cell that computes.
+        SWITCH_INTERVAL.shorten()
 
     # ----- for a subclass
 
@@ -135,6 +138,7 @@ class ControlWidget(LiveWidget):
         return heard_by(self._flow, self._control)
 
     def _end(self) -> None:
+        SWITCH_INTERVAL.restore()
         if self._control is not None:
             self._control.remove()
         super()._end()
