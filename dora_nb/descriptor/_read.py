@@ -944,7 +944,9 @@ def _why_not_read(
     error: Exception, path: Path, shown: Path, *, named_in_a_file: bool
 ) -> tuple[str, str | None]:
     if isinstance(error, FileNotFoundError):
-        near = did_you_mean(path.name, names_in(path.parent))
-        return f"there is no file '{shown}'.", near if named_in_a_file else hint_at_missing(shown)
+        hint = did_you_mean(path.name, names_in(path.parent))
+        if hint is None and not named_in_a_file:
+            hint = hint_at_missing(shown)
+        return f"there is no file '{shown}'.", hint
     reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
     return f"'{shown}' cannot be read: {reason}.", None
