@@ -14,15 +14,17 @@ SWITCH_SECS = 5e-4
 
 class _SwitchInterval:
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a control that the garbage collector ends meanwhile, on this thread, gives back its share.
+        self._lock = threading.RLock()
         self._borrowers = 0
-        self._own_secs = 0.0
+        self._own_secs: float | None = None
+        """The user's interval while it is shortened."""
 
     def shorten(self) -> None:
         """Call when one more thread, or one more control of a page, needs short turns. Any thread."""
         with self._lock:
             self._borrowers += 1
-            if self._borrowers == 1:
+            if self._borrowers > 0 and self._own_secs is None:
                 self._own_secs = sys.getswitchinterval()
                 sys.setswitchinterval(min(self._own_secs, SWITCH_SECS))
 
@@ -30,9 +32,12 @@ class _SwitchInterval:
         """Call when one less does; the last one gives the user's interval back. Any thread."""
         with self._lock:
             self._borrowers -= 1
+            if self._borrowers or self._own_secs is None:
+                return
+            own_secs, self._own_secs = self._own_secs, None
             # Only if it is still ours: the user's code may have set it since.
-            if not self._borrowers and abs(sys.getswitchinterval() - SWITCH_SECS) < 1e-6:
-                sys.setswitchinterval(self._own_secs)
+            if abs(sys.getswitchinterval() - SWITCH_SECS) < 1e-6:
+                sys.setswitchinterval(own_secs)
 
 
 SWITCH_INTERVAL = _SwitchInterval()
