@@ -55,6 +55,11 @@ def hint_at_missing(path: Path) -> str | None:
     """Returns the way out where no file has this path: the nearest name in its folder, or where paths begin."""
     if (near := nearest(path.name, names_in(path.parent))) is not None:
         return f"Did you mean '{path.parent / near}'?"
+    return where_paths_begin(path)
+
+
+def where_paths_begin(path: Path) -> str | None:
+    """Returns the folder in which a relative path was looked for, as a sentence; None for an absolute one."""
     return None if path.is_absolute() else f"Relative paths begin at {Path.cwd()}."
 
 

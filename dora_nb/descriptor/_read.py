@@ -22,9 +22,9 @@ from dora_nb.errors import DescriptorError, GraphError, Location, did_you_mean
 from dora_nb.files import (
     MAX_DESCRIPTOR_BYTES,
     MAX_SOURCE_BYTES,
-    hint_at_missing,
     names_in,
     read_regular_text,
+    where_paths_begin,
 )
 from dora_nb.graph.graph import Graph
 from dora_nb.graph.nodes import (
@@ -946,7 +946,7 @@ def _why_not_read(
     if isinstance(error, FileNotFoundError):
         hint = did_you_mean(path.name, names_in(path.parent))
         if hint is None and not named_in_a_file:
-            hint = hint_at_missing(shown)
+            hint = where_paths_begin(shown)
         return f"there is no file '{shown}'.", hint
     reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
     return f"'{shown}' cannot be read: {reason}.", None
